@@ -1,0 +1,3 @@
+module github.com/cbagent/cbagent
+
+go 1.26

@@ -1,0 +1,109 @@
+package breaker
+
+import (
+	"fmt"
+	"math/bits"
+	"strconv"
+)
+
+// Result says how one request or connection attempt ended: an HTTP status (100..999) or one of the constants below.
+// The kernel programs use the same numbers (enum result in bpf/types.h).
+type Result uint16
+
+// Results that are not an HTTP status.
+const (
+	ResultNone           Result = iota // nothing is known; never an outcome
+	ResultConnected                    // protocol tcp: the connection was established
+	ResultConnectRefused               // the backend answered the SYN with a RST
+	ResultConnectTimeout               // no SYN-ACK within outcome.connectTimeout
+	ResultReset                        // the backend closed or reset before a full status line
+	ResultTimeout                      // no response within outcome.timeout
+	ResultAborted                      // the caller gave up before the response
+	ResultUnknown                      // the direction of the responses was never seen; counted, not judged
+	resultNamed                        // length of the named part
+)
+
+// MaxStatus is the largest HTTP status a Result can hold.
+const MaxStatus = 999
+
+var resultNames = [resultNamed]string{
+	ResultNone:           "none",
+	ResultConnected:      "connected",
+	ResultConnectRefused: "connect-refused",
+	ResultConnectTimeout: "connect-timeout",
+	ResultReset:          "reset",
+	ResultTimeout:        "timeout",
+	ResultAborted:        "aborted",
+	ResultUnknown:        "unknown",
+}
+
+// NamedResults returns the results that are not an HTTP status, in the order of their numbers.
+func NamedResults() []Result {
+	all := make([]Result, resultNamed)
+	for i := range all {
+		all[i] = Result(i)
+	}
+	return all
+}
+
+// Status returns the HTTP status and true, or 0 and false when r is not a status.
+func (r Result) Status() (int, bool) {
+	if r < 100 || r > MaxStatus {
+		return 0, false
+	}
+	return int(r), true
+}
+
+// String returns the status in digits or the name used in policies and traces.
+func (r Result) String() string {
+	if r < resultNamed {
+		return resultNames[r]
+	}
+	return strconv.Itoa(int(r))
+}
+
+// ParseResult is the inverse of String. It returns an error that lists what is accepted.
+func ParseResult(s string) (Result, error) {
+	for r, name := range resultNames {
+		if s == name && Result(r) != ResultNone {
+			return Result(r), nil
+		}
+	}
+	if n, err := strconv.Atoi(s); err == nil && n >= 100 && n <= MaxStatus && len(s) == 3 {
+		return Result(n), nil
+	}
+	return ResultNone, fmt.Errorf("%q is neither an HTTP status (100-999) nor one of connected, connect-refused, "+
+		"connect-timeout, reset, timeout, aborted, unknown", s)
+}
+
+// ResultSet is a set of results. The zero value is empty. It is comparable and may be copied; its words are laid out
+// as the kernel programs read them: bit r of word r/64 is result r.
+type ResultSet [16]uint64
+
+// Add puts r in the set. Results above 999 are ignored.
+func (s *ResultSet) Add(r Result) {
+	if r <= MaxStatus {
+		s[r/64] |= 1 << (r % 64)
+	}
+}
+
+// AddRange puts first..last, both included, in the set.
+func (s *ResultSet) AddRange(first, last Result) {
+	for r := first; r <= last && r <= MaxStatus; r++ {
+		s.Add(r)
+	}
+}
+
+// Has reports whether r is in the set.
+func (s *ResultSet) Has(r Result) bool {
+	return r <= MaxStatus && s[r/64]&(1<<(r%64)) != 0
+}
+
+// Len returns the number of results in the set.
+func (s *ResultSet) Len() int {
+	n := 0
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
