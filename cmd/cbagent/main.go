@@ -1,0 +1,57 @@
+// Command cbagent is a node-level circuit breaker: small eBPF programs watch the TCP flows to the backends that policies
+// name, and turn callers away while a backend fails.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// env is all that a command may touch of the world around it.
+type env struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}))
+}
+
+// run executes the command line and returns the exit code: 0, or 1 after an error that it has printed.
+func run(args []string, e *env) int {
+	root := newRootCommand(e)
+	root.SetArgs(args)
+	err := root.Execute()
+	if err == nil {
+		return 0
+	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintln(e.stderr, "cbagent:", err)
+	}
+	return 1
+}
+
+// errReported ends a command that has printed its errors itself.
+var errReported = errors.New("errors were printed")
+
+func newRootCommand(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "cbagent",
+		Short:         "Node-level circuit breaker agent",
+		Long:          "cbagent watches the HTTP and TCP flows of a node and turns callers away from failing backends in the kernel.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetIn(e.stdin)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	root.AddCommand(
+		// One line for each command, in alphabetical order.
+	)
+	return root
+}
