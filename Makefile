@@ -1,0 +1,46 @@
+# cbagent: `make` lists what can be made.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+AGENT   := bin/cbagent
+
+# Programs that load BPF need root; go itself stays the caller's.
+sudo := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+.PHONY: build
+build: ## the agent, static, to bin/cbagent
+	@scripts/build.sh $(AGENT)
+
+.PHONY: demo
+demo: build ## shows the agent at work, in network namespaces of its own (root)
+	@$(sudo) $(AGENT) demo $(DEMO_FLAGS)
+
+.PHONY: test
+test: ## every test, with what they need installed (root)
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+.PHONY: generate
+generate: ## the BPF objects and all other generated files, with clang 19
+	@scripts/setup.sh generate
+	@go generate ./...
+
+.PHONY: check-generated
+check-generated: ## fails when a generated file is not what its source gives
+	@scripts/setup.sh generate
+	@scripts/check-generated.sh
+
+.PHONY: lint
+lint: ## formatting, vet, staticcheck, shellcheck
+	@scripts/setup.sh lint
+	@scripts/lint.sh
+
+.PHONY: clean
+clean: ## removes bin/
+	@rm -rf bin

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# scripts/build.sh OUT: the agent as a static binary that is the same wherever it
+# is built. GOOS, GOARCH and VERSION in the environment are heeded.
+set -euo pipefail
+out=$(realpath -m "$1")
+cd "$(dirname "$0")/.."
+version=${VERSION:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
+CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$version" -o "$out" ./cmd/cbagent

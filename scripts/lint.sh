@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Formatting, vet and a few meant checks; staticcheck.conf says which and why.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+status=0
+
+fail() {
+    printf 'lint: %s\n' "$@" >&2
+    status=1
+}
+
+unformatted=$(git ls-files '*.go' | xargs -r gofmt -l)
+[ -z "$unformatted" ] || fail "not formatted, run gofmt -w on:" "$unformatted"
+
+go mod tidy -diff || fail "go.mod is not tidy: run go mod tidy"
+go vet ./... || fail "go vet: see above"
+go tool -modfile=tools/go.mod staticcheck ./... || fail "staticcheck: see above"
+git ls-files 'scripts/*.sh' 'test/*.sh' .ci/run | xargs -r shellcheck || fail "shellcheck: see above"
+exit $status
