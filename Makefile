@@ -26,6 +26,10 @@ test: ## every test, with what they need installed (root)
 	@scripts/setup.sh test
 	@scripts/test.sh
 
+.PHONY: test-k8s
+test-k8s: ## the tests that need a Kubernetes API: a real one (builds it, once)
+	@scripts/test-k8s.sh
+
 .PHONY: generate
 generate: ## the BPF objects and all other generated files, with clang 19
 	@scripts/setup.sh generate
