@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Formatting, vet and a few meant checks; staticcheck.conf says which and why.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 status=0
 
 fail() {
