@@ -1,0 +1,59 @@
+package testserver
+
+import "net"
+
+// listener hands net/http connections that can be told to misbehave.
+type listener struct {
+	net.Listener
+	server *Server
+}
+
+// Accept counts and wraps the next connection that is not to be reset.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		l.server.counts.connections.Add(1)
+		if !l.server.resets.Load() {
+			return &conn{Conn: c, server: l.server}, nil
+		}
+		l.server.counts.acceptResets.Add(1)
+		reset(c)
+	}
+}
+
+// splitBytes is how much of each write is cut into small segments.
+const splitBytes = 64
+
+// conn cuts the beginning of each write into segments as Server.SetSplit says.
+type conn struct {
+	net.Conn
+	server *Server
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	size := int(c.server.split.Load())
+	done := 0
+	for size > 0 && done+size < min(len(b), splitBytes) {
+		n, err := c.Conn.Write(b[done : done+size])
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	n, err := c.Conn.Write(b[done:])
+	return done + n, err
+}
+
+// reset closes a TCP connection with a RST.
+func reset(c net.Conn) {
+	if wrapped, ok := c.(*conn); ok {
+		c = wrapped.Conn
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // it fails only if the other side has closed the connection already
+	}
+	_ = c.Close()
+}
