@@ -4,6 +4,7 @@
 package controlplane
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,12 +17,14 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/test/k8s/process"
 )
 
 // Addresses that every test cluster uses inside itself.
 const (
 	ServiceCIDR    = "10.96.0.0/16" // ClusterIPs; 10.96.0.1 is the API
-	PodCIDR        = "10.244.0.0/16"
 	serviceAddress = "10.96.0.1"
 )
 
@@ -33,8 +36,10 @@ type Config struct {
 	Binaries    string     // folder of scripts/kube-binary.sh
 	Dir         string     // for certificates, etcd's data and logs
 	Address     netip.Addr // of the API; 127.0.0.1 if not set
-	Namespace   string     // network namespace, by its name below /run/netns; "" is the caller's
 	Controllers bool       // controller-manager and scheduler too
+
+	// Namespace is the network namespace that it runs in; nil is the caller's.
+	Namespace *netlab.Namespace
 }
 
 // ControlPlane is a running one. Stop ends it.
@@ -42,7 +47,7 @@ type ControlPlane struct {
 	config    Config
 	authority *authority
 	url       string
-	processes []*process
+	processes []*process.Process
 }
 
 // Start runs etcd and kube-apiserver and gives a ControlPlane whose API is ready,
@@ -149,7 +154,6 @@ func (c *ControlPlane) controllers() error {
 	if err := c.run("kube-controller-manager",
 		"--kubeconfig="+manager, "--leader-elect=false", "--use-service-account-credentials",
 		"--service-account-private-key-file="+file("accounts.key"), "--root-ca-file="+file("ca.crt"),
-		"--allocate-node-cidrs", "--cluster-cidr="+PodCIDR,
 		"--bind-address=127.0.0.1", "--cert-dir="+filepath.Join(c.config.Dir, "certs"),
 	); err != nil {
 		return err
@@ -161,21 +165,13 @@ func (c *ControlPlane) controllers() error {
 
 // run starts a component.
 func (c *ControlPlane) run(component string, args ...string) error {
-	argv := append(c.inside(filepath.Join(c.config.Binaries, component)), args...)
-	p, err := startProcess(c.config.Dir, component, argv)
+	cmd := exec.Command(filepath.Join(c.config.Binaries, component), args...)
+	p, err := process.Start(c.config.Dir, component, cmd, c.config.Namespace)
 	if err != nil {
 		return err
 	}
 	c.processes = append(c.processes, p)
 	return nil
-}
-
-// inside is the command, to be run in the network namespace of the control plane.
-func (c *ControlPlane) inside(argv ...string) []string {
-	if c.config.Namespace == "" {
-		return argv
-	}
-	return append([]string{"nsenter", "--net=/run/netns/" + c.config.Namespace, "--"}, argv...)
 }
 
 // ready waits until the API says that it is.
@@ -186,24 +182,20 @@ func (c *ControlPlane) ready(ctx context.Context) error {
 			return nil
 		}
 		for _, p := range c.processes {
-			if p.exited() {
-				return fmt.Errorf("%s has ended: %s\n%s", p.name, p.cmd.ProcessState, p.tail())
+			if p.Exited() {
+				return fmt.Errorf("%s has ended: %s\n%s", p.Name, p.State(), p.Tail())
 			}
 		}
 		select {
 		case <-ctx.Done():
 			api := c.processes[len(c.processes)-1]
-			return fmt.Errorf("API not ready: %w\n%s", errors.Join(ctx.Err(), err), api.tail())
+			return fmt.Errorf("API not ready: %w\n%s", errors.Join(ctx.Err(), err), api.Tail())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
 
 func (c *ControlPlane) probe(ctx context.Context) error {
-	if c.config.Namespace != "" {
-		_, err := c.Kubectl(ctx, "get", "--raw", "/readyz")
-		return err
-	}
 	pair, err := tls.LoadX509KeyPair(c.authority.file(Admin+".crt"), c.authority.file(Admin+".key"))
 	if err != nil {
 		return err
@@ -211,6 +203,9 @@ func (c *ControlPlane) probe(ctx context.Context) error {
 	roots := x509.NewCertPool()
 	roots.AddCert(c.authority.cert)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}
+	if c.config.Namespace != nil {
+		transport.DialContext = c.config.Namespace.DialContext
+	}
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/readyz", nil)
 	if err != nil {
@@ -241,16 +236,28 @@ func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) ([]byte, err
 
 // KubectlInput is Kubectl with something on standard input.
 func (c *ControlPlane) KubectlInput(ctx context.Context, input string, args ...string) ([]byte, error) {
-	argv := c.inside(filepath.Join(c.config.Binaries, "kubectl"),
-		"--kubeconfig="+c.kubeconfigPath(Admin), "--cache-dir="+filepath.Join(c.config.Dir, "kubectl"))
-	return output(ctx, input, append(argv, args...))
+	cmd := exec.CommandContext(ctx, filepath.Join(c.config.Binaries, "kubectl"), append([]string{
+		"--kubeconfig=" + c.kubeconfigPath(Admin),
+		"--cache-dir=" + filepath.Join(c.config.Dir, "kubectl"),
+	}, args...)...)
+	cmd.Stdin = strings.NewReader(input)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err := process.Launch(cmd, c.config.Namespace)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		err = fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(said.Bytes()))
+	}
+	return out.Bytes(), err
 }
 
 // Stop ends all components; the newest first. A second call does nothing.
 func (c *ControlPlane) Stop() error {
 	var errs []error
 	for i := len(c.processes) - 1; i >= 0; i-- {
-		errs = append(errs, c.processes[i].stop())
+		errs = append(errs, c.processes[i].Stop())
 	}
 	c.processes = nil
 	return errors.Join(errs...)
@@ -260,23 +267,9 @@ func (c *ControlPlane) Stop() error {
 func (c *ControlPlane) Logs() string {
 	var all string
 	for _, p := range c.processes {
-		all += fmt.Sprintf("--- %s\n%s\n", p.name, p.tail())
+		all += fmt.Sprintf("--- %s\n%s\n", p.Name, p.Tail())
 	}
 	return all
-}
-
-// output runs a command and gives its standard output; its standard error is in
-// the error.
-func output(ctx context.Context, input string, argv []string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	if input != "" {
-		cmd.Stdin = strings.NewReader(input)
-	}
-	out, err := cmd.Output()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		err = fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, exit.Stderr)
-	}
-	return out, err
 }
 
 // freePorts gives n TCP ports of the loopback that nobody listens on.

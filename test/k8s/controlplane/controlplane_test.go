@@ -3,6 +3,8 @@
 package controlplane
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -36,9 +38,16 @@ func TestControlPlane(t *testing.T) {
 
 // A component that ends at once is told as such, with its log.
 func TestStartShowsWhatFailed(t *testing.T) {
-	dir := t.TempDir()
-	_, err := Start(t.Context(), Config{Binaries: Binaries(t), Dir: dir, Namespace: "cbagent-no-such-namespace"})
-	if err == nil || !strings.Contains(err.Error(), "etcd has ended") || !strings.Contains(err.Error(), "cbagent-no-such-namespace") {
-		t.Errorf("got %v, want the log of the component that ended", err)
+	broken := t.TempDir()
+	script := "#!/bin/sh\necho the disk is full\nexit 7\n"
+	if err := os.WriteFile(filepath.Join(broken, "etcd"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(Binaries(t), "kube-apiserver"), filepath.Join(broken, "kube-apiserver")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Start(t.Context(), Config{Binaries: broken, Dir: t.TempDir()})
+	if err == nil || !strings.Contains(err.Error(), "etcd has ended: exit status 7\nthe disk is full") {
+		t.Errorf("got %v, want how etcd ended and its log", err)
 	}
 }
