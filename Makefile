@@ -30,6 +30,15 @@ test: ## every test, with what they need installed (root)
 test-k8s: ## the tests that need a Kubernetes API: a real one (builds it, once)
 	@scripts/test-k8s.sh
 
+.PHONY: e2e-k8s
+e2e-k8s: ## the shipped image and manifests on a two-node Kubernetes cluster (root)
+	@scripts/setup.sh cluster
+	@scripts/e2e-k8s.sh -v
+
+.PHONY: image
+image: ## the OCI image, without a builder, to bin/cbagent-image.tar
+	@scripts/image.sh ghcr.io/cbagent/cbagent bin/cbagent-image.tar
+
 .PHONY: generate
 generate: ## the BPF objects and all other generated files, with clang 19
 	@scripts/setup.sh generate

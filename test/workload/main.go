@@ -4,7 +4,7 @@
 //	workload serve [flags]             a server; its control address makes it fail and tells its counts
 //	workload call [flags] ADDRESS      requests, one after the other; prints the counts as JSON
 //	workload control ADDRESS [CODE]    prints a server's counts, after telling it the status to answer with
-//	workload sleep                     until it is told to end
+//	workload sleep                     until it is told to end; also when called as pause
 package main
 
 import (
@@ -15,13 +15,18 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+	args := os.Args[1:]
+	if filepath.Base(os.Args[0]) == "pause" {
+		args = []string{"sleep"} // the image that holds a pod's namespaces
+	}
+	if err := run(ctx, args, os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "workload:", err)
 		os.Exit(1)
 	}
