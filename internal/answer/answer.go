@@ -1,0 +1,96 @@
+// Package answer renders the HTTP answers that the kernel programs give to callers who are turned away.
+//
+// There is no Date header: an origin server without a clock must not send one (RFC 9110, 6.6.1), and the bytes are
+// rendered long before they are sent.
+package answer
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// Limits of an answer, in bytes.
+const (
+	MaxBody = 1000 // of the body
+	MaxSize = 1200 // of the answer as a whole: one segment everywhere
+)
+
+// RetryFieldLen is the length in bytes of the field for the seconds of Retry-After.
+const RetryFieldLen = 10
+
+// Why a caller is turned away: the values of X-Cbagent-Reason.
+const (
+	ReasonOpen            = "open"
+	ReasonForcedOpen      = "forced-open"
+	ReasonHalfOpen        = "half-open"
+	ReasonConnectionLimit = "connection-limit"
+	ReasonRequestLimit    = "request-limit"
+	ReasonRateLimit       = "rate-limit"
+)
+
+// Reasons returns all of them.
+func Reasons() []string {
+	return []string{
+		ReasonOpen, ReasonForcedOpen, ReasonHalfOpen, ReasonConnectionLimit, ReasonRequestLimit, ReasonRateLimit,
+	}
+}
+
+// Spec is what a policy says of an answer.
+type Spec struct {
+	Status      int
+	ContentType string // empty = no such header
+	Body        string
+	Headers     []Header
+}
+
+// Header is one more header of an answer.
+type Header struct {
+	Name, Value string
+}
+
+// Rendered is an answer, ready to be sent.
+type Rendered struct {
+	Bytes   []byte // the whole answer; its length is a multiple of 4
+	HeadLen int    // status line and headers with the empty line after them: what HEAD gets
+	RetryAt int    // even offset of the field for the seconds of Retry-After; -1 = there is none
+}
+
+// Render returns the answer to a caller who is turned away for the given reason.
+//
+// With retryAfter it has a field of RetryFieldLen bytes, "0         ", that whoever sends it overwrites with the
+// seconds in decimal, on the left, and blanks after them. Blanks at the end of a header's value mean nothing (RFC 9110,
+// 5.5); more of them bring that field to an even offset and the answer to a multiple of 4, which keeps the arithmetic
+// of checksums in the kernel simple.
+func Render(s Spec, reason string, retryAfter bool) Rendered {
+	var b strings.Builder
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\nServer: cbagent\r\nConnection: close\r\n", s.Status, http.StatusText(s.Status))
+	if s.ContentType != "" {
+		fmt.Fprintf(&b, "Content-Type: %s\r\n", s.ContentType)
+	}
+	for _, h := range s.Headers {
+		fmt.Fprintf(&b, "%s: %s\r\n", h.Name, h.Value)
+	}
+	b.WriteString("Content-Length: " + strconv.Itoa(len(s.Body)) + "\r\n")
+	b.WriteString("X-Cbagent-Reason: " + reason)
+	retryAt := -1
+	if retryAfter {
+		const lead = "\r\nRetry-After: "
+		pad(&b, b.Len()+len(lead), 2)
+		b.WriteString(lead)
+		retryAt = b.Len()
+		fmt.Fprintf(&b, "%-*s", RetryFieldLen, "0")
+	}
+	const end = "\r\n\r\n"
+	pad(&b, b.Len()+len(end)+len(s.Body), 4)
+	b.WriteString(end)
+	headLen := b.Len()
+	b.WriteString(s.Body)
+	return Rendered{Bytes: []byte(b.String()), HeadLen: headLen, RetryAt: retryAt}
+}
+
+// pad writes the blanks that bring length to a multiple of n.
+func pad(b *strings.Builder, length, n int) {
+	b.WriteString(strings.Repeat(" ", (n-length%n)%n))
+}
