@@ -1,0 +1,120 @@
+package policy
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+)
+
+// Outcomes is a list of outcome classes: statuses, classes such as 5xx, ranges such as 500-504, and names.
+type Outcomes []string
+
+// outcomeNames are the outcomes that a policy may name.
+var outcomeNames = []breaker.Result{
+	breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultReset, breaker.ResultTimeout,
+	breaker.ResultAborted,
+}
+
+var (
+	statusPattern = regexp.MustCompile(`^[1-9][0-9][0-9]$`)
+	classPattern  = regexp.MustCompile(`^[1-9]xx$`)
+	rangePattern  = regexp.MustCompile(`^([1-9][0-9][0-9])-([1-9][0-9][0-9])$`)
+)
+
+// addOutcome puts the results that text stands for in the set.
+func addOutcome(set *breaker.ResultSet, text string) error {
+	for _, r := range outcomeNames {
+		if text == r.String() {
+			set.Add(r)
+			return nil
+		}
+	}
+	first, last := 0, 0
+	switch {
+	case statusPattern.MatchString(text):
+		first, _ = strconv.Atoi(text)
+		last = first
+	case classPattern.MatchString(text):
+		first = int(text[0]-'0') * 100
+		last = first + 99
+	case rangePattern.MatchString(text):
+		m := rangePattern.FindStringSubmatch(text)
+		first, _ = strconv.Atoi(m[1])
+		last, _ = strconv.Atoi(m[2])
+	}
+	if first == 0 || first > last {
+		return fmt.Errorf("must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, "+
+			"reset, timeout or aborted, got %s", text)
+	}
+	set.AddRange(breaker.Result(first), breaker.Result(last))
+	return nil
+}
+
+// results returns the union of all classes, which must have been read without an error.
+func (o Outcomes) results() breaker.ResultSet {
+	var set breaker.ResultSet
+	for _, text := range o {
+		if err := addOutcome(&set, text); err != nil {
+			panic(err)
+		}
+	}
+	return set
+}
+
+// outcomesOf returns the shortest list of classes that stands for the set.
+func outcomesOf(set breaker.ResultSet) Outcomes {
+	list := Outcomes{}
+	for first := 100; first <= breaker.MaxStatus; first++ {
+		if !set.Has(breaker.Result(first)) {
+			continue
+		}
+		last := first
+		for last < breaker.MaxStatus && set.Has(breaker.Result(last+1)) {
+			last++
+		}
+		switch {
+		case first%100 == 0 && last >= first+99:
+			last = first + 99
+			list = append(list, strconv.Itoa(first/100)+"xx")
+		case first == last:
+			list = append(list, strconv.Itoa(first))
+		default:
+			list = append(list, fmt.Sprintf("%d-%d", first, last))
+		}
+		first = last
+	}
+	for _, r := range outcomeNames {
+		if set.Has(r) {
+			list = append(list, r.String())
+		}
+	}
+	return list
+}
+
+func (o *Outcomes) decodeNode(s *scope, n *yaml.Node, path string) {
+	s.forget(path)
+	s.mark(path, n)
+	*o = Outcomes{}
+	for i, item := range s.items(n, path) {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		s.mark(at, item)
+		target := s.follow(item)
+		if target == nil {
+			return
+		}
+		text := target.Value
+		if tag := target.ShortTag(); target.Kind != yaml.ScalarNode || (tag != "!!str" && tag != "!!int") {
+			text = describe(target)
+		}
+		if err := addOutcome(new(breaker.ResultSet), text); err != nil {
+			s.reject(at, "%s", err)
+			s.bad[path] = true
+			continue
+		}
+		*o = append(*o, text)
+	}
+}

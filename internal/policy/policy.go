@@ -1,0 +1,124 @@
+package policy
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/answer"
+	"github.com/cbagent/cbagent/internal/breaker"
+)
+
+// Set is all policies that are in force, in file order: files by name, policies as they stand in them.
+type Set struct {
+	Policies []*Policy
+	Warnings Errors // accepted, but suspicious
+}
+
+// Find returns the policy of that name, or nil.
+func (s *Set) Find(name string) *Policy {
+	for _, p := range s.Policies {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// Policy is one policy with everything resolved: defaults filled in, addresses parsed, enumerations typed. It is not
+// changed after it was made, and two of them can be compared with Equal.
+type Policy struct {
+	Name           string
+	Direction      Direction
+	Protocol       Protocol
+	Match          Match
+	Exempt         Exempt
+	Timeout        time.Duration // no response in this time: outcome timeout; 0 = never
+	ConnectTimeout time.Duration // no SYN-ACK in this time: outcome connect-timeout; 0 = never
+	Reject         Reject
+	Limits         Limits
+	RateLimit      *RateLimit       // nil = off
+	Breaker        breaker.Settings // also holds the policy's mode and scope
+	Position       Position         // where the policy begins
+}
+
+// Direction says whose calls a policy is about.
+type Direction uint8
+
+// Directions: callers on this node; callers from elsewhere to backends on this node.
+const (
+	Outbound Direction = iota
+	Inbound
+)
+
+// Protocol says what a call is.
+type Protocol uint8
+
+// Protocols: HTTP/1.x requests; TCP connections.
+const (
+	HTTP Protocol = iota
+	TCP
+)
+
+// Match names backends. Addresses are never IPv4-mapped IPv6.
+type Match struct {
+	Addresses []netip.AddrPort
+	CIDRs     []CIDR
+	Hosts     []Host
+	Services  []Service
+}
+
+// CIDR is all addresses of a prefix (host bits zero) with a port.
+type CIDR struct {
+	Prefix netip.Prefix
+	Port   uint16
+}
+
+// Host is a DNS name, in lower case and without a trailing dot, with a port.
+type Host struct {
+	Host string
+	Port uint16
+}
+
+// Service is a port of a Kubernetes Service, by name or number.
+type Service struct {
+	Namespace, Name, Port string
+}
+
+// Exempt are callers that are neither judged nor turned away.
+type Exempt struct {
+	NodeHealthChecks bool
+	Sources          []netip.Prefix
+}
+
+// RejectWith says how a caller is turned away.
+type RejectWith uint8
+
+// Ways to turn a caller away: a complete HTTP answer, a TCP reset, silence.
+const (
+	Respond RejectWith = iota
+	Reset
+	Drop
+)
+
+// Reject says what a caller gets who is turned away.
+type Reject struct {
+	With       RejectWith
+	Existing   bool // also on connections that are already open
+	RetryAfter bool
+	Answer     answer.Spec // for Respond
+}
+
+// Limits of each circuit, as this node sees it; 0 = no limit.
+type Limits struct {
+	MaxConnections           int
+	MaxRequests              int
+	MaxRequestsPerConnection int
+}
+
+// RateLimit lets through at most Burst + Limit x d / Period in any span d.
+type RateLimit struct {
+	Limit  int
+	Period time.Duration
+	Burst  int
+	Status int // of the answer
+}
