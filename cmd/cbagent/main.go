@@ -51,7 +51,7 @@ func newRootCommand(e *env) *cobra.Command {
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
 	root.AddCommand(
-		// One line for each command, in alphabetical order.
+		newCheckCommand(e), // one line for each command, in alphabetical order
 	)
 	return root
 }

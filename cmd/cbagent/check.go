@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cbagent/cbagent/internal/policy"
+)
+
+func newCheckCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check PATH",
+		Short: "Say whether policies are right, and what they do",
+		Long: `Read the policies in PATH, a file or a directory of *.yaml, as the agent does.
+
+Every error is printed as FILE:LINE:COLUMN: what: why, and the exit code is 1. If there is none, one line for each
+policy says what it does. What is allowed but hardly meant is printed as a warning.`,
+		Example: "  cbagent check /etc/cbagent/policies",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			set, err := policy.Load(args[0])
+			if err != nil {
+				fmt.Fprintln(e.stderr, err)
+				return errReported
+			}
+			for _, warning := range set.Warnings {
+				fmt.Fprintln(e.stderr, "warning:", warning)
+			}
+			for _, p := range set.Policies {
+				fmt.Fprintln(e.stdout, p.Summary())
+			}
+			return nil
+		},
+	}
+}
