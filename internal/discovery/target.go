@@ -2,7 +2,9 @@ package discovery
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Target is what one policy names, ranges excepted.
@@ -11,6 +13,21 @@ type Target struct {
 	Addresses []netip.AddrPort
 	Hosts     []Host
 	Services  []Service
+}
+
+// ask calls f for each source and port that t needs.
+func (t Target) ask(f func(key sourceKey, port string)) {
+	for _, h := range t.Hosts {
+		f(sourceKey{KindHost, h.key()}, strconv.Itoa(int(h.Port)))
+	}
+	for _, s := range t.Services {
+		f(sourceKey{KindService, s.Namespace + "/" + s.Name}, s.Port)
+	}
+}
+
+func (t Target) equal(o Target) bool {
+	return t.Policy == o.Policy && slices.Equal(t.Addresses, o.Addresses) &&
+		slices.Equal(t.Hosts, o.Hosts) && slices.Equal(t.Services, o.Services)
 }
 
 // Host is a DNS name and the port of the backends behind it.
@@ -22,6 +39,9 @@ type Host struct {
 // String returns NAME:PORT.
 func (h Host) String() string { return h.Name + ":" + strconv.Itoa(int(h.Port)) }
 
+// key is the name without what makes no difference to DNS.
+func (h Host) key() string { return strings.ToLower(h.Name) }
+
 // Service is one port of a Kubernetes Service.
 type Service struct {
 	Namespace string
@@ -31,9 +51,3 @@ type Service struct {
 
 // String returns NAMESPACE/NAME:PORT.
 func (s Service) String() string { return s.Namespace + "/" + s.Name + ":" + s.Port }
-
-// number returns the port as a number and true, or 0 and false when it is a name.
-func (s Service) number() (int32, bool) {
-	n, err := strconv.ParseUint(s.Port, 10, 16)
-	return int32(n), err == nil
-}

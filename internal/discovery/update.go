@@ -23,17 +23,17 @@ type Set struct {
 
 // SourceStatus tells how one source does.
 type SourceStatus struct {
-	Kind     Kind     // KindHost or KindService
+	Kind     string   // host, service or configmap
 	Name     string   // the host name, or NAMESPACE/NAME
 	Policies []string // that use it, in file order
 	Answers  int      // addresses or endpoints in use, all ports
 
-	Answered    bool // at least one answer has come
-	Stale       bool // the last attempt failed and an older answer is in use
-	LastSuccess time.Time
+	Answered    bool      // at least one answer has come
+	Stale       bool      // the last attempt failed and an older answer is in use
+	LastSuccess time.Time // of a watch: when it began
 	LastFailure time.Time
 	LastError   string    // of the last attempt; empty when it succeeded
 	Next        time.Time // hosts: the next lookup
-	Successes   uint64    // lookups answered; lists and watches established
+	Successes   uint64    // lookups answered, watches begun
 	Failures    uint64
 }
