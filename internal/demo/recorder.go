@@ -1,0 +1,105 @@
+package demo
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/loadgen"
+)
+
+// sample is one request as its caller saw it.
+type sample struct {
+	at      time.Time // when it ended
+	backend int       // index
+	outcome string    // a status in digits, or how it ended without one
+	kernel  bool      // answered by the kernel
+	latency time.Duration
+}
+
+// recording is all that happened in a run.
+type recording struct {
+	backends    []netip.AddrPort
+	samples     []sample // in the order in which they ended, nearly
+	transitions []Transition
+	phase       Phase             // the latest
+	began       [phases]time.Time // zero: not reached
+	failures    []time.Time       // when the failing backend answered 500
+}
+
+// recorder makes a recording. Its methods may be called concurrently.
+type recorder struct {
+	mu      sync.Mutex
+	rec     recording
+	changed chan struct{} // closed and replaced at each transition
+}
+
+func newRecorder(backends []netip.AddrPort) *recorder {
+	return &recorder{rec: recording{backends: backends}, changed: make(chan struct{})}
+}
+
+// done records a request; it fits loadgen.Load.
+func (r *recorder) done(target netip.AddrPort, result loadgen.Result) {
+	_, kernel := result.FromKernel()
+	s := sample{
+		at: time.Now(), backend: slices.Index(r.rec.backends, target), outcome: result.Outcome(), kernel: kernel, latency: result.Latency,
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rec.samples = append(r.rec.samples, s)
+}
+
+// failed records that the failing backend answers a request with 500.
+func (r *recorder) failed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rec.failures = append(r.rec.failures, time.Now())
+}
+
+// transition records a transition and wakes those who wait for one.
+func (r *recorder) transition(t Transition) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rec.transitions = append(r.rec.transitions, t)
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// begin records the beginning of a phase.
+func (r *recorder) begin(p Phase, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rec.began[p], r.rec.phase = at, p
+}
+
+// find returns the first transition of the backend to a state after a moment, and a channel that is closed at the next
+// transition.
+func (r *recorder) find(backend netip.AddrPort, to string, after time.Time) (t Transition, found bool, next <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.rec.transitions {
+		if t.Backend == backend && t.To == to && !t.At.Before(after) {
+			return t, true, r.changed
+		}
+	}
+	return Transition{}, false, r.changed
+}
+
+// recording returns a copy of what was recorded so far.
+func (r *recorder) recording() recording {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.rec
+	c.samples = slices.Clone(c.samples)
+	c.transitions = slices.Clone(c.transitions)
+	c.failures = slices.Clone(c.failures)
+	return c
+}
+
+// began returns when a phase began.
+func (r *recorder) began(p Phase) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rec.began[p]
+}

@@ -1,0 +1,39 @@
+package demo
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func TestTransitionOfALogLine(t *testing.T) {
+	l, ok := parseLine([]byte(`{"time":"2026-01-02T03:04:05Z","level":"INFO","msg":"transition","policy":"demo",` +
+		`"backend":"10.21.2.2:8080","from":"closed","to":"open","reason":"consecutiveFailures","value":5,"threshold":5,` +
+		`"step":1,"until":"later","at_unix_ns":1700000000123456789}`))
+	if !ok || l.Msg != msgTransition {
+		t.Fatalf("not read: %+v", l)
+	}
+	got, err := l.transition()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Transition{
+		Backend: netip.MustParseAddrPort("10.21.2.2:8080"), From: "closed", To: "open",
+		Reason: "consecutiveFailures", Value: 5, Threshold: 5, At: time.Unix(0, 1700000000123456789),
+	}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got, want := got.why(), "consecutiveFailures: 5, allowed less than 5"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := (Transition{Reason: "deadline"}).why(); got != "deadline" {
+		t.Errorf("got %q, want deadline alone", got)
+	}
+	if _, ok := parseLine([]byte("panic: runtime error")); ok {
+		t.Error("a line that is not JSON was read")
+	}
+	if _, err := (logLine{Backend: "*"}).transition(); err == nil {
+		t.Error("a transition without a backend was accepted")
+	}
+}
