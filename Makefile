@@ -39,6 +39,23 @@ e2e-k8s: ## the shipped image and manifests on a two-node Kubernetes cluster (ro
 image: ## the OCI image, without a builder, to bin/cbagent-image.tar
 	@scripts/image.sh ghcr.io/cbagent/cbagent bin/cbagent-image.tar
 
+.PHONY: packages
+packages: ## deb and rpm, to bin/
+	@scripts/packages.sh
+
+.PHONY: test-packages
+test-packages: ## packages, image, systemd unit and install, looked into
+	@scripts/setup.sh packages
+	@scripts/test-packages.sh
+
+.PHONY: install
+install: build ## the agent as a systemd service of this host (root; DESTDIR, PREFIX)
+	@scripts/install.sh install
+
+.PHONY: uninstall
+uninstall: ## takes the service away again; /etc/cbagent stays
+	@scripts/install.sh uninstall
+
 .PHONY: generate
 generate: ## the BPF objects and all other generated files, with clang 19
 	@scripts/setup.sh generate
