@@ -31,6 +31,11 @@ func Load(path string) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parse(path, sources)
+}
+
+// parse reads what was found in path.
+func parse(path string, sources []Source) (*Set, error) {
 	set, err := ParseAll(sources)
 	if err == nil && len(sources) == 0 {
 		set.Warnings = append(set.Warnings, &Error{Position: Position{File: path}, Message: "has no *.yaml: no policies"})
