@@ -1,0 +1,45 @@
+package breaker
+
+import "net/netip"
+
+// minClientsKept is up to how many distinct clients are counted exactly, whatever a policy asks for.
+const minClientsKept = 16
+
+// clients are the callers whose requests failed, the latest failure first, each once. As many are kept as the largest
+// number that a policy asks for, which is enough to say whether there are that many.
+type clients []client
+
+type client struct {
+	addr netip.Addr
+	at   int64 // time window: number of the bucket; count window: ordinal of the outcome
+}
+
+// saw moves addr to the front.
+func (l *clients) saw(addr netip.Addr, at int64, keep int) {
+	if !addr.IsValid() {
+		return
+	}
+	i := 0
+	for i < len(*l) && (*l)[i].addr != addr {
+		i++
+	}
+	switch {
+	case i < len(*l):
+	case len(*l) < keep:
+		*l = append(*l, client{})
+	default:
+		i--
+	}
+	copy((*l)[1:i+1], (*l)[:i])
+	(*l)[0] = client{addr: addr, at: at}
+}
+
+// since counts those that failed after at.
+func (l clients) since(at int64) int {
+	for i := range l {
+		if l[i].at <= at {
+			return i
+		}
+	}
+	return len(l)
+}
