@@ -16,17 +16,17 @@
 //	(*Group) Update(s Settings, now Time, buf) (buf, error)
 //	(*Group) Advance(now Time, buf) buf                  // everything that time alone does, in the order it was due
 //	(*Group) NextDeadline() Time                         // Never when there is nothing to wait for
-//	(*Group) Restore(backend string, snap Snapshot, now Time) *Circuit
+//	(*Group) Restore(backend string, snap Snapshot, now Time, buf) (*Circuit, buf)
 //
 //	(*Circuit) Allow(now Time, buf) (Admission, buf)     // the whole decision, for those without a kernel
-//	(*Circuit) Began(now Time, generation uint32)        // a probe that the kernel has admitted; never refused
-//	(*Circuit) Release(now Time, generation uint32, began Time)  // its permit came back without an outcome
+//	(*Circuit) Began(began Time, generation uint32, buf) buf   // a probe that the kernel has admitted; never refused
+//	(*Circuit) Release(now Time, generation uint32, began Time, buf) buf // its permit came back without an outcome
 //	(*Circuit) Record(now Time, o *Outcome, buf) (Judgement, buf)
 //	(*Circuit) RecordN(now Time, o *Outcome, n uint64, buf) (rest uint64, Judgement, buf)
 //	(*Circuit) RecordSuccesses(now Time, generation uint32, n uint64, total time.Duration, buf) (Judgement, buf)
 //	(*Circuit) RecordLost(now Time, generation uint32, failures, slow uint64, buf) (Judgement, buf)
 //	(*Circuit) SetOldestPending(sent Time, ok bool)      // for pendingAge: of this generation only
-//	(*Circuit) Impose(now Time, o Override, buf) buf     // an operator's mode; Release it with Auto
+//	(*Circuit) Impose(now Time, o Override, buf) buf     // an operator's mode
 //	(*Circuit) Auto(now Time, who, why string, buf) buf  // back to the policy's mode
 //	(*Circuit) Close(now Time, who, why string, buf) buf // close by hand what outcomes opened
 //	(*Circuit) Status() Status, Metric(now) Metric, Snapshot() Snapshot

@@ -21,12 +21,12 @@ type Judgement uint8
 
 // Judgements.
 const (
-	Judged       Judgement = iota // it is in the window and trippers ran
-	Ignored                       // its class is ignored; a probe's permit was given back
-	Stale                         // it was sent in an earlier generation
-	NoPermit                      // it was sent in half-open without a permit, or its probe had timed out
-	NotJudging                    // the circuit is open, forced-open or disabled
-	judgements                    // length
+	Judged     Judgement = iota // it is in the window and trippers ran
+	Ignored                     // its class is ignored; a probe's permit was given back
+	Stale                       // it was sent in an earlier generation
+	NoPermit                    // it was sent in half-open without a permit, or its probe had timed out
+	NotJudging                  // the circuit is open, forced-open or disabled
+	judgements                  // length
 )
 
 // Admission is the answer to whether a request may be sent.

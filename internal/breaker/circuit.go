@@ -1,0 +1,137 @@
+package breaker
+
+import "math"
+
+// Circuit is the breaker of one backend, or of all backends of a policy with scope: policy. Group.Add makes it.
+type Circuit struct {
+	group    *Group
+	backend  string
+	order    uint64 // by creation, among those of the group
+	place    int    // in group.circuits
+	deadline Time   // when time alone will do something next
+	heapAt   int    // in group.due, -1 = not there
+
+	state      State
+	generation uint32
+	since      Time
+	until      Time // of open, of a ramp, of an override; Never otherwise
+	override   *Override
+
+	window  window
+	streak  uint64   // failures in a row
+	streaks []uint64 // the same for the classes of plan.streaks
+	failing clients
+
+	pending      Time // when the oldest unanswered request of this generation was sent
+	pendingKnown bool
+	pendingNext  int // index of the next of program.ages to be reached
+
+	half *halfOpen // in half-open with probes
+
+	step      int
+	decay     int64 // full open.durations spent closed that were looked at
+	decaySeen bool  // a success was seen in the one that runs
+	ejected   uint64
+	openings  uint64
+	overflows uint64
+}
+
+// Backend returns the id that the circuit was added with, or "*" with scope: policy.
+func (c *Circuit) Backend() string { return c.backend }
+
+// Group returns the group that the circuit belongs to.
+func (c *Circuit) Group() *Group { return c.group }
+
+// Generation returns the number of transitions so far, modulo 2^32.
+func (c *Circuit) Generation() uint32 { return c.generation }
+
+// State returns the state as of the last call that carried a time.
+func (c *Circuit) State() State { return c.state }
+
+// Mode returns the mode in force: the override's, else the policy's.
+func (c *Circuit) Mode() Mode {
+	if c.override != nil {
+		return c.override.Mode
+	}
+	return c.group.plan.Mode
+}
+
+// Metric returns what the window says at now, which may be earlier than times seen before: then it is taken as those.
+func (c *Circuit) Metric(now Time) Metric {
+	c.window.expire(&c.group.plan.shape, max(now, c.group.now))
+	return c.window.metric()
+}
+
+// Status returns what the circuit is doing as of the last call that carried a time.
+func (c *Circuit) Status() Status {
+	c.earnBack(c.group.now)
+	s := Status{
+		State: c.state, Mode: c.Mode(), Generation: c.generation, Step: c.step, Since: c.since, Until: c.until,
+		Openings: c.openings, Overflows: c.overflows,
+	}
+	if c.half != nil {
+		s.Probes = c.half.Probes
+	}
+	if c.override != nil {
+		s.Override, s.Overridden = *c.override, true
+	}
+	return s
+}
+
+// program returns the trippers that run in the present state, nil when none do.
+func (c *Circuit) program() *program {
+	p := c.group.plan
+	switch {
+	case c.state == StateClosed || c.state == StateHalfOpen && !p.probes():
+		return &p.closed
+	case c.state == StateHalfOpen:
+		return &p.halfOpen
+	}
+	return nil
+}
+
+func (c *Circuit) streakOf(slot int16) uint64 {
+	if slot < 0 {
+		return c.streak
+	}
+	return c.streaks[slot]
+}
+
+func (c *Circuit) failingClients() int { return c.failing.since(c.clientHorizon()) }
+
+// clientHorizon is the bucket or ordinal up to which a failure has left the window.
+func (c *Circuit) clientHorizon() int64 {
+	shape := &c.group.plan.shape
+	if shape.kind == WindowTime {
+		return c.window.cur - shape.buckets
+	}
+	return int64(c.window.seq) - int64(shape.size)
+}
+
+// forget clears all that was learned of outcomes.
+func (c *Circuit) forget() {
+	c.window.clear()
+	c.streak = 0
+	clear(c.streaks)
+	c.failing = c.failing[:0]
+}
+
+// cause is why something happens, for the event.
+type cause struct {
+	reason           Reason
+	value, threshold float64 // NaN: none
+	who, why         string
+}
+
+func because(r Reason) cause { return cause{reason: r, value: math.NaN(), threshold: math.NaN()} }
+
+func (c *Circuit) event(kind EventKind, at Time, from, to State, why *cause) Event {
+	e := Event{
+		Kind: kind, From: from, To: to, Reason: why.reason, At: at, Until: Never, Step: c.step, Generation: c.generation,
+		Mode: c.Mode(), Group: c.group.name, Backend: c.backend, Who: why.who, Why: why.why,
+	}
+	if !math.IsNaN(why.value) {
+		e.HasNumbers, e.Value, e.Threshold = true, why.value, why.threshold
+	}
+	return e
+}

@@ -1,0 +1,60 @@
+package breaker
+
+// Snapshot returns what of the circuit must survive a restart.
+func (c *Circuit) Snapshot() Snapshot {
+	s := Snapshot{
+		State: c.state, Generation: c.generation, Step: c.step, Since: c.since, Until: c.until, Ejected: c.ejected,
+		Openings: c.openings, Overflows: c.overflows, DecayPeriod: c.decay, DecaySeen: c.decaySeen,
+	}
+	if c.override != nil {
+		s.Override, s.Overridden = *c.override, true
+	}
+	return s
+}
+
+// Restore makes a backend known and its circuit what it was when the snapshot was taken. Deadlines that have passed since
+// are met at the next call that carries a time. A half-open period with probes begins anew, in the next generation. If
+// the mode in force asks for another state, it is changed with the reason reload, for which an event is appended. Ejection
+// limits are not asked. A circuit that exists already is changed all the same; with scope: policy the last one holds.
+func (g *Group) Restore(backend string, s Snapshot, now Time, buf []Event) (*Circuit, []Event) {
+	now, buf = g.clock(now, buf)
+	c := g.Add(backend, now)
+	g.ejectedNow += ejects(s.State) - ejects(c.state)
+	c.state, c.generation, c.step, c.since, c.until = s.State, s.Generation, s.Step, s.Since, s.Until
+	c.openings, c.overflows, c.decay, c.decaySeen = s.Openings, s.Overflows, s.DecayPeriod, s.DecaySeen
+	c.ejected, c.half, c.override = s.Ejected, nil, nil
+	g.ejections = max(g.ejections, s.Ejected)
+	c.pendingKnown, c.pendingNext = false, 0
+	c.forget()
+	if s.Overridden {
+		o := s.Override
+		c.override = &o
+	}
+	switch p := g.plan; {
+	case c.state == StateHalfOpen && p.probes():
+		c.generation++
+		c.half, c.until = &halfOpen{}, Never
+	case c.state == StateHalfOpen && c.until == Never:
+		c.generation++
+		c.since, c.until = now, later(now, p.HalfOpen.Ramp.Over)
+	case c.state >= states:
+		c.state = StateClosed
+	}
+	if !c.asMode() {
+		why := because(ReasonReload)
+		buf = c.obey(now, &why, buf)
+	}
+	c.schedule()
+	return c, buf
+}
+
+// asMode reports whether the state is one that the mode in force allows.
+func (c *Circuit) asMode() bool {
+	switch c.Mode() {
+	case ModeForcedOpen:
+		return c.state == StateForcedOpen
+	case ModeDisabled:
+		return c.state == StateDisabled
+	}
+	return c.state != StateForcedOpen && c.state != StateDisabled
+}

@@ -1,0 +1,125 @@
+package breaker
+
+import (
+	"math"
+	"time"
+)
+
+// move makes a transition: the one place where a state changes. until is the end of the new state, Never if it has none.
+func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
+	from := c.state
+	c.group.ejectedNow += ejects(to) - ejects(from)
+	c.state = to
+	c.generation++
+	c.since, c.until = at, until
+	c.half = nil
+	c.pendingKnown, c.pendingNext = false, 0
+	c.forget()
+	if to == StateClosed {
+		c.decay, c.decaySeen = 0, false
+	}
+	if to != StateOpen && to != StateHalfOpen {
+		c.ejected = 0
+	}
+	c.schedule()
+	e := c.event(EventTransition, at, from, to, why)
+	e.Until = until
+	return e
+}
+
+func ejects(s State) int {
+	switch s {
+	case StateOpen, StateHalfOpen, StateForcedOpen:
+		return 1
+	}
+	return 0
+}
+
+// open opens a circuit that was closed or half-open.
+func (c *Circuit) open(at Time, why *cause, buf []Event) []Event {
+	c.earnBack(at)
+	if c.ejected == 0 {
+		c.group.ejections++
+		c.ejected = c.group.ejections
+	}
+	c.step++
+	c.openings++
+	wait, jitter := c.group.plan.Open.wait(c.step, c.group.random.Float64)
+	e := c.move(at, StateOpen, later(at, wait), why)
+	e.Jitter = jitter
+	return append(buf, e)
+}
+
+// tryAgain is what happens at the end of an opening.
+func (c *Circuit) tryAgain(at Time, buf []Event) []Event {
+	h := &c.group.plan.HalfOpen
+	why := because(ReasonDeadline)
+	switch {
+	case h.Ramp != nil:
+		return append(buf, c.move(at, StateHalfOpen, later(at, h.Ramp.Over), &why))
+	case h.Calls == 0:
+		return c.shut(at, &why, buf)
+	}
+	e := c.move(at, StateHalfOpen, Never, &why)
+	c.half = &halfOpen{}
+	return append(buf, e)
+}
+
+func (c *Circuit) shut(at Time, why *cause, buf []Event) []Event {
+	return append(buf, c.move(at, StateClosed, Never, why))
+}
+
+// earnBack lowers the step by one for each full open.duration spent closed in which a success was seen.
+func (c *Circuit) earnBack(now Time) {
+	if c.step == 0 || c.state != StateClosed {
+		return
+	}
+	period := int64(now.Sub(c.since) / c.group.plan.Open.Duration)
+	if period <= c.decay {
+		return
+	}
+	if c.decaySeen {
+		c.step--
+	}
+	c.decay, c.decaySeen = period, false
+}
+
+// trip opens the circuit, unless the ejection limits forbid it.
+func (c *Circuit) trip(p *program, now Time, buf []Event) []Event {
+	var why cause
+	why.reason, why.value, why.threshold = p.explain(c, now)
+	if c.state == StateClosed && !c.group.mayEject() {
+		c.earnBack(now)
+		c.overflows++
+		e := c.event(EventOverflow, now, c.state, StateOpen, &why)
+		e.Step++
+		return append(buf, e)
+	}
+	return c.open(now, &why, buf)
+}
+
+// wait returns how long the step-th opening lasts and how much of that is jitter.
+func (o *Open) wait(step int, draw func() float64) (wait, jitter time.Duration) {
+	d := float64(o.Duration)
+	switch o.Backoff {
+	case BackoffLinear:
+		d *= float64(step)
+	case BackoffExponential:
+		d *= math.Pow(o.Multiplier, float64(step-1))
+	}
+	d = min(d, math.MaxFloat64) // Inf x 0 is no number
+	base := d
+	if o.Jitter > 0 {
+		d *= 1 + o.Jitter*(2*draw()-1)
+	}
+	wait = time.Duration(math.Round(min(d, float64(o.Max))))
+	return wait, wait - time.Duration(math.Round(min(base, float64(o.Max))))
+}
+
+// later is t+d without wrapping.
+func later(t Time, d time.Duration) Time {
+	if d > 0 && t > Never-Time(d) {
+		return Never
+	}
+	return t + Time(d)
+}
