@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/agentproc"
 	"github.com/cbagent/cbagent/internal/loadgen"
 	"github.com/cbagent/cbagent/internal/netlab"
 	"github.com/cbagent/cbagent/internal/testserver"
@@ -49,7 +51,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil && !errors.Is(err, errStalled) {
 		return Report{}, err
 	}
-	rec := r.recorder.recording()
+	rec := r.recorder.recording(r.agent.Transitions())
 	report, faults := rec.report(failing, keptWorkers+newWorkers)
 	if err = errors.Join(err, faults); err != nil {
 		report.OK = false
@@ -74,7 +76,7 @@ type run struct {
 	star         *netlab.Star
 	servers      []*testserver.Server
 	recorder     *recorder
-	agent        *agent
+	agent        *agentproc.Process
 	removePolicy func() error
 
 	stopLoad context.CancelFunc
@@ -103,12 +105,12 @@ func (r *run) setUp(ctx context.Context) error {
 		return err
 	}
 	r.removePolicy = remove
-	argv := append(append([]string{}, r.Agent...), "--policy", path, "--interface", "be*", "--log-format", "json")
+	command := append(slices.Clone(r.Agent), "--policy", path, "--interface", "be*")
 	r.View.Say("starting the agent on the node, with a policy that opens a circuit after 5 failures in a row")
-	if r.agent, err = startAgent(r.star.Node, argv, r.recorder.transition); err != nil {
+	if r.agent, err = agentproc.Start(r.star.Node, command...); err != nil {
 		return err
 	}
-	return r.agent.awaitReady(ctx)
+	return r.agent.AwaitReady(ctx)
 }
 
 // play goes through the phases.
@@ -157,9 +159,9 @@ func (r *run) begin(p Phase, at time.Time) {
 }
 
 // enter begins the phase that a transition leads to, and says why it happened.
-func (r *run) enter(p Phase, t Transition) {
+func (r *run) enter(p Phase, t agentproc.Transition) {
 	r.recorder.begin(p, t.At)
-	r.View.Say(fmt.Sprintf("%-9s  %s (%s)", p, phaseSays[p], t.why()))
+	r.View.Say(fmt.Sprintf("%-9s  %s (%s)", p, phaseSays[p], t.Why()))
 }
 
 // startLoad starts callers that keep their connections and callers that do not.
@@ -187,11 +189,11 @@ func (r *run) linger(ctx context.Context, d time.Duration) error {
 }
 
 // await waits for a transition of the backend's circuit, and shows the load meanwhile.
-func (r *run) await(ctx context.Context, backend netip.AddrPort, to string, after time.Time) (Transition, error) {
+func (r *run) await(ctx context.Context, backend netip.AddrPort, to string, after time.Time) (agentproc.Transition, error) {
 	limit := r.Script.Open + r.Script.Patience
 	deadline := time.Now().Add(limit)
 	for {
-		t, found, next := r.recorder.find(backend, to, after)
+		t, found, next := r.agent.Find(backend.String(), to, after)
 		if found {
 			return t, nil
 		}
@@ -217,9 +219,9 @@ func (r *run) show(ctx context.Context, until time.Time, happens <-chan struct{}
 		case <-happens:
 			return nil
 		case <-frames.C:
-			r.View.Show(r.recorder.snapshot(time.Now(), r.Script))
-		case <-r.agent.ended:
-			return r.agent.complaint("the agent ended in mid-demo")
+			r.View.Show(r.recorder.snapshot(time.Now(), r.Script, r.agent.Transitions()))
+		case <-r.agent.Ended():
+			return r.agent.Complaint("the agent ended in mid-demo")
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -234,7 +236,7 @@ func (r *run) tearDown() error {
 		r.load.Wait()
 	}
 	if r.agent != nil {
-		errs = append(errs, r.agent.stop())
+		errs = append(errs, r.agent.Stop())
 	}
 	for _, s := range r.servers {
 		errs = append(errs, s.Close())

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/agentproc"
 	"github.com/cbagent/cbagent/internal/loadgen"
 )
 
@@ -21,22 +22,21 @@ type sample struct {
 // recording is all that happened in a run.
 type recording struct {
 	backends    []netip.AddrPort
-	samples     []sample // in the order in which they ended, nearly
-	transitions []Transition
-	phase       Phase             // the latest
-	began       [phases]time.Time // zero: not reached
-	failures    []time.Time       // when the failing backend answered 500
+	samples     []sample               // in the order in which they ended, nearly
+	transitions []agentproc.Transition // in their order
+	phase       Phase                  // the latest
+	began       [phases]time.Time      // zero: not reached
+	failures    []time.Time            // when the failing backend answered 500
 }
 
 // recorder makes a recording. Its methods may be called concurrently.
 type recorder struct {
-	mu      sync.Mutex
-	rec     recording
-	changed chan struct{} // closed and replaced at each transition
+	mu  sync.Mutex
+	rec recording
 }
 
 func newRecorder(backends []netip.AddrPort) *recorder {
-	return &recorder{rec: recording{backends: backends}, changed: make(chan struct{})}
+	return &recorder{rec: recording{backends: backends}}
 }
 
 // done records a request; it fits loadgen.Load.
@@ -57,15 +57,6 @@ func (r *recorder) failed() {
 	r.rec.failures = append(r.rec.failures, time.Now())
 }
 
-// transition records a transition and wakes those who wait for one.
-func (r *recorder) transition(t Transition) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.rec.transitions = append(r.rec.transitions, t)
-	close(r.changed)
-	r.changed = make(chan struct{})
-}
-
 // begin records the beginning of a phase.
 func (r *recorder) begin(p Phase, at time.Time) {
 	r.mu.Lock()
@@ -73,26 +64,13 @@ func (r *recorder) begin(p Phase, at time.Time) {
 	r.rec.began[p], r.rec.phase = at, p
 }
 
-// find returns the first transition of the backend to a state after a moment, and a channel that is closed at the next
-// transition.
-func (r *recorder) find(backend netip.AddrPort, to string, after time.Time) (t Transition, found bool, next <-chan struct{}) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, t := range r.rec.transitions {
-		if t.Backend == backend && t.To == to && !t.At.Before(after) {
-			return t, true, r.changed
-		}
-	}
-	return Transition{}, false, r.changed
-}
-
-// recording returns a copy of what was recorded so far.
-func (r *recorder) recording() recording {
+// recording returns a copy of what was recorded so far, with the transitions that the agent told of.
+func (r *recorder) recording(transitions []agentproc.Transition) recording {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.rec
 	c.samples = slices.Clone(c.samples)
-	c.transitions = slices.Clone(c.transitions)
+	c.transitions = transitions
 	c.failures = slices.Clone(c.failures)
 	return c
 }

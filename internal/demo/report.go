@@ -84,7 +84,7 @@ func (rec *recording) judge(r Report, failing, inFlight int) error {
 	}
 	states := []string{"closed"}
 	for _, t := range rec.transitions {
-		if t.Backend == rec.backends[failing] {
+		if t.Backend == rec.backends[failing].String() {
 			states = append(states, t.To)
 		} else {
 			fault("the circuit of %s, which was well, went from %s to %s", t.Backend, t.From, t.To)
@@ -114,19 +114,8 @@ func (rec *recording) judge(r Report, failing, inFlight int) error {
 // not half-open.
 func (rec *recording) leaks(failing int, after time.Time) []time.Time {
 	return slices.DeleteFunc(slices.Clone(rec.failures), func(at time.Time) bool {
-		return at.Before(after) || rec.stateAt(failing, at) == "half-open"
+		return at.Before(after) || stateAt(rec.transitions, rec.backends[failing], at) == "half-open"
 	})
-}
-
-// stateAt returns the state of a backend's circuit.
-func (rec *recording) stateAt(backend int, at time.Time) string {
-	state := "closed"
-	for _, t := range rec.transitions {
-		if t.Backend == rec.backends[backend] && !t.At.After(at) {
-			state = t.To
-		}
-	}
-	return state
 }
 
 // unexpected counts the outcomes of the failing backend's callers that are neither its own answers, nor the kernel's

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/agentproc"
 )
 
 var start = time.Unix(1_700_000_000, 0)
@@ -23,8 +25,8 @@ func good() *recording {
 	for p := range rec.began {
 		rec.began[p] = at(p * 100)
 	}
-	b2 := rec.backends[failing]
-	rec.transitions = []Transition{
+	b2 := rec.backends[failing].String()
+	rec.transitions = []agentproc.Transition{
 		{Backend: b2, From: "closed", To: "open", At: at(200)},
 		{Backend: b2, From: "open", To: "half-open", At: at(400)},
 		{Backend: b2, From: "half-open", To: "closed", At: at(500)},
@@ -88,7 +90,7 @@ func TestReportOfABadRun(t *testing.T) {
 	}{
 		"neighbour failed": {func(r *recording) { r.samples[0].outcome = "reset" }, "1 requests to the other backends failed"},
 		"neighbour opened": {func(r *recording) {
-			r.transitions = append(r.transitions, Transition{Backend: r.backends[2], From: "closed", To: "open", At: at(550)})
+			r.transitions = append(r.transitions, agentproc.Transition{Backend: r.backends[2].String(), From: "closed", To: "open", At: at(550)})
 		}, "10.21.3.2:8080, which was well"},
 		"leaks after the opening": {func(r *recording) {
 			r.failures = append(r.failures, at(210), at(220), at(230))
@@ -108,7 +110,7 @@ func TestReportOfABadRun(t *testing.T) {
 			}
 		}, "the kernel answered no request"},
 		"reopened": {func(r *recording) {
-			r.transitions = append(r.transitions, Transition{Backend: r.backends[failing], To: "open", At: at(550)})
+			r.transitions = append(r.transitions, agentproc.Transition{Backend: r.backends[failing].String(), To: "open", At: at(550)})
 		}, "was [closed open half-open closed open]"},
 		"never closed": {func(r *recording) { r.began[Closed] = time.Time{} }, `"closed" was never reached`},
 	} {

@@ -2,7 +2,10 @@ package demo
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/agentproc"
 )
 
 // Snapshot is what a view shows of a moment.
@@ -24,7 +27,7 @@ type BackendRates struct {
 }
 
 // snapshot counts the second before now.
-func (r *recorder) snapshot(now time.Time, s Script) Snapshot {
+func (r *recorder) snapshot(now time.Time, s Script, transitions []agentproc.Transition) Snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec := &r.rec
@@ -33,8 +36,8 @@ func (r *recorder) snapshot(now time.Time, s Script) Snapshot {
 		snap.Elapsed = now.Sub(began)
 		snap.Progress = min(1, float64(snap.Elapsed)/float64(s.expected()))
 	}
-	for i := range rec.backends {
-		snap.Backends = append(snap.Backends, BackendRates{Name: backendName(i), State: rec.stateAt(i, now)})
+	for i, b := range rec.backends {
+		snap.Backends = append(snap.Backends, BackendRates{Name: backendName(i), State: stateAt(transitions, b, now)})
 	}
 	for _, sample := range rec.samples {
 		if sample.kernel {
@@ -57,3 +60,14 @@ func (r *recorder) snapshot(now time.Time, s Script) Snapshot {
 
 // backendName returns the name of a backend counted from 0.
 func backendName(i int) string { return fmt.Sprintf("b%d", i+1) }
+
+// stateAt returns the state of a backend's circuit at a moment.
+func stateAt(transitions []agentproc.Transition, backend netip.AddrPort, at time.Time) string {
+	state := "closed"
+	for _, t := range transitions {
+		if t.Backend == backend.String() && !t.At.After(at) {
+			state = t.To
+		}
+	}
+	return state
+}

@@ -70,8 +70,8 @@ func TestLines(t *testing.T) {
 }
 
 func TestSnapshotCountsTheLastSecond(t *testing.T) {
-	r := &recorder{rec: *good(), changed: make(chan struct{})}
-	got := r.snapshot(at(1300), quick)
+	r := &recorder{rec: *good()}
+	got := r.snapshot(at(1300), quick, r.rec.transitions)
 	// Of the requests between 300 and 600 ms.
 	if b := got.Backends[0]; b != (BackendRates{Name: "b1", State: "closed", OK: 30}) {
 		t.Errorf("b1: %+v", b)

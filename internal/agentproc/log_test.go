@@ -1,7 +1,6 @@
-package demo
+package agentproc
 
 import (
-	"net/netip"
 	"testing"
 	"time"
 )
@@ -13,27 +12,21 @@ func TestTransitionOfALogLine(t *testing.T) {
 	if !ok || l.Msg != msgTransition {
 		t.Fatalf("not read: %+v", l)
 	}
-	got, err := l.transition()
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := Transition{
-		Backend: netip.MustParseAddrPort("10.21.2.2:8080"), From: "closed", To: "open",
-		Reason: "consecutiveFailures", Value: 5, Threshold: 5, At: time.Unix(0, 1700000000123456789),
+		Policy: "demo", Backend: "10.21.2.2:8080", From: "closed", To: "open",
+		Reason: "consecutiveFailures", Value: 5, Threshold: 5, Step: 1, At: time.Unix(0, 1700000000123456789),
 	}
+	got := l.transition()
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got, want := got.why(), "consecutiveFailures: 5, allowed less than 5"; got != want {
+	if got, want := got.Why(), "consecutiveFailures: 5, allowed less than 5"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := (Transition{Reason: "deadline"}).why(); got != "deadline" {
+	if got := (Transition{Reason: "deadline"}).Why(); got != "deadline" {
 		t.Errorf("got %q, want deadline alone", got)
 	}
 	if _, ok := parseLine([]byte("panic: runtime error")); ok {
 		t.Error("a line that is not JSON was read")
-	}
-	if _, err := (logLine{Backend: "*"}).transition(); err == nil {
-		t.Error("a transition without a backend was accepted")
 	}
 }
