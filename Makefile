@@ -35,6 +35,11 @@ e2e-k8s: ## the shipped image and manifests on a two-node Kubernetes cluster (ro
 	@scripts/setup.sh cluster
 	@scripts/e2e-k8s.sh -v
 
+.PHONY: test-kernels
+test-kernels: ## the tests of the datapath on Debian's kernels, under qemu
+	@scripts/setup.sh kernels
+	@scripts/test-kernels.sh
+
 .PHONY: image
 image: ## the OCI image, without a builder, to bin/cbagent-image.tar
 	@scripts/image.sh ghcr.io/cbagent/cbagent bin/cbagent-image.tar

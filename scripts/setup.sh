@@ -19,7 +19,8 @@ declare -A groups=(
     [packages]="systemd-analyze=systemd dpkg-deb=dpkg rpm=rpm jq=jq"
     [cluster]="containerd=containerd runc=runc /usr/lib/cni/bridge=containernetworking-plugins
                iptables=iptables nft=nftables ip=iproute2 openssl=openssl curl=curl jq=jq"
-    [kernels]="qemu-system-x86_64=qemu-system-x86 cpio=cpio xz=xz-utils dpkg-deb=dpkg"
+    [kernels]="qemu-system-x86_64=qemu-system-x86 cpio=cpio xz=xz-utils dpkg-deb=dpkg modprobe=kmod
+               nft=nftables ip=iproute2"
     [vagrant]="vagrant=vagrant"
 )
 
