@@ -1,0 +1,319 @@
+package ifaces
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	receiveBuffer = 4 << 20               // bytes of notifications that may wait; a pod's coming is about 10 kB of them
+	maxGather     = 20 * time.Millisecond // how long notifications that keep coming can put off a decision
+	retryAfter    = time.Second           // until the links are read again when that failed
+)
+
+// Watcher follows the links of one network namespace and decides on each.
+type Watcher struct {
+	spec   Spec
+	logger *slog.Logger
+	handle *netlink.Handle
+	socket *nl.NetlinkSocket
+	events chan Event
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	// Of the goroutine run only.
+	table    table
+	reported map[int]Pick
+	routes   bool // a default route has changed: read them again
+
+	mu     sync.Mutex
+	status Status
+}
+
+// Status is what a Watcher knows.
+type Status struct {
+	Picks     []Pick   // of every link, attached or not, by index
+	Unmatched []string // names and globs of the spec that match nothing now
+	Resyncs   uint64   // how often all links were read again because notifications were lost
+	LastError string   // why the links could not be read, empty when they could
+}
+
+// batch is what one read of the socket brought.
+type batch struct {
+	messages []syscall.NetlinkMessage
+	err      error
+}
+
+// Watch starts to follow the links of a namespace; netns.None() is that of the calling thread. It ends with ctx or
+// Close. The spec must be valid.
+func Watch(ctx context.Context, logger *slog.Logger, spec Spec, ns netns.NsHandle) (*Watcher, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	handle, err := openHandle(ns)
+	if err != nil {
+		return nil, err
+	}
+	socket, err := subscribe(ns)
+	if err != nil {
+		handle.Close()
+		return nil, err
+	}
+	w := &Watcher{
+		spec: spec, logger: logger, handle: handle, socket: socket,
+		events: make(chan Event), done: make(chan struct{}), reported: make(map[int]Pick),
+	}
+	if err := w.table.load(handle); err != nil {
+		w.closeSockets()
+		return nil, err
+	}
+	ctx, w.cancel = context.WithCancel(ctx)
+	batches := make(chan batch, 16)
+	go w.receive(ctx, batches)
+	go w.run(ctx, batches)
+	return w, nil
+}
+
+func subscribe(ns netns.NsHandle) (*nl.NetlinkSocket, error) {
+	socket, err := nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to changes of interfaces and routes: %w", err)
+	}
+	if socket.SetReceiveBufferSize(receiveBuffer, true) != nil {
+		// Without CAP_NET_ADMIN the system's limit holds; what is lost then is read again.
+		if err := socket.SetReceiveBufferSize(receiveBuffer, false); err != nil {
+			socket.Close()
+			return nil, fmt.Errorf("set the receive buffer of the interface notifications: %w", err)
+		}
+	}
+	return socket, nil
+}
+
+// Events is where changes come out: first one Added for each pick there is, then Synced. A reader that is slow does
+// not see what came and went in between. It is closed at the end.
+func (w *Watcher) Events() <-chan Event { return w.events }
+
+// Status returns what is known now, which may be ahead of the events read.
+func (w *Watcher) Status() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status
+}
+
+// Close ends the watcher and waits for its end. Attachments are none of its business and stay.
+func (w *Watcher) Close() error {
+	w.cancel()
+	<-w.done
+	return nil
+}
+
+func (w *Watcher) closeSockets() {
+	w.socket.Close()
+	w.handle.Close()
+}
+
+// receive reads the socket until it is closed.
+func (w *Watcher) receive(ctx context.Context, batches chan<- batch) {
+	defer close(batches)
+	for {
+		messages, from, err := w.socket.Receive()
+		switch {
+		case errors.Is(err, os.ErrClosed) || ctx.Err() != nil:
+			return
+		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN):
+			continue
+		case err == nil && from.Pid != nl.PidKernel:
+			continue // from another process
+		}
+		select {
+		case batches <- batch{messages, err}:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// run owns the table.
+func (w *Watcher) run(ctx context.Context, batches <-chan batch) {
+	defer close(w.done)
+	defer close(w.events)
+	defer w.closeSockets()
+	queue := append(w.changes(w.decide()), Event{Op: Synced})
+	var (
+		stale  bool      // the table may be behind: read all
+		since  time.Time // of the oldest change not decided upon
+		again  <-chan time.Time
+		picks  []Pick
+		news   bool // picks are not reported yet
+		synced bool // nor is that all was read
+	)
+	for {
+		var out chan<- Event
+		var next Event
+		if len(queue) > 0 {
+			out, next = w.events, queue[0]
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case out <- next:
+			queue = queue[1:]
+		case <-again:
+			again = nil
+		case b, ok := <-batches:
+			if !ok {
+				return
+			}
+			if since.IsZero() {
+				since = time.Now()
+			}
+			stale = !w.apply(b) || stale
+		}
+		gathering := len(batches) > 0 && time.Since(since) < maxGather
+		if !since.IsZero() && again == nil && !gathering {
+			if err := w.refresh(stale); err != nil {
+				w.logger.Warn("cannot read the interfaces, trying again", "error", err)
+				again = time.After(retryAfter)
+				continue
+			}
+			picks, news, synced = w.decide(), true, synced || stale
+			stale, since = false, time.Time{}
+		}
+		if news && len(queue) == 0 {
+			queue = w.changes(picks)
+			if synced {
+				queue = append(queue, Event{Op: Synced})
+			}
+			news, synced = false, false
+		}
+	}
+}
+
+// apply takes notifications into the table. It returns false when some are lost.
+func (w *Watcher) apply(b batch) bool {
+	if b.err != nil {
+		w.logger.Debug("interface notifications were lost", "error", b.err)
+		return false
+	}
+	for _, m := range b.messages {
+		switch m.Header.Type {
+		case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+			if !w.applyLink(m) {
+				return false
+			}
+		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+			if len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Dst_len == 0 {
+				w.routes = true
+			}
+		}
+	}
+	return true
+}
+
+func (w *Watcher) applyLink(m syscall.NetlinkMessage) bool {
+	if len(m.Data) < unix.SizeofIfInfomsg {
+		return false
+	}
+	info := nl.DeserializeIfInfomsg(m.Data)
+	if info.Family == unix.AF_BRIDGE {
+		return true // of a bridge's port, not of the link: its DELLINK means that the port left
+	}
+	if m.Header.Type == unix.RTM_DELLINK {
+		w.table.remove(int(info.Index))
+		w.routes = w.routes || w.table.defaults[int(info.Index)] // the routes of a link go without notice
+		return true
+	}
+	header := unix.NlMsghdr(m.Header)
+	link, err := netlink.LinkDeserialize(&header, m.Data)
+	if err != nil {
+		w.logger.Debug("cannot read an interface notification", "index", info.Index, "error", err)
+		return false
+	}
+	l := fromNetlink(link)
+	if was := w.table.links[l.Index]; was.Up && !l.Up {
+		w.routes = true // so do those of a link that goes down
+	}
+	w.table.set(l)
+	return true
+}
+
+// refresh brings the table up to date where notifications do not tell; all of it when it is stale.
+func (w *Watcher) refresh(stale bool) (err error) {
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.status.LastError = ""
+		if err != nil {
+			w.status.LastError = err.Error()
+		} else if stale {
+			w.status.Resyncs++
+		}
+	}()
+	if stale {
+		if err := w.table.load(w.handle); err != nil {
+			return err
+		}
+	} else if w.routes {
+		defaults, err := listDefaultRoutes(w.handle)
+		if err != nil {
+			return err
+		}
+		w.table.defaults = defaults
+	}
+	w.routes = false
+	return nil
+}
+
+// decide selects anew.
+func (w *Watcher) decide() []Pick {
+	links := w.table.list()
+	picks := Select(links, w.spec)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.status.Picks, w.status.Unmatched = picks, Unmatched(links, w.spec)
+	return picks
+}
+
+// changes returns what is different from what was reported before, and takes it as reported.
+func (w *Watcher) changes(picks []Pick) []Event {
+	now := make(map[int]Pick, len(picks))
+	for _, p := range picks {
+		if p.Attach || p.Uplink {
+			now[p.Link.Index] = p
+		}
+	}
+	var removed, changed, added []Event
+	for _, index := range slices.Sorted(maps.Keys(w.reported)) {
+		was := w.reported[index]
+		is, stays := now[index]
+		switch {
+		case !stays || is.Link.Born != was.Link.Born:
+			removed = append(removed, Event{Op: Removed, Pick: was})
+		case is.Link.Name != was.Link.Name:
+			changed = append(changed, Event{Op: Renamed, Pick: is, Old: was})
+		case is != was:
+			changed = append(changed, Event{Op: Changed, Pick: is, Old: was})
+		}
+	}
+	for _, p := range picks {
+		was, known := w.reported[p.Link.Index]
+		if (p.Attach || p.Uplink) && (!known || was.Link.Born != p.Link.Born) {
+			added = append(added, Event{Op: Added, Pick: p})
+		}
+	}
+	w.reported = now
+	return slices.Concat(removed, changed, added)
+}
