@@ -1,0 +1,194 @@
+/* Packets that come from a backend. */
+#pragma once
+
+#include "flow.h"
+#include "parse.h"
+
+struct reader {
+	struct __sk_buff *skb;
+	struct flow *f;
+	__u32 at; /* offset in the packet of the next byte */
+	__u32 left;
+	__u32 status; /* out */
+	__u32 pad;
+};
+
+#define NOT_HTTP 1000
+
+static __always_inline __u32 status_of(const __u8 *h)
+{
+	__u32 hundreds = h[9] - '0', tens = h[10] - '0', ones = h[11] - '0';
+
+	if (h[0] != 'H' || h[1] != 'T' || h[2] != 'T' || h[3] != 'P' || h[4] != '/' || h[5] != '1' || h[6] != '.' ||
+	    h[8] != ' ' || hundreds < 1 || hundreds > 9 || tens > 9 || ones > 9)
+		return NOT_HTTP;
+	return hundreds * 100 + tens * 10 + ones;
+}
+
+static __always_inline bool interim(__u32 status)
+{
+	return status >= 100 && status < 200 && status != 101;
+}
+
+/* Reads one byte: of a status line, or of the rest of a 1xx head up to its empty line. */
+static long read_byte(__u32 step, struct reader *r)
+{
+	struct flow *f = r->f;
+	__u32 have = f->head_len, tail = f->tail_len;
+	__u8 b = 0;
+
+	if (!r->left || bpf_skb_load_bytes(r->skb, r->at, &b, 1))
+		return 1;
+	f->expected++;
+	r->at++;
+	r->left--;
+	if (f->flags & FLOW_INTERIM) {
+		/* Even places of CRLFCRLF want a CR, odd ones an LF; another CR begins anew. */
+		if (b == '\r')
+			tail = tail == 2 ? 3 : 1;
+		else if (b == '\n' && tail & 1)
+			tail++;
+		else
+			tail = 0;
+		f->tail_len = tail;
+		if (tail == 4) {
+			f->tail_len = 0;
+			f->head_len = 0;
+			__sync_fetch_and_and(&f->flags, ~FLOW_INTERIM);
+		}
+		return 0;
+	}
+	if (have >= STATUS_LINE)
+		return 1;
+	f->head[have] = b;
+	f->head_len = have + 1;
+	if (have + 1 < STATUS_LINE)
+		return 0;
+	r->status = status_of(f->head);
+	if (!interim(r->status))
+		return 1;
+	r->status = 0;
+	__sync_fetch_and_or(&f->flags, FLOW_INTERIM);
+	return 0;
+}
+
+/* Reads on from f->expected, and returns the final status once its line is complete, 0 before. */
+__noinline __u32 read_response(struct __sk_buff *skb, const struct packet *pkt, struct flow *f)
+{
+	struct reader r = { .skb = skb, .f = f };
+	__u32 skip;
+
+	if (!f || !pkt)
+		return 0;
+	r.at = pkt->l4 + pkt->tcp_len;
+	r.left = pkt->payload;
+	skip = f->expected - pkt->seq;
+	/* Below the expected byte all is old; above, something is missing that will be sent again. */
+	if (before(f->expected, pkt->seq) || skip >= pkt->payload)
+		return 0;
+	r.at += skip;
+	r.left -= skip;
+	if (!f->head_len && !(f->flags & FLOW_INTERIM) && r.left >= STATUS_LINE) {
+		__u8 line[STATUS_LINE];
+
+		if (bpf_skb_load_bytes(skb, r.at, line, sizeof(line)))
+			return 0;
+		r.status = status_of(line);
+		if (!interim(r.status))
+			return r.status;
+		r.status = 0;
+	}
+	/* The rare way: a line in pieces, or 1xx heads, of which one packet may bring 16 KiB. */
+	bpf_loop(16384, read_byte, &r, 0);
+	return r.status;
+}
+
+/* The backend accepted the connection: with tcp that is the outcome. */
+__noinline int established(const struct flow_key *key, struct flow *f, __u64 turn)
+{
+	struct circuit *c;
+	struct policy *p;
+
+	if (!f || !key)
+		return 0;
+	if (phase_of(turn) != PHASE_SYN && phase_of(turn) != PHASE_EXPIRED)
+		return 0;
+	c = circuit_of(f->circuit);
+	p = c ? policy_of(c) : NULL;
+	if (phase_of(turn) == PHASE_SYN && p && p->protocol == PROTOCOL_TCP) {
+		struct ending end = {
+			.began = f->started,
+			.now = bpf_ktime_get_ns(),
+			.generation = f->generation,
+			.permit = f->flags & FLOW_PERMIT,
+			.result = RESULT_CONNECTED,
+		};
+
+		if (!move(f, turn, PHASE_IDLE))
+			return 0;
+		__sync_fetch_and_and(&f->flags, ~FLOW_PERMIT);
+		record(key, f->circuit, &end);
+		return 0;
+	}
+	move(f, turn, PHASE_IDLE);
+	return 0;
+}
+
+__noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n)
+{
+	__u64 d = decision(ACTION_PASS, REASON_FLOW), turn;
+	__u32 status;
+	struct flow *f;
+
+	if (!n || !pkt)
+		return 0;
+	f = bpf_map_lookup_elem(&flows, &pkt->key);
+	if (!f)
+		return decision(ACTION_PASS, REASON_UNTRACKED);
+	f->seen = bpf_ktime_get_coarse_ns();
+	if (!(f->flags & FLOW_ANSWERING))
+		__sync_fetch_and_or(&f->flags, FLOW_ANSWERING);
+	turn = READ_ONCE(f->turn);
+
+	if (pkt->flags & TCP_RST) {
+		__u32 result = RESULT_RESET;
+
+		if (phase_of(turn) == PHASE_SYN)
+			result = RESULT_CONNECT_REFUSED;
+		else if (f->flags & FLOW_CLIENT_FIN)
+			result = RESULT_ABORTED;
+		close_flow(&pkt->key, f, result, bpf_ktime_get_ns());
+		return d;
+	}
+	if (pkt->flags & TCP_ACK && before(f->acked, pkt->ack))
+		f->acked = pkt->ack;
+	if (pkt->flags & TCP_SYN) {
+		established(&pkt->key, f, turn);
+		return d;
+	}
+	if (phase_of(turn) == PHASE_WAIT) {
+		if (pkt->payload) {
+			status = read_response(skb, pkt, f);
+			if (status) {
+				enum phase to = PHASE_IDLE;
+
+				if (status == NOT_HTTP)
+					to = PHASE_TUNNEL;
+				else if (status == 101 || (f->flags & FLOW_CONNECT && status / 100 == 2))
+					to = PHASE_TUNNEL;
+				end_request(&pkt->key, f, turn, to, status == NOT_HTTP ? RESULT_UNKNOWN : status,
+					    bpf_ktime_get_ns());
+				turn = READ_ONCE(f->turn);
+			}
+		}
+		/* A FIN in order, and no status line before it. */
+		if (pkt->flags & TCP_FIN && phase_of(turn) == PHASE_WAIT && pkt->seq + pkt->payload == f->expected)
+			end_request(&pkt->key, f, turn, PHASE_IDLE, f->flags & FLOW_CLIENT_FIN ? RESULT_ABORTED : RESULT_RESET,
+				    bpf_ktime_get_ns());
+	}
+	if (pkt->flags & TCP_FIN)
+		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
+	if (f->flags & FLOW_BACKEND_FIN)
+		close_if_finished(&pkt->key, f);
+	return d;
+}

@@ -1,0 +1,154 @@
+/* The programs. Each is: parse, decide, count, return. */
+#include "backend.h"
+#include "client.h"
+#include "sweep.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Only what is used reaches the type information from which the Go constants are made. */
+struct types {
+	struct event event;
+	enum result result;
+	enum action action;
+	enum reason reason;
+	enum hook hook;
+	enum direction direction;
+	enum protocol protocol;
+	enum reject reject;
+	enum verdict_kind verdict_kind;
+	enum phase phase;
+	enum event_kind event_kind;
+} types SEC(".data.types") __attribute__((unused));
+
+#define TCX_NEXT (-1) /* not ours: the next program decides; clsact: TC_ACT_UNSPEC */
+
+#define LOOK_DESTINATION (1 << 0) /* for packets on their way to a backend */
+#define LOOK_SOURCE (1 << 1) /* for packets that come from one */
+
+static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, __u32 look)
+{
+	__u64 d = decision(ACTION_PASS, REASON_FOREIGN);
+
+	if (look & LOOK_DESTINATION && watched(n, pkt->key.backend_port_be)) {
+		d = from_client(skb, pkt, n);
+		if ((__u32)d != REASON_FOREIGN)
+			return d;
+	}
+	if (look & LOOK_SOURCE && watched(n, pkt->key.client_port_be)) {
+		swap_key(&pkt->key);
+		d = from_backend(skb, pkt, n);
+	}
+	return d;
+}
+
+static __always_inline void count(__u32 hook, __u64 d)
+{
+	struct packet_counts *counts = bpf_map_lookup_elem(&packets, &hook);
+	__u32 action = d >> 32, reason = (__u32)d;
+
+	/* Two separate bounds, where the compiler would fold them into one of 64 bits. */
+	asm volatile("" : "+r"(action), "+r"(reason));
+	/* Per CPU, and TC programs of one CPU do not interrupt each other: no atomics. */
+	if (counts && action < ACTION_MAX && reason < REASON_MAX)
+		counts->n[action][reason]++;
+}
+
+static __always_inline int leave(struct __sk_buff *skb, __u32 hook, __u64 d)
+{
+	count(hook, d);
+	switch (d >> 32) {
+	case ACTION_PASS:
+		return TCX_NEXT;
+	case ACTION_RESPOND:
+	case ACTION_RESET:
+	case ACTION_ACK:
+		/* On loopback the rewritten packet goes on, and arrives where it came from. */
+		if (hook == HOOK_LOOPBACK)
+			return TC_ACT_OK;
+		return bpf_redirect(skb->ifindex, hook == HOOK_EGRESS ? BPF_F_INGRESS : 0);
+	default:
+		return TC_ACT_SHOT;
+	}
+}
+
+/* The outer tag of a VLAN is in the skb's metadata; a second one, or one that was put in early, is in the frame. */
+static __always_inline bool tagged(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *eth = data;
+
+	return (void *)(eth + 1) <= end &&
+	       (eth->h_proto == bpf_htons(ETH_P_8021Q) || eth->h_proto == bpf_htons(ETH_P_8021AD));
+}
+
+static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool ethernet)
+{
+	struct packet pkt = { .hook = hook };
+	struct node_state *n = the_node();
+	__u32 look;
+	__u64 d;
+
+	if (!n)
+		return TCX_NEXT;
+	if (hook == HOOK_LOOPBACK || n->flags & NODE_HOST_BACKENDS)
+		look = LOOK_DESTINATION | LOOK_SOURCE;
+	else
+		look = hook == HOOK_EGRESS ? LOOK_DESTINATION : LOOK_SOURCE;
+	if (!ethernet)
+		d = parse(skb, n, &pkt, L2_NONE);
+	else if (tagged(skb))
+		d = parse(skb, n, &pkt, L2_VLAN);
+	else
+		d = parse(skb, n, &pkt, L2_ETHERNET);
+	if (d == PARSED)
+		d = decide(skb, &pkt, n, look);
+	return leave(skb, hook, d);
+}
+
+SEC("tc")
+int egress(struct __sk_buff *skb)
+{
+	return run(skb, HOOK_EGRESS, true);
+}
+
+SEC("tc")
+int egress_l3(struct __sk_buff *skb)
+{
+	return run(skb, HOOK_EGRESS, false);
+}
+
+SEC("tc")
+int ingress(struct __sk_buff *skb)
+{
+	return run(skb, HOOK_INGRESS, true);
+}
+
+SEC("tc")
+int ingress_l3(struct __sk_buff *skb)
+{
+	return run(skb, HOOK_INGRESS, false);
+}
+
+/* On the loopback device's egress, where every packet passes once, in both directions. */
+SEC("tc")
+int loopback(struct __sk_buff *skb)
+{
+	return run(skb, HOOK_LOOPBACK, true);
+}
+
+SEC("syscall")
+int sweep(struct sweep_args *args)
+{
+	struct node_state *n = the_node();
+	struct sweep s = {};
+
+	if (!n)
+		return 1;
+	s.now = args->now ?: bpf_ktime_get_ns();
+	s.idle = args->idle;
+	s.number = __sync_fetch_and_add(&n->sweeps, 1) + 1;
+	bpf_for_each_map_elem(&flows, sweep_flow, &s, 0);
+	args->now = s.now;
+	args->flows = s.flows;
+	return 0;
+}

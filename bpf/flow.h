@@ -1,0 +1,113 @@
+/* The life of a followed connection. */
+#pragma once
+
+#include "outcome.h"
+
+#define PHASE_MASK 0xffULL
+#define TURN_STEP 0x100ULL
+
+static __always_inline enum phase phase_of(__u64 turn)
+{
+	return turn & PHASE_MASK;
+}
+
+/* move changes the phase if nobody else did since turn was read. */
+static __always_inline bool move(struct flow *f, __u64 turn, enum phase to)
+{
+	return __sync_val_compare_and_swap(&f->turn, turn, ((turn & ~PHASE_MASK) + TURN_STEP) | to) == turn;
+}
+
+/* end_request ends the pending request, unless another CPU just did. The flow stays. */
+static __always_inline bool end_request(const struct flow_key *key, struct flow *f, __u64 turn, enum phase to, __u32 result,
+					__u64 now)
+{
+	struct ending end = {
+		.began = f->started,
+		.now = now,
+		.generation = f->generation,
+		.permit = f->flags & FLOW_PERMIT,
+		.result = result,
+	};
+	struct circuit *c;
+
+	if (!move(f, turn, to))
+		return false;
+	if (end.permit)
+		__sync_fetch_and_and(&f->flags, ~(FLOW_PERMIT | FLOW_RESERVED));
+	c = circuit_of(f->circuit);
+	if (c)
+		__sync_fetch_and_add(&c->requests, -1);
+	record(key, f->circuit, &end);
+	return true;
+}
+
+/* close_flow ends whatever is pending with the given result, gives everything back and forgets the connection. */
+__noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 result, __u64 now)
+{
+	struct circuit *c;
+	struct node_state *n = the_node();
+	__u64 turn = 0;
+	bool gone = false;
+
+	if (!f || !key || !n)
+		return 0;
+	for (int i = 0; i < 8 && !gone; i++) {
+		turn = READ_ONCE(f->turn);
+		if (phase_of(turn) == PHASE_GONE)
+			return 0;
+		gone = move(f, turn, PHASE_GONE);
+	}
+	if (!gone)
+		return 0; /* the sweep finds it */
+
+	c = circuit_of(f->circuit);
+	if (c) {
+		struct ending end = {
+			.began = f->started,
+			.now = now,
+			.generation = f->generation,
+			.permit = f->flags & FLOW_PERMIT,
+			.result = result,
+		};
+
+		if (phase_of(turn) == PHASE_WAIT) {
+			__sync_fetch_and_add(&c->requests, -1);
+			record(key, f->circuit, &end);
+		} else if (phase_of(turn) == PHASE_SYN) {
+			record(key, f->circuit, &end);
+		} else if (f->flags & FLOW_RESERVED) {
+			return_permit(c, f->generation, now, true);
+			tell_permit(n, key, f->circuit, f->generation, now, EVENT_RETURN);
+		}
+		__sync_fetch_and_add(&c->connections, -1);
+	}
+	if (!bpf_map_delete_elem(&flows, key))
+		__sync_fetch_and_add(&n->flow_count, -1);
+	return 0;
+}
+
+/* open_flow makes an entry. held: it carries something that must be given back, and may use the reserve. */
+static __always_inline struct flow *open_flow(struct node_state *n, const struct flow_key *key, const struct flow *init, bool held)
+{
+	__u64 max = held ? n->flow_max : n->flow_max - n->flow_reserve;
+
+	if (READ_ONCE(n->flow_count) >= max || bpf_map_update_elem(&flows, key, init, BPF_NOEXIST))
+		return NULL;
+	__sync_fetch_and_add(&n->flow_count, 1);
+	return bpf_map_lookup_elem(&flows, key);
+}
+
+/* What a pending request that will never be answered means: without a look at the backend's packets, nothing. */
+static __always_inline __u32 if_seen(const struct flow *f, __u32 result)
+{
+	return f->flags & FLOW_ANSWERING ? result : RESULT_UNKNOWN;
+}
+
+/* close_if_finished forgets a connection that both sides have closed, once no response is awaited any more. */
+static __always_inline void close_if_finished(const struct flow_key *key, struct flow *f)
+{
+	__u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
+
+	if ((READ_ONCE(f->flags) & both) == both && phase_of(READ_ONCE(f->turn)) != PHASE_WAIT)
+		close_flow(key, f, if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
+}

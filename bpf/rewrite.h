@@ -1,0 +1,201 @@
+/* Turning a packet into another: the caller's into the answer to itself, or into a reset for the backend. */
+#pragma once
+
+#include "maps.h"
+#include "parse.h"
+
+/* What the rewritten packet says. Ports and addresses come from the packet itself. */
+struct segment {
+	__u32 seq;
+	__u32 ack;
+	__u32 flags;
+	__u32 mss; /* of the MSS option, 0 = none */
+	__u32 has_ts;
+	__be32 ts_val;
+	__be32 ts_ecr;
+	__u32 back; /* 1: to where the packet came from; 0: onward */
+	__u32 answer; /* index in answers, ANSWER_NONE = no payload */
+	__u32 head; /* headers only */
+	__u64 retry; /* seconds for Retry-After */
+};
+
+struct tcp_header {
+	struct tcphdr h;
+	__u8 options[12];
+};
+
+static __always_inline __u32 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+static __always_inline __u64 sum_bytes(const void *p, const int len)
+{
+	const __u16 *w = p;
+	__u64 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < len / 2; i++)
+		sum += w[i];
+	return sum;
+}
+
+static __always_inline __u64 sum_word(__u64 w)
+{
+	return (w & 0xffff) + (w >> 16 & 0xffff) + (w >> 32 & 0xffff) + (w >> 48);
+}
+
+/* Writes the seconds, left-aligned in blanks, and adds to sum how much the field's changed. */
+static __always_inline long put_retry(struct __sk_buff *skb, __u32 at, __u64 seconds, const __u8 *rendered, __u64 *sum)
+{
+	__u64 field = 0x2020202020202020ULL, old;
+
+	/* 8 digits are more than three years. The lowest byte is the first character. */
+	if (seconds > 99999999)
+		seconds = 99999999;
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
+		if (!i || seconds)
+			field = field << 8 | ('0' + seconds % 10);
+		seconds /= 10;
+	}
+	__builtin_memcpy(&old, rendered, sizeof(old));
+	/* Minus in one's complement is the inverse. */
+	*sum += (__u16)~fold(sum_word(old)) + fold(sum_word(field));
+	return bpf_skb_store_bytes(skb, at, &field, sizeof(field), 0);
+}
+
+/* Writes the IP header and returns the pseudo header's sum, folded. src and dst as they shall be. */
+static __always_inline __u32 put_ip(struct __sk_buff *skb, const struct packet *pkt, const __u8 *src, const __u8 *dst,
+				    __u32 tcp_total, long *err)
+{
+	if (pkt->v6) {
+		struct ipv6hdr ip = {
+			.version = 6,
+			.payload_len = bpf_htons(tcp_total),
+			.nexthdr = IPPROTO_TCP,
+			.hop_limit = 64,
+		};
+
+		__builtin_memcpy(&ip.saddr, src, 16);
+		__builtin_memcpy(&ip.daddr, dst, 16);
+		*err |= bpf_skb_store_bytes(skb, pkt->l3, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
+		return fold(sum_bytes(src, 16) + sum_bytes(dst, 16) + bpf_htons(IPPROTO_TCP) + bpf_htons(tcp_total));
+	}
+
+	struct iphdr ip = {
+		.version = 4,
+		.ihl = 5,
+		.tot_len = bpf_htons(sizeof(ip) + tcp_total),
+		.frag_off = bpf_htons(0x4000), /* don't fragment */
+		.ttl = 64,
+		.protocol = IPPROTO_TCP,
+	};
+
+	__builtin_memcpy(&ip.saddr, src + 12, 4);
+	__builtin_memcpy(&ip.daddr, dst + 12, 4);
+	ip.check = ~fold(sum_bytes(&ip, sizeof(ip)));
+	*err |= bpf_skb_store_bytes(skb, pkt->l3, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
+	return fold(sum_bytes(src + 12, 4) + sum_bytes(dst + 12, 4) + bpf_htons(IPPROTO_TCP) + bpf_htons(tcp_total));
+}
+
+static __always_inline long swap_macs(struct __sk_buff *skb)
+{
+	__u8 macs[12], swapped[12];
+
+	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
+		return -1;
+	__builtin_memcpy(swapped, macs + 6, 6);
+	__builtin_memcpy(swapped + 6, macs, 6);
+	return bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0);
+}
+
+/* rewrite replaces the whole packet. pkt->key must be as parsed from it: client is the source. 0 on success. */
+__noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const struct segment *s)
+{
+	__u32 options, len = 0, total, pseudo;
+	struct tcp_header tcp = {};
+	struct answer *a = NULL;
+	__u64 payload_sum = 0, sum;
+	long err = 0;
+
+	if (!pkt || !s)
+		return -1;
+	options = s->has_ts ? 12 : s->mss ? 4 : 0;
+	if (s->answer != ANSWER_NONE) {
+		a = bpf_map_lookup_elem(&answers, &s->answer);
+		if (!a)
+			return -1;
+		len = s->head ? a->head_len : a->len;
+		if (len > ANSWER_MAX)
+			return -1;
+		payload_sum = s->head ? a->head_sum : a->sum;
+	}
+	total = sizeof(tcp.h) + options + len;
+
+	/* Trims or grows, makes the packet linear and unshared, and drops its segmentation state. */
+	if (bpf_skb_change_tail(skb, pkt->l4 + total, 0))
+		return -1;
+	if (a && len) {
+		/* The bound again, where the verifier sees it: 1 <= len <= ANSWER_MAX. */
+		__u32 n = len;
+
+		asm volatile("" : "+r"(n));
+		if (n < 1 || n > ANSWER_MAX)
+			return -1;
+		err |= bpf_skb_store_bytes(skb, pkt->l4 + sizeof(tcp.h) + options, a->bytes, n, 0);
+		if (a->retry_at && a->retry_at <= ANSWER_MAX - RETRY_DIGITS)
+			err |= put_retry(skb, pkt->l4 + sizeof(tcp.h) + options + a->retry_at, s->retry,
+					 a->bytes + a->retry_at, &payload_sum);
+	}
+	if (s->back && pkt->l3 != L2_NONE)
+		err |= swap_macs(skb);
+
+	if (s->back) {
+		pseudo = put_ip(skb, pkt, pkt->key.backend, pkt->key.client, total, &err);
+		tcp.h.source = pkt->key.backend_port_be;
+		tcp.h.dest = pkt->key.client_port_be;
+	} else {
+		pseudo = put_ip(skb, pkt, pkt->key.client, pkt->key.backend, total, &err);
+		tcp.h.source = pkt->key.client_port_be;
+		tcp.h.dest = pkt->key.backend_port_be;
+	}
+	tcp.h.seq = bpf_htonl(s->seq);
+	tcp.h.ack_seq = bpf_htonl(s->ack);
+	tcp.h.doff = (sizeof(tcp.h) + options) / 4;
+	((__u8 *)&tcp.h)[13] = s->flags;
+	tcp.h.window = bpf_htons(s->flags & TCP_RST ? 0 : 65535);
+	if (s->has_ts) {
+		tcp.options[0] = 1;
+		tcp.options[1] = 1;
+		tcp.options[2] = 8;
+		tcp.options[3] = 10;
+		__builtin_memcpy(tcp.options + 4, &s->ts_val, 4);
+		__builtin_memcpy(tcp.options + 8, &s->ts_ecr, 4);
+	} else if (s->mss) {
+		tcp.options[0] = 2;
+		tcp.options[1] = 4;
+		tcp.options[2] = s->mss >> 8;
+		tcp.options[3] = s->mss;
+	}
+
+	/* Options that are not sent are 0 and add nothing. The caller's packet may be CHECKSUM_PARTIAL, which cannot be
+	 * seen from here; then check must hold the pseudo header's sum P and stay as it is. Otherwise it must become
+	 * ~(P + H). Replacing by the difference 2P + H does both: it leaves a partial one alone, and makes of P
+	 * ~(2P + H + ~P) = ~(P + H). */
+	sum = fold(sum_bytes(&tcp, sizeof(tcp)) + payload_sum);
+	tcp.h.check = pseudo;
+	if (options == 12)
+		err |= bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp), BPF_F_RECOMPUTE_CSUM);
+	else if (options == 4)
+		err |= bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h) + 4, BPF_F_RECOMPUTE_CSUM);
+	else
+		err |= bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h), BPF_F_RECOMPUTE_CSUM);
+	err |= bpf_l4_csum_replace(skb, pkt->l4 + __builtin_offsetof(struct tcphdr, check), 0,
+				   fold(2ULL * pseudo + sum), 0);
+	return err;
+}

@@ -1,0 +1,92 @@
+/* The end of what no packet ends: requests that hang, SYNs that nobody answers, connections whose end was not seen. */
+#pragma once
+
+#include "flow.h"
+
+#define SECOND 1000000000ULL
+
+/* The longest pause between two SYNs of one connect() is 64 s on Linux. */
+#define EXPIRED_FOR (70 * SECOND)
+/* One side has closed and the other says nothing: FIN_WAIT2 lasts 60 s on Linux. */
+#define HALF_CLOSED_FOR (120 * SECOND)
+
+struct sweep {
+	__u64 now;
+	__u64 idle;
+	__u64 number;
+	__u64 flows;
+};
+
+static __always_inline void note_pending(struct circuit *c, struct flow *f, const struct sweep *s)
+{
+	/* Only one sweep runs at a time, and nothing else writes these. */
+	if (f->generation != generation_of(verdict_of(c), s->now))
+		return;
+	if (c->pending_sweep != s->number || f->started < c->pending_since)
+		c->pending_since = f->started;
+	c->pending_sweep = s->number;
+}
+
+static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct sweep *s)
+{
+	struct flow_key k = *key;
+	struct circuit *c = circuit_of(f->circuit);
+	__u64 turn = READ_ONCE(f->turn), age, silent;
+	struct policy *p;
+	__u32 closing = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
+
+	s->flows++;
+	if (!c)
+		return 0;
+	p = policy_of(c);
+	if (!p)
+		return 0;
+	/* Packets go on while this runs: what is younger than the sweep has age 0. */
+	age = s->now > f->started ? s->now - f->started : 0;
+	silent = s->now > f->seen ? s->now - f->seen : 0;
+
+	switch (phase_of(turn)) {
+	case PHASE_GONE:
+		return 0;
+	case PHASE_WAIT:
+		if (p->timeout && age >= p->timeout)
+			end_request(&k, f, turn, PHASE_IDLE,
+				    if_seen(f, f->flags & FLOW_CLIENT_FIN ? RESULT_ABORTED : RESULT_TIMEOUT), s->now);
+		else if (!p->timeout && silent > s->idle)
+			break;
+		else
+			note_pending(c, f, s);
+		if (f->flags & FLOW_BACKEND_FIN)
+			close_if_finished(&k, f);
+		return 0;
+	case PHASE_SYN:
+		if (p->connect_timeout && age >= p->connect_timeout) {
+			struct ending end = {
+				.began = f->started,
+				.now = s->now,
+				.generation = f->generation,
+				.permit = f->flags & FLOW_PERMIT,
+				.result = RESULT_CONNECT_TIMEOUT,
+			};
+
+			if (!move(f, turn, PHASE_EXPIRED))
+				return 0;
+			__sync_fetch_and_and(&f->flags, ~(FLOW_PERMIT | FLOW_RESERVED));
+			record(&k, f->circuit, &end);
+			return 0;
+		}
+		if (silent <= EXPIRED_FOR)
+			return 0;
+		break;
+	case PHASE_EXPIRED:
+		if (silent <= EXPIRED_FOR)
+			return 0;
+		break;
+	default:
+		if (silent <= (f->flags & closing ? HALF_CLOSED_FOR : s->idle))
+			return 0;
+	}
+	close_flow(&k, f, RESULT_UNKNOWN, s->now);
+	s->flows--;
+	return 0;
+}

@@ -1,0 +1,307 @@
+/* Everything that the programs and the agent share. The agent uses the Go types generated from these; padding is
+ * explicit so that both see the same bytes. All times are CLOCK_MONOTONIC nanoseconds. */
+#pragma once
+
+#include <stdbool.h>
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+/* How a request or a connection attempt ended. 100..999 is an HTTP status. Same numbers as breaker.Result. */
+enum result {
+	RESULT_NONE,
+	RESULT_CONNECTED,
+	RESULT_CONNECT_REFUSED,
+	RESULT_CONNECT_TIMEOUT,
+	RESULT_RESET,
+	RESULT_TIMEOUT,
+	RESULT_ABORTED,
+	RESULT_UNKNOWN,
+	RESULT_NAMED, /* length of the named part */
+};
+
+#define STATUS_MIN 100
+#define STATUS_MAX 999
+
+/* Counters of outcomes: the named results, then 1xx..9xx. */
+#define OUTCOME_CLASSES (RESULT_NAMED + 9)
+
+/* What was done with a packet. */
+enum action {
+	ACTION_PASS,
+	ACTION_RESPOND, /* turned into a SYN-ACK or an HTTP answer */
+	ACTION_ACK, /* the rest of an answered request: acknowledged and thrown away */
+	ACTION_SWALLOW, /* belongs to an answered connection and needs no reply */
+	ACTION_RESET,
+	ACTION_DROP,
+	ACTION_MAX,
+};
+
+/* Why. Those from REASON_OPEN on are refusals, and index policy.answers. */
+enum reason {
+	REASON_FOREIGN, /* no policy names it */
+	REASON_SHORT, /* shorter than its headers say */
+	REASON_FRAGMENT,
+	REASON_IP_OPTIONS,
+	REASON_EXTENSION_HEADER,
+	REASON_REMOTE, /* entered the node elsewhere: another policy direction's business */
+	REASON_UNTRACKED, /* to or from a backend, of a connection that is not followed */
+	REASON_FLOW, /* of a followed connection, nothing to decide */
+	REASON_ADMITTED,
+	REASON_PROBE, /* admitted with a half-open permit */
+	REASON_MONITORED, /* would have been refused */
+	REASON_LEASE_EXPIRED, /* would have been refused, but the agent is gone */
+	REASON_EXEMPT,
+	REASON_TABLE_FULL,
+	REASON_ANSWERED, /* of a connection that the kernel answered */
+	REASON_ERROR, /* a helper failed half-way; the packet was let go or lost */
+	REASON_OPEN,
+	REASON_FORCED_OPEN,
+	REASON_HALF_OPEN,
+	REASON_CONNECTION_LIMIT,
+	REASON_REQUEST_LIMIT,
+	REASON_RATE_LIMIT,
+	REASON_MAX,
+};
+
+#define REFUSALS (REASON_MAX - REASON_OPEN)
+
+/* Which program counted. */
+enum hook {
+	HOOK_EGRESS,
+	HOOK_INGRESS,
+	HOOK_LOOPBACK,
+	HOOK_XDP,
+	HOOK_CONNECT,
+	HOOK_MAX,
+};
+
+enum direction { DIRECTION_OUTBOUND, DIRECTION_INBOUND };
+enum protocol { PROTOCOL_HTTP, PROTOCOL_TCP };
+enum reject { REJECT_RESPOND, REJECT_RESET, REJECT_DROP, REJECT_MAX };
+
+enum verdict_kind {
+	VERDICT_CLOSED, /* admit and judge */
+	VERDICT_OPEN, /* refuse until the deadline, then half-open with the next generation */
+	VERDICT_FORCED_OPEN, /* refuse */
+	VERDICT_DISABLED, /* admit, judge nothing */
+	VERDICT_MAX,
+};
+
+#define VERDICT_MONITOR (1 << 0) /* admit and count what would have been refused */
+
+/* One address and port; IPv4 as ::ffff:a.b.c.d. direction lets one endpoint have a circuit for each. */
+struct endpoint {
+	__u8 addr[16];
+	__be16 port_be;
+	__u16 direction;
+};
+
+#define BACKEND_HOST (1 << 0) /* an address of this node itself */
+#define BACKEND_LOCAL_POD (1 << 1) /* a pod of this node */
+
+struct backend {
+	__u32 circuit;
+	__u32 flags;
+};
+
+/* A connection as the hooks see it. */
+struct flow_key {
+	__u8 client[16];
+	__u8 backend[16];
+	__be16 client_port_be;
+	__be16 backend_port_be;
+};
+
+/* Phases of a connection. Every change is a compare-and-swap of flow.turn, so that exactly one packet, on whatever
+ * CPU, ends a request or a connection. */
+enum phase {
+	PHASE_NONE,
+	PHASE_SYN, /* the SYN was let through, no answer yet */
+	PHASE_IDLE, /* established, no request pending */
+	PHASE_WAIT, /* a request is pending */
+	PHASE_TUNNEL, /* after 101 or CONNECT: no longer HTTP */
+	PHASE_EXPIRED, /* the SYN's time ran out: its outcome is told */
+	PHASE_GONE, /* being deleted */
+};
+
+#define FLOW_CLIENT_FIN (1 << 0)
+#define FLOW_BACKEND_FIN (1 << 1)
+#define FLOW_ANSWERING (1 << 2) /* a packet from the backend was seen */
+#define FLOW_PERMIT (1 << 3) /* holds a half-open permit */
+#define FLOW_RESERVED (1 << 4) /* the permit waits for the connection's first request */
+#define FLOW_CONNECT (1 << 5) /* the pending request is a CONNECT */
+#define FLOW_INTERIM (1 << 6) /* inside a 1xx head */
+#define FLOW_JOINED (1 << 7) /* its SYN was not seen */
+
+#define STATUS_LINE 12 /* "HTTP/1.1 200" */
+
+struct flow {
+	__u64 turn; /* enum phase, and a count of changes above it */
+	__u64 started; /* when the SYN or the pending request was sent */
+	__u64 seen; /* last packet, coarse clock */
+	__u32 circuit;
+	__u32 generation; /* in which the pending thing was admitted; 0 = not judged */
+	__u32 isn; /* the caller's */
+	__u32 client_end; /* highest sequence number that the caller sent, plus one */
+	__u32 acked; /* highest of the caller's that the backend acknowledged */
+	__u32 expected; /* sequence number of the response's first byte that was not read yet */
+	__u32 requests;
+	__u32 flags;
+	__u8 head[STATUS_LINE]; /* of the response's status line, as far as seen */
+	__u8 head_len;
+	__u8 tail_len; /* how much of CRLFCRLF was seen at the end of what was read of a 1xx head */
+	__u16 mss; /* the caller's, 0 = not seen */
+};
+
+/* A connection that the kernel answered: what it needs to throw the rest away. */
+struct answered_flow {
+	__u64 until; /* for Retry-After */
+	__u32 start; /* sequence number of the answer's first byte */
+	__u32 next; /* ... of the byte after its FIN */
+	__u32 answer; /* index in answers, ANSWER_NONE for a bare FIN */
+	__u32 head; /* 1: headers only */
+};
+
+#define ANSWER_NONE 0xffffffff
+#define ANSWER_MAX 1200
+
+struct answer {
+	__u32 len; /* headers and body */
+	__u32 head_len; /* headers alone: what HEAD gets */
+	__u32 sum; /* folded one's complement sum of all, with the Retry-After field as rendered */
+	__u32 head_sum;
+	__u32 retry_at; /* even offset of RETRY_DIGITS bytes, 0 = none */
+	__u32 status;
+	__u8 bytes[ANSWER_MAX];
+};
+
+#define RETRY_DIGITS 10
+
+struct policy {
+	__u64 failure[16]; /* bit r of word r / 64: result r is a failure */
+	__u64 ignore[16];
+	__u64 slow; /* ns; 0 = nothing is slow */
+	__u64 timeout; /* ns; 0 = never */
+	__u64 connect_timeout; /* ns; 0 = never */
+	__u64 rate_interval; /* ns between two permissions; 0 = no rate limit */
+	__u64 rate_burst; /* ns of credit: (burst - 1) x interval */
+	__u32 max_connections; /* 0 = no limit, as the next two */
+	__u32 max_requests;
+	__u32 max_requests_per_connection;
+	__u32 flags;
+	__u32 answers[REFUSALS]; /* index in the answers map, by reason - REASON_OPEN */
+	__u8 direction;
+	__u8 protocol;
+	__u8 reject;
+	__u8 existing;
+	__u32 id; /* for exempt sources */
+};
+
+#define POLICY_EVERY (1 << 0) /* send every outcome through the ring */
+#define POLICY_EXEMPT_SOURCES (1 << 1) /* some callers are exempt: ask exempt_sources */
+#define POLICY_EXEMPT_NODE (1 << 2) /* the node's own health checks are exempt */
+
+/* judged: count of outcomes in the low bits, count of those that went through the ring above. One fetch-and-add
+ * gives an outcome both its ordinal and its place among the events. */
+#define JUDGED_BITS 40
+#define JUDGED_EVENT (1ULL << JUDGED_BITS)
+
+/* permits: used in the low half, in flight in the high half. */
+#define PERMIT_USED 1ULL
+#define PERMIT_INFLIGHT (1ULL << 32)
+
+struct verdict {
+	__u64 until; /* open: the deadline. forced-open: end of the override, 0 = none */
+	__u64 permits;
+	__u64 judged;
+	__u64 failures;
+	__u64 slow;
+	__u64 duration; /* ns, sum over judged outcomes */
+	__u64 ramp_over; /* ns; 0 = probes instead */
+	__u32 ramp_from; /* share of SHARE_ALL */
+	__u32 ramp_to;
+	__u32 generation;
+	__u32 calls;
+	__u32 concurrent;
+	__u8 kind;
+	__u8 flags;
+	__u16 pad;
+};
+
+#define SHARE_ALL (1U << 24)
+
+#define LATENCY_BUCKETS 20 /* 64 us x 2^n; the last takes all that is longer */
+
+struct circuit {
+	__u64 published; /* bit 0: which slot is in force. One store by the agent makes a verdict visible. */
+	struct verdict slots[2];
+	__u32 policy;
+	__u32 pad;
+	__u64 connections; /* open, or being opened */
+	__u64 requests; /* in flight */
+	__u64 rate_next; /* theoretical arrival time of the rate limiter (GCRA) */
+	__u64 pending_since; /* start of the oldest pending request that sweep number pending_sweep saw */
+	__u64 pending_sweep;
+	__u64 admitted; /* requests (http), connections (tcp) */
+	__u64 probes;
+	__u64 unjudged;
+	__u64 refused[REFUSALS][REJECT_MAX];
+	__u64 would[REFUSALS];
+	__u64 outcomes[OUTCOME_CLASSES];
+	__u64 latency[LATENCY_BUCKETS];
+	__u64 latency_sum; /* ns */
+};
+
+/* One for the node. The agent writes all but the counts. */
+struct node_state {
+	__u64 lease_until;
+	__u64 secret[2]; /* key of the initial sequence numbers */
+	__u64 flow_count;
+	__u64 flow_max;
+	__u64 flow_reserve; /* of flow_max, kept for flows that hold a permit or a reservation */
+	__u64 lost_events;
+	__u64 lease_expired; /* admitted only because the lease had run out */
+	__u64 kubepods; /* cgroup id of the pods, 0 = none */
+	__u32 kubepods_level;
+	__u32 flags;
+	__u64 sweeps;
+	__u64 ports[1024]; /* bit p of word p / 64: some backend listens on port p */
+};
+
+#define NODE_TRACE (1 << 0) /* somebody reads traces: send every outcome */
+#define NODE_HOST_BACKENDS (1 << 1) /* some backend is an address of this node */
+
+enum event_kind {
+	EVENT_OUTCOME,
+	EVENT_PROBE, /* a permit was taken */
+	EVENT_RETURN, /* a permit came back unused */
+	EVENT_LEARN, /* a SYN to an unknown backend of a CIDR */
+	EVENT_MAX,
+};
+
+#define EVENT_JUDGED (1 << 0)
+#define EVENT_FAILURE (1 << 1)
+#define EVENT_SLOW (1 << 2)
+#define EVENT_PERMIT (1 << 3)
+
+struct event {
+	__u64 at;
+	__u64 began;
+	__u64 judged; /* the verdict's word before this outcome */
+	__u64 duration; /* the verdict's sum, this outcome included */
+	__u32 circuit;
+	__u32 generation;
+	__u16 result;
+	__u8 kind;
+	__u8 flags;
+	struct flow_key flow;
+};
+
+struct sweep_args {
+	__u64 now; /* 0 = read the clock */
+	__u64 idle; /* forget flows that were silent so long */
+	__u64 flows; /* out: flows left */
+};

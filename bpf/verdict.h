@@ -1,0 +1,157 @@
+/* May this connection or request pass? Pure but for atomics on the circuit: the clock and the random number are
+ * arguments, so that tests inject them. */
+#pragma once
+
+#include "maps.h"
+
+#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+
+/* Tries of a compare-and-swap. Each failure means that another CPU succeeded; whoever fails so often is refused. */
+#define CAS_TRIES 64
+
+struct admission {
+	__u32 reason; /* REASON_ADMITTED, REASON_PROBE, or a refusal */
+	__u32 generation; /* 0 = its outcome is not judged */
+	__u64 until; /* of a refusal: when to try again, 0 = unknown */
+};
+
+static __always_inline struct circuit *circuit_of(__u32 id)
+{
+	return bpf_map_lookup_elem(&circuits, &id);
+}
+
+static __always_inline struct policy *policy_of(struct circuit *c)
+{
+	__u32 id = READ_ONCE(c->policy);
+
+	return bpf_map_lookup_elem(&policies, &id);
+}
+
+static __always_inline struct verdict *verdict_of(struct circuit *c)
+{
+	return READ_ONCE(c->published) & 1 ? &c->slots[1] : &c->slots[0];
+}
+
+/* An open verdict is half-open from its deadline on, with the next generation. Comparing times instead of writing a
+ * state leaves no race between CPUs. */
+static __always_inline bool half_open(const struct verdict *v, __u64 now)
+{
+	return v->kind == VERDICT_OPEN && now >= v->until;
+}
+
+static __always_inline __u32 generation_of(const struct verdict *v, __u64 now)
+{
+	return v->generation + half_open(v, now);
+}
+
+static __always_inline bool take_permit(struct verdict *v)
+{
+	for (int i = 0; i < CAS_TRIES; i++) {
+		__u64 old = READ_ONCE(v->permits);
+
+		if ((__u32)old >= v->calls || old >> 32 >= v->concurrent)
+			return false;
+		if (__sync_val_compare_and_swap(&v->permits, old, old + PERMIT_USED + PERMIT_INFLIGHT) == old)
+			return true;
+	}
+	return false;
+}
+
+/* A permit of an earlier generation is forgotten: its slot was filled anew. unused: it may be given to another. */
+static __always_inline void return_permit(struct circuit *c, __u32 generation, __u64 now, bool unused)
+{
+	struct verdict *v = verdict_of(c);
+
+	if (generation_of(v, now) == generation)
+		__sync_fetch_and_add(&v->permits, unused ? -(PERMIT_INFLIGHT + PERMIT_USED) : -PERMIT_INFLIGHT);
+}
+
+static __always_inline __u32 ramp_share(const struct verdict *v, __u64 now)
+{
+	__u64 elapsed = now - v->until;
+
+	if (elapsed >= v->ramp_over)
+		return v->ramp_to;
+	/* Milliseconds keep the product below 2^64: 2^24 x one day in ms is below 2^51. ramp_over is at least 1 ms. */
+	return v->ramp_from + (__u64)(v->ramp_to - v->ramp_from) * (elapsed / 1000000) / (v->ramp_over / 1000000 ?: 1);
+}
+
+/* What the circuit says. A permit is taken where one is needed and free. */
+__noinline int ask_circuit(struct circuit *c, __u64 now, __u32 random, struct admission *out)
+{
+	struct verdict *v;
+
+	if (!c || !out)
+		return 0;
+	v = verdict_of(c);
+	out->until = 0;
+	out->generation = 0;
+	out->reason = REASON_ADMITTED;
+	switch (v->kind) {
+	case VERDICT_CLOSED:
+		out->generation = v->generation;
+		break;
+	case VERDICT_FORCED_OPEN:
+		out->reason = REASON_FORCED_OPEN;
+		out->until = v->until;
+		break;
+	case VERDICT_OPEN:
+		if (now < v->until) {
+			out->reason = REASON_OPEN;
+			out->until = v->until;
+		} else if (v->ramp_over) {
+			if ((random & (SHARE_ALL - 1)) < ramp_share(v, now))
+				out->generation = v->generation + 1;
+			else
+				out->reason = REASON_HALF_OPEN;
+		} else if (!v->calls) {
+			out->generation = v->generation + 1;
+		} else if (take_permit(v)) {
+			out->reason = REASON_PROBE;
+			out->generation = v->generation + 1;
+		} else {
+			out->reason = REASON_HALF_OPEN;
+		}
+		break;
+	}
+	return 0;
+}
+
+static __always_inline bool monitored(struct circuit *c)
+{
+	return verdict_of(c)->flags & VERDICT_MONITOR;
+}
+
+static __always_inline bool is_refusal(__u32 reason)
+{
+	return reason >= REASON_OPEN && reason < REASON_MAX;
+}
+
+/* Never one more than max: whoever lost the race takes its count back. */
+static __always_inline bool reserve(__u64 *count, __u32 max)
+{
+	if (max && READ_ONCE(*count) >= max)
+		return false;
+	if (__sync_fetch_and_add(count, 1) >= max && max) {
+		__sync_fetch_and_add(count, -1);
+		return false;
+	}
+	return true;
+}
+
+/* Generic cell rate algorithm (ITU-T I.371): rate_next is when the next permission would be due at an even pace; it
+ * may lie ahead of the clock by at most the burst's worth. */
+static __always_inline bool take_rate(struct circuit *c, const struct policy *p, __u64 now)
+{
+	if (!p->rate_interval)
+		return true;
+	for (int i = 0; i < CAS_TRIES; i++) {
+		__u64 next = READ_ONCE(c->rate_next), base = next > now ? next : now;
+
+		if (base - now > p->rate_burst)
+			return false;
+		if (__sync_val_compare_and_swap(&c->rate_next, next, base + p->rate_interval) == next)
+			return true;
+	}
+	return false;
+}

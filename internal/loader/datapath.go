@@ -1,0 +1,243 @@
+package loader
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// Datapath is the loaded programs and maps. Its methods may be called from any goroutine, except those that say
+// otherwise.
+type Datapath struct {
+	opts Options
+	log  *slog.Logger
+	objs bpfObjects
+
+	node     *shared[bpfNodeState]
+	policies *shared[bpfPolicy]
+	answers  *shared[bpfAnswer]
+	circuits *shared[bpfCircuit]
+	events   *ringbuf.Reader
+
+	mu      sync.Mutex
+	hooks   map[int]*Hook
+	ports   map[uint16]int // backends and CIDRs on each port
+	known   map[bpfEndpoint]bool
+	cidrs   map[bpfCidrKey]uint32
+	adopted bool
+	closed  bool
+}
+
+// Load loads the programs. With Options.PinPath it takes over the maps that a former agent left there, provided that
+// their layout is the same; Adopted then says true. The error names what the kernel or the process lacks.
+func Load(opts Options) (*Datapath, error) {
+	opts = opts.withDefaults()
+	if err := Supported(); err != nil {
+		return nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
+	}
+	spec, err := loadBpf()
+	if err != nil {
+		return nil, fmt.Errorf("read the programs: %w", err)
+	}
+	sizes := map[string]int{
+		"policies": opts.Policies, "answers": opts.Answers, "circuits": opts.Circuits,
+		"backends": opts.Circuits * 2, "flows": opts.Flows * 2, "answered": max(opts.Flows/4, 1024),
+		"statuses": opts.Circuits * 8, "events": opts.Ring,
+	}
+	for name, n := range sizes {
+		spec.Maps[name].MaxEntries = uint32(n)
+	}
+	d := &Datapath{
+		opts: opts, log: opts.Logger, hooks: map[int]*Hook{}, ports: map[uint16]int{},
+		known: map[bpfEndpoint]bool{}, cidrs: map[bpfCidrKey]uint32{},
+	}
+	if err := d.load(spec); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
+	if err := d.loadObjects(spec); err != nil {
+		return err
+	}
+	var err error
+	if d.node, err = mapShared[bpfNodeState](d.objs.Node); err != nil {
+		return err
+	}
+	if d.policies, err = mapShared[bpfPolicy](d.objs.Policies); err != nil {
+		return err
+	}
+	if d.answers, err = mapShared[bpfAnswer](d.objs.Answers); err != nil {
+		return err
+	}
+	if d.circuits, err = mapShared[bpfCircuit](d.objs.Circuits); err != nil {
+		return err
+	}
+	if d.events, err = ringbuf.NewReader(d.objs.Events); err != nil {
+		return fmt.Errorf("open the event ring: %w", err)
+	}
+	n := &d.node.vals[0]
+	if n.Secret[0] == 0 && n.Secret[1] == 0 {
+		var secret [16]byte
+		if _, err := rand.Read(secret[:]); err != nil {
+			return fmt.Errorf("draw a key for sequence numbers: %w", err)
+		}
+		n.Secret[0] = binary.NativeEndian.Uint64(secret[:8])
+		n.Secret[1] = binary.NativeEndian.Uint64(secret[8:])
+	}
+	atomic.StoreUint64(&n.FlowMax, uint64(d.opts.Flows))
+	atomic.StoreUint64(&n.FlowReserve, uint64(d.opts.Flows/8))
+	return nil
+}
+
+func (d *Datapath) loadObjects(spec *ebpf.CollectionSpec) error {
+	err := spec.LoadAndAssign(&d.objs, nil)
+	var ve *ebpf.VerifierError
+	if errors.As(err, &ve) {
+		d.log.Debug("verifier", "log", fmt.Sprintf("%+v", ve))
+	}
+	if err != nil {
+		return fmt.Errorf("load the programs: %w", err)
+	}
+	return nil
+}
+
+// Now returns the clock of the programs (CLOCK_MONOTONIC) in nanoseconds.
+func Now() int64 {
+	var ts unix.Timespec
+	// It cannot fail for this clock.
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
+}
+
+// RenewLease lets verdicts refuse callers until the given moment. When nobody renews it all circuits admit.
+func (d *Datapath) RenewLease(until int64) {
+	atomic.StoreUint64(&d.node.vals[0].LeaseUntil, uint64(until))
+}
+
+// SetTrace makes the programs send every outcome through the ring, or only those that the agent needs.
+func (d *Datapath) SetTrace(on bool) {
+	d.setFlag(1<<0, on)
+}
+
+func (d *Datapath) setFlag(flag uint32, on bool) {
+	p := &d.node.vals[0].Flags
+	for {
+		old := atomic.LoadUint32(p)
+		want := old &^ flag
+		if on {
+			want |= flag
+		}
+		if atomic.CompareAndSwapUint32(p, old, want) {
+			return
+		}
+	}
+}
+
+// SetUplinks names the interfaces through which remote traffic enters the node.
+func (d *Datapath) SetUplinks(ifindexes []int) error {
+	want := map[uint32]bool{}
+	for _, i := range ifindexes {
+		want[uint32(i)] = true
+	}
+	var key, val uint32
+	var stale []uint32
+	it := d.objs.Uplinks.Iterate()
+	for it.Next(&key, &val) {
+		if !want[key] {
+			stale = append(stale, key)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read uplinks: %w", err)
+	}
+	for k := range want {
+		if err := d.objs.Uplinks.Put(k, uint32(1)); err != nil {
+			return fmt.Errorf("add uplink %d: %w", k, err)
+		}
+	}
+	for _, k := range stale {
+		if err := d.objs.Uplinks.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove uplink %d: %w", k, err)
+		}
+	}
+	return nil
+}
+
+// SetPodsCgroup names the cgroup (v2) under which all pods run, by its id and its depth (the root's is 0). Host
+// processes outside it are the node's own. An id of 0 says that there is none.
+func (d *Datapath) SetPodsCgroup(id uint64, level int) {
+	n := &d.node.vals[0]
+	atomic.StoreUint32(&n.KubepodsLevel, uint32(level))
+	atomic.StoreUint64(&n.Kubepods, id)
+}
+
+// SweepResult is what one sweep saw.
+type SweepResult struct {
+	Flows  int   // followed connections
+	Number int64 // of the sweep, for Pending
+	Took   time.Duration
+}
+
+// Sweep ends requests that hang, SYNs that nobody answers, and connections that were silent for longer than idle. One
+// goroutine at a time.
+func (d *Datapath) Sweep(idle time.Duration) (SweepResult, error) {
+	args := bpfSweepArgs{Idle: uint64(idle)}
+	start := Now()
+	ret, err := d.objs.Sweep.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args})
+	if err != nil {
+		return SweepResult{}, fmt.Errorf("sweep the connections: %w", err)
+	}
+	if ret != 0 {
+		return SweepResult{}, fmt.Errorf("sweep the connections: the program returned %d", ret)
+	}
+	return SweepResult{
+		Flows:  int(args.Flows),
+		Number: int64(atomic.LoadUint64(&d.node.vals[0].Sweeps)),
+		Took:   time.Duration(Now() - start),
+	}, nil
+}
+
+// Close detaches what is not pinned and frees everything else. Calling it again does nothing. With Options.PinPath the
+// programs go on without this process, and refuse callers until the lease runs out: see Detach.
+func (d *Datapath) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	var errs []error
+	for _, h := range d.hooks {
+		errs = append(errs, h.close())
+	}
+	if d.events != nil {
+		errs = append(errs, d.events.Close())
+	}
+	errs = append(errs, d.node.close(), d.policies.close(), d.answers.close(), d.circuits.close(), d.objs.Close())
+	return errors.Join(errs...)
+}
+
+func addr16(a netip.Addr) [16]byte { return a.As16() }
+
+// be16 is a port as it stands in a packet.
+func be16(port uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], port)
+	return binary.NativeEndian.Uint16(b[:])
+}

@@ -1,0 +1,3 @@
+package loader
+
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -output-stem cbagent -type node_state -type policy -type answer -type verdict -type circuit -type endpoint -type backend -type flow_key -type flow -type answered_flow -type event -type sweep_args -type status_key -type cidr_key -type source_key -type packet_counts -type result -type action -type reason -type hook -type direction -type protocol -type reject -type verdict_kind -type phase -type event_kind bpf ../../bpf/cbagent.bpf.c -- -O2 -g -mcpu=v3 -Wall -Werror -Wpadded -I../../bpf -idirafter /usr/include/x86_64-linux-gnu

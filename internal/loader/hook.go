@@ -1,0 +1,192 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Hook is the programs on one interface.
+type Hook struct {
+	Name    string
+	Index   int
+	Mode    string // "tcx" or "clsact"
+	L3      bool   // the device has no link header
+	links   []link.Link
+	filters []*netlink.BpfFilter
+	qdisc   netlink.Qdisc // the clsact qdisc, if this process made it
+}
+
+type attachment struct {
+	prog   *ebpf.Program
+	tcx    ebpf.AttachType
+	parent uint32
+	name   string
+}
+
+// Attach puts the programs on an interface of the calling thread's network namespace, at the head of what is attached
+// there. An interface that has them is left as it is. With nothing pinned, they vanish with this process, unless clsact
+// was used: then they stay, and admit everybody once the lease has run out.
+func (d *Datapath) Attach(name string) (*Hook, error) {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	attrs := l.Attrs()
+	if h, ok := d.hooks[attrs.Index]; ok {
+		h.Name = name
+		return h, nil
+	}
+	h := &Hook{Name: name, Index: attrs.Index, L3: attrs.EncapType != "ether" && attrs.EncapType != "loopback"}
+	var want []attachment
+	switch {
+	case attrs.Flags&net.FlagLoopback != 0:
+		// Every packet of the loopback device passes both of its hooks: one sees all.
+		want = []attachment{{d.objs.Loopback, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-loopback"}}
+	case h.L3:
+		want = []attachment{
+			{d.objs.IngressL3, ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, "cbagent-ingress"},
+			{d.objs.EgressL3, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-egress"},
+		}
+	default:
+		// The way back first: what leaves is never followed without its answers being seen.
+		want = []attachment{
+			{d.objs.Ingress, ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, "cbagent-ingress"},
+			{d.objs.Egress, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-egress"},
+		}
+	}
+	if err := d.attach(h, want); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	d.hooks[h.Index] = h
+	return h, nil
+}
+
+func (d *Datapath) attach(h *Hook, want []attachment) error {
+	h.Mode = "tcx"
+	if d.opts.Clsact || !haveTCX() {
+		h.Mode = "clsact"
+	}
+	for _, a := range want {
+		var err error
+		if h.Mode == "tcx" {
+			err = h.attachTCX(a)
+		} else {
+			err = h.attachClsact(a)
+		}
+		if err != nil {
+			return fmt.Errorf("attach %s to %s (%s): %w", a.name, h.Name, h.Mode, err)
+		}
+	}
+	return nil
+}
+
+func (h *Hook) attachTCX(a attachment) error {
+	l, err := link.AttachTCX(link.TCXOptions{Interface: h.Index, Program: a.prog, Attach: a.tcx, Anchor: link.Head()})
+	if err != nil {
+		return err
+	}
+	h.links = append(h.links, l)
+	return nil
+}
+
+// filterHandle and filterPriority mark our filters among others on the same qdisc.
+const (
+	filterHandle   = 0xcb
+	filterPriority = 1
+)
+
+func (h *Hook) attachClsact(a attachment) error {
+	qdisc := &netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{
+			LinkIndex: h.Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+		},
+		QdiscType: "clsact",
+	}
+	switch err := netlink.QdiscAdd(qdisc); {
+	case err == nil:
+		h.qdisc = qdisc
+	case !errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("add clsact qdisc: %w", err)
+	}
+	filter := &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: h.Index, Parent: a.parent, Handle: filterHandle, Protocol: unix.ETH_P_ALL, Priority: filterPriority,
+		},
+		Fd: a.prog.FD(), Name: a.name, DirectAction: true,
+	}
+	if err := netlink.FilterReplace(filter); err != nil {
+		return fmt.Errorf("add filter: %w", err)
+	}
+	h.filters = append(h.filters, filter)
+	return nil
+}
+
+// Detach takes the programs off an interface. An interface that is gone is no error.
+func (d *Datapath) Detach(ifindex int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h, ok := d.hooks[ifindex]
+	if !ok {
+		return nil
+	}
+	delete(d.hooks, ifindex)
+	return h.close()
+}
+
+// Hooks lists where the programs are attached, in no order.
+func (d *Datapath) Hooks() []Hook {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]Hook, 0, len(d.hooks))
+	for _, h := range d.hooks {
+		all = append(all, Hook{Name: h.Name, Index: h.Index, Mode: h.Mode, L3: h.L3})
+	}
+	return all
+}
+
+func (h *Hook) close() error {
+	var errs []error
+	for _, l := range h.links {
+		errs = append(errs, l.Close())
+	}
+	for _, f := range h.filters {
+		if err := netlink.FilterDel(f); err != nil && !gone(err) {
+			errs = append(errs, fmt.Errorf("remove filter from %s: %w", h.Name, err))
+		}
+	}
+	if h.qdisc != nil {
+		if err := removeIfEmpty(h.qdisc); err != nil && !gone(err) {
+			errs = append(errs, fmt.Errorf("remove clsact qdisc from %s: %w", h.Name, err))
+		}
+	}
+	h.links, h.filters, h.qdisc = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// removeIfEmpty removes a clsact qdisc unless others have put filters on it meanwhile.
+func removeIfEmpty(q netlink.Qdisc) error {
+	l, err := netlink.LinkByIndex(q.Attrs().LinkIndex)
+	if err != nil {
+		return err
+	}
+	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		filters, err := netlink.FilterList(l, parent)
+		if err != nil || len(filters) > 0 {
+			return err
+		}
+	}
+	return netlink.QdiscDel(q)
+}
+
+func gone(err error) bool {
+	var notFound netlink.LinkNotFoundError
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.As(err, &notFound)
+}

@@ -1,0 +1,41 @@
+package loader
+
+import (
+	"errors"
+
+	"github.com/cilium/ebpf"
+)
+
+// Refusals is the number of reasons to turn a caller away.
+const Refusals = int(bpfReasonREASON_MAX - bpfReasonREASON_OPEN)
+
+// Refusal is why a caller was turned away: an index of Totals.Refused and of PolicySettings.Answers.
+type Refusal int
+
+// Refusals, as X-Cbagent-Reason names them.
+const (
+	RefusedOpen = Refusal(iota)
+	RefusedForcedOpen
+	RefusedHalfOpen
+	RefusedConnectionLimit
+	RefusedRequestLimit
+	RefusedRateLimit
+)
+
+// String returns the name used in answers, metrics and logs.
+func (r Refusal) String() string { return reasonNames[int(bpfReasonREASON_OPEN)+int(r)] }
+
+var hookNames = []string{"egress", "ingress", "loopback", "xdp", "connect"}
+
+var actionNames = []string{"pass", "respond", "ack", "swallow", "reset", "drop"}
+
+var reasonNames = []string{
+	"foreign", "short", "fragment", "ip-options", "extension-header", "remote", "untracked", "flow", "admitted",
+	"probe", "monitored", "lease-expired", "exempt", "table-full", "answered", "error",
+	"open", "forced-open", "half-open", "connection-limit", "request-limit", "rate-limit",
+}
+
+// RejectNames are what a caller got, in the order of Totals.Refused's second index.
+var RejectNames = [rejectCount]string{"respond", "reset", "drop"}
+
+func isDone(err error) bool { return errors.Is(err, ebpf.ErrKeyNotExist) }

@@ -1,0 +1,149 @@
+package loader
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+)
+
+// Totals are what the programs counted for a circuit since it was reset.
+type Totals struct {
+	Connections uint64 // open or being opened now
+	InFlight    uint64 // requests now
+	Admitted    uint64 // requests (http) or connections (tcp)
+	Probes      uint64
+	Unjudged    uint64
+	Refused     [Refusals][rejectCount]uint64 // by refusal and by what the caller got
+	Would       [Refusals]uint64              // in monitor: by refusal
+	Outcomes    [OutcomeClasses]uint64        // by named result, then 1xx..9xx
+	Latency     [LatencyBuckets]uint64        // responses; bucket i took less than LatencyBound(i)
+	LatencySum  time.Duration
+	RateNext    int64 // when the rate limiter's next permission would be due at an even pace
+}
+
+// OutcomeClasses is the length of Totals.Outcomes: the results below 8, then 1xx..9xx.
+const (
+	OutcomeClasses = 17
+	LatencyBuckets = 20
+	rejectCount    = 3
+)
+
+// LatencyBound is the upper bound of a bucket of Totals.Latency; the last has none.
+func LatencyBound(bucket int) time.Duration { return time.Duration(1<<16) << bucket }
+
+// Totals reads the counts of a circuit, one after the other.
+func (d *Datapath) Totals(circuit int) Totals {
+	c := &d.circuits.vals[circuit]
+	t := Totals{
+		Connections: atomic.LoadUint64(&c.Connections), InFlight: atomic.LoadUint64(&c.Requests),
+		Admitted: atomic.LoadUint64(&c.Admitted), Probes: atomic.LoadUint64(&c.Probes),
+		Unjudged: atomic.LoadUint64(&c.Unjudged), LatencySum: time.Duration(atomic.LoadUint64(&c.LatencySum)),
+		RateNext: int64(atomic.LoadUint64(&c.RateNext)),
+	}
+	for i := range t.Refused {
+		for j := range t.Refused[i] {
+			t.Refused[i][j] = atomic.LoadUint64(&c.Refused[i][j])
+		}
+		t.Would[i] = atomic.LoadUint64(&c.Would[i])
+	}
+	for i := range t.Outcomes {
+		t.Outcomes[i] = atomic.LoadUint64(&c.Outcomes[i])
+	}
+	for i := range t.Latency {
+		t.Latency[i] = atomic.LoadUint64(&c.Latency[i])
+	}
+	return t
+}
+
+// StatusCount is how often a circuit's backend answered with a status.
+type StatusCount struct {
+	Circuit int
+	Status  int
+	Count   uint64
+}
+
+// Statuses reads the responses of all circuits by status.
+func (d *Datapath) Statuses() ([]StatusCount, error) {
+	var all []StatusCount
+	keys := make([]bpfStatusKey, 1024)
+	vals := make([]uint64, 1024)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := d.objs.Statuses.BatchLookup(&cursor, keys, vals, nil)
+		for i := range n {
+			all = append(all, StatusCount{Circuit: int(keys[i].Circuit), Status: int(keys[i].Status), Count: vals[i]})
+		}
+		if isDone(err) {
+			return all, nil
+		}
+		if err != nil {
+			return all, fmt.Errorf("read counts by status: %w", err)
+		}
+	}
+}
+
+// ForgetStatuses removes the counts by status of circuits that are no longer used.
+func (d *Datapath) ForgetStatuses(circuit int) error {
+	all, err := d.Statuses()
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s.Circuit == circuit {
+			if err := d.objs.Statuses.Delete(bpfStatusKey{Circuit: uint32(circuit), Status: uint32(s.Status)}); err != nil && !isDone(err) {
+				return fmt.Errorf("remove counts by status: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// NodeCounts are counts of the whole node.
+type NodeCounts struct {
+	Flows        uint64 // followed connections
+	MaxFlows     uint64
+	LostEvents   uint64 // events that found the ring full
+	LeaseExpired uint64 // admitted only because the lease had run out
+}
+
+// NodeCounts reads the counts of the whole node.
+func (d *Datapath) NodeCounts() NodeCounts {
+	n := &d.node.vals[0]
+	return NodeCounts{
+		Flows: atomic.LoadUint64(&n.FlowCount), MaxFlows: atomic.LoadUint64(&n.FlowMax),
+		LostEvents: atomic.LoadUint64(&n.LostEvents), LeaseExpired: atomic.LoadUint64(&n.LeaseExpired),
+	}
+}
+
+// PacketCounts is how many packets of a hook met an action for a reason.
+type PacketCounts struct {
+	Hook    string
+	Action  string
+	Reason  string
+	Packets uint64
+}
+
+// Packets reads the counters of all hooks. Those that are zero are left out.
+func (d *Datapath) Packets() ([]PacketCounts, error) {
+	var all []PacketCounts
+	for hook := range hookNames {
+		var cpus []bpfPacketCounts
+		if err := d.objs.Packets.Lookup(uint32(hook), &cpus); err != nil {
+			return nil, fmt.Errorf("read packet counts of %s: %w", hookNames[hook], err)
+		}
+		for a := range actionNames {
+			for r := range reasonNames {
+				var n uint64
+				for i := range cpus {
+					n += cpus[i].N[a][r]
+				}
+				if n > 0 {
+					all = append(all, PacketCounts{hookNames[hook], actionNames[a], reasonNames[r], n})
+				}
+			}
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,112 @@
+package loader
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// VerdictKind says what the programs do with callers of a circuit.
+type VerdictKind uint8
+
+// Kinds of verdicts. There is none for half-open: an open verdict is it from its deadline on.
+const (
+	Closed     = VerdictKind(bpfVerdictKindVERDICT_CLOSED)
+	Open       = VerdictKind(bpfVerdictKindVERDICT_OPEN)
+	ForcedOpen = VerdictKind(bpfVerdictKindVERDICT_FORCED_OPEN)
+	Disabled   = VerdictKind(bpfVerdictKindVERDICT_DISABLED)
+)
+
+const shareAll = 1 << 24
+
+// Verdict is what the programs need to know of a circuit's state. Times are of Now.
+type Verdict struct {
+	Kind       VerdictKind
+	Monitor    bool   // admit, and count who would have been refused
+	Generation uint32 // >= 1; of an open verdict: of the opening, its half-open period has the next
+	Until      int64  // open: the deadline. Forced-open: end of the override, 0 = none
+	Calls      uint32 // half-open: permits; 0 = admit all
+	Concurrent uint32 // half-open: of these in flight at once
+	RampOver   time.Duration
+	RampFrom   float64 // 0..1; with RampOver > 0 a growing share instead of permits
+	RampTo     float64
+}
+
+// Publish puts a verdict in force. The programs see all of it or nothing: the idle one of two slots is filled, and made
+// visible by one store. One goroutine at a time for a circuit.
+func (d *Datapath) Publish(circuit int, v Verdict) {
+	c := &d.circuits.vals[circuit]
+	old := atomic.LoadUint64(&c.Published)
+	slot := &c.Slots[(old+1)&1]
+	*slot = bpfVerdict{
+		Kind: uint8(v.Kind), Flags: boolByte(v.Monitor), Generation: v.Generation, Until: uint64(v.Until),
+		Calls: v.Calls, Concurrent: v.Concurrent, RampOver: uint64(v.RampOver),
+		RampFrom: uint32(v.RampFrom * shareAll), RampTo: uint32(v.RampTo * shareAll),
+	}
+	atomic.StoreUint64(&c.Published, old+1)
+}
+
+// Published returns the verdict that is in force.
+func (d *Datapath) Published(circuit int) Verdict {
+	s := d.circuits.vals[circuit].slot()
+	return Verdict{
+		Kind: VerdictKind(s.Kind), Monitor: s.Flags&1 != 0, Generation: s.Generation, Until: int64(s.Until),
+		Calls: s.Calls, Concurrent: s.Concurrent, RampOver: time.Duration(s.RampOver),
+		RampFrom: float64(s.RampFrom) / shareAll, RampTo: float64(s.RampTo) / shareAll,
+	}
+}
+
+func (c *bpfCircuit) slot() *bpfVerdict { return &c.Slots[atomic.LoadUint64(&c.Published)&1] }
+
+// SetPolicy makes the circuit follow the policy at an index of PutPolicy.
+func (d *Datapath) SetPolicy(circuit, policy int) {
+	atomic.StoreUint32(&d.circuits.vals[circuit].Policy, uint32(policy))
+}
+
+// ResetCircuit clears all that a circuit remembers, before it is used for another backend.
+func (d *Datapath) ResetCircuit(circuit int) error {
+	if circuit < 0 || circuit >= len(d.circuits.vals) {
+		return fmt.Errorf("circuit %d: the table has %d places: raise --max-circuits", circuit, len(d.circuits.vals))
+	}
+	d.circuits.vals[circuit] = bpfCircuit{}
+	return nil
+}
+
+// Progress is how far the judging of a verdict has come. All counts are since it was published.
+type Progress struct {
+	Judged   uint64 // outcomes
+	Events   uint64 // of these, sent through the ring
+	Failures uint64
+	Slow     uint64
+	Duration time.Duration // sum
+	Permits  uint32        // used
+	InFlight uint32        // permits that are out
+}
+
+// Progress reads the counts of the verdict in force. They are read one after the other, while the programs count on.
+func (d *Datapath) Progress(circuit int) Progress {
+	s := d.circuits.vals[circuit].slot()
+	judged := atomic.LoadUint64(&s.Judged)
+	permits := atomic.LoadUint64(&s.Permits)
+	return Progress{
+		Judged: judged & (1<<judgedBits - 1), Events: judged >> judgedBits,
+		Failures: atomic.LoadUint64(&s.Failures), Slow: atomic.LoadUint64(&s.Slow),
+		Duration: time.Duration(atomic.LoadUint64(&s.Duration)),
+		Permits:  uint32(permits), InFlight: uint32(permits >> 32),
+	}
+}
+
+// Judged is Progress's first two counts alone, for the look at every tick.
+func (d *Datapath) Judged(circuit int) (outcomes, events uint64) {
+	judged := atomic.LoadUint64(&d.circuits.vals[circuit].slot().Judged)
+	return judged & (1<<judgedBits - 1), judged >> judgedBits
+}
+
+// Pending returns when the oldest unanswered request of the circuit's generation was sent, as the given sweep saw it.
+func (d *Datapath) Pending(circuit int, sweep int64) (since int64, ok bool) {
+	c := &d.circuits.vals[circuit]
+	if int64(atomic.LoadUint64(&c.PendingSweep)) != sweep {
+		return 0, false
+	}
+	return int64(atomic.LoadUint64(&c.PendingSince)), true
+}
