@@ -17,6 +17,10 @@ help: ## this list
 build: ## the agent, static, to bin/cbagent
 	@scripts/build.sh $(AGENT)
 
+.PHONY: workload
+workload: ## the servers and the caller of the end-to-end tests, to bin/workload
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/workload ./test/workload
+
 .PHONY: demo
 demo: build ## shows the agent at work, in network namespaces of its own (root)
 	@$(sudo) $(AGENT) demo $(DEMO_FLAGS)
@@ -43,6 +47,11 @@ test-kernels: ## the tests of the datapath on Debian's kernels, under qemu
 .PHONY: image
 image: ## the OCI image, without a builder, to bin/cbagent-image.tar
 	@scripts/image.sh ghcr.io/cbagent/cbagent bin/cbagent-image.tar
+
+.PHONY: check-vagrant
+check-vagrant: ## has Vagrant judge the Vagrantfile, without a machine
+	@scripts/setup.sh vagrant
+	@VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider
 
 .PHONY: packages
 packages: ## deb and rpm, to bin/

@@ -15,8 +15,9 @@ export CBAGENT_KUBE
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-CGO_ENABLED=0 go build -trimpath -o "$work/workload" ./test/workload
-cp "$work/workload" "$work/pause" # which sleeps when called by this name
+make -s workload
+cp bin/workload "$work/workload"
+cp bin/workload "$work/pause" # which sleeps when called by this name
 scripts/image.sh localhost/workload:1 "$work/workload.tar" "$work/workload"
 scripts/image.sh localhost/pause:1 "$work/pause.tar" "$work/pause"
 scripts/image.sh ghcr.io/cbagent/cbagent:latest "$work/cbagent.tar"
