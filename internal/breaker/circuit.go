@@ -78,6 +78,9 @@ func (c *Circuit) Status() Status {
 	return s
 }
 
+// Probing reports whether the circuit is half-open and hands out permits, one for each probe.
+func (c *Circuit) Probing() bool { return c.half != nil }
+
 // program returns the trippers that run in the present state, nil when none do.
 func (c *Circuit) program() *program {
 	p := c.group.plan
@@ -128,7 +131,7 @@ func because(r Reason) cause { return cause{reason: r, value: math.NaN(), thresh
 func (c *Circuit) event(kind EventKind, at Time, from, to State, why *cause) Event {
 	e := Event{
 		Kind: kind, From: from, To: to, Reason: why.reason, At: at, Until: Never, Step: c.step, Generation: c.generation,
-		Mode: c.Mode(), Group: c.group.name, Backend: c.backend, Who: why.who, Why: why.why,
+		Mode: c.Mode(), Circuit: c, Group: c.group.name, Backend: c.backend, Who: why.who, Why: why.why,
 	}
 	if !math.IsNaN(why.value) {
 		e.HasNumbers, e.Value, e.Threshold = true, why.value, why.threshold

@@ -127,7 +127,7 @@ func TestCircuitLife(t *testing.T) {
 	if got := c.Status(); got.Until != 31*sec || got.Step != 1 || got.Openings != 1 || got.Generation != 1 {
 		t.Fatalf("status %+v", got)
 	}
-	r.at(31*sec - 1).wantState(c, StateOpen)
+	r.at(31*sec-1).wantState(c, StateOpen)
 	r.at(31*sec).wantState(c, StateHalfOpen)
 	if m := c.Metric(r.now); m.Total != 0 {
 		t.Fatalf("window of a half-open circuit has %d", m.Total)
@@ -179,7 +179,7 @@ func TestProbeTimeout(t *testing.T) {
 	r.send(c, "FFFFF")
 	r.at(35 * sec)
 	a, _ := c.Allow(r.now, nil)
-	r.at(64 * sec).wantState(c, StateHalfOpen)
+	r.at(64*sec).wantState(c, StateHalfOpen)
 	r.at(100 * sec)
 	r.wantEvents("0 closed>open consecutiveFailures", "30 open>half-open deadline", "65 half-open>open probeTimeout")
 	if c.Status().Until != 125*sec {
@@ -197,7 +197,7 @@ func TestTimedOutProbeReportsLate(t *testing.T) {
 	r.send(c, "FFFFF")
 	r.at(35 * sec)
 	a, _ := c.Allow(r.now, nil)
-	r.at(66 * sec).wantState(c, StateHalfOpen)
+	r.at(66*sec).wantState(c, StateHalfOpen)
 	o := Outcome{Result: 200, Permit: true, Generation: a.Generation, Began: 35 * sec}
 	if j, _ := c.Record(r.now, &o, nil); j != NoPermit {
 		t.Fatalf("late probe: %v", j)
@@ -409,7 +409,7 @@ func TestRamp(t *testing.T) {
 			t.Errorf("at %v: %v admitted, want %v", test.at, share, test.want)
 		}
 	}
-	r.at(90 * sec).wantEvents("0 closed>open consecutiveFailures", "30 open>half-open deadline", "90 half-open>closed rampPassed")
+	r.at(90*sec).wantEvents("0 closed>open consecutiveFailures", "30 open>half-open deadline", "90 half-open>closed rampPassed")
 }
 
 func TestRampTrips(t *testing.T) {

@@ -73,6 +73,7 @@ type Event struct {
 	Step       int    // openings so far less what was earned back; an overflow: the step it would have had
 	Generation uint32 // of the circuit from now on
 	Mode       Mode   // in force from now on
+	Circuit    *Circuit
 	Group      string
 	Backend    string // "*" for scope: policy
 	Who, Why   string // of a manual event, or of the override that ended
