@@ -41,6 +41,8 @@ type Discovery struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	stopped chan struct{}
+	book    *addressBook // nil without a Kubernetes API
+	reading chan struct{}
 
 	mu       sync.Mutex
 	policies []*policy // in file order
@@ -90,9 +92,19 @@ func New(logger *slog.Logger, opts Options) *Discovery {
 		ctx:     ctx,
 		cancel:  cancel,
 		stopped: make(chan struct{}),
+		reading: make(chan struct{}),
 		sources: make(map[sourceKey]source),
 	}
 	go d.run()
+	if d.kube == nil {
+		close(d.reading)
+		return d
+	}
+	d.book = newAddressBook(logger, d.kube, d.bookChanged)
+	go func() {
+		defer close(d.reading)
+		d.book.run(ctx)
+	}()
 	return d
 }
 
@@ -104,6 +116,7 @@ func (d *Discovery) Updates() <-chan Update { return d.updates }
 func (d *Discovery) Close() error {
 	d.cancel()
 	<-d.stopped
+	<-d.reading
 	d.mu.Lock()
 	all := d.sources
 	d.sources, d.policies, d.users = make(map[sourceKey]source), nil, nil
@@ -117,6 +130,7 @@ func (d *Discovery) Close() error {
 func (d *Discovery) SetPolicies(targets []Target) {
 	gone := d.setPolicies(targets)
 	closeAll(gone)
+	d.book.refresh()
 	d.signal()
 }
 
@@ -210,6 +224,22 @@ func (d *Discovery) changed(key sourceKey) {
 	d.mu.Lock()
 	for _, p := range d.users[key] {
 		p.touch(now)
+	}
+	d.mu.Unlock()
+	if key.kind == KindHost {
+		d.book.refresh()
+	}
+	d.signal()
+}
+
+// bookChanged has every policy looked at again that has addresses of its own.
+func (d *Discovery) bookChanged() {
+	now := time.Now()
+	d.mu.Lock()
+	for _, p := range d.policies {
+		if len(p.target.Addresses)+len(p.target.Hosts) > 0 {
+			p.touch(now)
+		}
 	}
 	d.mu.Unlock()
 	d.signal()
@@ -344,7 +374,7 @@ func (d *Discovery) collect(t Target) *Set {
 		}
 	})
 	set.Backends = sortBackends(set.Backends)
-	set.Err = errors.Join(errs...)
+	set.Err = errors.Join(append(errs, d.book.check(set.Backends)...)...)
 	return set
 }
 

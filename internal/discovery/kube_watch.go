@@ -96,7 +96,7 @@ func (m *mirror[T, V]) note(ctx context.Context, err error) {
 		m.state.Successes++
 		m.state.LastSuccess = now
 	} else {
-		m.err = fmt.Errorf("watch %s: %w", m.what, err)
+		m.err = fmt.Errorf("watch %s: %w", m.what, plainError(err))
 		m.state.Failures++
 		m.state.LastFailure = now
 	}

@@ -199,7 +199,7 @@ func askServer(ctx context.Context, conf *dns.ClientConfig, server string, quest
 	}
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, plainError(err)
 	case reply.Rcode != dns.RcodeSuccess && reply.Rcode != dns.RcodeNameError:
 		return nil, fmt.Errorf("the server says %s", dns.RcodeToString[reply.Rcode])
 	}

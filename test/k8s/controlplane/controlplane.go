@@ -48,6 +48,7 @@ type ControlPlane struct {
 	authority *authority
 	url       string
 	processes []*process.Process
+	apiArgs   []string
 }
 
 // Start runs etcd and kube-apiserver and gives a ControlPlane whose API is ready,
@@ -111,7 +112,8 @@ func (c *ControlPlane) start(ctx context.Context) error {
 		// The default ServiceAccount of a namespace is a controller's work.
 		api = append(api, "--disable-admission-plugins=ServiceAccount")
 	}
-	if err := c.run("kube-apiserver", api...); err != nil {
+	c.apiArgs = api
+	if err := c.run(apiServer, api...); err != nil {
 		return err
 	}
 	if err := c.ready(ctx); err != nil {

@@ -1,0 +1,132 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// ErrNoConfigMap says that the ConfigMap that is followed does not exist.
+var ErrNoConfigMap = errors.New("the ConfigMap does not exist")
+
+// ConfigMap follows one ConfigMap through the Kubernetes API. It watches no other, so that a role restricted to its
+// name (resourceNames) is enough.
+type ConfigMap struct {
+	namespace, name string
+	mirror          *mirror[*corev1.ConfigMap, configMapFiles]
+	tell            func(files map[string]string, err error)
+	wake            chan struct{}
+	cancel          context.CancelFunc
+	done            chan struct{}
+}
+
+type configMapFiles struct {
+	data map[string]string
+}
+
+// FollowConfigMap starts to follow a ConfigMap until Close. tell is called with its files (the data, by key; not to be
+// changed) when they are first known and whenever they change, and with an error when the ConfigMap does not exist or
+// the API cannot be asked. With an error files is what was known last, nil if nothing ever was. Calls come one after
+// the other from a goroutine of the follower; the same news is told once.
+func FollowConfigMap(logger *slog.Logger, client kubernetes.Interface, namespace, name string, tell func(files map[string]string, err error)) *ConfigMap {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &ConfigMap{
+		namespace: namespace, name: name, tell: tell,
+		wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
+	}
+	changed := func() {
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
+	api := client.CoreV1().ConfigMaps(namespace)
+	m, wait := mirrorObjects(ctx, logger, listWatch[*corev1.ConfigMapList]{
+		what:     "ConfigMap " + namespace + "/" + name,
+		selector: func(o *metav1.ListOptions) { o.FieldSelector = "metadata.name=" + name },
+		list:     api.List,
+		watch:    api.Watch,
+	}, &corev1.ConfigMap{}, keepConfigMap, sameConfigMap, changed)
+	c.mirror = m
+	go c.run(ctx, wait)
+	return c
+}
+
+func (c *ConfigMap) run(ctx context.Context, wait func()) {
+	defer close(c.done)
+	defer wait()
+	var told bool
+	var lastFiles map[string]string
+	var lastErr error
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+		}
+		items, answered, err := c.mirror.snapshot()
+		if !answered && err == nil {
+			continue
+		}
+		files, exists := lastFiles, false
+		if item, ok := items[c.name]; ok {
+			files, exists = item.data, true
+		}
+		if answered && !exists && err == nil {
+			err = fmt.Errorf("follow ConfigMap %s/%s: %w", c.namespace, c.name, ErrNoConfigMap)
+		}
+		if told && errorText(err) == errorText(lastErr) && maps.Equal(files, lastFiles) {
+			continue
+		}
+		told, lastFiles, lastErr = true, files, err
+		c.tell(files, err)
+	}
+}
+
+// Status returns how the watch does. Answers is the number of files.
+func (c *ConfigMap) Status() SourceStatus {
+	st := c.mirror.status()
+	st.Kind, st.Name = "configmap", c.namespace+"/"+c.name
+	items, _, _ := c.mirror.snapshot()
+	item, exists := items[c.name]
+	st.Answers = len(item.data)
+	if st.Answered && !exists && st.LastError == "" {
+		st.LastError = ErrNoConfigMap.Error()
+	}
+	return st
+}
+
+// Close ends the watch and waits for it. tell is not called after it.
+func (c *ConfigMap) Close() error {
+	c.cancel()
+	<-c.done
+	return nil
+}
+
+// ReadConfigMap reads a ConfigMap once.
+func ReadConfigMap(ctx context.Context, client kubernetes.Interface, namespace, name string) (map[string]string, error) {
+	found, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", namespace, name, ErrNoConfigMap)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", namespace, name, plainError(err))
+	}
+	return found.Data, nil
+}
+
+// keepConfigMap always gives files, so that nil stands for a ConfigMap never seen.
+func keepConfigMap(c *corev1.ConfigMap) configMapFiles {
+	files := make(map[string]string, len(c.Data))
+	maps.Copy(files, c.Data)
+	return configMapFiles{files}
+}
+
+func sameConfigMap(a, b configMapFiles) bool { return maps.Equal(a.data, b.data) }
