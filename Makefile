@@ -48,6 +48,14 @@ test-kernels: ## the tests of the datapath on Debian's kernels, under qemu
 image: ## the OCI image, without a builder, to bin/cbagent-image.tar
 	@scripts/image.sh ghcr.io/cbagent/cbagent bin/cbagent-image.tar
 
+.PHONY: sbom
+sbom: build ## the bill of materials of bin/cbagent, as CycloneDX
+	@go run ./scripts/sbom bin/cbagent "$$($(AGENT) --version | sed 's/.* //')" >bin/cbagent.cdx.json
+
+.PHONY: vulnerabilities
+vulnerabilities: ## known vulnerabilities that the code reaches
+	@scripts/vulnerabilities.sh
+
 .PHONY: check-vagrant
 check-vagrant: ## has Vagrant judge the Vagrantfile, without a machine
 	@scripts/setup.sh vagrant

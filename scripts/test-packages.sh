@@ -54,4 +54,9 @@ DESTDIR=$work/stage PREFIX=/usr/local scripts/install.sh uninstall >/dev/null
 left=$(cd "$work/stage" && find . -type f | sort | tr '\n' ' ')
 [ "$left" = "./etc/cbagent/policy.yaml ./etc/default/cbagent " ] || fail "make uninstall leaves $left"
 
+make -s sbom
+go version -m bin/cbagent | awk '$1 == "dep" {print $2 "@" $3}' | sort >"$work/modules"
+jq -r '.components[] | select(.name != "std") | .["bom-ref"]' bin/cbagent.cdx.json | sort | diff "$work/modules" - ||
+    fail "the bill of materials does not have the modules of the binary"
+
 echo "packages, image, unit and install: as they should be"
