@@ -50,7 +50,7 @@ image: ## the OCI image, without a builder, to bin/cbagent-image.tar
 
 .PHONY: sbom
 sbom: build ## the bill of materials of bin/cbagent, as CycloneDX
-	@go run ./scripts/sbom bin/cbagent "$$($(AGENT) --version | sed 's/.* //')" >bin/cbagent.cdx.json
+	@go run ./scripts/sbom bin/cbagent "$$(scripts/version.sh)" >bin/cbagent.cdx.json
 
 .PHONY: vulnerabilities
 vulnerabilities: ## known vulnerabilities that the code reaches

@@ -4,5 +4,5 @@
 set -euo pipefail
 out=$(realpath -m "$1")
 cd "$(dirname "$0")/.."
-version=${VERSION:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
+version=$(scripts/version.sh)
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$version" -o "$out" ./cmd/cbagent

@@ -12,7 +12,7 @@ name=$1 out=$(realpath -m "$2") binary=${3:-}
 cd "$(dirname "$0")/.."
 
 arch=${GOARCH:-$(go env GOARCH)}
-version=${VERSION:-$(git describe --tags --always --dirty 2>/dev/null || echo unknown)}
+version=$(scripts/version.sh)
 commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 tag=${name##*:}

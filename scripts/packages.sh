@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ARCH=${GOARCH:-$(go env GOARCH)}
-described=$(git describe --tags --always --dirty 2>/dev/null || echo unknown)
+described=$(scripts/version.sh)
 # Without a tag there is only a commit, which is no version to a package manager.
 case $described in
 v[0-9]*) VERSION=${described#v} ;;
