@@ -1,0 +1,323 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/loadgen"
+	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/testserver"
+)
+
+// datapath is the programs without an agent: nothing but the kernel counts.
+type datapath struct {
+	*loader.Datapath
+	failures atomic.Uint64 // outcomes told through the ring
+}
+
+// newDatapath attaches the programs to the node's interfaces and watches the backends with a circuit each, in order.
+func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfaces []string, backends []netip.AddrPort) *datapath {
+	t.Helper()
+	raw, err := loader.Load(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &datapath{Datapath: raw}
+	var failure breaker.ResultSet
+	failure.AddRange(500, 599)
+	for _, r := range []breaker.Result{
+		breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultReset, breaker.ResultTimeout,
+	} {
+		failure.Add(r)
+	}
+	var ignore breaker.ResultSet
+	ignore.Add(breaker.ResultAborted)
+	settings := loader.PolicySettings{
+		ID: 1, Failure: failure, Ignore: ignore, Timeout: 300 * time.Millisecond, ConnectTO: 300 * time.Millisecond,
+		Existing: true,
+	}
+	for i := range settings.Answers {
+		settings.Answers[i] = -1
+	}
+	if err := d.PutPolicy(0, settings); err != nil {
+		t.Fatal(err)
+	}
+	for i, at := range backends {
+		if err := d.ResetCircuit(i); err != nil {
+			t.Fatal(err)
+		}
+		d.SetPolicy(i, 0)
+		d.Publish(i, loader.Verdict{Kind: loader.Closed, Generation: 1})
+		if err := d.PutBackend(loader.Backend{Addr: at, Direction: loader.Outbound}, i, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.RenewLease(loader.Now() + int64(time.Hour))
+	err = node.Do(func() error {
+		for _, name := range interfaces {
+			if _, err := d.Attach(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var loop sync.WaitGroup
+	loop.Go(func() { d.follow(ctx, t) })
+	t.Cleanup(func() {
+		cancel()
+		loop.Wait()
+		if err := node.Do(d.Close); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// follow counts events, and sweeps ten times a second, until the context ends.
+func (d *datapath) follow(ctx context.Context, t *testing.T) {
+	const tick = 100 * time.Millisecond
+	var rec ringbuf.Record
+	var ev loader.Event
+	sweep := time.Now()
+	for ctx.Err() == nil {
+		if now := time.Now(); !now.Before(sweep) {
+			if _, err := d.Sweep(time.Hour); err != nil {
+				t.Error(err)
+			}
+			sweep = now.Add(tick)
+		}
+		switch err := d.ReadEvent(&rec, sweep, &ev); {
+		case errors.Is(err, loader.ErrNoEvent):
+		case err != nil:
+			t.Error(err)
+			return
+		case ev.Kind == loader.EventOutcome && ev.Failure:
+			d.failures.Add(1)
+		}
+	}
+}
+
+// observed returns the outcomes of a circuit by their names, those that are zero left out.
+func (d *datapath) observed(t *testing.T, circuit int) map[string]uint64 {
+	t.Helper()
+	got := map[string]uint64{}
+	all, err := d.Statuses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		if s.Circuit == circuit {
+			got[breaker.Result(s.Status).String()] = s.Count
+		}
+	}
+	totals := d.Totals(circuit)
+	for r, n := range totals.Outcomes[:breaker.ResultUnknown+1] {
+		if n > 0 {
+			got[breaker.Result(r).String()] = n
+		}
+	}
+	return got
+}
+
+// expected returns what the programs should have seen of what a server did.
+func expected(c testserver.Counts) map[string]uint64 {
+	want := map[string]uint64{}
+	for status, n := range c.ByStatus {
+		want[breaker.Result(status).String()] = n
+	}
+	for result, n := range map[breaker.Result]uint64{
+		breaker.ResultReset:   c.Resets + c.MidHeadResets + c.Closes,
+		breaker.ResultTimeout: c.Hung,
+		breaker.ResultAborted: c.Abandoned,
+	} {
+		if n > 0 {
+			want[result.String()] = n
+		}
+	}
+	return want
+}
+
+// mixture is everything that a server can do at once.
+var mixture = []testserver.Part{
+	{Behaviour: testserver.Behaviour{Body: []byte("fine")}, Times: 12},
+	{Behaviour: testserver.Behaviour{Status: 500}, Times: 3},
+	{Behaviour: testserver.Behaviour{Status: 404, Body: testserver.FakeTraffic(700)}, Times: 2},
+	{Behaviour: testserver.Behaviour{Status: 503, Body: testserver.FakeTraffic(20000), Chunked: true}, Times: 2},
+	{Behaviour: testserver.Behaviour{Body: testserver.FakeTraffic(40000)}, Times: 2},
+	{Behaviour: testserver.Behaviour{Interim: []int{102, 103}}, Times: 2},
+	{Behaviour: testserver.Behaviour{Interim: []int{103}, Status: 502}, Times: 1},
+	{Behaviour: testserver.Behaviour{Status: 204}, Times: 1},
+	{Behaviour: testserver.Behaviour{Status: 200, Close: true}, Times: 1},
+	{Behaviour: testserver.Behaviour{Ending: testserver.EndReset}, Times: 1},
+	{Behaviour: testserver.Behaviour{Ending: testserver.EndResetMidHead}, Times: 1},
+	{Behaviour: testserver.Behaviour{Ending: testserver.EndClose}, Times: 1},
+}
+
+// nextOf cycles through requests that differ in method and body.
+func nextOf() func() loadgen.Request {
+	var n atomic.Uint64
+	body := testserver.FakeTraffic(9000)
+	return func() loadgen.Request {
+		switch n.Add(1) % 4 {
+		case 0:
+			return loadgen.Request{Method: "POST", Body: body}
+		case 1:
+			return loadgen.Request{Method: "HEAD", Path: "/head"}
+		case 2:
+			return loadgen.Request{Method: "DELETE", Path: "/HTTP/1.1/500"}
+		default:
+			return loadgen.Request{Path: "/?q=GET%20/"}
+		}
+	}
+}
+
+// TestCountsAreExact compares what the programs saw of more than 50,000 requests with the servers' own counts.
+func TestCountsAreExact(t *testing.T) {
+	for name, o := range map[string]loader.Options{"tcx": {}, "clsact": {Clsact: true}} {
+		t.Run(name, func(t *testing.T) {
+			star := newStar(t, netlab.Options{Backends: 2})
+			one := netip.AddrPortFrom(star.Backends[0].IPv4, port)
+			two := netip.AddrPortFrom(star.Backends[1].IPv6, port)
+			servers := []*testserver.Server{
+				serve(t, star.Backends[0].Namespace, one), serve(t, star.Backends[1].Namespace, two),
+			}
+			d := newDatapath(t, star.Node, o, []string{"be1", "be2"}, []netip.AddrPort{one, two})
+			for _, s := range servers {
+				s.SetDecide(testserver.Cycle(mixture...))
+			}
+			servers[1].SetSplit(7)
+			var seen loadgen.Tally
+			load := loadgen.Load{Dial: star.Client.DialContext, Targets: []netip.AddrPort{one, two}, Workers: 8, Done: seen.Done}
+			for _, part := range []struct{ requests, every int }{{8000, 0}, {5500, 1}} {
+				load.Requests, load.Every, load.Next = part.requests, part.every, nextOf()
+				if err := load.Run(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			hang(t, star.Client, servers, []netip.AddrPort{one, two})
+			judge(t, d, servers)
+			if got, want := seen.Counts().Requests, 27000; got != want {
+				t.Errorf("%d requests, want %d", got, want)
+			}
+		})
+	}
+}
+
+// TestCountsAreExactOnEveryWay does the same with fewer requests on every way that a caller can take.
+func TestCountsAreExactOnEveryWay(t *testing.T) {
+	for name, newPlace := range places {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			d := newDatapath(t, p.node, loader.Options{}, p.interfacesNow(t), []netip.AddrPort{p.backend, p.neighbour})
+			servers := []*testserver.Server{p.server, p.other}
+			for _, s := range servers {
+				s.SetDecide(testserver.Cycle(mixture...))
+			}
+			targets := []netip.AddrPort{p.dial, p.neighbour}
+			var seen loadgen.Tally
+			load := loadgen.Load{Dial: p.caller.DialContext, Targets: targets, Workers: 4, Done: seen.Done}
+			for _, every := range []int{0, 1} {
+				load.Requests, load.Every, load.Next = 600, every, nextOf()
+				if err := load.Run(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			hang(t, p.caller, servers, targets)
+			judge(t, d, servers)
+			if got, want := seen.Counts().Requests, 2400; got != want {
+				t.Errorf("%d requests, want %d", got, want)
+			}
+		})
+	}
+}
+
+// hang sends requests that are never answered, some until they count as timed out, some given up before.
+func hang(t *testing.T, from *netlab.Namespace, servers []*testserver.Server, targets []netip.AddrPort) {
+	t.Helper()
+	for _, part := range []struct {
+		behaviour testserver.Behaviour
+		patience  time.Duration
+	}{
+		{testserver.Behaviour{Ending: testserver.EndHang}, 900 * time.Millisecond},
+		{testserver.Behaviour{Delay: time.Minute}, 50 * time.Millisecond},
+	} {
+		for _, s := range servers {
+			s.Set(part.behaviour)
+		}
+		load := loadgen.Load{
+			Dial: from.DialContext, Targets: targets, Workers: 10, Requests: 10, Timeout: part.patience,
+			Done: func(_ netip.AddrPort, r loadgen.Result) {
+				if r.Class != loadgen.Timeout {
+					t.Errorf("got %s, %v; want a timeout", r.Outcome(), r.Err)
+				}
+			},
+		}
+		if err := load.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// judge compares the programs' counts with those of the servers, once nothing is under way any more.
+func judge(t *testing.T, d *datapath, servers []*testserver.Server) {
+	t.Helper()
+	var failures uint64
+	for i, s := range servers {
+		eventually(t, "all is counted", func() bool {
+			c := s.Counts()
+			return c.Hung+c.Abandoned+c.Answered()+c.Resets+c.MidHeadResets+c.Closes == c.Requests && d.Totals(i).InFlight == 0
+		})
+		counts := s.Counts()
+		want := expected(counts)
+		if got := d.observed(t, i); !maps.Equal(got, want) {
+			for _, key := range slices.Sorted(maps.Keys(want)) {
+				t.Errorf("backend %d: %s: the programs saw %d, the server counted %d", i, key, got[key], want[key])
+				delete(got, key)
+			}
+			t.Errorf("backend %d: the programs saw %v besides", i, got)
+		}
+		totals := d.Totals(i)
+		if totals.Admitted != counts.Requests {
+			t.Errorf("backend %d: %d requests admitted, the server counted %d", i, totals.Admitted, counts.Requests)
+		}
+		for status, n := range counts.ByStatus {
+			if status >= 500 {
+				failures += n
+			}
+		}
+		failures += counts.Resets + counts.MidHeadResets + counts.Closes + counts.Hung
+		eventually(t, "connections are forgotten", func() bool { return d.Totals(i).Connections == 0 })
+	}
+	node := d.NodeCounts()
+	if node.LostEvents > 0 || node.Flows > 0 {
+		t.Errorf("%d events lost, %d connections still followed", node.LostEvents, node.Flows)
+	}
+	eventually(t, "all failures are told", func() bool { return d.failures.Load() >= failures })
+	if got := d.failures.Load(); got != failures {
+		t.Errorf("%d failures were told, want %d", got, failures)
+	}
+	packets, err := d.Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packets {
+		if p.Action != "pass" || p.Reason == "error" || p.Reason == "short" {
+			t.Errorf("%d packets met %s for %s at %s", p.Packets, p.Action, p.Reason, p.Hook)
+		}
+	}
+}

@@ -1,0 +1,205 @@
+// Package e2e runs the agent as an operator does, in network namespaces, between real callers and real servers.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/agentproc"
+	"github.com/cbagent/cbagent/internal/loadgen"
+	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/testserver"
+)
+
+// binary is the agent, built once for all tests.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "cbagent-e2e-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			return 1
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		// Some tests run it as another user.
+		if err := os.Chmod(dir, 0o755); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			return 1
+		}
+		binary = filepath.Join(dir, "cbagent")
+		build := exec.Command("go", "build", "-o", binary, "../../cmd/cbagent")
+		build.Stdout, build.Stderr = os.Stdout, os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: build the agent:", err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// patience bounds every wait. Only a failing test waits so long.
+const patience = 20 * time.Second
+
+// port is where all backends listen.
+const port = 8080
+
+// soon returns a context that ends a wait in vain.
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// newStar makes a network that goes with the test.
+func newStar(t *testing.T, o netlab.Options) *netlab.Star {
+	t.Helper()
+	star, err := netlab.NewStar(o)
+	if err != nil {
+		t.Fatalf("%v (namespaces need root)", err)
+	}
+	t.Cleanup(func() {
+		if err := star.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return star
+}
+
+// serve starts a server in a namespace.
+func serve(t *testing.T, in *netlab.Namespace, at ...netip.AddrPort) *testserver.Server {
+	t.Helper()
+	s, err := testserver.New(in.Listen, at...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// policyOf returns a policy file with one policy for the backends. keys are its other lines, without indentation of
+// their own.
+func policyOf(backends []netip.AddrPort, keys ...string) string {
+	var b strings.Builder
+	b.WriteString("version: 1\npolicies:\n- name: test\n  match:\n    addresses:\n")
+	for _, at := range backends {
+		fmt.Fprintf(&b, "    - %q\n", at)
+	}
+	for _, k := range keys {
+		fmt.Fprintf(&b, "  %s\n", k)
+	}
+	return b.String()
+}
+
+// startAgent starts the agent on the node, attached to the interfaces, and returns when it is ready. It must end well
+// when the test does.
+func startAgent(t *testing.T, node *netlab.Namespace, policy string, interfaces []string, flags ...string) *agentproc.Process {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(path, []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command := []string{binary, "run", "--policy", path}
+	for _, i := range interfaces {
+		command = append(command, "--interface", i)
+	}
+	p, err := agentproc.Start(node, append(command, flags...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Stop(); err != nil && !killed[p] {
+			t.Error(err)
+		}
+		delete(killed, p)
+	})
+	if err := p.AwaitReady(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// killed are agents that did not end well because the test did not let them.
+var killed = map[*agentproc.Process]bool{}
+
+// kill ends the agent with SIGKILL.
+func kill(p *agentproc.Process) {
+	killed[p] = true
+	p.Kill()
+}
+
+// caller returns a caller in a namespace with a connection of its own.
+func caller(t *testing.T, in *netlab.Namespace, target netip.AddrPort) *loadgen.Client {
+	t.Helper()
+	c := &loadgen.Client{Dial: in.DialContext, Target: target, Timeout: 5 * time.Second}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// call sends one GET.
+func call(t *testing.T, c *loadgen.Client) loadgen.Result {
+	t.Helper()
+	return c.Do(soon(t), loadgen.Request{})
+}
+
+// wantStatus fails the test unless the backend itself answered with the status.
+func wantStatus(t *testing.T, r loadgen.Result, status int) {
+	t.Helper()
+	if reason, kernel := r.FromKernel(); r.Status != status || kernel {
+		t.Fatalf("got %s (kernel %q), %v; want %d of the backend", r.Outcome(), reason, r.Err, status)
+	}
+}
+
+// wantAnswer fails the test unless the kernel answered with a complete 503, for the reason.
+func wantAnswer(t *testing.T, r loadgen.Result, reason string) {
+	t.Helper()
+	const body = `{"error":"circuit open"}`
+	got, kernel := r.FromKernel()
+	if r.Status != 503 || !kernel || got != reason || string(r.Body) != body {
+		t.Fatalf("got %s (kernel %v %q) with body %q, %v; want the kernel's 503, reason %q, with body %q",
+			r.Outcome(), kernel, got, r.Body, r.Err, reason, body)
+	}
+}
+
+// openCircuit lets the backend fail until its circuit opens, and returns the transition. The callers after the last
+// failure may still reach the backend.
+func openCircuit(t *testing.T, p *agentproc.Process, s *testserver.Server, c *loadgen.Client) agentproc.Transition {
+	t.Helper()
+	began := time.Now()
+	s.Set(testserver.Behaviour{Status: 500})
+	for range 3 {
+		wantStatus(t, call(t, c), 500)
+	}
+	opened, err := p.Await(soon(t), c.Target.String(), "open", began)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened
+}
+
+// threeFailures opens a circuit after three failures in a row, until somebody is tired of waiting.
+var threeFailures = []string{"trip: [{consecutiveFailures: 3}]", "open: {duration: 5m, max: 5m}"}
+
+// eventually polls until ok, or fails the test.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %s in vain: %s", patience, what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}

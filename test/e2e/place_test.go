@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"net/netip"
+	"path"
+	"testing"
+
+	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/testserver"
+)
+
+// place is a way from a caller to a backend.
+type place struct {
+	caller     *netlab.Namespace
+	dial       netip.AddrPort // what the caller dials
+	backend    netip.AddrPort // what the backend is called after NAT
+	neighbour  netip.AddrPort // another backend
+	interfaces []string
+	node       *netlab.Namespace
+	home       *netlab.Namespace // of the backend
+	server     *testserver.Server
+	other      *testserver.Server
+}
+
+// interfacesNow returns the names of the interfaces that the patterns match.
+func (p place) interfacesNow(t *testing.T) []string {
+	t.Helper()
+	links, err := p.node.Links().LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, l := range links {
+		for _, pattern := range p.interfaces {
+			if ok, err := path.Match(pattern, l.Attrs().Name); err != nil {
+				t.Fatal(err)
+			} else if ok {
+				names = append(names, l.Attrs().Name)
+			}
+		}
+	}
+	return names
+}
+
+// places makes the way for a test, by name. Each has a network of its own.
+var places = map[string]func(t *testing.T) place{
+	"IPv4": func(t *testing.T) place { return starPlace(t, netlab.Options{Backends: 2}, false) },
+	"IPv6": func(t *testing.T) place { return starPlace(t, netlab.Options{Backends: 2}, true) },
+	"bridge": func(t *testing.T) place {
+		return starPlace(t, netlab.Options{Backends: 2, Bridge: true}, false)
+	},
+	"host process": func(t *testing.T) place {
+		p := starPlace(t, netlab.Options{Backends: 2}, false)
+		p.caller = p.node
+		return p
+	},
+	"host process IPv6": func(t *testing.T) place {
+		p := starPlace(t, netlab.Options{Backends: 2}, true)
+		p.caller = p.node
+		return p
+	},
+	"DNAT and masquerade": func(t *testing.T) place {
+		p := starPlace(t, netlab.Options{Backends: 2}, false)
+		p.dial = netip.MustParseAddrPort("10.96.0.10:80")
+		err := p.node.NFT(`table ip nat {
+			chain prerouting { type nat hook prerouting priority -100; ip daddr 10.96.0.10 tcp dport 80 dnat to 10.21.1.2:8080; }
+			chain postrouting { type nat hook postrouting priority 100; ip daddr 10.21.1.2 masquerade; }
+		}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	},
+	"lo":      func(t *testing.T) place { return loPlace(t, "127.0.0.1", "127.0.0.2") },
+	"lo IPv6": func(t *testing.T) place { return loPlace(t, "::1", "::1") },
+	"node address on lo": func(t *testing.T) place {
+		return loPlace(t, netlab.NodeIPv4.String(), netlab.NodeIPv4.String())
+	},
+}
+
+// starPlace is from the client through the node to b1, with b2 as the neighbour.
+func starPlace(t *testing.T, o netlab.Options, v6 bool) place {
+	star := newStar(t, o)
+	at := func(b netlab.Backend) netip.AddrPort {
+		if v6 {
+			return netip.AddrPortFrom(b.IPv6, port)
+		}
+		return netip.AddrPortFrom(b.IPv4, port)
+	}
+	p := place{
+		caller: star.Client, node: star.Node, interfaces: []string{"be*"},
+		backend: at(star.Backends[0]), neighbour: at(star.Backends[1]),
+	}
+	p.dial, p.home = p.backend, star.Backends[0].Namespace
+	p.server = serve(t, p.home, p.backend)
+	p.other = serve(t, star.Backends[1].Namespace, p.neighbour)
+	return p
+}
+
+// loPlace is from a process of the node to another one of the same node.
+func loPlace(t *testing.T, backend, neighbour string) place {
+	star := newStar(t, netlab.Options{})
+	p := place{
+		caller: star.Node, node: star.Node, interfaces: []string{"lo"},
+		backend:   netip.AddrPortFrom(netip.MustParseAddr(backend), port),
+		neighbour: netip.AddrPortFrom(netip.MustParseAddr(neighbour), port+1),
+	}
+	p.dial, p.home = p.backend, star.Node
+	p.server, p.other = serve(t, star.Node, p.backend), serve(t, star.Node, p.neighbour)
+	return p
+}
