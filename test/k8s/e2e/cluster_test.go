@@ -56,7 +56,3 @@ func start(t *testing.T, proxyMode string) *cluster.Cluster {
 	})
 	return c
 }
-
-func TestCluster(t *testing.T) {
-	start(t, "nftables")
-}
