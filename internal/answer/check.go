@@ -32,8 +32,8 @@ func CheckContentType(s string) error {
 	if err := checkValue(s); err != nil {
 		return err
 	}
-	if _, _, err := mime.ParseMediaType(s); err != nil {
-		return fmt.Errorf("must be a media type such as text/plain, got %q (%s)", s, strings.TrimPrefix(err.Error(), "mime: "))
+	if media, _, err := mime.ParseMediaType(s); err != nil || !strings.Contains(media, "/") {
+		return fmt.Errorf("must be a media type such as text/plain, got %q", s)
 	}
 	return nil
 }

@@ -63,13 +63,13 @@ func isNodeDecoder(v reflect.Value) bool {
 
 // suggest names the key that was probably meant, or all that there are.
 func suggest(got string, known []string) string {
-	best, bestDistance := "", 3
+	best, bestDistance := "", len(got)/2+1
 	for _, key := range known {
 		if d := distance(strings.ToLower(got), strings.ToLower(key)); d < bestDistance {
 			best, bestDistance = key, d
 		}
 	}
-	if best != "" && bestDistance < len(got) {
+	if best != "" {
 		return "did you mean " + best + "?"
 	}
 	return "there are " + strings.Join(known, ", ")

@@ -104,7 +104,7 @@ type OpenSpec struct {
 	// Backoff of the n-th opening: none, linear (n x duration) or exponential (duration x multiplier^(n-1)).
 	Backoff string `json:"backoff" default:"exponential" enum:"none,linear,exponential"`
 	// Multiplier of exponential backoff.
-	Multiplier float64 `json:"multiplier" default:"2" range:"1..100"`
+	Multiplier float64 `json:"multiplier" default:"2" range:"1..1000"`
 	// Max caps the result, after jitter. Default the larger of 5m and duration.
 	Max Duration `json:"max" default:"5m" range:"1ms..24h"`
 	// Jitter is the share of the duration that is added or taken away at random, drawn once per opening.
@@ -208,7 +208,7 @@ type TripSpec struct {
 	// PendingAge trips when a request has been unanswered for so long.
 	PendingAge *Duration `json:"pendingAge,omitempty" range:"1ms..24h"`
 	// MinClients trips when the window's failures came from so many client addresses.
-	MinClients *int `json:"minClients,omitempty" range:"1..16"`
+	MinClients *int `json:"minClients,omitempty" range:"1..1000"`
 	// State is true while the circuit is in that state.
 	State *string `json:"state,omitempty" enum:"closed,half-open"`
 }
@@ -232,7 +232,7 @@ type ConsecutiveSpec struct {
 // OutlierSpec compares a backend with the others.
 type OutlierSpec struct {
 	// Stdev is the number of standard deviations below the mean.
-	Stdev float64 `json:"stdev" default:"1.9" range:"0..100"`
+	Stdev float64 `json:"stdev" default:"1.9" range:"0..1000"`
 	// MinBackends with MinCalls must there be.
 	MinBackends int `json:"minBackends" default:"5" range:"1..1000000"`
 	// MinCalls in its window a backend must have to be looked at.

@@ -1,18 +1,14 @@
 package policy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
-
-	"go.yaml.in/yaml/v4"
 )
 
 // maxFileSize in bytes; a ConfigMap holds at most 1 MiB.
@@ -67,109 +63,6 @@ func ParseAll(sources []Source) (*Set, error) {
 		set.Policies[i] = p.Policy
 	}
 	return set, nil
-}
-
-// scoped is a policy with the places where it was written.
-type scoped struct {
-	*Policy
-	*scope
-}
-
-// document reads a file. What it returns is only to be used if there were no errors.
-func (d *decoder) document(data []byte) []*scoped {
-	root := d.root(data)
-	if root == nil {
-		return nil
-	}
-	var version, defaults, list *yaml.Node
-	for _, e := range d.entries(root, "") {
-		switch e.key {
-		case "version":
-			version = e.node
-		case "defaults":
-			defaults = e.node
-		case "policies":
-			list = e.node
-		default:
-			d.fail(e.name, e.key, "unknown key; %s", suggest(e.key, []string{"version", "defaults", "policies"}))
-		}
-	}
-	top := newScope(d, "", root)
-	if version != nil {
-		f, _ := reflect.TypeFor[File]().FieldByName("Version")
-		v := reflect.New(f.Type).Elem()
-		top.value(version, v, v, "version", f.Tag)
-	}
-	var keys Keys
-	fillDefaults(reflect.ValueOf(&keys).Elem())
-	builtin := keys
-	base := newScope(d, "defaults", root)
-	if defaults != nil {
-		if target := d.follow(defaults); target != nil && !isNull(target) {
-			base.whole = defaults
-			base.structure(defaults, reflect.ValueOf(&keys).Elem(), reflect.ValueOf(&builtin).Elem(), "")
-		}
-	}
-	if list == nil {
-		if len(d.errs) == 0 {
-			d.fail(root, "policies", "is required; [] means none")
-		}
-		return nil
-	}
-	var all []*scoped
-	for i, item := range top.items(list, "policies") {
-		s := base.under(fmt.Sprintf("policies[%d]", i), item)
-		spec := Spec{Keys: keys}
-		reset := Spec{Keys: builtin}
-		s.structure(item, reflect.ValueOf(&spec).Elem(), reflect.ValueOf(&reset).Elem(), "")
-		p := s.resolve(&spec)
-		if len(d.errs) == 0 {
-			s.suspect(&spec, p)
-		}
-		all = append(all, &scoped{p, s})
-	}
-	return all
-}
-
-// root returns the top of the only document in data.
-func (d *decoder) root(data []byte) *yaml.Node {
-	if len(data) > maxFileSize {
-		d.fail(&yaml.Node{}, "", "must be at most %d bytes, got %d", maxFileSize, len(data))
-		return nil
-	}
-	loader, err := yaml.NewLoader(bytes.NewReader(data))
-	if err != nil {
-		d.syntax(err)
-		return nil
-	}
-	var doc, more yaml.Node
-	switch err := loader.Load(&doc); {
-	case errors.Is(err, io.EOF) || err == nil && (len(doc.Content) == 0 || isNull(doc.Content[0])):
-		d.fail(&yaml.Node{}, "", "is empty; a file without policies says policies: []")
-		return nil
-	case err != nil:
-		d.syntax(err)
-		return nil
-	}
-	switch err := loader.Load(&more); {
-	case err == nil:
-		d.fail(&more, "", "must be one YAML document; put each further one into a file of its own")
-	case !errors.Is(err, io.EOF):
-		d.syntax(err)
-	}
-	return doc.Content[0]
-}
-
-// syntax reports what the YAML parser could not read.
-func (d *decoder) syntax(err error) {
-	at := &yaml.Node{}
-	message := strings.TrimPrefix(err.Error(), "yaml: ")
-	var load *yaml.LoadError
-	if errors.As(err, &load) {
-		at.Line, at.Column = load.Mark.Line, max(1, load.Mark.Column)
-		message = load.Message
-	}
-	d.fail(at, "", "not YAML: %s", message)
 }
 
 // read returns the policy files in path.

@@ -52,6 +52,11 @@ func (s *scope) resolve(spec *Spec) *Policy {
 		p.Breaker.Trip = spec.Trip.compile()
 		s.checkTrip(p.Breaker.Trip)
 	}
+	if len(s.bad) == 0 {
+		for _, problem := range p.Breaker.Problems() {
+			s.reject(problem.Key, "%s, got %s", problem.Want, problem.Got)
+		}
+	}
 	return p
 }
 
@@ -119,7 +124,7 @@ func (s *scope) sources(texts []string) []netip.Prefix {
 }
 
 func (s *scope) window(spec *WindowSpec) breaker.Window {
-	const maxCount, minSize, maxSize = 100_000, Duration(time.Second), Duration(time.Hour)
+	const maxCount, minSize, maxSize = breaker.MaxWindowCount, Duration(breaker.MinWindowSize), Duration(breaker.MaxWindowSize)
 	if !s.sound("window.type", "window.size") {
 		return breaker.Window{}
 	}
@@ -158,7 +163,6 @@ func (s *scope) window(spec *WindowSpec) breaker.Window {
 
 // bucket returns the length of the buckets of a time window of that size.
 func (s *scope) bucket(size, bucket Duration) time.Duration {
-	const most = 36_000
 	if !s.given("window.bucket") {
 		bucket = Duration(time.Second)
 		if size < 10*bucket || size%bucket != 0 {
@@ -175,8 +179,9 @@ func (s *scope) bucket(size, bucket Duration) time.Duration {
 	switch {
 	case bucket > size || size%bucket != 0:
 		s.reject("window.bucket", "must divide the window's size of %s, got %s%s", size, bucket, s.origin("window.bucket"))
-	case size/bucket > most:
-		s.reject("window.bucket", "must make at most %d buckets of the window's size of %s, got %s", most, size, bucket)
+	case size/bucket > breaker.MaxWindowCount:
+		s.reject("window.bucket", "must make at most %d buckets of the window's size of %s, got %s",
+			breaker.MaxWindowCount, size, bucket)
 	}
 	return time.Duration(bucket)
 }
@@ -225,17 +230,17 @@ func (s *scope) halfOpen(spec *HalfOpenSpec) breaker.HalfOpen {
 			s.reject("halfOpen.ramp.from", "must be at most to, which is %v, got %v", ramp.To, ramp.From)
 		}
 	}
-	if !s.sound("halfOpen.calls") {
-		return h
+	if !s.sound("halfOpen.calls") || h.Calls == 0 || h.Ramp != nil {
+		return h // nothing else applies
 	}
 	if s.sound("halfOpen.concurrent") && h.Concurrent > h.Calls {
 		s.reject("halfOpen.concurrent", "must be at most calls, which is %d, got %d%s",
 			h.Calls, h.Concurrent, s.origin("halfOpen.concurrent"))
 	}
-	if s.sound("halfOpen.concurrent") && h.Concurrent == 0 && h.Calls > 0 {
+	if s.sound("halfOpen.concurrent") && h.Concurrent == 0 {
 		s.reject("halfOpen.concurrent", "must be between 1 and calls, which is %d, got 0", h.Calls)
 	}
-	if s.sound("halfOpen.tolerate") && h.Tolerate > 0 && h.Tolerate >= h.Calls {
+	if s.sound("halfOpen.tolerate") && h.Tolerate >= h.Calls {
 		s.reject("halfOpen.tolerate", "must be below calls, which is %d, got %d%s",
 			h.Calls, h.Tolerate, s.origin("halfOpen.tolerate"))
 	}

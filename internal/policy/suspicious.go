@@ -68,11 +68,12 @@ func (s *scope) suspect(spec *Spec, p *Policy) {
 	if p.Protocol == TCP {
 		s.suspectTCP(spec)
 	}
-	if spec.HalfOpen.Ramp != nil {
-		for _, path := range []string{"halfOpen.calls", "halfOpen.concurrent", "halfOpen.tolerate", "halfOpen.timeout"} {
-			if s.self[path] {
-				s.warn(path, "has no effect with ramp")
-			}
+	for _, path := range []string{"halfOpen.calls", "halfOpen.concurrent", "halfOpen.tolerate", "halfOpen.timeout"} {
+		switch {
+		case s.self[path] && spec.HalfOpen.Ramp != nil:
+			s.warn(path, "has no effect with ramp")
+		case s.self[path] && spec.HalfOpen.Calls == 0 && path != "halfOpen.calls":
+			s.warn(path, "has no effect without calls")
 		}
 	}
 	if p.Reject.With != Respond {

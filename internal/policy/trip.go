@@ -11,12 +11,6 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 )
 
-// Bounds of a tripper as a whole: it is evaluated at each outcome.
-const (
-	maxTripDepth = 16
-	maxTrips     = 100
-)
-
 // Trip is a tripper: a map with one key, or a list, which means any.
 type Trip struct {
 	TripSpec
@@ -36,9 +30,10 @@ func (t *Trip) decodeNode(s *scope, n *yaml.Node, path string) {
 	if !strings.ContainsAny(path, ".[") {
 		s.trips = 0
 	}
-	if s.trips++; s.trips > maxTrips || strings.Count(path, ".") > maxTripDepth {
-		s.reject(path, "must not be more than %d trippers, %d deep", maxTrips, maxTripDepth)
-		s.bad["trip"] = true
+	if s.trips++; s.trips > breaker.MaxTrippers {
+		if s.sound("trip") {
+			s.reject("trip", "must have at most %d trippers", breaker.MaxTrippers)
+		}
 		return
 	}
 	if target.Kind == yaml.SequenceNode {
