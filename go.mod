@@ -23,6 +23,7 @@ require (
 	k8s.io/apimachinery v0.36.6
 	k8s.io/client-go v0.36.6
 	k8s.io/klog/v2 v2.140.0
+	pgregory.net/rapid v1.2.0
 )
 
 require (

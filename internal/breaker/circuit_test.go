@@ -113,7 +113,7 @@ func minCalls(n int) Trip { return Trip{Kind: TripMinCalls, N: n} }
 
 func failureRate(r float64) Trip { return Trip{Kind: TripFailureRate, Rate: r} }
 
-func never() Trip { return minCalls(MaxCallCount) }
+func never() Trip { return Trip{Kind: TripState, State: StateHalfOpen} }
 
 func addr(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})

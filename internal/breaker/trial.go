@@ -42,9 +42,6 @@ func (t *trial) even(n uint64) uint64 {
 			n = min(n, shape.size-w.total)
 		case w.n > 1:
 			n = min(n, uint64(w.runs[w.head].n))
-			if untimed := w.timed; t.leaving.flags&sampleTimed != 0 && t.sample.flags&sampleTimed == 0 && n > 1 {
-				n = min(n, max(1, untimed-1)) // a mean goes evenly until there is none
-			}
 		}
 	}
 	for i := range t.program.leaves {
