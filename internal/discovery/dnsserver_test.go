@@ -2,10 +2,12 @@ package discovery
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +33,14 @@ type query struct {
 	qtype   uint16
 	network string
 	at      time.Time
+}
+
+var addrsTaken atomic.Uint32
+
+// freeAddr returns a loopback address that no other test has, since each server needs port 53.
+func freeAddr() string {
+	n := addrsTaken.Add(1)
+	return netip.AddrFrom4([4]byte{127, 0, 1, byte(n)}).String()
 }
 
 func startDNS(t *testing.T, addr string) *dnsServer {

@@ -19,7 +19,7 @@ type follower struct {
 	updates []Update
 }
 
-func follow1(t *testing.T, opts Options, targets ...Target) *follower {
+func startFollower(t *testing.T, opts Options, targets ...Target) *follower {
 	t.Helper()
 	d := New(slog.New(slog.NewTextHandler(t.Output(), nil)), opts)
 	t.Cleanup(func() { d.Close() })
@@ -95,9 +95,10 @@ func parseAddrs(all []string) []netip.AddrPort {
 func hosts(policy string, all ...Host) Target { return Target{Policy: policy, Hosts: all} }
 
 func TestHostFollowsAnswers(t *testing.T) {
-	server := startDNS(t, "127.0.0.53")
+	t.Parallel()
+	server := startDNS(t, freeAddr())
 	server.set(t, "orders.test. 1 A 10.0.0.7", "orders.test. 1 A 10.0.0.8", "orders.test. 1 AAAA 2001:db8::7")
-	f := follow1(t, Options{ResolvConf: resolvConf(t, "nameserver 127.0.0.53")}, hosts("orders", Host{"orders.test", 8080}))
+	f := startFollower(t, Options{ResolvConf: resolvConf(t, "nameserver "+server.addr)}, hosts("orders", Host{"orders.test", 8080}))
 	f.until("the first answer", f.has("orders", "10.0.0.7:8080", "10.0.0.8:8080", "[2001:db8::7]:8080"))
 	if s := f.sets["orders"]; !s.Complete || s.Err != nil {
 		t.Fatalf("complete %v, error %v; want true and none", s.Complete, s.Err)
@@ -110,10 +111,11 @@ func TestHostFollowsAnswers(t *testing.T) {
 }
 
 func TestHostRespectsTTL(t *testing.T) {
-	server := startDNS(t, "127.0.0.53")
+	t.Parallel()
+	server := startDNS(t, freeAddr())
 	server.set(t, "short.test. 2 A 10.0.0.7", "zero.test. 0 A 10.0.0.8", "long.test. 86400 A 10.0.0.9",
 		"chain.test. 3600 CNAME end.test.", "end.test. 1 A 10.0.0.10")
-	f := follow1(t, Options{ResolvConf: resolvConf(t, "nameserver 127.0.0.53")},
+	f := startFollower(t, Options{ResolvConf: resolvConf(t, "nameserver "+server.addr)},
 		hosts("p", Host{"short.test", 80}, Host{"zero.test", 80}, Host{"long.test", 80}, Host{"chain.test", 80}))
 	f.until("all answers", f.has("p", "10.0.0.7:80", "10.0.0.8:80", "10.0.0.9:80", "10.0.0.10:80"))
 	long := f.status("long.test")
@@ -136,6 +138,7 @@ func TestHostRespectsTTL(t *testing.T) {
 }
 
 func TestHostKeepsAnswersWhileDNSFails(t *testing.T) {
+	t.Parallel()
 	for _, failure := range []struct {
 		name  string
 		start func(*dnsServer)
@@ -145,9 +148,10 @@ func TestHostKeepsAnswersWhileDNSFails(t *testing.T) {
 		{"silence", func(s *dnsServer) { s.silent = true }},
 	} {
 		t.Run(failure.name, func(t *testing.T) {
-			server := startDNS(t, "127.0.0.53")
+			t.Parallel()
+			server := startDNS(t, freeAddr())
 			server.set(t, "orders.test. 1 A 10.0.0.7")
-			f := follow1(t, Options{ResolvConf: resolvConf(t, "nameserver 127.0.0.53", "options timeout:1 attempts:1")},
+			f := startFollower(t, Options{ResolvConf: resolvConf(t, "nameserver "+server.addr, "options timeout:1 attempts:1")},
 				hosts("orders", Host{"orders.test", 80}))
 			f.until("the first answer", f.has("orders", "10.0.0.7:80"))
 			server.change(failure.start)
@@ -174,13 +178,15 @@ func TestHostKeepsAnswersWhileDNSFails(t *testing.T) {
 }
 
 func TestHostWithoutServerIsTriedAgain(t *testing.T) {
-	f := follow1(t, Options{ResolvConf: resolvConf(t, "nameserver 127.0.0.53", "options timeout:1 attempts:1")},
+	t.Parallel()
+	at := freeAddr()
+	f := startFollower(t, Options{ResolvConf: resolvConf(t, "nameserver "+at, "options timeout:1 attempts:1")},
 		hosts("orders", Host{"orders.test", 80}))
 	f.until("the failure", func() bool { return f.sets["orders"].Err != nil })
 	if s := f.sets["orders"]; s.Complete || len(s.Backends) != 0 {
 		t.Fatalf("with no answer yet the set is %+v", s)
 	}
-	server := startDNS(t, "127.0.0.53")
+	server := startDNS(t, at)
 	server.set(t, "orders.test. 1 A 10.0.0.7")
 	f.until("the answer", f.has("orders", "10.0.0.7:80"))
 	if !f.sets["orders"].Complete {
@@ -190,6 +196,7 @@ func TestHostWithoutServerIsTriedAgain(t *testing.T) {
 
 // A family that fails keeps its addresses while the other's are renewed.
 func TestHostFamiliesFailApart(t *testing.T) {
+	t.Parallel()
 	v4 := family{addrs: []netip.Addr{netip.MustParseAddr("10.0.0.7")}, ttl: time.Minute}
 	v6 := family{addrs: []netip.Addr{netip.MustParseAddr("2001:db8::7")}, ttl: time.Minute}
 	h := &hostSource{name: "orders.test", logger: slog.New(slog.DiscardHandler)}
@@ -209,6 +216,7 @@ func TestHostFamiliesFailApart(t *testing.T) {
 }
 
 func TestHostBacksOff(t *testing.T) {
+	t.Parallel()
 	h := &hostSource{name: "orders.test", logger: slog.New(slog.DiscardHandler)}
 	fail := family{err: errNoSuchHost}
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
@@ -226,9 +234,10 @@ func TestHostBacksOff(t *testing.T) {
 }
 
 func TestHostThatDoesNotExist(t *testing.T) {
-	server := startDNS(t, "127.0.0.53")
+	t.Parallel()
+	server := startDNS(t, freeAddr())
 	server.set(t, "orders.test. 1 A 10.0.0.7")
-	f := follow1(t, Options{ResolvConf: resolvConf(t, "nameserver 127.0.0.53")}, hosts("orders", Host{"orders.test", 80}))
+	f := startFollower(t, Options{ResolvConf: resolvConf(t, "nameserver "+server.addr)}, hosts("orders", Host{"orders.test", 80}))
 	f.until("the first answer", f.has("orders", "10.0.0.7:80"))
 	server.change(func(s *dnsServer) { clear(s.records) })
 	f.until("the backend goes", func() bool { return len(f.sets["orders"].Backends) == 0 })
@@ -244,7 +253,8 @@ func TestHostThatDoesNotExist(t *testing.T) {
 }
 
 func TestHostAnswersOfAllShapes(t *testing.T) {
-	server := startDNS(t, "127.0.0.53")
+	t.Parallel()
+	server := startDNS(t, freeAddr())
 	var many []string
 	var want []string
 	for i := range 100 {
@@ -257,7 +267,7 @@ func TestHostAnswersOfAllShapes(t *testing.T) {
 		"out.test. 60 CNAME elsewhere.test.", "elsewhere.test. 60 A 10.0.0.2",
 		"loop.test. 60 CNAME pool.test.", "pool.test. 60 CNAME loop.test.",
 		"mapped.test. 60 AAAA ::ffff:10.0.0.3", "mixed.test. 60 A 10.0.0.4")
-	f := follow1(t, Options{ResolvConf: resolvConf(t, "nameserver 127.0.0.53")},
+	f := startFollower(t, Options{ResolvConf: resolvConf(t, "nameserver "+server.addr)},
 		hosts("cname", Host{"a.test", 80}), hosts("followed", Host{"out.test", 80}), hosts("loop", Host{"loop.test", 80}),
 		hosts("mapped", Host{"mapped.test", 80}), hosts("case", Host{"MIXED.test", 80}, Host{"mixed.test.", 81}),
 		hosts("literal", Host{"10.0.0.5", 80}, Host{"::ffff:10.0.0.6", 80}))
@@ -280,7 +290,8 @@ func TestHostAnswersOfAllShapes(t *testing.T) {
 }
 
 func TestHostUsesResolvConfAndHosts(t *testing.T) {
-	first, second := startDNS(t, "127.0.0.53"), startDNS(t, "127.0.0.54")
+	t.Parallel()
+	first, second := startDNS(t, freeAddr()), startDNS(t, freeAddr())
 	second.set(t, "orders.shop.test. 60 A 10.0.0.7", "a.b.c. 60 A 10.0.0.8", "a.b.c.shop.test. 60 A 10.0.0.99",
 		"static.test. 60 A 10.0.0.99")
 	first.change(func(s *dnsServer) {
@@ -288,8 +299,8 @@ func TestHostUsesResolvConfAndHosts(t *testing.T) {
 			s.rcodes[name] = dns.RcodeServerFailure
 		}
 	})
-	f := follow1(t, Options{
-		ResolvConf: resolvConf(t, "search other.test shop.test", "nameserver 127.0.0.53", "nameserver 127.0.0.54", "options ndots:2 timeout:1"),
+	f := startFollower(t, Options{
+		ResolvConf: resolvConf(t, "search other.test shop.test", "nameserver "+first.addr, "nameserver "+second.addr, "options ndots:2 timeout:1"),
 		HostsFile:  writeFile(t, "hosts", "# comment\n10.0.0.9 static.test alias # more\n2001:db8::9 Static.test\nbroken line\n"),
 	}, hosts("search", Host{"orders", 80}), hosts("ndots", Host{"a.b.c", 80}), hosts("static", Host{"static.test", 80}))
 	f.until("a name of the search list, from the second server", f.has("search", "10.0.0.7:80"))

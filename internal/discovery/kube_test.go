@@ -140,7 +140,7 @@ func TestKubeServices(t *testing.T) {
 		c.slice(slice("orders-2", "orders", ports, up("10.1.0.3")))
 		c.slice(slice("orders-6", "orders", ports, up("2001:db8::1")))
 		c.slice(slice("other-1", "other", ports, up("10.1.9.9")))
-		f := follow1(t, Options{Kube: c.agent}, services("named", "orders:http"), services("numbered", "orders:9000"), services("unknown", "orders:grpc"), services("nonumber", "orders:81"))
+		f := startFollower(t, Options{Kube: c.agent}, services("named", "orders:http"), services("numbered", "orders:9000"), services("unknown", "orders:grpc"), services("nonumber", "orders:81"))
 		f.until("the named port", f.has("named", "10.1.0.1:8080", "10.1.0.2:8080", "10.1.0.3:8080", "[2001:db8::1]:8080"))
 		f.until("the numbered port", f.has("numbered", "10.1.0.1:9090", "10.1.0.2:9090", "10.1.0.3:9090", "[2001:db8::1]:9090"))
 		f.until("the unknown name", f.errorHas("unknown", `have "admin", "http"`))
@@ -171,7 +171,7 @@ func TestKubeServices(t *testing.T) {
 			endpointAt("10.2.0.2", false, false, false), // not ready yet, or no more
 			endpointAt("10.2.0.3", false, true, true),   // drains
 			endpointAt("10.2.0.4", false, false, true))) // drained
-		f := follow1(t, Options{Kube: c.agent}, services("drain", "drain:http"))
+		f := startFollower(t, Options{Kube: c.agent}, services("drain", "drain:http"))
 		f.until("the ready and the draining one", f.has("drain", "10.2.0.1:8080", "10.2.0.3:8080"))
 		for i, terminating := range []bool{false, true} {
 			if got := f.sets["drain"].Backends[i]; got.Terminating != terminating {
@@ -184,7 +184,7 @@ func TestKubeServices(t *testing.T) {
 	})
 
 	t.Run("a service that appears", func(t *testing.T) {
-		f := follow1(t, Options{Kube: c.agent}, services("late", "late:80"))
+		f := startFollower(t, Options{Kube: c.agent}, services("late", "late:80"))
 		f.until("the error", f.errorHas("late", "shop/late does not exist"))
 		if !f.sets["late"].Complete {
 			t.Error("that it does not exist is an answer, but the set is not complete")
@@ -198,7 +198,7 @@ func TestKubeServices(t *testing.T) {
 	t.Run("a reload keeps what stays", func(t *testing.T) {
 		c.slice(slice("stay-1", "stay", ports, up("10.4.0.1")))
 		c.slice(slice("next-1", "next", ports, up("10.4.0.1"), up("10.4.0.2")))
-		f := follow1(t, Options{Kube: c.agent}, services("p", "stay:http"))
+		f := startFollower(t, Options{Kube: c.agent}, services("p", "stay:http"))
 		f.until("the first", f.has("p", "10.4.0.1:8080"))
 		begun := f.status("shop/stay").Successes
 		f.d.SetPolicies([]Target{services("p", "next:http"), services("q", "stay:admin")})
@@ -227,13 +227,13 @@ func TestKubeServices(t *testing.T) {
 		if err := known.Check(addr("10.1.0.1:80")); err != nil {
 			t.Errorf("check of a pod says %v", err)
 		}
-		f := follow1(t, Options{Kube: c.agent}, Target{Policy: "p", Addresses: []netip.AddrPort{netip.AddrPortFrom(vip, 80)}})
+		f := startFollower(t, Options{Kube: c.agent}, Target{Policy: "p", Addresses: []netip.AddrPort{netip.AddrPortFrom(vip, 80)}})
 		f.until("the error", f.errorHas("p", "shop/vip"))
 	})
 
 	t.Run("many changes", func(t *testing.T) {
 		const rounds = 200
-		f := follow1(t, Options{Kube: c.agent}, services("churn", "churn:http"))
+		f := startFollower(t, Options{Kube: c.agent}, services("churn", "churn:http"))
 		go func() {
 			for i := range rounds {
 				c.slice(slice("churn-1", "churn", ports, up(fmt.Sprintf("10.5.%d.1", i)), up("10.5.255.1")))
@@ -248,7 +248,7 @@ func TestKubeAPIGoesAndComesBack(t *testing.T) {
 	ports := []discoveryv1.EndpointPort{tcpPort("http", 8080)}
 	c.service("orders", corev1.ServicePort{Name: "http", Port: 80})
 	c.slice(slice("orders-1", "orders", ports, endpointAt("10.1.0.1", true, true, false)))
-	f := follow1(t, Options{Kube: c.agent}, services("orders", "orders:80"))
+	f := startFollower(t, Options{Kube: c.agent}, services("orders", "orders:80"))
 	f.until("the backend", f.has("orders", "10.1.0.1:8080"))
 	f.until("no error", func() bool { return f.sets["orders"].Err == nil && f.sets["orders"].Complete })
 
