@@ -53,6 +53,7 @@ func newRootCommand(e *env) *cobra.Command {
 	root.AddCommand(
 		newCheckCommand(e), // one line for each command, in alphabetical order
 		newReplayCommand(e),
+		newRunCommand(e),
 	)
 	return root
 }

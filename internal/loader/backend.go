@@ -83,46 +83,43 @@ func (d *Datapath) watchPort(port uint16, by int) {
 // looked at on every interface.
 func (d *Datapath) SetHostBackends(on bool) { d.setFlag(1<<1, on) }
 
-// PutCIDR has backends of a network reported as they are called: an EventLearn for each, at most one a second.
-func (d *Datapath) PutCIDR(p netip.Prefix, port uint16, dir Direction) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	key := cidrKey(p, port)
-	bits := d.cidrs[key] | 1<<dir
-	if err := d.objs.Cidrs.Put(key, bits); err != nil {
-		return fmt.Errorf("add network %s port %d: %w", p, port, err)
-	}
-	if d.cidrs[key] == 0 {
-		d.watchPort(port, 1)
-	}
-	d.cidrs[key] = bits
-	return nil
+// Network is a range whose backends are learned from traffic.
+type Network struct {
+	Prefix    netip.Prefix
+	Port      uint16
+	Direction Direction
 }
 
-// RemoveCIDR is the inverse of PutCIDR.
-func (d *Datapath) RemoveCIDR(p netip.Prefix, port uint16, dir Direction) error {
+// SetNetworks has calls to unknown backends of these networks, and of no others, reported: an EventLearn for each, at
+// most one a second.
+func (d *Datapath) SetNetworks(all []Network) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	key := cidrKey(p, port)
-	bits := d.cidrs[key] &^ (1 << dir)
-	if d.cidrs[key] == 0 {
-		return nil
+	want, ports := map[bpfCidrKey]uint32{}, map[bpfCidrKey]uint16{}
+	for _, n := range all {
+		key := cidrKey(n.Prefix, n.Port)
+		want[key] |= 1 << n.Direction
+		ports[key] = n.Port
 	}
-	var err error
-	if bits == 0 {
-		err = d.objs.Cidrs.Delete(key)
-	} else {
-		err = d.objs.Cidrs.Put(key, bits)
+	for key, bits := range want {
+		if err := d.objs.Cidrs.Put(key, bits); err != nil {
+			return fmt.Errorf("add network %s, port %d: %w", netip.AddrFrom16(key.Addr).Unmap(), ports[key], err)
+		}
+		if _, ok := d.networks[key]; !ok {
+			d.networks[key] = ports[key]
+			d.watchPort(ports[key], 1)
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("remove network %s port %d: %w", p, port, err)
-	}
-	if bits == 0 {
-		delete(d.cidrs, key)
+	for key, port := range d.networks {
+		if _, ok := want[key]; ok {
+			continue
+		}
+		if err := d.objs.Cidrs.Delete(key); err != nil && !isDone(err) {
+			return fmt.Errorf("remove network %s, port %d: %w", netip.AddrFrom16(key.Addr).Unmap(), port, err)
+		}
+		delete(d.networks, key)
 		d.watchPort(port, -1)
-		return nil
 	}
-	d.cidrs[key] = bits
 	return nil
 }
 

@@ -30,13 +30,13 @@ type Datapath struct {
 	circuits *shared[bpfCircuit]
 	events   *ringbuf.Reader
 
-	mu      sync.Mutex
-	hooks   map[int]*Hook
-	ports   map[uint16]int // backends and CIDRs on each port
-	known   map[bpfEndpoint]bool
-	cidrs   map[bpfCidrKey]uint32
-	adopted bool
-	closed  bool
+	mu       sync.Mutex
+	hooks    map[int]*Hook
+	ports    map[uint16]int // backends and CIDRs on each port
+	known    map[bpfEndpoint]bool
+	networks map[bpfCidrKey]uint16
+	adopted  bool
+	closed   bool
 }
 
 // Load loads the programs. With Options.PinPath it takes over the maps that a former agent left there, provided that
@@ -63,7 +63,7 @@ func Load(opts Options) (*Datapath, error) {
 	}
 	d := &Datapath{
 		opts: opts, log: opts.Logger, hooks: map[int]*Hook{}, ports: map[uint16]int{},
-		known: map[bpfEndpoint]bool{}, cidrs: map[bpfCidrKey]uint32{},
+		known: map[bpfEndpoint]bool{}, networks: map[bpfCidrKey]uint16{},
 	}
 	if err := d.load(spec); err != nil {
 		return nil, errors.Join(err, d.Close())

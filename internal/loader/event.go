@@ -87,3 +87,6 @@ func addrPort(addr [16]byte, portBe uint16) netip.AddrPort {
 	binary.NativeEndian.PutUint16(b[:], portBe)
 	return netip.AddrPortFrom(netip.AddrFrom16(addr).Unmap(), binary.BigEndian.Uint16(b[:]))
 }
+
+// EventsWaiting returns how many bytes of events are in the ring.
+func (d *Datapath) EventsWaiting() int { return d.events.AvailableBytes() }

@@ -110,3 +110,12 @@ func (d *Datapath) Pending(circuit int, sweep int64) (since int64, ok bool) {
 	}
 	return int64(atomic.LoadUint64(&c.PendingSince)), true
 }
+
+// Generation returns the generation that outcomes of now are judged in.
+func (d *Datapath) Generation(circuit int, now int64) uint32 {
+	s := d.circuits.vals[circuit].slot()
+	if s.Kind == uint8(Open) && now >= int64(s.Until) {
+		return s.Generation + 1
+	}
+	return s.Generation
+}

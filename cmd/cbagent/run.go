@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os/signal"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/agent"
+	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+type runOptions struct {
+	policyPath string
+	interfaces []string
+	uplinks    []string
+	lease      time.Duration
+	idle       time.Duration
+	nodeName   string
+	logFormat  string
+	logLevel   string
+	datapath   loader.Options
+	learned    int
+}
+
+func newRunCommand(e *env) *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run --policy PATH --interface NAME...",
+		Short: "Run the agent in the foreground",
+		Long: "Run attaches to interfaces, watches the flows to the backends that the policies name, and turns callers away\n" +
+			"from those that fail, until it gets SIGTERM or SIGINT; then it detaches.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), e, o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.policyPath, "policy", "", "policy `file`, or a directory of *.yaml")
+	f.StringArrayVar(&o.interfaces, "interface", nil, "interface `name` or glob to attach to, or auto; may be given again")
+	f.StringArrayVar(&o.uplinks, "uplink", nil, "`name` or glob of an interface that leads to other nodes (default: those with a default route, and tunnels)")
+	f.DurationVar(&o.lease, "lease", 10*time.Second, "how long circuits stay open without a living agent (1s..1h)")
+	f.DurationVar(&o.idle, "flow-idle", 2*time.Hour+15*time.Minute, "forget connections that were silent so long (1m or more)")
+	f.StringVar(&o.nodeName, "node-name", "", "Kubernetes `name` of this node")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.BoolVar(&o.datapath.Clsact, "clsact", false, "attach with clsact filters even where the kernel has tcx")
+	f.IntVar(&o.datapath.Circuits, "max-circuits", 16384, "backends and other circuits that fit")
+	f.IntVar(&o.datapath.Policies, "max-policies", 2048, "policies that fit, two for each while it is reloaded")
+	f.IntVar(&o.datapath.Answers, "max-answers", 4096, "different HTTP answers that fit")
+	f.IntVar(&o.datapath.Flows, "max-flows", 262144, "connections that are followed at once")
+	f.IntVar(&o.learned, "max-learned", 1024, "backends that each policy may learn from traffic")
+	return cmd
+}
+
+func (o *runOptions) validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(o.policyPath != "", "--policy: name a file or a directory")
+	check(len(o.interfaces) > 0, "--interface: name at least one interface, a glob, or auto")
+	check(o.lease >= time.Second && o.lease <= time.Hour, "--lease: must be between 1s and 1h, got %s", o.lease)
+	check(o.idle >= time.Minute, "--flow-idle: must be 1m or more, got %s", o.idle)
+	check(o.logFormat == "text" || o.logFormat == "json", "--log-format: must be text or json, got %q", o.logFormat)
+	for flag, n := range map[string]int{
+		"--max-circuits": o.datapath.Circuits, "--max-policies": o.datapath.Policies, "--max-answers": o.datapath.Answers,
+		"--max-flows": o.datapath.Flows, "--max-learned": o.learned,
+	} {
+		check(n >= 16 && n <= 1<<22, "%s: must be between 16 and %d, got %d", flag, 1<<22, n)
+	}
+	spec := ifaces.Spec{Attach: o.interfaces, Uplinks: o.uplinks}
+	if len(o.interfaces) > 0 {
+		errs = append(errs, spec.Validate())
+	}
+	return errors.Join(errs...)
+}
+
+func newLogger(e *env, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level: must be debug, info, warn or error, got %q", level)
+	}
+	opts := &slog.HandlerOptions{Level: l}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(e.stderr, opts)), nil
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, opts)), nil
+}
+
+func runAgent(ctx context.Context, e *env, o runOptions) error {
+	logger, err := newLogger(e, o.logFormat, o.logLevel)
+	if err := errors.Join(o.validate(), err); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	defer stop()
+
+	// The policies are read before anything is loaded: bad ones change nothing.
+	if _, err := policy.Load(o.policyPath); err != nil {
+		return err
+	}
+	updates, err := policy.Watch(ctx, o.policyPath)
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(agent.Config{
+		Policies:   updates,
+		Interfaces: ifaces.Spec{Attach: o.interfaces, Uplinks: o.uplinks},
+		Lease:      o.lease, Idle: o.idle, Seed: rand.Uint64(), NodeName: o.nodeName,
+		Datapath: o.datapath, MaxLearned: o.learned,
+		Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	err = a.Run(ctx)
+	logger.Info("stopping")
+	return errors.Join(err, a.Close())
+}

@@ -1,0 +1,285 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/vishvananda/netns"
+)
+
+// tick is how often totals are read, time-driven transitions made, and connections swept.
+const tick = 100 * time.Millisecond
+
+// Agent is the running breaker of a node. All its state is behind mu: the reader of events takes it for each batch, the
+// ticker and the callers of its methods for their turn.
+type Agent struct {
+	cfg Config
+	log *slog.Logger
+	dp  *loader.Datapath
+
+	mu        sync.Mutex
+	set       *policy.Set
+	policies  map[string]*policyState
+	circuits  []*circuitState // by index in the kernel; nil: free
+	free      slots
+	freeIDs   slots // policies
+	answers   answerTable
+	assigners [2]discovery.Assigner // by direction
+	discovery *discovery.Discovery
+	history   History
+	events    []breaker.Event // buffer
+	local     localAddresses
+
+	reload     ReloadStatus
+	pendingIfs map[int]ifaces.Pick // to be attached, but it failed
+	uplinks    map[int]bool
+	picks      map[int]ifaces.Pick
+	sweeping   bool
+	nextSweep  int64
+	lastSweep  loader.SweepResult
+	nextLease  int64
+	late       map[*circuitState]struct{} // whose lost events are to be made good
+	ringEvents uint64
+	ready      bool
+}
+
+// ReloadStatus tells how the policies came to be in force.
+type ReloadStatus struct {
+	Loaded    time.Time // when those in force were taken over
+	Attempts  uint64
+	Failures  uint64
+	LastError string // of the last attempt; empty when it succeeded
+}
+
+// New loads the programs. It attaches nothing yet.
+func New(cfg Config) (*Agent, error) {
+	cfg.Datapath.Logger = cfg.Logger
+	dp, err := loader.Load(cfg.Datapath)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg: cfg, log: cfg.Logger, dp: dp,
+		policies:   map[string]*policyState{},
+		answers:    answerTable{byContent: map[string]*storedAnswer{}},
+		pendingIfs: map[int]ifaces.Pick{},
+		uplinks:    map[int]bool{},
+		picks:      map[int]ifaces.Pick{},
+		late:       map[*circuitState]struct{}{},
+	}
+	return a, nil
+}
+
+// Close detaches and frees. See loader.Datapath.Close for what outlives it.
+func (a *Agent) Close() error { return a.dp.Close() }
+
+// Run works until ctx is done. It returns an error if it could not start, or lost its datapath.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	first, ok := <-a.cfg.Policies
+	if !ok {
+		return errors.New("no policies")
+	}
+	if first.Err != nil {
+		return first.Err
+	}
+	a.discovery = discovery.New(a.log, discovery.Options{Kube: a.cfg.Kube})
+	defer a.discovery.Close()
+	links, err := ifaces.Watch(ctx, a.log, a.cfg.Interfaces, netns.None())
+	if err != nil {
+		return err
+	}
+	defer links.Close()
+	if err := a.syncLinks(links); err != nil {
+		return err
+	}
+
+	a.mu.Lock()
+	a.renewLease(loader.Now())
+	err = a.applyPolicies(first.Set)
+	a.mu.Unlock()
+	if err != nil {
+		return err
+	}
+
+	failed := make(chan error, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := a.readEvents(ctx); err != nil {
+			failed <- err
+		}
+	})
+	defer wg.Wait()
+	defer cancel()
+	a.mu.Lock()
+	a.noteReady()
+	a.mu.Unlock()
+	return a.loop(ctx, links, failed)
+}
+
+func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan error) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	policies, updates, linkEvents := a.cfg.Policies, a.discovery.Updates(), links.Events()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-ticker.C:
+			a.onTick()
+		case u, ok := <-policies:
+			if !ok {
+				policies = nil
+				continue
+			}
+			a.onPolicies(u)
+		case u, ok := <-updates:
+			if !ok {
+				updates = nil
+				continue
+			}
+			a.onBackends(u)
+		case e, ok := <-linkEvents:
+			if !ok {
+				linkEvents = nil
+				continue
+			}
+			a.onLink(e)
+		}
+	}
+}
+
+// readEvents hands the ring's events to the circuits, in batches of what is there.
+func (a *Agent) readEvents(ctx context.Context) error {
+	var rec ringbuf.Record
+	var ev loader.Event
+	for ctx.Err() == nil {
+		// Short enough to notice the end of ctx, long enough to cost nothing.
+		err := a.dp.ReadEvent(&rec, time.Now().Add(tick), &ev)
+		switch {
+		case errors.Is(err, loader.ErrNoEvent):
+			continue
+		case errors.Is(err, os.ErrClosed):
+			return nil
+		case err != nil:
+			return err
+		}
+		a.mu.Lock()
+		a.events = a.events[:0]
+		// A batch is bounded so that a flood of failures does not keep the others waiting.
+		for n := 0; n < 4096; n++ {
+			a.ringEvents++
+			a.onEvent(&ev)
+			if a.dp.EventsWaiting() == 0 {
+				break
+			}
+			if err = a.dp.ReadEvent(&rec, time.Unix(0, 1), &ev); err != nil {
+				break
+			}
+		}
+		a.mu.Unlock()
+		if err != nil && !errors.Is(err, loader.ErrNoEvent) && !errors.Is(err, os.ErrClosed) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) onTick() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := loader.Now()
+	a.renewLease(now)
+	if now >= a.nextSweep {
+		a.sweep(now)
+	}
+	waiting := a.dp.EventsWaiting() > 0
+	for _, c := range a.circuits {
+		if c != nil {
+			a.catchUp(c, now, !waiting)
+		}
+	}
+	// With events in the ring a probe that reported in time could be found late: its turn comes at the next tick.
+	if !waiting {
+		for _, p := range a.policies {
+			if p.group.NextDeadline() <= breaker.Time(now) {
+				a.events = p.group.Advance(breaker.Time(now), a.events[:0])
+				a.carryOut(p)
+			}
+		}
+	}
+	a.ageLearned(now)
+	a.retryLinks()
+}
+
+func (a *Agent) renewLease(now int64) {
+	if now < a.nextLease {
+		return
+	}
+	a.dp.RenewLease(now + int64(a.cfg.Lease))
+	a.nextLease = now + int64(min(time.Second, a.cfg.Lease/4))
+}
+
+// sweep runs at most a hundredth of the time.
+func (a *Agent) sweep(now int64) {
+	res, err := a.dp.Sweep(a.cfg.Idle)
+	if err != nil {
+		a.log.Error("sweep", "error", err)
+		a.nextSweep = now + int64(time.Second)
+		return
+	}
+	a.lastSweep = res
+	a.nextSweep = now + int64(max(tick, 100*res.Took)) - int64(tick/2)
+	for _, c := range a.circuits {
+		if c == nil || !c.policy.watchesPending {
+			continue
+		}
+		since, ok := a.dp.Pending(c.id, res.Number)
+		c.circuit.SetOldestPending(breaker.Time(since), ok)
+	}
+}
+
+// noteReady tells once that policies are in force: when discovery has said of each policy what it knows.
+func (a *Agent) noteReady() {
+	if a.ready {
+		return
+	}
+	for _, p := range a.policies {
+		if !p.reported {
+			return
+		}
+	}
+	a.ready = true
+	names := []string{}
+	for _, h := range a.dp.Hooks() {
+		names = append(names, h.Name)
+	}
+	slices.Sort(names)
+	a.log.Info("ready", "policies", len(a.policies), "circuits", a.circuitCount(), "interfaces", names)
+	if a.cfg.Ready != nil {
+		a.cfg.Ready()
+	}
+}
+
+func (a *Agent) circuitCount() int {
+	n := 0
+	for _, p := range a.policies {
+		n += len(p.circuits)
+	}
+	return n
+}

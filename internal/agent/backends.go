@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
+)
+
+// circuitState is one circuit and its place in the kernel.
+type circuitState struct {
+	id       int
+	name     string // of the backend, in the breaker's words
+	policy   *policyState
+	circuit  *breaker.Circuit
+	backends map[netip.AddrPort]discovery.Backend
+
+	// What of the verdict's counts the circuit has been told. Reset with every verdict.
+	outcomes uint64
+	events   uint64
+	duration time.Duration
+	failures uint64 // among the events
+	slow     uint64
+	missing  uint64 // events known of, but not seen
+	missed   int    // ticks for which some were missing
+}
+
+func (a *Agent) onBackends(u discovery.Update) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := loader.Now()
+	for _, s := range u.Sets {
+		p, ok := a.policies[s.Policy]
+		if !ok {
+			continue
+		}
+		p.reported, p.complete, p.discoveryErr = true, s.Complete, s.Err
+		dir := loader.Direction(p.Direction)
+		a.assign(dir, a.assigners[dir].Set(s.Policy, s.Backends), now)
+	}
+	a.noteReady()
+}
+
+// assign carries out who owns which backend. A backend that goes from one policy to another is let go of first: for
+// that moment it is admitted, under no policy's rule.
+func (a *Agent) assign(dir loader.Direction, d discovery.Delta, now int64) {
+	for _, o := range d.Removed {
+		if p, ok := a.policies[o.Policy]; ok {
+			a.dropBackend(p, dir, o.Backend.Addr, now)
+		}
+	}
+	if len(d.Added) > 0 {
+		a.local = addressesOfNode()
+	}
+	for _, o := range d.Added {
+		if p, ok := a.policies[o.Policy]; ok {
+			a.addBackend(p, dir, o.Backend, now)
+		}
+	}
+	for _, o := range d.Changed {
+		p, ok := a.policies[o.Policy]
+		if !ok {
+			continue
+		}
+		if c := p.circuits[p.circuitName(o.Backend.Addr)]; c != nil {
+			c.backends[o.Backend.Addr] = o.Backend
+		}
+	}
+	for _, c := range d.Conflicts {
+		a.log.Warn("backend in more than one policy", "backend", c.Addr, "policy", c.Winner, "ignored", c.Losers)
+	}
+}
+
+func (p *policyState) circuitName(addr netip.AddrPort) string {
+	if p.Breaker.Scope == breaker.ScopePolicy {
+		return breaker.SharedBackend
+	}
+	return addr.String()
+}
+
+func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Backend, now int64) {
+	name := p.circuitName(b.Addr)
+	c := p.circuits[name]
+	if c == nil {
+		id, ok := a.free.take(now, a.cfg.circuitTable())
+		if !ok {
+			a.log.Error("no room for another circuit: raise --max-circuits", "policy", p.Name, "backend", b.Addr)
+			return
+		}
+		if err := a.dp.ResetCircuit(id); err != nil {
+			a.log.Error("circuit", "policy", p.Name, "backend", b.Addr, "error", err)
+			return
+		}
+		c = &circuitState{id: id, name: name, policy: p, backends: map[netip.AddrPort]discovery.Backend{}}
+		c.circuit = p.group.Add(b.Addr.String(), breaker.Time(now))
+		p.circuits[name] = c
+		for len(a.circuits) <= id {
+			a.circuits = append(a.circuits, nil)
+		}
+		a.circuits[id] = c
+		a.dp.SetPolicy(id, p.index)
+		a.dp.Publish(id, a.verdict(c))
+	} else {
+		p.group.Add(b.Addr.String(), breaker.Time(now))
+	}
+	c.backends[b.Addr] = b
+	flags := a.whereabouts(b)
+	if flags&loader.OnHost != 0 {
+		a.dp.SetHostBackends(true)
+	}
+	if err := a.dp.PutBackend(loader.Backend{Addr: b.Addr, Direction: dir}, c.id, flags); err != nil {
+		a.log.Error("backend", "policy", p.Name, "error", err)
+	}
+}
+
+func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.AddrPort, now int64) {
+	if err := a.dp.RemoveBackend(loader.Backend{Addr: addr, Direction: dir}); err != nil {
+		a.log.Error("backend", "policy", p.Name, "error", err)
+	}
+	c := p.circuits[p.circuitName(addr)]
+	if c == nil {
+		return
+	}
+	delete(c.backends, addr)
+	a.events = p.group.Remove(addr.String(), breaker.Time(now), a.events[:0])
+	if len(c.backends) == 0 {
+		// Connections that still name it are let go.
+		a.dp.Publish(c.id, loader.Verdict{Kind: loader.Disabled, Generation: 1})
+		delete(p.circuits, c.name)
+		delete(a.late, c)
+		a.circuits[c.id] = nil
+		a.free.give(c.id, now+int64(reuseCircuitAfter))
+		if err := a.dp.ForgetStatuses(c.id); err != nil {
+			a.log.Error("circuit", "policy", p.Name, "backend", addr, "error", err)
+		}
+	}
+	a.carryOut(p)
+}
+
+// whereabouts says what the kernel should know of where a backend runs.
+func (a *Agent) whereabouts(b discovery.Backend) loader.BackendFlags {
+	var f loader.BackendFlags
+	if a.local[b.Addr.Addr()] {
+		f |= loader.OnHost
+	}
+	if a.cfg.NodeName != "" && b.Node == a.cfg.NodeName && b.Pod != "" {
+		f |= loader.LocalPod
+	}
+	return f
+}
+
+func addressesOfNode() localAddresses {
+	all := localAddresses{}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return all
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok && !ip.IsLoopback() {
+				all[ip.Unmap()] = true
+			}
+		}
+	}
+	return all
+}
+
+// watchCIDRs makes the kernel report calls into the networks of the policies in force, and into no others.
+func (a *Agent) watchCIDRs() error {
+	var all []loader.Network
+	for _, p := range a.policies {
+		for _, c := range p.Match.CIDRs {
+			all = append(all, loader.Network{Prefix: c.Prefix, Port: c.Port, Direction: loader.Direction(p.Direction)})
+		}
+	}
+	return a.dp.SetNetworks(all)
+}
+
+// learn takes in a backend that somebody called, for the first policy whose networks name it.
+func (a *Agent) learn(addr netip.AddrPort, dir loader.Direction, now int64) {
+	for _, want := range a.set.Policies {
+		p := a.policies[want.Name]
+		if p == nil || loader.Direction(p.Direction) != dir || p.learned == nil {
+			continue
+		}
+		source := inNetworks(p.Policy, addr)
+		if source == "" {
+			continue
+		}
+		ok, evicted := p.learned.Learn(addr, time.Duration(now))
+		if evicted.IsValid() {
+			a.assign(dir, a.assigners[dir].Forget(p.Name, evicted), now)
+		}
+		if ok {
+			a.assign(dir, a.assigners[dir].Learn(p.Name, source, addr), now)
+		}
+		return
+	}
+}
+
+func inNetworks(p *policy.Policy, addr netip.AddrPort) string {
+	for _, c := range p.Match.CIDRs {
+		if c.Port == addr.Port() && c.Prefix.Contains(addr.Addr()) {
+			return netip.AddrPortFrom(c.Prefix.Addr(), c.Port).String()
+		}
+	}
+	return ""
+}
+
+// ageLearned forgets learned backends that nobody calls any more.
+func (a *Agent) ageLearned(now int64) {
+	for _, p := range a.policies {
+		if p.learned == nil {
+			continue
+		}
+		dir := loader.Direction(p.Direction)
+		for _, addr := range p.learned.Age(time.Duration(now)) {
+			a.assign(dir, a.assigners[dir].Forget(p.Name, addr), now)
+		}
+	}
+}

@@ -1,0 +1,27 @@
+package agent
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
+	"k8s.io/client-go/kubernetes"
+)
+
+// Config is what an agent is started with.
+type Config struct {
+	Policies   <-chan policy.Update // the first update is awaited; its error ends Run
+	Interfaces ifaces.Spec
+	Lease      time.Duration // how long verdicts outlive a dead agent; > 0
+	Idle       time.Duration // connections silent for longer are forgotten; > 0
+	Seed       uint64        // decides jitter and ramps
+	NodeName   string        // in Kubernetes: which pods are local
+	Kube       kubernetes.Interface
+	Datapath   loader.Options
+	MaxLearned int // backends of one policy that may be learned from traffic
+
+	Logger *slog.Logger
+	Ready  func() // called once, when policies are in force and interfaces attached
+}

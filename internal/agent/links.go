@@ -1,0 +1,114 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/ifaces"
+)
+
+// syncLinks attaches to what is there, and fails when a named interface is not.
+func (a *Agent) syncLinks(w *ifaces.Watcher) error {
+	timeout := time.NewTimer(10 * time.Second)
+	defer timeout.Stop()
+	for {
+		select {
+		case e, ok := <-w.Events():
+			if !ok {
+				return errors.New("the kernel does not tell of its interfaces")
+			}
+			if e.Op != ifaces.Synced {
+				a.onLink(e)
+				continue
+			}
+		case <-timeout.C:
+			return errors.New("the kernel did not list its interfaces in 10 s")
+		}
+		break
+	}
+	var missing []string
+	for _, name := range w.Status().Unmatched {
+		if !strings.ContainsAny(name, "*?[") && name != ifaces.Auto {
+			missing = append(missing, name)
+		}
+	}
+	var errs []error
+	if len(missing) > 0 {
+		errs = append(errs, fmt.Errorf("no such interface: %s (a glob such as %s* waits for one to appear)",
+			strings.Join(missing, ", "), missing[0]))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.pendingIfs {
+		if _, err := a.dp.Attach(p.Link.Name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Agent) onLink(e ifaces.Event) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	index := e.Pick.Link.Index
+	switch e.Op {
+	case ifaces.Synced:
+		return
+	case ifaces.Removed:
+		delete(a.pendingIfs, index)
+		delete(a.picks, index)
+		if err := a.dp.Detach(index); err != nil {
+			a.log.Warn("detach", "interface", e.Pick.Link.Name, "error", err)
+		}
+		a.log.Info("interface left", "interface", e.Pick.Link.Name)
+	default:
+		a.picks[index] = e.Pick
+		if e.Pick.Attach {
+			a.attach(e.Pick)
+		} else if err := a.dp.Detach(index); err != nil {
+			a.log.Warn("detach", "interface", e.Pick.Link.Name, "error", err)
+		}
+	}
+	a.setUplinks()
+	a.local = addressesOfNode()
+}
+
+func (a *Agent) attach(p ifaces.Pick) {
+	h, err := a.dp.Attach(p.Link.Name)
+	if err != nil {
+		if _, again := a.pendingIfs[p.Link.Index]; !again {
+			a.log.Error("not enforced on interface, trying again", "interface", p.Link.Name, "error", err)
+		}
+		a.pendingIfs[p.Link.Index] = p
+		return
+	}
+	delete(a.pendingIfs, p.Link.Index)
+	a.log.Info("attached", "interface", h.Name, "mode", h.Mode, "uplink", p.Uplink, "because", p.Reason)
+}
+
+func (a *Agent) retryLinks() {
+	for _, p := range a.pendingIfs {
+		a.attach(p)
+	}
+}
+
+func (a *Agent) setUplinks() {
+	want := map[int]bool{}
+	for index, p := range a.picks {
+		if p.Uplink {
+			want[index] = true
+		}
+	}
+	if maps.Equal(want, a.uplinks) {
+		return
+	}
+	if err := a.dp.SetUplinks(slices.Collect(maps.Keys(want))); err != nil {
+		a.log.Error("uplinks", "error", err)
+		return
+	}
+	a.uplinks = want
+}

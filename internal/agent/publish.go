@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/loader"
+)
+
+// carryOut makes what has happened to a policy's circuits known: to the kernel first, then to the history and the log.
+// The events are in a.events; callers hold mu.
+func (a *Agent) carryOut(p *policyState) {
+	for i := range a.events {
+		e := &a.events[i]
+		if e.Kind == breaker.EventOverflow {
+			continue
+		}
+		if c := p.circuits[e.Backend]; c != nil {
+			a.publish(c)
+		}
+	}
+	for i := range a.events {
+		a.tell(p, &a.events[i])
+	}
+	a.events = a.events[:0]
+}
+
+// publish puts the circuit's verdict in force, unless it is already.
+func (a *Agent) publish(c *circuitState) {
+	want, have := a.verdict(c), a.dp.Published(c.id)
+	if want == have {
+		return
+	}
+	if s := c.circuit.Status(); s.State == breaker.StateHalfOpen && have.Kind == loader.Open &&
+		have.Generation+1 == toKernel(s.Generation) && have.Monitor == want.Monitor {
+		// The kernel moved on by itself at the deadline, and counts permits since.
+		return
+	}
+	a.dp.Publish(c.id, want)
+	c.outcomes, c.events, c.duration, c.failures, c.slow, c.missing, c.missed = 0, 0, 0, 0, 0, 0, 0
+	delete(a.late, c)
+	if c.policy.learned != nil {
+		for addr := range c.backends {
+			c.policy.learned.Hold(addr, c.circuit.State() != breaker.StateClosed, time.Duration(loader.Now()))
+		}
+	}
+}
+
+// verdict says a circuit's state in the kernel's words.
+func (a *Agent) verdict(c *circuitState) loader.Verdict {
+	s := c.circuit.Status()
+	v := loader.Verdict{Generation: toKernel(s.Generation), Monitor: s.Mode == breaker.ModeMonitor}
+	half := c.policy.group.Settings().HalfOpen
+	switch s.State {
+	case breaker.StateClosed:
+		v.Kind = loader.Closed
+	case breaker.StateDisabled:
+		v.Kind = loader.Disabled
+	case breaker.StateForcedOpen:
+		v.Kind = loader.ForcedOpen
+		if s.Until != breaker.Never {
+			v.Until = int64(s.Until)
+		}
+	case breaker.StateOpen, breaker.StateHalfOpen:
+		v.Kind = loader.Open
+		v.Until = int64(s.Until)
+		if s.State == breaker.StateHalfOpen {
+			// Of which the deadline has passed: the generation before it was the opening's.
+			v.Generation--
+			v.Until = int64(s.Since)
+		}
+		v.Calls, v.Concurrent = uint32(half.Calls), uint32(half.Concurrent)
+		if r := half.Ramp; r != nil {
+			v.RampOver, v.RampFrom, v.RampTo = r.Over, r.From, r.To
+		}
+	}
+	return v
+}
