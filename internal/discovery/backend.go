@@ -38,6 +38,7 @@ type Backend struct {
 	// Of services only; empty when not known.
 	Namespace   string // of the pod
 	Pod         string
+	PodUID      string // by which Kubernetes tells it from a later pod of the same name
 	Node        string
 	Zone        string
 	Terminating bool // it drains: still serving, but no longer ready; gone when it stops serving

@@ -25,6 +25,7 @@ type endpoint struct {
 	terminating bool
 	namespace   string
 	pod         string
+	podUID      string
 	node        string
 	zone        string
 }
@@ -60,7 +61,7 @@ func keepSlice(s *discoveryv1.EndpointSlice) endpointSlice {
 		}
 		k := endpoint{addr: addr.Unmap().WithZone(""), terminating: terminating, node: value(e.NodeName, ""), zone: value(e.Zone, "")}
 		if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
-			k.namespace, k.pod = ref.Namespace, ref.Name
+			k.namespace, k.pod, k.podUID = ref.Namespace, ref.Name, string(ref.UID)
 		}
 		kept.endpoints = append(kept.endpoints, k)
 	}

@@ -92,7 +92,7 @@ func (s *serviceSource) answer(port string) answer {
 			for _, e := range slice.endpoints {
 				got.backends = append(got.backends, Backend{
 					Addr: netip.AddrPortFrom(e.addr, p.port), Kind: KindService, Source: source,
-					Namespace: e.namespace, Pod: e.pod, Node: e.node, Zone: e.zone, Terminating: e.terminating,
+					Namespace: e.namespace, Pod: e.pod, PodUID: e.podUID, Node: e.node, Zone: e.zone, Terminating: e.terminating,
 				})
 			}
 		}
