@@ -18,6 +18,14 @@ struct types {
 	enum verdict_kind verdict_kind;
 	enum phase phase;
 	enum event_kind event_kind;
+	enum verdict_flag verdict_flag;
+	enum backend_flag backend_flag;
+	enum policy_flag policy_flag;
+	enum node_flag node_flag;
+	enum flow_flag flow_flag;
+	enum event_flag event_flag;
+	enum size size;
+	__u32 pad;
 } types SEC(".data.types") __attribute__((unused));
 
 #define TCX_NEXT (-1) /* not ours: the next program decides; clsact: TC_ACT_UNSPEC */

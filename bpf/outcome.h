@@ -19,7 +19,7 @@ static __always_inline __u32 outcome_class(__u16 result)
 
 static __always_inline __u32 latency_bucket(__u64 ns)
 {
-	__u64 units = ns >> 16; /* 65.536 us */
+	__u64 units = ns >> LATENCY_BITS;
 	__u32 bucket = 0;
 
 	for (int i = 0; i < LATENCY_BUCKETS - 1; i++) {
@@ -41,7 +41,6 @@ static __always_inline void count_status(__u32 circuit, __u16 status)
 	else if (bpf_map_update_elem(&statuses, &key, &one, BPF_NOEXIST) && (n = bpf_map_lookup_elem(&statuses, &key)))
 		__sync_fetch_and_add(n, 1);
 }
-
 
 static __always_inline struct node_state *the_node(void)
 {

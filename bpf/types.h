@@ -90,7 +90,9 @@ enum verdict_kind {
 	VERDICT_MAX,
 };
 
-#define VERDICT_MONITOR (1 << 0) /* admit and count what would have been refused */
+enum verdict_flag {
+	VERDICT_MONITOR = 1 << 0, /* admit and count what would have been refused */
+};
 
 /* One address and port; IPv4 as ::ffff:a.b.c.d. direction lets one endpoint have a circuit for each. */
 struct endpoint {
@@ -99,8 +101,10 @@ struct endpoint {
 	__u16 direction;
 };
 
-#define BACKEND_HOST (1 << 0) /* an address of this node itself */
-#define BACKEND_LOCAL_POD (1 << 1) /* a pod of this node */
+enum backend_flag {
+	BACKEND_HOST = 1 << 0, /* an address of this node itself */
+	BACKEND_LOCAL_POD = 1 << 1, /* a pod of this node */
+};
 
 struct backend {
 	__u32 circuit;
@@ -127,14 +131,16 @@ enum phase {
 	PHASE_GONE, /* being deleted */
 };
 
-#define FLOW_CLIENT_FIN (1 << 0)
-#define FLOW_BACKEND_FIN (1 << 1)
-#define FLOW_ANSWERING (1 << 2) /* a packet from the backend was seen */
-#define FLOW_PERMIT (1 << 3) /* holds a half-open permit */
-#define FLOW_RESERVED (1 << 4) /* the permit waits for the connection's first request */
-#define FLOW_CONNECT (1 << 5) /* the pending request is a CONNECT */
-#define FLOW_INTERIM (1 << 6) /* inside a 1xx head */
-#define FLOW_JOINED (1 << 7) /* its SYN was not seen */
+enum flow_flag {
+	FLOW_CLIENT_FIN = 1 << 0,
+	FLOW_BACKEND_FIN = 1 << 1,
+	FLOW_ANSWERING = 1 << 2, /* a packet from the backend was seen */
+	FLOW_PERMIT = 1 << 3, /* holds a half-open permit */
+	FLOW_RESERVED = 1 << 4, /* the permit waits for the connection's first request */
+	FLOW_CONNECT = 1 << 5, /* the pending request is a CONNECT */
+	FLOW_INTERIM = 1 << 6, /* inside a 1xx head */
+	FLOW_JOINED = 1 << 7, /* its SYN was not seen */
+};
 
 #define STATUS_LINE 12 /* "HTTP/1.1 200" */
 
@@ -166,7 +172,15 @@ struct answered_flow {
 };
 
 #define ANSWER_NONE 0xffffffff
-#define ANSWER_MAX 1200
+
+/* Numbers that the agent needs too. */
+enum size {
+	ANSWER_MAX = 1200, /* bytes of an answer */
+	RETRY_DIGITS = 10, /* bytes of its Retry-After field */
+	JUDGED_BITS = 40, /* of verdict.judged that count outcomes */
+	SHARE_BITS = 24, /* of verdict.ramp_from and ramp_to */
+	LATENCY_BITS = 16, /* the first latency bucket ends at 2^16 ns */
+};
 
 struct answer {
 	__u32 len; /* headers and body */
@@ -177,8 +191,6 @@ struct answer {
 	__u32 status;
 	__u8 bytes[ANSWER_MAX];
 };
-
-#define RETRY_DIGITS 10
 
 struct policy {
 	__u64 failure[16]; /* bit r of word r / 64: result r is a failure */
@@ -200,13 +212,14 @@ struct policy {
 	__u32 id; /* for exempt sources */
 };
 
-#define POLICY_EVERY (1 << 0) /* send every outcome through the ring */
-#define POLICY_EXEMPT_SOURCES (1 << 1) /* some callers are exempt: ask exempt_sources */
-#define POLICY_EXEMPT_NODE (1 << 2) /* the node's own health checks are exempt */
+enum policy_flag {
+	POLICY_EVERY = 1 << 0, /* send every outcome through the ring */
+	POLICY_EXEMPT_SOURCES = 1 << 1, /* some callers are exempt: ask exempt_sources */
+	POLICY_EXEMPT_NODE = 1 << 2, /* the node's own health checks are exempt */
+};
 
 /* judged: count of outcomes in the low bits, count of those that went through the ring above. One fetch-and-add
  * gives an outcome both its ordinal and its place among the events. */
-#define JUDGED_BITS 40
 #define JUDGED_EVENT (1ULL << JUDGED_BITS)
 
 /* permits: used in the low half, in flight in the high half. */
@@ -231,7 +244,7 @@ struct verdict {
 	__u16 pad;
 };
 
-#define SHARE_ALL (1U << 24)
+#define SHARE_ALL (1U << SHARE_BITS)
 
 #define LATENCY_BUCKETS 20 /* 64 us x 2^n; the last takes all that is longer */
 
@@ -271,8 +284,10 @@ struct node_state {
 	__u64 ports[1024]; /* bit p of word p / 64: some backend listens on port p */
 };
 
-#define NODE_TRACE (1 << 0) /* somebody reads traces: send every outcome */
-#define NODE_HOST_BACKENDS (1 << 1) /* some backend is an address of this node */
+enum node_flag {
+	NODE_TRACE = 1 << 0, /* somebody reads traces: send every outcome */
+	NODE_HOST_BACKENDS = 1 << 1, /* some backend is an address of this node */
+};
 
 enum event_kind {
 	EVENT_OUTCOME,
@@ -282,10 +297,12 @@ enum event_kind {
 	EVENT_MAX,
 };
 
-#define EVENT_JUDGED (1 << 0)
-#define EVENT_FAILURE (1 << 1)
-#define EVENT_SLOW (1 << 2)
-#define EVENT_PERMIT (1 << 3)
+enum event_flag {
+	EVENT_JUDGED = 1 << 0,
+	EVENT_FAILURE = 1 << 1,
+	EVENT_SLOW = 1 << 2,
+	EVENT_PERMIT = 1 << 3,
+};
 
 struct event {
 	__u64 at;

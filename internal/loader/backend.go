@@ -29,8 +29,8 @@ type BackendFlags uint32
 
 // Flags of a backend.
 const (
-	OnHost   BackendFlags = 1 << 0 // an address of this node itself
-	LocalPod BackendFlags = 1 << 1 // a pod of this node
+	OnHost   = BackendFlags(bpfBackendFlagBACKEND_HOST)      // an address of this node itself
+	LocalPod = BackendFlags(bpfBackendFlagBACKEND_LOCAL_POD) // a pod of this node
 )
 
 func (b Backend) key() bpfEndpoint {
@@ -81,7 +81,7 @@ func (d *Datapath) watchPort(port uint16, by int) {
 
 // SetHostBackends tells the programs whether any backend is an address of the node itself, which needs both directions
 // looked at on every interface.
-func (d *Datapath) SetHostBackends(on bool) { d.setFlag(1<<1, on) }
+func (d *Datapath) SetHostBackends(on bool) { d.setFlag(bpfNodeFlagNODE_HOST_BACKENDS, on) }
 
 // Network is a range whose backends are learned from traffic.
 type Network struct {

@@ -51,6 +51,13 @@ type bpfBackend struct {
 	Flags   uint32
 }
 
+type bpfBackendFlag uint32
+
+const (
+	bpfBackendFlagBACKEND_HOST      bpfBackendFlag = 1
+	bpfBackendFlagBACKEND_LOCAL_POD bpfBackendFlag = 2
+)
+
 type bpfCidrKey struct {
 	_         structs.HostLayout
 	PrefixLen uint32
@@ -108,6 +115,15 @@ type bpfEvent struct {
 	Flow       bpfFlowKey
 }
 
+type bpfEventFlag uint32
+
+const (
+	bpfEventFlagEVENT_JUDGED  bpfEventFlag = 1
+	bpfEventFlagEVENT_FAILURE bpfEventFlag = 2
+	bpfEventFlagEVENT_SLOW    bpfEventFlag = 4
+	bpfEventFlagEVENT_PERMIT  bpfEventFlag = 8
+)
+
 type bpfEventKind uint32
 
 const (
@@ -137,6 +153,19 @@ type bpfFlow struct {
 	Mss        uint16
 }
 
+type bpfFlowFlag uint32
+
+const (
+	bpfFlowFlagFLOW_CLIENT_FIN  bpfFlowFlag = 1
+	bpfFlowFlagFLOW_BACKEND_FIN bpfFlowFlag = 2
+	bpfFlowFlagFLOW_ANSWERING   bpfFlowFlag = 4
+	bpfFlowFlagFLOW_PERMIT      bpfFlowFlag = 8
+	bpfFlowFlagFLOW_RESERVED    bpfFlowFlag = 16
+	bpfFlowFlagFLOW_CONNECT     bpfFlowFlag = 32
+	bpfFlowFlagFLOW_INTERIM     bpfFlowFlag = 64
+	bpfFlowFlagFLOW_JOINED      bpfFlowFlag = 128
+)
+
 type bpfFlowKey struct {
 	_             structs.HostLayout
 	Client        [16]uint8
@@ -154,6 +183,13 @@ const (
 	bpfHookHOOK_XDP      bpfHook = 3
 	bpfHookHOOK_CONNECT  bpfHook = 4
 	bpfHookHOOK_MAX      bpfHook = 5
+)
+
+type bpfNodeFlag uint32
+
+const (
+	bpfNodeFlagNODE_TRACE         bpfNodeFlag = 1
+	bpfNodeFlagNODE_HOST_BACKENDS bpfNodeFlag = 2
 )
 
 type bpfNodeState struct {
@@ -209,6 +245,14 @@ type bpfPolicy struct {
 	Existing                 uint8
 	Id                       uint32
 }
+
+type bpfPolicyFlag uint32
+
+const (
+	bpfPolicyFlagPOLICY_EVERY          bpfPolicyFlag = 1
+	bpfPolicyFlagPOLICY_EXEMPT_SOURCES bpfPolicyFlag = 2
+	bpfPolicyFlagPOLICY_EXEMPT_NODE    bpfPolicyFlag = 4
+)
 
 type bpfProtocol uint32
 
@@ -268,6 +312,16 @@ const (
 	bpfResultRESULT_NAMED           bpfResult = 8
 )
 
+type bpfSize uint32
+
+const (
+	bpfSizeANSWER_MAX   bpfSize = 1200
+	bpfSizeRETRY_DIGITS bpfSize = 10
+	bpfSizeJUDGED_BITS  bpfSize = 40
+	bpfSizeSHARE_BITS   bpfSize = 24
+	bpfSizeLATENCY_BITS bpfSize = 16
+)
+
 type bpfSourceKey struct {
 	_         structs.HostLayout
 	PrefixLen uint32
@@ -319,6 +373,14 @@ type bpfTypes struct {
 	VerdictKind uint32
 	Phase       uint32
 	EventKind   uint32
+	VerdictFlag uint32
+	BackendFlag uint32
+	PolicyFlag  uint32
+	NodeFlag    uint32
+	FlowFlag    uint32
+	EventFlag   uint32
+	Size        uint32
+	Pad         uint32
 }
 
 type bpfVerdict struct {
@@ -339,6 +401,12 @@ type bpfVerdict struct {
 	Flags      uint8
 	Pad        uint16
 }
+
+type bpfVerdictFlag uint32
+
+const (
+	bpfVerdictFlagVERDICT_MONITOR bpfVerdictFlag = 1
+)
 
 type bpfVerdictKind uint32
 

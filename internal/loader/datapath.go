@@ -132,16 +132,16 @@ func (d *Datapath) RenewLease(until int64) {
 
 // SetTrace makes the programs send every outcome through the ring, or only those that the agent needs.
 func (d *Datapath) SetTrace(on bool) {
-	d.setFlag(1<<0, on)
+	d.setFlag(bpfNodeFlagNODE_TRACE, on)
 }
 
-func (d *Datapath) setFlag(flag uint32, on bool) {
+func (d *Datapath) setFlag(flag bpfNodeFlag, on bool) {
 	p := &d.node.vals[0].Flags
 	for {
 		old := atomic.LoadUint32(p)
-		want := old &^ flag
+		want := old &^ uint32(flag)
 		if on {
-			want |= flag
+			want |= uint32(flag)
 		}
 		if atomic.CompareAndSwapUint32(p, old, want) {
 			return

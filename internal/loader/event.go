@@ -12,7 +12,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 )
 
-const judgedBits = 40
+const judgedBits = int(bpfSizeJUDGED_BITS)
 
 // EventKind tells events apart.
 type EventKind uint8
@@ -69,9 +69,10 @@ func decode(raw []byte, ev *Event) error {
 	// The ring's records are aligned to 8 bytes, but the copy in a Record need not be.
 	var e bpfEvent
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e)), raw)
+	has := func(f bpfEventFlag) bool { return e.Flags&uint8(f) != 0 }
 	*ev = Event{
-		Kind: EventKind(e.Kind), Judged: e.Flags&1 != 0, Failure: e.Flags&2 != 0, Slow: e.Flags&4 != 0,
-		Permit: e.Flags&8 != 0, Result: e.Result, Circuit: int(e.Circuit), Generation: e.Generation,
+		Kind: EventKind(e.Kind), Judged: has(bpfEventFlagEVENT_JUDGED), Failure: has(bpfEventFlagEVENT_FAILURE),
+		Slow: has(bpfEventFlagEVENT_SLOW), Permit: has(bpfEventFlagEVENT_PERMIT), Result: e.Result, Circuit: int(e.Circuit), Generation: e.Generation,
 		At: int64(e.At), Began: int64(e.Began), Ordinal: e.Judged & (1<<judgedBits - 1), Index: e.Judged >> judgedBits,
 		Duration: time.Duration(e.Duration),
 		Client:   addrPort(e.Flow.Client, e.Flow.ClientPortBe), Backend: addrPort(e.Flow.Backend, e.Flow.BackendPortBe),

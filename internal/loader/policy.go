@@ -24,8 +24,8 @@ const (
 	Drop       = Reject(bpfRejectREJECT_DROP)
 	rejectMax  = int(bpfRejectREJECT_MAX)
 	noAnswer   = 0xffffffff
-	answerMax  = 1200
-	retryWidth = 10
+	answerMax  = int(bpfSizeANSWER_MAX)
+	retryWidth = int(bpfSizeRETRY_DIGITS)
 )
 
 // PolicySettings are what the programs need to know of a policy.
@@ -72,9 +72,12 @@ func (d *Datapath) PutPolicy(index int, s PolicySettings) error {
 		p.RateInterval = (uint64(s.RatePeriod) + uint64(s.RateLimit) - 1) / uint64(s.RateLimit)
 		p.RateBurst = uint64(s.RateBurst-1) * p.RateInterval
 	}
-	for flag, on := range map[uint32]bool{1 << 0: s.Every, 1 << 1: s.ExemptSome, 1 << 2: s.ExemptNode} {
+	for flag, on := range map[bpfPolicyFlag]bool{
+		bpfPolicyFlagPOLICY_EVERY: s.Every, bpfPolicyFlagPOLICY_EXEMPT_SOURCES: s.ExemptSome,
+		bpfPolicyFlagPOLICY_EXEMPT_NODE: s.ExemptNode,
+	} {
 		if on {
-			p.Flags |= flag
+			p.Flags |= uint32(flag)
 		}
 	}
 	for i, a := range s.Answers {

@@ -25,13 +25,13 @@ type Totals struct {
 
 // OutcomeClasses is the length of Totals.Outcomes: the results below 8, then 1xx..9xx.
 const (
-	OutcomeClasses = 17
-	LatencyBuckets = 20
-	rejectCount    = 3
+	OutcomeClasses = len(bpfCircuit{}.Outcomes)
+	LatencyBuckets = len(bpfCircuit{}.Latency)
+	rejectCount    = int(bpfRejectREJECT_MAX)
 )
 
 // LatencyBound is the upper bound of a bucket of Totals.Latency; the last has none.
-func LatencyBound(bucket int) time.Duration { return time.Duration(1<<16) << bucket }
+func LatencyBound(bucket int) time.Duration { return time.Duration(1<<bpfSizeLATENCY_BITS) << bucket }
 
 // Totals reads the counts of a circuit, one after the other.
 func (d *Datapath) Totals(circuit int) Totals {

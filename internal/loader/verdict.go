@@ -17,7 +17,7 @@ const (
 	Disabled   = VerdictKind(bpfVerdictKindVERDICT_DISABLED)
 )
 
-const shareAll = 1 << 24
+const shareAll = 1 << bpfSizeSHARE_BITS
 
 // Verdict is what the programs need to know of a circuit's state. Times are of Now.
 type Verdict struct {
@@ -39,7 +39,7 @@ func (d *Datapath) Publish(circuit int, v Verdict) {
 	old := atomic.LoadUint64(&c.Published)
 	slot := &c.Slots[(old+1)&1]
 	*slot = bpfVerdict{
-		Kind: uint8(v.Kind), Flags: boolByte(v.Monitor), Generation: v.Generation, Until: uint64(v.Until),
+		Kind: uint8(v.Kind), Flags: boolByte(v.Monitor) * uint8(bpfVerdictFlagVERDICT_MONITOR), Generation: v.Generation, Until: uint64(v.Until),
 		Calls: v.Calls, Concurrent: v.Concurrent, RampOver: uint64(v.RampOver),
 		RampFrom: uint32(v.RampFrom * shareAll), RampTo: uint32(v.RampTo * shareAll),
 	}
@@ -50,7 +50,7 @@ func (d *Datapath) Publish(circuit int, v Verdict) {
 func (d *Datapath) Published(circuit int) Verdict {
 	s := d.circuits.vals[circuit].slot()
 	return Verdict{
-		Kind: VerdictKind(s.Kind), Monitor: s.Flags&1 != 0, Generation: s.Generation, Until: int64(s.Until),
+		Kind: VerdictKind(s.Kind), Monitor: s.Flags&uint8(bpfVerdictFlagVERDICT_MONITOR) != 0, Generation: s.Generation, Until: int64(s.Until),
 		Calls: s.Calls, Concurrent: s.Concurrent, RampOver: time.Duration(s.RampOver),
 		RampFrom: float64(s.RampFrom) / shareAll, RampTo: float64(s.RampTo) / shareAll,
 	}

@@ -1,0 +1,124 @@
+package loader
+
+import (
+	"math/bits"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/cbagent/cbagent/internal/answer"
+	"github.com/cbagent/cbagent/internal/breaker"
+)
+
+// enumOf returns the constants of a C enum in the order of their values, without the one that ends it, as labels:
+// REASON_FORCED_OPEN of enum reason is "forced-open".
+func enumOf(t *testing.T, name, prefix, end string) []string {
+	t.Helper()
+	spec, err := loadBpf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var enum *btf.Enum
+	if err := spec.Types.TypeByName(name, &enum); err != nil {
+		t.Fatalf("enum %s: %v", name, err)
+	}
+	var labels []string
+	for i, v := range enum.Values {
+		if v.Value != uint64(i) {
+			t.Fatalf("%s of enum %s is %d: expected %d, without gaps", v.Name, name, v.Value, i)
+		}
+		label, ok := strings.CutPrefix(v.Name, prefix)
+		if !ok {
+			t.Fatalf("%s of enum %s does not begin with %s", v.Name, name, prefix)
+		}
+		if v.Name == end {
+			if i != len(enum.Values)-1 {
+				t.Fatalf("%s is not the last of enum %s", end, name)
+			}
+			return labels
+		}
+		labels = append(labels, strings.ReplaceAll(strings.ToLower(label), "_", "-"))
+	}
+	if end != "" {
+		t.Fatalf("enum %s does not end with %s", name, end)
+	}
+	return labels
+}
+
+func TestLabelsAreThoseOfThePrograms(t *testing.T) {
+	var results []string
+	for _, r := range breaker.NamedResults() {
+		results = append(results, r.String())
+	}
+	for _, c := range []struct {
+		enum, prefix, end string
+		labels            []string
+	}{
+		{"hook", "HOOK_", "HOOK_MAX", hookNames},
+		{"action", "ACTION_", "ACTION_MAX", actionNames},
+		{"reason", "REASON_", "REASON_MAX", reasonNames},
+		{"reject", "REJECT_", "REJECT_MAX", RejectNames[:]},
+		{"result", "RESULT_", "RESULT_NAMED", results},
+	} {
+		if want := enumOf(t, c.enum, c.prefix, c.end); !slices.Equal(c.labels, want) {
+			t.Errorf("enum %s: the agent calls them %q, the programs %q", c.enum, c.labels, want)
+		}
+	}
+}
+
+func TestRefusalsAreThoseOfAnswers(t *testing.T) {
+	refusals := []Refusal{
+		RefusedOpen, RefusedForcedOpen, RefusedHalfOpen, RefusedConnectionLimit, RefusedRequestLimit, RefusedRateLimit,
+	}
+	if len(refusals) != Refusals {
+		t.Fatalf("%d refusals have a name, the programs know %d", len(refusals), Refusals)
+	}
+	var names []string
+	for i, r := range refusals {
+		if int(r) != i {
+			t.Errorf("refusal %s is %d, expected %d", r, r, i)
+		}
+		names = append(names, r.String())
+	}
+	if !slices.Equal(names, answer.Reasons()) {
+		t.Errorf("answers name %q, the programs %q", answer.Reasons(), names)
+	}
+}
+
+func TestSizesAreThoseOfOtherPackages(t *testing.T) {
+	if answerMax != answer.MaxSize {
+		t.Errorf("an answer has up to %d bytes, the programs take %d", answer.MaxSize, answerMax)
+	}
+	if retryWidth != answer.RetryFieldLen {
+		t.Errorf("the Retry-After field has %d bytes, the programs take %d", answer.RetryFieldLen, retryWidth)
+	}
+	if want := len(breaker.NamedResults()) + 9; OutcomeClasses != want {
+		t.Errorf("the programs count %d classes of outcomes, expected %d", OutcomeClasses, want)
+	}
+	if got, want := len(bpfPolicy{}.Failure), len(breaker.ResultSet{}); got != want {
+		t.Errorf("a set of results has %d words, the programs take %d", want, got)
+	}
+}
+
+func TestFlagsAreSingleBits(t *testing.T) {
+	spec, err := loadBpf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"verdict_flag", "backend_flag", "flow_flag", "policy_flag", "node_flag", "event_flag"} {
+		var enum *btf.Enum
+		if err := spec.Types.TypeByName(name, &enum); err != nil {
+			t.Errorf("enum %s: %v", name, err)
+			continue
+		}
+		var seen uint64
+		for _, v := range enum.Values {
+			if bits.OnesCount64(v.Value) != 1 || seen&v.Value != 0 {
+				t.Errorf("%s of enum %s is %#x: expected a bit of its own", v.Name, name, v.Value)
+			}
+			seen |= v.Value
+		}
+	}
+}
