@@ -52,6 +52,7 @@ func newRootCommand(e *env) *cobra.Command {
 	root.SetErr(e.stderr)
 	root.AddCommand(
 		newCheckCommand(e), // one line for each command, in alphabetical order
+		newDemoCommand(e),
 		newReplayCommand(e),
 		newRunCommand(e),
 	)

@@ -23,14 +23,14 @@ func (t Transition) Why() string {
 	if t.Threshold == 0 {
 		return t.Reason
 	}
-	return fmt.Sprintf("%s: %g, allowed less than %g", t.Reason, t.Value, t.Threshold)
+	return fmt.Sprintf("%s %g of %g", t.Reason, t.Value, t.Threshold)
 }
 
 // logLine are the fields of the agent's log that are read here.
 type logLine struct {
 	Level     string  `json:"level"`
 	Msg       string  `json:"msg"`
-	Err       string  `json:"err"`
+	Error     string  `json:"error"`
 	Policy    string  `json:"policy"`
 	Backend   string  `json:"backend"`
 	From      string  `json:"from"`

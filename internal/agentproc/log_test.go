@@ -20,7 +20,7 @@ func TestTransitionOfALogLine(t *testing.T) {
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got, want := got.Why(), "consecutiveFailures: 5, allowed less than 5"; got != want {
+	if got, want := got.Why(), "consecutiveFailures 5 of 5"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got := (Transition{Reason: "deadline"}).Why(); got != "deadline" {

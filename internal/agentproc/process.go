@@ -83,7 +83,7 @@ func (p *Process) read(line []byte) {
 		close(p.changed)
 		p.changed = make(chan struct{})
 	case l.Level == "ERROR" || l.Level == "WARN":
-		p.remember(strings.TrimSuffix(l.Msg+": "+l.Err, ": "))
+		p.remember(strings.TrimSuffix(l.Msg+": "+l.Error, ": "))
 	}
 }
 

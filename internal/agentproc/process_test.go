@@ -40,12 +40,13 @@ func soon(t *testing.T) context.Context {
 const (
 	ready   = `echo '{"level":"INFO","msg":"ready"}' >&2; `
 	opens   = `echo '{"msg":"transition","backend":"10.21.2.2:8080","from":"closed","to":"open","at_unix_ns":2000000000}' >&2; `
-	waits   = `trap 'exit 0' TERM; while :; do sleep 0.02; done`
-	ignores = `trap '' TERM; while :; do sleep 0.02; done`
+	obeys   = `trap 'exit 0' TERM; ` // before it says that it is ready
+	ignores = `trap '' TERM; `
+	waits   = `while :; do sleep 0.02; done`
 )
 
 func TestLife(t *testing.T) {
-	p := start(t, ready+opens+waits)
+	p := start(t, obeys+ready+opens+waits)
 	if err := p.AwaitReady(soon(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -76,14 +77,14 @@ func TestEndsThatAreErrors(t *testing.T) {
 	if err := p.AwaitReady(soon(t)); err == nil || !strings.Contains(err.Error(), "lacks tcx") {
 		t.Errorf("not ready: got %v, want what the agent said", err)
 	}
-	p = start(t, ready+`echo '{"level":"ERROR","msg":"poll","err":"ring is gone"}' >&2; exit 3`)
+	p = start(t, ready+`echo '{"level":"ERROR","msg":"poll","error":"ring is gone"}' >&2; exit 3`)
 	if _, err := p.Await(soon(t), "*", "open", time.Time{}); err == nil || !strings.Contains(err.Error(), "poll: ring is gone") {
 		t.Errorf("no transition: got %v, want what the agent said", err)
 	}
 	if err := p.Stop(); err == nil || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("stop: got %v, want the exit status", err)
 	}
-	p = start(t, ready+ignores)
+	p = start(t, ignores+ready+waits)
 	p.grace = 50 * time.Millisecond
 	if err := p.AwaitReady(soon(t)); err != nil {
 		t.Fatal(err)

@@ -29,8 +29,8 @@ func runWith(t *testing.T, ctx context.Context, script string) (Report, string, 
 }
 
 const (
-	sayReady = `echo '{"level":"INFO","msg":"ready"}' >&2; `
-	waitTERM = `trap 'exit 0' TERM; while :; do sleep 0.02; done`
+	sayReady = `trap 'exit 0' TERM; echo '{"level":"INFO","msg":"ready"}' >&2; `
+	waitTERM = `while :; do sleep 0.02; done`
 )
 
 func TestAgentThatCannotStart(t *testing.T) {
@@ -41,7 +41,7 @@ func TestAgentThatCannotStart(t *testing.T) {
 }
 
 func TestAgentThatDiesInMidDemo(t *testing.T) {
-	_, _, err := runWith(t, context.Background(), sayReady+`echo '{"level":"ERROR","msg":"poll","err":"ring is gone"}' >&2; sleep 0.1; exit 3`)
+	_, _, err := runWith(t, context.Background(), sayReady+`echo '{"level":"ERROR","msg":"poll","error":"ring is gone"}' >&2; sleep 0.1; exit 3`)
 	if err == nil || errors.Is(err, ErrFaults) || !strings.Contains(err.Error(), "poll: ring is gone") {
 		t.Errorf("got %v, want an error with what the agent said", err)
 	}
