@@ -10,15 +10,22 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/agent"
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/kubeevents"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/systemd"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	"k8s.io/client-go/kubernetes"
 )
 
 type runOptions struct {
 	policyPath string
+	configMap  string
+	kubeconfig string
 	interfaces []string
 	uplinks    []string
 	lease      time.Duration
@@ -42,6 +49,8 @@ func newRunCommand(e *env) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.policyPath, "policy", "", "policy `file`, or a directory of *.yaml")
+	f.StringVar(&o.configMap, "policy-configmap", "", "`NAMESPACE/NAME` of a ConfigMap whose *.yaml are the policies, instead of --policy")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that tells how to reach the Kubernetes API (default: the pod's service account)")
 	f.StringArrayVar(&o.interfaces, "interface", nil, "interface `name` or glob to attach to, or auto; may be given again")
 	f.StringArrayVar(&o.uplinks, "uplink", nil, "`name` or glob of an interface that leads to other nodes (default: those with a default route, and tunnels)")
 	f.DurationVar(&o.lease, "lease", 10*time.Second, "how long circuits stay open without a living agent (1s..1h)")
@@ -65,7 +74,12 @@ func (o *runOptions) validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(o.policyPath != "", "--policy: name a file or a directory")
+	check(o.policyPath != "" || o.configMap != "", "--policy: name a file or a directory, or a ConfigMap with --policy-configmap")
+	check(o.policyPath == "" || o.configMap == "", "--policy and --policy-configmap: only one of them")
+	if o.configMap != "" {
+		_, err := parseConfigMapRef(o.configMap)
+		errs = append(errs, err)
+	}
 	check(len(o.interfaces) > 0, "--interface: name at least one interface, a glob, or auto")
 	check(o.lease >= time.Second && o.lease <= time.Hour, "--lease: must be between 1s and 1h, got %s", o.lease)
 	check(o.idle >= time.Minute, "--flow-idle: must be 1m or more, got %s", o.idle)
@@ -103,25 +117,61 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 
-	// The policies are read before anything is loaded: bad ones change nothing.
-	if _, err := policy.Load(o.policyPath); err != nil {
-		return err
-	}
-	updates, err := policy.Watch(ctx, o.policyPath)
+	kube, err := kubeClient(o.kubeconfig, o.configMap != "" || o.kubeconfig != "")
 	if err != nil {
 		return err
+	}
+	updates, err := o.policies(ctx, logger, kube)
+	if err != nil {
+		return err
+	}
+	notifier, err := systemd.NewNotifier()
+	if err != nil {
+		return err
+	}
+	told := func(err error) {
+		if err != nil {
+			logger.Warn("service manager", "error", err)
+		}
+	}
+	var tell func(breaker.Event, []discovery.Backend)
+	if kube != nil {
+		recorder := kubeevents.New(ctx, kube, o.nodeName, logger)
+		defer recorder.Close()
+		tell = tellKubernetes(recorder)
 	}
 	a, err := agent.New(agent.Config{
 		Policies:   updates,
 		Interfaces: ifaces.Spec{Attach: o.interfaces, Uplinks: o.uplinks},
 		Lease:      o.lease, Idle: o.idle, Seed: rand.Uint64(), NodeName: o.nodeName,
+		Kube:     kube,
 		Datapath: o.datapath, MaxLearned: o.learned,
-		Logger: logger,
+		Logger:   logger,
+		Ready:    func() { told(notifier.Ready("circuits are in force")) },
+		Alive:    func() { told(notifier.Alive(time.Now())) },
+		Happened: tell,
 	})
 	if err != nil {
 		return err
 	}
 	err = a.Run(ctx)
 	logger.Info("stopping")
+	told(notifier.Stopping())
 	return errors.Join(err, a.Close())
+}
+
+// policies gives those that the options name, at first and whenever they change. Bad ones in a file are an error before
+// anything is loaded.
+func (o *runOptions) policies(ctx context.Context, log *slog.Logger, kube kubernetes.Interface) (<-chan policy.Update, error) {
+	if o.configMap != "" {
+		ref, err := parseConfigMapRef(o.configMap)
+		if err != nil {
+			return nil, err
+		}
+		return followConfigMap(ctx, log, kube, ref), nil
+	}
+	if _, err := policy.Load(o.policyPath); err != nil {
+		return nil, err
+	}
+	return policy.Watch(ctx, o.policyPath)
 }

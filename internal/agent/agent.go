@@ -89,15 +89,27 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	first, ok := <-a.cfg.Policies
-	if !ok {
-		return errors.New("no policies")
+	var first policy.Update
+	select {
+	case <-ctx.Done():
+		return nil
+	case u, ok := <-a.cfg.Policies:
+		if !ok {
+			return nil // they end with ctx
+		}
+		first = u
 	}
 	if first.Err != nil {
 		return first.Err
 	}
 	a.discovery = discovery.New(a.log, discovery.Options{Kube: a.cfg.Kube})
 	defer a.discovery.Close()
+	if a.cfg.NodeName != "" {
+		if err := a.findPods(); err != nil {
+			// Everything else works.
+			a.log.Error("the node's checks of its own pods are treated as any caller's", "error", err)
+		}
+	}
 	links, err := ifaces.Watch(ctx, a.log, a.cfg.Interfaces, netns.None())
 	if err != nil {
 		return err
@@ -225,6 +237,9 @@ func (a *Agent) onTick() {
 	}
 	a.ageLearned(now)
 	a.retryLinks()
+	if a.cfg.Alive != nil {
+		a.cfg.Alive()
+	}
 }
 
 func (a *Agent) renewLease(now int64) {

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
@@ -24,4 +26,8 @@ type Config struct {
 
 	Logger *slog.Logger
 	Ready  func() // called once, when policies are in force and interfaces attached
+	Alive  func() // called at each turn of the event loop
+
+	// Happened is called for each event of a circuit, with the backends behind it, while the agent waits.
+	Happened func(breaker.Event, []discovery.Backend)
 }

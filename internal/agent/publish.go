@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/loader"
 )
 
@@ -21,6 +24,13 @@ func (a *Agent) carryOut(p *policyState) {
 	}
 	for i := range a.events {
 		a.tell(p, &a.events[i])
+		if a.cfg.Happened != nil {
+			var backends []discovery.Backend
+			if c := p.circuits[a.events[i].Backend]; c != nil {
+				backends = slices.Collect(maps.Values(c.backends))
+			}
+			a.cfg.Happened(a.events[i], backends)
+		}
 	}
 	a.events = a.events[:0]
 }

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/kubeevents"
+	"github.com/cbagent/cbagent/internal/policy"
+	"k8s.io/client-go/kubernetes"
+)
+
+// configMapRef is NAMESPACE/NAME.
+type configMapRef struct{ namespace, name string }
+
+func parseConfigMapRef(s string) (configMapRef, error) {
+	namespace, name, ok := strings.Cut(s, "/")
+	if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+		return configMapRef{}, fmt.Errorf("--policy-configmap: must be NAMESPACE/NAME, got %q", s)
+	}
+	return configMapRef{namespace, name}, nil
+}
+
+func (r configMapRef) String() string { return r.namespace + "/" + r.name }
+
+// kubeClient returns a client for the cluster that this process is in, or that the kubeconfig names; nil when there is
+// none, unless one is required.
+func kubeClient(kubeconfig string, required bool) (kubernetes.Interface, error) {
+	client, err := discovery.NewKubeClient(kubeconfig, "cbagent")
+	if errors.Is(err, discovery.ErrNoKube) && !required {
+		return nil, nil
+	}
+	return client, err
+}
+
+// followConfigMap gives the policies of a ConfigMap's *.yaml, at first and whenever they change, until ctx is done. While
+// the ConfigMap has never been read, it says why in the log and goes on asking: a node may start before its API does.
+func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.Interface, ref configMapRef) <-chan policy.Update {
+	updates := make(chan policy.Update)
+	follower := discovery.FollowConfigMap(log, client, ref.namespace, ref.name, func(files map[string]string, err error) {
+		if err != nil {
+			log.Error("policies cannot be read", "configmap", ref.String(), "error", err, "in_force", files != nil)
+			return
+		}
+		set, err := policy.ParseAll(configMapSources(ref, files))
+		select {
+		case updates <- policy.Update{Set: set, Err: err}:
+		case <-ctx.Done():
+		}
+	})
+	go func() {
+		<-ctx.Done()
+		if err := follower.Close(); err != nil {
+			log.Warn("ConfigMap", "error", err)
+		}
+		close(updates)
+	}()
+	return updates
+}
+
+// configMapSources are the policy files of a ConfigMap, in the order of their names, as in a directory.
+func configMapSources(ref configMapRef, files map[string]string) []policy.Source {
+	var sources []policy.Source
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if strings.HasSuffix(name, ".yaml") {
+			sources = append(sources, policy.Source{Name: ref.String() + "/" + name, Data: []byte(files[name])})
+		}
+	}
+	return sources
+}
+
+// kubeObject is what a circuit's events are told on: its pod, or the service that it was found by.
+func kubeObject(backends []discovery.Backend) kubeevents.Object {
+	if len(backends) == 0 || backends[0].Kind != discovery.KindService {
+		return kubeevents.Object{}
+	}
+	b := backends[0]
+	namespace, rest, _ := strings.Cut(b.Source, "/")
+	service, _, _ := strings.Cut(rest, ":")
+	if len(backends) > 1 || b.Pod == "" { // one circuit for all of a policy's backends
+		return kubeevents.Object{Namespace: namespace, Service: service}
+	}
+	return kubeevents.Object{Namespace: b.Namespace, Pod: b.Pod, PodUID: b.PodUID, Service: service}
+}
+
+// tellKubernetes returns a function that makes Kubernetes events of what happens to circuits.
+func tellKubernetes(r *kubeevents.Recorder) func(breaker.Event, []discovery.Backend) {
+	return func(e breaker.Event, backends []discovery.Backend) { r.Record(kubeObject(backends), e) }
+}
