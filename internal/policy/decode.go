@@ -10,16 +10,18 @@ import (
 )
 
 // maxNodes bounds the work that aliases of aliases can ask for.
-const maxNodes = 2_000_000
+const maxNodes = 1_000_000
 
 // decoder reads one file.
 type decoder struct {
 	file     string
 	errs     Errors
 	warnings Errors
-	nodes    int
+	nodes    int // left
 	tooMany  bool
 }
+
+func newDecoder(file string) *decoder { return &decoder{file: file, nodes: maxNodes} }
 
 func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
 	d.errs = append(d.errs, &Error{
@@ -33,16 +35,16 @@ func (d *decoder) position(n *yaml.Node) Position {
 	return Position{File: d.file, Line: n.Line, Column: n.Column}
 }
 
-// follow returns what n stands for. Each call counts towards maxNodes; beyond it the answer is nil.
+// follow returns what n stands for, or nil when too many nodes were followed in this file.
 func (d *decoder) follow(n *yaml.Node) *yaml.Node {
-	d.nodes++
-	if d.nodes > maxNodes {
+	if d.nodes == 0 {
 		if !d.tooMany {
 			d.tooMany = true
-			d.fail(n, "", "aliases make more than %d values of this file", maxNodes)
+			d.fail(n, "", "has too many values; aliases of aliases?")
 		}
 		return nil
 	}
+	d.nodes--
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}

@@ -18,21 +18,21 @@ type Changes struct {
 }
 
 // Diff compares two sets by name: a renamed policy is a new one. A nil set is empty.
-func Diff(old, new *Set) Changes {
+func Diff(before, after *Set) Changes {
 	var c Changes
-	before, after := byName(old), byName(new)
-	for _, name := range names(new) {
-		switch p, existed := before[name]; {
+	was, is := byName(before), byName(after)
+	for _, name := range names(after) {
+		switch p, existed := was[name]; {
 		case !existed:
 			c.Added = append(c.Added, name)
-		case Equal(p, after[name]):
+		case Equal(p, is[name]):
 			c.Unchanged = append(c.Unchanged, name)
 		default:
 			c.Changed = append(c.Changed, name)
 		}
 	}
-	for _, name := range names(old) {
-		if _, left := after[name]; !left {
+	for _, name := range names(before) {
+		if _, left := is[name]; !left {
 			c.Removed = append(c.Removed, name)
 		}
 	}

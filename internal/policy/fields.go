@@ -45,7 +45,7 @@ func fillDefaults(v reflect.Value) {
 			if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 				panic(fmt.Sprintf("default of %s: %v", f.key, err))
 			}
-			s := newScope(&decoder{file: "built-in defaults"}, "", &doc)
+			s := newScope(newDecoder("built-in defaults"), "", &doc)
 			s.value(doc.Content[0], target, target, f.key, f.tag)
 			if len(s.errs) > 0 {
 				panic(s.errs)

@@ -49,7 +49,7 @@ func ParseAll(sources []Source) (*Set, error) {
 	var errs, warnings Errors
 	var policies []*scoped
 	for _, source := range sources {
-		d := &decoder{file: source.Name}
+		d := newDecoder(source.Name)
 		policies = append(policies, d.document(source.Data)...)
 		errs = append(errs, d.errs...)
 		warnings = append(warnings, d.warnings...)

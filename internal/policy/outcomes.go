@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 
 	"go.yaml.in/yaml/v4"
@@ -19,12 +18,6 @@ var outcomeNames = []breaker.Result{
 	breaker.ResultAborted,
 }
 
-var (
-	statusPattern = regexp.MustCompile(`^[1-9][0-9][0-9]$`)
-	classPattern  = regexp.MustCompile(`^[1-9]xx$`)
-	rangePattern  = regexp.MustCompile(`^([1-9][0-9][0-9])-([1-9][0-9][0-9])$`)
-)
-
 // addOutcome puts the results that text stands for in the set.
 func addOutcome(set *breaker.ResultSet, text string) error {
 	for _, r := range outcomeNames {
@@ -33,18 +26,13 @@ func addOutcome(set *breaker.ResultSet, text string) error {
 			return nil
 		}
 	}
-	first, last := 0, 0
+	first, last := status(text), status(text)
 	switch {
-	case statusPattern.MatchString(text):
-		first, _ = strconv.Atoi(text)
-		last = first
-	case classPattern.MatchString(text):
-		first = int(text[0]-'0') * 100
+	case len(text) == 3 && text[1:] == "xx":
+		first = status(text[:1] + "00")
 		last = first + 99
-	case rangePattern.MatchString(text):
-		m := rangePattern.FindStringSubmatch(text)
-		first, _ = strconv.Atoi(m[1])
-		last, _ = strconv.Atoi(m[2])
+	case len(text) == 7 && text[3] == '-':
+		first, last = status(text[:3]), status(text[4:])
 	}
 	if first == 0 || first > last {
 		return fmt.Errorf("must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, "+
@@ -52,6 +40,15 @@ func addOutcome(set *breaker.ResultSet, text string) error {
 	}
 	set.AddRange(breaker.Result(first), breaker.Result(last))
 	return nil
+}
+
+// status returns the HTTP status that text stands for, or 0.
+func status(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 100 || n > breaker.MaxStatus || len(text) != 3 {
+		return 0
+	}
+	return n
 }
 
 // results returns the union of all classes, which must have been read without an error.
