@@ -241,7 +241,7 @@ struct verdict {
 	__u32 concurrent;
 	__u8 kind;
 	__u8 flags;
-	__u16 pad;
+	__u16 step; /* of the backoff; for the agent that comes after */
 };
 
 #define SHARE_ALL (1U << SHARE_BITS)
@@ -253,6 +253,7 @@ struct circuit {
 	struct verdict slots[2];
 	__u32 policy;
 	__u32 pad;
+	__u64 owner; /* hash of the policy's name; for the agent that comes after */
 	__u64 connections; /* open, or being opened */
 	__u64 requests; /* in flight */
 	__u64 rate_next; /* theoretical arrival time of the rate limiter (GCRA) */

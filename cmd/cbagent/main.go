@@ -53,6 +53,7 @@ func newRootCommand(e *env) *cobra.Command {
 	root.AddCommand(
 		newCheckCommand(e), // one line for each command, in alphabetical order
 		newDemoCommand(e),
+		newDetachCommand(e),
 		newReplayCommand(e),
 		newRunCommand(e),
 	)

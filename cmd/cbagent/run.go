@@ -35,6 +35,7 @@ type runOptions struct {
 	logLevel   string
 	datapath   loader.Options
 	learned    int
+	stateDir   string
 }
 
 func newRunCommand(e *env) *cobra.Command {
@@ -43,7 +44,8 @@ func newRunCommand(e *env) *cobra.Command {
 		Use:   "run --policy PATH --interface NAME...",
 		Short: "Run the agent in the foreground",
 		Long: "Run attaches to interfaces, watches the flows to the backends that the policies name, and turns callers away\n" +
-			"from those that fail, until it gets SIGTERM or SIGINT; then it detaches.",
+			"from those that fail, until it gets SIGTERM or SIGINT. Then it detaches; with\n" +
+			"--bpffs it leaves everything in force for the agent that comes after, for at most --lease: see cbagent detach.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), e, o) },
 	}
@@ -58,6 +60,8 @@ func newRunCommand(e *env) *cobra.Command {
 	f.StringVar(&o.nodeName, "node-name", "", "Kubernetes `name` of this node")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.datapath.PinPath, "bpffs", "", "`directory` of a BPF file system, such as /sys/fs/bpf/cbagent, where programs and state outlive the agent")
+	f.StringVar(&o.stateDir, "state-dir", "/run/cbagent", "`directory` for what a restart must not lose (with --bpffs)")
 	f.BoolVar(&o.datapath.Clsact, "clsact", false, "attach with clsact filters even where the kernel has tcx")
 	f.IntVar(&o.datapath.Circuits, "max-circuits", 16384, "backends and other circuits that fit")
 	f.IntVar(&o.datapath.Policies, "max-policies", 2048, "policies that fit, two for each while it is reloaded")
@@ -117,6 +121,10 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 
+	if o.datapath.PinPath == "" {
+		o.stateDir = ""
+	}
+
 	kube, err := kubeClient(o.kubeconfig, o.configMap != "" || o.kubeconfig != "")
 	if err != nil {
 		return err
@@ -145,7 +153,7 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 		Interfaces: ifaces.Spec{Attach: o.interfaces, Uplinks: o.uplinks},
 		Lease:      o.lease, Idle: o.idle, Seed: rand.Uint64(), NodeName: o.nodeName,
 		Kube:     kube,
-		Datapath: o.datapath, MaxLearned: o.learned,
+		Datapath: o.datapath, MaxLearned: o.learned, StateDir: o.stateDir,
 		Logger:   logger,
 		Ready:    func() { told(notifier.Ready("circuits are in force")) },
 		Alive:    func() { told(notifier.Alive(time.Now())) },

@@ -52,6 +52,9 @@ type Agent struct {
 	late       map[*circuitState]struct{} // whose lost events are to be made good
 	ringEvents uint64
 	ready      bool
+	pruned     bool
+	inherited  inheritance
+	dirty      bool // the state file is behind
 }
 
 // ReloadStatus tells how the policies came to be in force.
@@ -78,11 +81,18 @@ func New(cfg Config) (*Agent, error) {
 		picks:      map[int]ifaces.Pick{},
 		late:       map[*circuitState]struct{}{},
 	}
+	a.inherit()
 	return a, nil
 }
 
 // Close detaches and frees. See loader.Datapath.Close for what outlives it.
-func (a *Agent) Close() error { return a.dp.Close() }
+func (a *Agent) Close() error {
+	a.mu.Lock()
+	a.dirty = true
+	a.saveState()
+	a.mu.Unlock()
+	return a.dp.Close()
+}
 
 // Run works until ctx is done. It returns an error if it could not start, or lost its datapath.
 func (a *Agent) Run(ctx context.Context) error {
@@ -115,16 +125,19 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer links.Close()
-	if err := a.syncLinks(links); err != nil {
-		return err
-	}
-
+	// Policies before interfaces: what an adopted program enforces is right before this one replaces it.
 	a.mu.Lock()
 	a.renewLease(loader.Now())
 	err = a.applyPolicies(first.Set)
 	a.mu.Unlock()
 	if err != nil {
 		return err
+	}
+	if err := a.syncLinks(links); err != nil {
+		return err
+	}
+	if err := a.dp.Prune(); err != nil {
+		a.log.Warn("what a former agent left", "error", err)
 	}
 
 	failed := make(chan error, 1)
@@ -236,6 +249,8 @@ func (a *Agent) onTick() {
 		}
 	}
 	a.ageLearned(now)
+	a.forgetInherited(now)
+	a.saveState()
 	a.retryLinks()
 	if a.cfg.Alive != nil {
 		a.cfg.Alive()

@@ -86,24 +86,18 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 	name := p.circuitName(b.Addr)
 	c := p.circuits[name]
 	if c == nil {
-		id, ok := a.free.take(now, a.cfg.circuitTable())
-		if !ok {
-			a.log.Error("no room for another circuit: raise --max-circuits", "policy", p.Name, "backend", b.Addr)
+		c = &circuitState{name: name, policy: p, backends: map[netip.AddrPort]discovery.Backend{}}
+		if !a.adoptCircuit(c, loader.Backend{Addr: b.Addr, Direction: dir}, b.Addr.String(), now) && !a.newCircuit(c, b.Addr, now) {
 			return
 		}
-		if err := a.dp.ResetCircuit(id); err != nil {
-			a.log.Error("circuit", "policy", p.Name, "backend", b.Addr, "error", err)
-			return
-		}
-		c = &circuitState{id: id, name: name, policy: p, backends: map[netip.AddrPort]discovery.Backend{}}
-		c.circuit = p.group.Add(b.Addr.String(), breaker.Time(now))
 		p.circuits[name] = c
-		for len(a.circuits) <= id {
+		for len(a.circuits) <= c.id {
 			a.circuits = append(a.circuits, nil)
 		}
-		a.circuits[id] = c
-		a.dp.SetPolicy(id, p.index)
-		a.dp.Publish(id, a.verdict(c))
+		a.circuits[c.id] = c
+		a.dp.SetPolicy(c.id, p.index)
+		a.carryOut(p)
+		a.publish(c)
 	} else {
 		p.group.Add(b.Addr.String(), breaker.Time(now))
 	}
@@ -115,6 +109,22 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 	if err := a.dp.PutBackend(loader.Backend{Addr: b.Addr, Direction: dir}, c.id, flags); err != nil {
 		a.log.Error("backend", "policy", p.Name, "error", err)
 	}
+}
+
+// newCircuit finds a place in the kernel for a circuit.
+func (a *Agent) newCircuit(c *circuitState, addr netip.AddrPort, now int64) bool {
+	id, ok := a.free.take(now, a.cfg.circuitTable())
+	if !ok {
+		a.log.Error("no room for another circuit: raise --max-circuits", "policy", c.policy.Name, "backend", addr)
+		return false
+	}
+	if err := a.dp.ResetCircuit(id, ownerOf(c.policy)); err != nil {
+		a.log.Error("circuit", "policy", c.policy.Name, "backend", addr, "error", err)
+		return false
+	}
+	c.id = id
+	c.circuit = c.policy.group.Add(addr.String(), breaker.Time(now))
+	return true
 }
 
 func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.AddrPort, now int64) {

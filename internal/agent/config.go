@@ -22,7 +22,8 @@ type Config struct {
 	NodeName   string        // in Kubernetes: which pods are local
 	Kube       kubernetes.Interface
 	Datapath   loader.Options
-	MaxLearned int // backends of one policy that may be learned from traffic
+	StateDir   string // where what the kernel does not keep survives a restart; empty: nowhere
+	MaxLearned int    // backends of one policy that may be learned from traffic
 
 	Logger *slog.Logger
 	Ready  func() // called once, when policies are in force and interfaces attached

@@ -43,10 +43,12 @@ func (a *Agent) publish(c *circuitState) {
 	}
 	if s := c.circuit.Status(); s.State == breaker.StateHalfOpen && have.Kind == loader.Open &&
 		have.Generation+1 == toKernel(s.Generation) && have.Monitor == want.Monitor {
+		a.dirty = true
 		// The kernel moved on by itself at the deadline, and counts permits since.
 		return
 	}
 	a.dp.Publish(c.id, want)
+	a.dirty = true
 	c.outcomes, c.events, c.duration, c.failures, c.slow, c.missing, c.missed = 0, 0, 0, 0, 0, 0, 0
 	delete(a.late, c)
 	if c.policy.learned != nil {
@@ -59,7 +61,9 @@ func (a *Agent) publish(c *circuitState) {
 // verdict says a circuit's state in the kernel's words.
 func (a *Agent) verdict(c *circuitState) loader.Verdict {
 	s := c.circuit.Status()
-	v := loader.Verdict{Generation: toKernel(s.Generation), Monitor: s.Mode == breaker.ModeMonitor}
+	v := loader.Verdict{
+		Generation: toKernel(s.Generation), Monitor: s.Mode == breaker.ModeMonitor, Step: uint16(min(s.Step, 1<<16-1)),
+	}
 	half := c.policy.group.Settings().HalfOpen
 	switch s.State {
 	case breaker.StateClosed:

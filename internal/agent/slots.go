@@ -1,5 +1,7 @@
 package agent
 
+import "math"
+
 // slots hands out small numbers, those least recently given back last, so that what still refers to one by a former
 // meaning has time to end.
 type slots struct {
@@ -10,6 +12,27 @@ type slots struct {
 type slot struct {
 	id   int
 	from int64 // not before this moment
+}
+
+// never is a moment after all others.
+const never = math.MaxInt64
+
+// reserve keeps numbers that are in use from being handed out before the given moment.
+func (s *slots) reserve(used map[int]bool, until int64) {
+	for id := range used {
+		s.next = max(s.next, id+1)
+	}
+	for id := range s.next {
+		if !used[id] {
+			s.give(id, 0)
+		}
+	}
+	if until == never {
+		return
+	}
+	for id := range used {
+		s.give(id, until)
+	}
 }
 
 // take returns a number that is free at now, at most limit-1.

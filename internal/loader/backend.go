@@ -45,6 +45,7 @@ func (d *Datapath) PutBackend(b Backend, circuit int, flags BackendFlags) error 
 	if err := d.objs.Backends.Put(key, bpfBackend{Circuit: uint32(circuit), Flags: uint32(flags)}); err != nil {
 		return fmt.Errorf("add backend %s: %w", b.Addr, err)
 	}
+	delete(d.inherited, key)
 	if !d.known[key] {
 		d.known[key] = true
 		d.watchPort(b.Addr.Port(), 1)
@@ -60,6 +61,7 @@ func (d *Datapath) RemoveBackend(b Backend) error {
 	if err := d.objs.Backends.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("remove backend %s: %w", b.Addr, err)
 	}
+	delete(d.inherited, key)
 	if d.known[key] {
 		delete(d.known, key)
 		d.watchPort(b.Addr.Port(), -1)

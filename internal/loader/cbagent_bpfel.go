@@ -72,6 +72,7 @@ type bpfCircuit struct {
 	Slots        [2]bpfVerdict
 	Policy       uint32
 	Pad          uint32
+	Owner        uint64
 	Connections  uint64
 	Requests     uint64
 	RateNext     uint64
@@ -399,7 +400,7 @@ type bpfVerdict struct {
 	Concurrent uint32
 	Kind       uint8
 	Flags      uint8
-	Pad        uint16
+	Step       uint16
 }
 
 type bpfVerdictFlag uint32

@@ -30,13 +30,15 @@ type Datapath struct {
 	circuits *shared[bpfCircuit]
 	events   *ringbuf.Reader
 
-	mu       sync.Mutex
-	hooks    map[int]*Hook
-	ports    map[uint16]int // backends and CIDRs on each port
-	known    map[bpfEndpoint]bool
-	networks map[bpfCidrKey]uint16
-	adopted  bool
-	closed   bool
+	mu        sync.Mutex
+	hooks     map[int]*Hook
+	ports     map[uint16]int // backends and CIDRs on each port
+	known     map[bpfEndpoint]bool
+	networks  map[bpfCidrKey]uint16
+	inherited map[bpfEndpoint]int // backends of a former agent, until they are put or removed
+	pins      *pins               // nil: nothing is pinned
+	adopted   bool
+	closed    bool
 }
 
 // Load loads the programs. With Options.PinPath it takes over the maps that a former agent left there, provided that
@@ -63,7 +65,7 @@ func Load(opts Options) (*Datapath, error) {
 	}
 	d := &Datapath{
 		opts: opts, log: opts.Logger, hooks: map[int]*Hook{}, ports: map[uint16]int{},
-		known: map[bpfEndpoint]bool{}, networks: map[bpfCidrKey]uint16{},
+		known: map[bpfEndpoint]bool{}, networks: map[bpfCidrKey]uint16{}, inherited: map[bpfEndpoint]int{},
 	}
 	if err := d.load(spec); err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -92,7 +94,8 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 		return fmt.Errorf("open the event ring: %w", err)
 	}
 	n := &d.node.vals[0]
-	if n.Secret[0] == 0 && n.Secret[1] == 0 {
+	d.adopted = n.Secret != [2]uint64{}
+	if !d.adopted {
 		var secret [16]byte
 		if _, err := rand.Read(secret[:]); err != nil {
 			return fmt.Errorf("draw a key for sequence numbers: %w", err)
@@ -102,19 +105,7 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 	}
 	atomic.StoreUint64(&n.FlowMax, uint64(d.opts.Flows))
 	atomic.StoreUint64(&n.FlowReserve, uint64(d.opts.Flows/8))
-	return nil
-}
-
-func (d *Datapath) loadObjects(spec *ebpf.CollectionSpec) error {
-	err := spec.LoadAndAssign(&d.objs, nil)
-	var ve *ebpf.VerifierError
-	if errors.As(err, &ve) {
-		d.log.Debug("verifier", "log", fmt.Sprintf("%+v", ve))
-	}
-	if err != nil {
-		return fmt.Errorf("load the programs: %w", err)
-	}
-	return nil
+	return d.adoptBackends()
 }
 
 // Now returns the clock of the programs (CLOCK_MONOTONIC) in nanoseconds.
@@ -224,12 +215,13 @@ func (d *Datapath) Close() error {
 	d.closed = true
 	var errs []error
 	for _, h := range d.hooks {
-		errs = append(errs, h.close())
+		errs = append(errs, h.release(d.pins != nil))
 	}
 	if d.events != nil {
 		errs = append(errs, d.events.Close())
 	}
-	errs = append(errs, d.node.close(), d.policies.close(), d.answers.close(), d.circuits.close(), d.objs.Close())
+	errs = append(errs, d.node.close(), d.policies.close(), d.answers.close(), d.circuits.close(), d.objs.Close(),
+		d.pins.close())
 	return errors.Join(errs...)
 }
 

@@ -19,7 +19,7 @@ type Hook struct {
 	L3      bool   // the device has no link header
 	links   []link.Link
 	filters []*netlink.BpfFilter
-	qdisc   netlink.Qdisc // the clsact qdisc, if this process made it
+	qdisc   netlink.Qdisc // the clsact qdisc; removed when nobody else's filter is on it
 }
 
 type attachment struct {
@@ -63,7 +63,7 @@ func (d *Datapath) Attach(name string) (*Hook, error) {
 		}
 	}
 	if err := d.attach(h, want); err != nil {
-		return nil, errors.Join(err, h.close())
+		return nil, errors.Join(err, h.release(false))
 	}
 	d.hooks[h.Index] = h
 	return h, nil
@@ -77,7 +77,7 @@ func (d *Datapath) attach(h *Hook, want []attachment) error {
 	for _, a := range want {
 		var err error
 		if h.Mode == "tcx" {
-			err = h.attachTCX(a)
+			err = h.attachTCX(a, d.pins)
 		} else {
 			err = h.attachClsact(a)
 		}
@@ -88,13 +88,17 @@ func (d *Datapath) attach(h *Hook, want []attachment) error {
 	return nil
 }
 
-func (h *Hook) attachTCX(a attachment) error {
+func (h *Hook) attachTCX(a attachment, p *pins) error {
+	if l := p.adoptLink(h.Index, a); l != nil {
+		h.links = append(h.links, l)
+		return nil
+	}
 	l, err := link.AttachTCX(link.TCXOptions{Interface: h.Index, Program: a.prog, Attach: a.tcx, Anchor: link.Head()})
 	if err != nil {
 		return err
 	}
 	h.links = append(h.links, l)
-	return nil
+	return p.pinLink(h.Index, a, l)
 }
 
 // filterHandle and filterPriority mark our filters among others on the same qdisc.
@@ -111,9 +115,9 @@ func (h *Hook) attachClsact(a attachment) error {
 		QdiscType: "clsact",
 	}
 	switch err := netlink.QdiscAdd(qdisc); {
-	case err == nil:
+	case err == nil, errors.Is(err, unix.EEXIST):
 		h.qdisc = qdisc
-	case !errors.Is(err, unix.EEXIST):
+	default:
 		return fmt.Errorf("add clsact qdisc: %w", err)
 	}
 	filter := &netlink.BpfFilter{
@@ -138,7 +142,7 @@ func (d *Datapath) Detach(ifindex int) error {
 		return nil
 	}
 	delete(d.hooks, ifindex)
-	return h.close()
+	return h.release(false)
 }
 
 // Hooks lists where the programs are attached, in no order.
@@ -152,19 +156,25 @@ func (d *Datapath) Hooks() []Hook {
 	return all
 }
 
-func (h *Hook) close() error {
+// release lets go of the hook; keep leaves the programs attached.
+func (h *Hook) release(keep bool) error {
 	var errs []error
 	for _, l := range h.links {
+		if !keep {
+			errs = append(errs, l.Unpin())
+		}
 		errs = append(errs, l.Close())
 	}
-	for _, f := range h.filters {
-		if err := netlink.FilterDel(f); err != nil && !gone(err) {
-			errs = append(errs, fmt.Errorf("remove filter from %s: %w", h.Name, err))
+	if !keep {
+		for _, f := range h.filters {
+			if err := netlink.FilterDel(f); err != nil && !gone(err) {
+				errs = append(errs, fmt.Errorf("remove filter from %s: %w", h.Name, err))
+			}
 		}
-	}
-	if h.qdisc != nil {
-		if err := removeIfEmpty(h.qdisc); err != nil && !gone(err) {
-			errs = append(errs, fmt.Errorf("remove clsact qdisc from %s: %w", h.Name, err))
+		if h.qdisc != nil {
+			if err := removeIfEmpty(h.qdisc); err != nil && !gone(err) {
+				errs = append(errs, fmt.Errorf("remove clsact qdisc from %s: %w", h.Name, err))
+			}
 		}
 	}
 	h.links, h.filters, h.qdisc = nil, nil, nil

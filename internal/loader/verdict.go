@@ -30,6 +30,7 @@ type Verdict struct {
 	RampOver   time.Duration
 	RampFrom   float64 // 0..1; with RampOver > 0 a growing share instead of permits
 	RampTo     float64
+	Step       uint16 // of the backoff; the programs do not read it
 }
 
 // Publish puts a verdict in force. The programs see all of it or nothing: the idle one of two slots is filled, and made
@@ -41,7 +42,7 @@ func (d *Datapath) Publish(circuit int, v Verdict) {
 	*slot = bpfVerdict{
 		Kind: uint8(v.Kind), Flags: boolByte(v.Monitor) * uint8(bpfVerdictFlagVERDICT_MONITOR), Generation: v.Generation, Until: uint64(v.Until),
 		Calls: v.Calls, Concurrent: v.Concurrent, RampOver: uint64(v.RampOver),
-		RampFrom: uint32(v.RampFrom * shareAll), RampTo: uint32(v.RampTo * shareAll),
+		RampFrom: uint32(v.RampFrom * shareAll), RampTo: uint32(v.RampTo * shareAll), Step: v.Step,
 	}
 	atomic.StoreUint64(&c.Published, old+1)
 }
@@ -52,7 +53,7 @@ func (d *Datapath) Published(circuit int) Verdict {
 	return Verdict{
 		Kind: VerdictKind(s.Kind), Monitor: s.Flags&uint8(bpfVerdictFlagVERDICT_MONITOR) != 0, Generation: s.Generation, Until: int64(s.Until),
 		Calls: s.Calls, Concurrent: s.Concurrent, RampOver: time.Duration(s.RampOver),
-		RampFrom: float64(s.RampFrom) / shareAll, RampTo: float64(s.RampTo) / shareAll,
+		RampFrom: float64(s.RampFrom) / shareAll, RampTo: float64(s.RampTo) / shareAll, Step: s.Step,
 	}
 }
 
@@ -63,12 +64,16 @@ func (d *Datapath) SetPolicy(circuit, policy int) {
 	atomic.StoreUint32(&d.circuits.vals[circuit].Policy, uint32(policy))
 }
 
-// ResetCircuit clears all that a circuit remembers, before it is used for another backend.
-func (d *Datapath) ResetCircuit(circuit int) error {
+// Owner returns what ResetCircuit was last told.
+func (d *Datapath) Owner(circuit int) uint64 { return d.circuits.vals[circuit].Owner }
+
+// ResetCircuit clears all that a circuit remembers, before it is used for another backend. owner is any number, kept for
+// the agent that comes after.
+func (d *Datapath) ResetCircuit(circuit int, owner uint64) error {
 	if circuit < 0 || circuit >= len(d.circuits.vals) {
 		return fmt.Errorf("circuit %d: the table has %d places: raise --max-circuits", circuit, len(d.circuits.vals))
 	}
-	d.circuits.vals[circuit] = bpfCircuit{}
+	d.circuits.vals[circuit] = bpfCircuit{Owner: owner}
 	return nil
 }
 

@@ -54,7 +54,7 @@ func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfa
 		t.Fatal(err)
 	}
 	for i, at := range backends {
-		if err := d.ResetCircuit(i); err != nil {
+		if err := d.ResetCircuit(i, 0); err != nil {
 			t.Fatal(err)
 		}
 		d.SetPolicy(i, 0)

@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/loader"
+)
+
+// What an agent leaves to the next one is in the kernel: which backend has which circuit, and what its verdict is. The
+// state file adds what the programs need not know, such as who forced a circuit open. Where they differ the kernel is
+// right: it was told first.
+
+// forgetAfter is how long backends of a former agent are kept when discovery does not say whether they are still there.
+const forgetAfter = time.Minute
+
+type savedState struct {
+	Boot     string         `json:"boot"` // monotonic times mean nothing after a reboot
+	Circuits []savedCircuit `json:"circuits"`
+}
+
+type savedCircuit struct {
+	Policy   string           `json:"policy"`
+	Backend  string           `json:"backend"`
+	Snapshot breaker.Snapshot `json:"snapshot"`
+}
+
+type circuitName struct{ policy, backend string }
+
+// inheritance is what a former agent left and nobody has claimed yet.
+type inheritance struct {
+	circuits  map[loader.Backend]int
+	snapshots map[circuitName]breaker.Snapshot
+	since     int64
+}
+
+// inherit reads what a former agent left, and keeps its places in the tables from being used for anything else.
+func (a *Agent) inherit() {
+	now := loader.Now()
+	a.inherited = inheritance{circuits: map[loader.Backend]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
+	if !a.dp.Adopted() {
+		return
+	}
+	circuits := map[int]bool{}
+	for _, b := range a.dp.AdoptedBackends() {
+		a.inherited.circuits[b.Backend] = b.Circuit
+		circuits[b.Circuit] = true
+	}
+	policies, answers := a.dp.UsedTables()
+	a.free.reserve(circuits, never)
+	a.freeIDs.reserve(policies, now+int64(forgetAfter))
+	a.answers.slots.reserve(answers, now+int64(forgetAfter))
+	saved, err := readState(a.statePath())
+	if err != nil {
+		a.log.Warn("state file not read: overrides by hand and backoff steps may be lost", "error", err)
+	}
+	for _, c := range saved.Circuits {
+		a.inherited.snapshots[circuitName{c.Policy, c.Backend}] = c.Snapshot
+	}
+	a.log.Info("took over from a former agent", "backends", len(a.inherited.circuits))
+}
+
+func ownerOf(p *policyState) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s %d %d", p.Name, p.Breaker.Scope, p.Protocol)
+	return h.Sum64()
+}
+
+// adoptCircuit gives a backend the circuit that it had under a former agent. False: it had none, or under another policy.
+func (a *Agent) adoptCircuit(c *circuitState, b loader.Backend, backend string, now int64) bool {
+	id, ok := a.inherited.circuits[b]
+	if !ok || a.dp.Owner(id) != ownerOf(c.policy) {
+		return false
+	}
+	c.id = id
+	saved, known := a.inherited.snapshots[circuitName{c.policy.Name, c.name}]
+	snap := reconcile(saved, known, a.dp.Published(id), now)
+	c.circuit, a.events = c.policy.group.Restore(backend, snap, breaker.Time(now), a.events[:0])
+	p := a.dp.Progress(id)
+	c.outcomes, c.events, c.duration, c.failures, c.slow = p.Judged, p.Events, p.Duration, p.Failures, p.Slow
+	return true
+}
+
+// reconcile makes of what was saved and of what the kernel enforces the state to go on from.
+func reconcile(saved breaker.Snapshot, known bool, v loader.Verdict, now int64) breaker.Snapshot {
+	generation := fromKernel(v.Generation)
+	halfOpen := v.Kind == loader.Open && now >= v.Until
+	if halfOpen {
+		generation++
+	}
+	if known && saved.Generation == generation && (!halfOpen || saved.State == breaker.StateHalfOpen) {
+		return saved
+	}
+	s := saved
+	s.Generation, s.Step, s.Since, s.Until = generation, int(v.Step), breaker.Time(now), breaker.Never
+	s.Overridden, s.Ejected = false, 0
+	switch {
+	case halfOpen:
+		s.State, s.Ejected = breaker.StateHalfOpen, 1
+	case v.Kind == loader.Open:
+		s.State, s.Ejected, s.Until = breaker.StateOpen, 1, breaker.Time(v.Until)
+	default:
+		// Forced-open and disabled are the policy's or an operator's; whose it was is not known, so the policy decides.
+		s.State = breaker.StateClosed
+	}
+	return s
+}
+
+// forgetInherited lets go of what a former agent left, once discovery has told of all that is still there.
+func (a *Agent) forgetInherited(now int64) {
+	if len(a.inherited.circuits) == 0 {
+		return
+	}
+	if now < a.inherited.since+int64(forgetAfter) {
+		for _, p := range a.policies {
+			if !p.complete {
+				return
+			}
+		}
+	}
+	left := a.dp.AdoptedBackends()
+	used := map[int]bool{}
+	for _, c := range a.circuits {
+		if c != nil {
+			used[c.id] = true
+		}
+	}
+	for _, b := range left {
+		if err := a.dp.RemoveBackend(b.Backend); err != nil {
+			a.log.Error("backend of a former agent", "backend", b.Addr, "error", err)
+		}
+	}
+	for _, id := range a.inherited.circuits {
+		if !used[id] {
+			used[id] = true
+			a.dp.Publish(id, loader.Verdict{Kind: loader.Disabled, Generation: 1})
+			a.free.give(id, now+int64(reuseCircuitAfter))
+		}
+	}
+	if len(left) > 0 {
+		a.log.Info("backends of a former agent are not in the policies any more", "backends", len(left))
+	}
+	a.inherited.circuits = nil
+}
+
+func (a *Agent) statePath() string {
+	if a.cfg.StateDir == "" {
+		return ""
+	}
+	return filepath.Join(a.cfg.StateDir, "state.json")
+}
+
+// saveState writes what the next agent may need, if anything has changed. Circuits that are as new are left out.
+func (a *Agent) saveState() {
+	if !a.dirty || a.statePath() == "" {
+		return
+	}
+	a.dirty = false
+	s := savedState{Boot: bootID()}
+	for _, c := range a.circuits {
+		if c == nil {
+			continue
+		}
+		snap := c.circuit.Snapshot()
+		if snap.State == breaker.StateClosed && snap.Generation == 0 && !snap.Overridden {
+			continue
+		}
+		s.Circuits = append(s.Circuits, savedCircuit{Policy: c.policy.Name, Backend: c.name, Snapshot: snap})
+	}
+	if err := writeState(a.statePath(), s); err != nil {
+		a.log.Error("state file not written: a restart may lose overrides by hand and backoff steps", "error", err)
+	}
+}
+
+func writeState(path string, s savedState) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode state: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+func readState(path string) (savedState, error) {
+	var s savedState
+	if path == "" {
+		return s, nil
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return savedState{}, fmt.Errorf("%s: %w", path, err)
+	}
+	if s.Boot != bootID() {
+		return savedState{}, nil
+	}
+	return s, nil
+}
+
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,373 @@
+package loader
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ErrBusy says that another agent uses the same pins.
+var ErrBusy = errors.New("another agent is running")
+
+// pins is a directory of a BPF file system, locked by this process:
+//
+//	PATH/maps-LAYOUT/NAME        maps; LAYOUT is a hash of their types, sizes and fields
+//	PATH/links/IFINDEX-HOOK      attached programs
+//
+// Maps of another layout are left alone until the new programs are attached, and then removed.
+type pins struct {
+	path string
+	maps string
+	lock *os.File
+	log  *slog.Logger
+}
+
+func openPins(path string, spec *ebpf.CollectionSpec, log *slog.Logger) (*pins, error) {
+	p := &pins{path: path, maps: filepath.Join(path, "maps-"+layout(spec)), log: log}
+	for _, dir := range []string{p.maps, p.links()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make directory for pins: %w", err)
+		}
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return nil, fmt.Errorf("look at %s: %w", path, err)
+	}
+	if st.Type != unix.BPF_FS_MAGIC {
+		return nil, fmt.Errorf("%s is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf), or do without --bpffs", path)
+	}
+	lock, err := lockDir(path)
+	if err != nil {
+		return nil, err
+	}
+	p.lock = lock
+	return p, nil
+}
+
+func lockDir(path string) (*os.File, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		dir.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w: stop it first, or name another directory with --bpffs", path, ErrBusy)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return dir, nil
+}
+
+func (p *pins) links() string { return filepath.Join(p.path, "links") }
+
+func (p *pins) close() error {
+	if p == nil || p.lock == nil {
+		return nil
+	}
+	lock := p.lock
+	p.lock = nil
+	return lock.Close()
+}
+
+// layout hashes what must be equal for a map to be taken over: kinds, sizes, and the fields of what is in them.
+func layout(spec *ebpf.CollectionSpec) string {
+	h := sha256.New()
+	names := make([]string, 0, len(spec.Maps))
+	for name := range spec.Maps {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		m := spec.Maps[name]
+		fmt.Fprintln(h, name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags)
+	}
+	for _, v := range []any{
+		bpfNodeState{}, bpfPolicy{}, bpfAnswer{}, bpfVerdict{}, bpfCircuit{}, bpfEndpoint{}, bpfBackend{}, bpfFlowKey{},
+		bpfFlow{}, bpfAnsweredFlow{}, bpfEvent{}, bpfStatusKey{}, bpfCidrKey{}, bpfSourceKey{}, bpfPacketCounts{},
+	} {
+		t := reflect.TypeOf(v)
+		for i := range t.NumField() {
+			f := t.Field(i)
+			fmt.Fprintln(h, t.Name(), f.Name, f.Type, f.Offset)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))[:12]
+}
+
+func (d *Datapath) loadObjects(spec *ebpf.CollectionSpec) error {
+	var opts ebpf.CollectionOptions
+	if d.opts.PinPath != "" {
+		var err error
+		if d.pins, err = openPins(d.opts.PinPath, spec, d.log); err != nil {
+			return err
+		}
+		for name, m := range spec.Maps {
+			if !strings.Contains(name, ".") {
+				m.Pinning = ebpf.PinByName
+			}
+		}
+		opts.Maps.PinPath = d.pins.maps
+	}
+	err := spec.LoadAndAssign(&d.objs, &opts)
+	var ve *ebpf.VerifierError
+	if errors.As(err, &ve) {
+		d.log.Debug("verifier", "log", fmt.Sprintf("%+v", ve))
+	}
+	if err != nil {
+		return fmt.Errorf("load the programs: %w", err)
+	}
+	return nil
+}
+
+// Adopted reports whether the maps are those of a former agent.
+func (d *Datapath) Adopted() bool { return d.adopted }
+
+// AdoptedBackend is a backend that a former agent has left in the kernel.
+type AdoptedBackend struct {
+	Backend
+	Circuit int
+}
+
+// AdoptedBackends are the backends that nobody has put or removed since Load.
+func (d *Datapath) AdoptedBackends() []AdoptedBackend {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]AdoptedBackend, 0, len(d.inherited))
+	for key, circuit := range d.inherited {
+		all = append(all, AdoptedBackend{
+			Backend: Backend{Addr: addrPort(key.Addr, key.PortBe), Direction: Direction(key.Direction)}, Circuit: circuit,
+		})
+	}
+	return all
+}
+
+// adoptBackends reads what a former agent left, and rebuilds what is counted here.
+func (d *Datapath) adoptBackends() error {
+	if !d.adopted {
+		return nil
+	}
+	var key bpfEndpoint
+	var val bpfBackend
+	it := d.objs.Backends.Iterate()
+	for it.Next(&key, &val) {
+		d.known[key] = true
+		d.inherited[key] = int(val.Circuit)
+		d.ports[addrPort(key.Addr, key.PortBe).Port()]++
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read backends: %w", err)
+	}
+	var cidr bpfCidrKey
+	var bits uint32
+	it = d.objs.Cidrs.Iterate()
+	for it.Next(&cidr, &bits) {
+		port := addrPort(cidr.Addr, cidr.PortBe).Port()
+		d.networks[cidr] = port
+		d.ports[port]++
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read networks: %w", err)
+	}
+	for word := range d.node.vals[0].Ports {
+		var want uint64
+		for bit := range 64 {
+			if d.ports[uint16(word*64+bit)] > 0 {
+				want |= 1 << bit
+			}
+		}
+		d.node.vals[0].Ports[word] = want
+	}
+	return nil
+}
+
+// UsedTables returns which places of the tables of policies and answers the adopted circuits name.
+func (d *Datapath) UsedTables() (policies, answers map[int]bool) {
+	policies, answers = map[int]bool{}, map[int]bool{}
+	for _, b := range d.AdoptedBackends() {
+		index := int(d.circuits.vals[b.Circuit].Policy)
+		if policies[index] {
+			continue
+		}
+		policies[index] = true
+		for _, a := range d.policies.vals[index].Answers {
+			if a != noAnswer {
+				answers[int(a)] = true
+			}
+		}
+	}
+	return policies, answers
+}
+
+func (p *pins) linkPath(index int, a attachment) string {
+	return filepath.Join(p.links(), fmt.Sprintf("%d-%s", index, strings.TrimPrefix(a.name, "cbagent-")))
+}
+
+// adoptLink puts a new program in the place of the one that a former agent attached, without a moment between.
+func (p *pins) adoptLink(index int, a attachment) link.Link {
+	if p == nil {
+		return nil
+	}
+	path := p.linkPath(index, a)
+	l, err := link.LoadPinnedLink(path, nil)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			p.log.Warn("pinned link is not usable, attaching anew", "path", path, "error", err)
+			os.Remove(path)
+		}
+		return nil
+	}
+	if err := l.Update(a.prog); err != nil {
+		// The interface is gone and another has its index.
+		p.log.Debug("pinned link is dead, attaching anew", "path", path, "error", err)
+		l.Unpin()
+		l.Close()
+		return nil
+	}
+	return l
+}
+
+func (p *pins) pinLink(index int, a attachment, l link.Link) error {
+	if p == nil {
+		return nil
+	}
+	path := p.linkPath(index, a)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replace pin: %w", err)
+	}
+	if err := l.Pin(path); err != nil {
+		return fmt.Errorf("pin to %s: %w", path, err)
+	}
+	return nil
+}
+
+// Prune removes what a former agent left on interfaces that are not attached now, and maps of other layouts. It is
+// called once the interfaces of the start are attached.
+func (d *Datapath) Prune() error {
+	if d.pins == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	entries, err := os.ReadDir(d.pins.links())
+	if err != nil {
+		return fmt.Errorf("list pins: %w", err)
+	}
+	for _, e := range entries {
+		index, _, _ := strings.Cut(e.Name(), "-")
+		n, err := strconv.Atoi(index)
+		if _, attached := d.hooks[n]; attached && err == nil {
+			continue
+		}
+		errs = append(errs, os.Remove(filepath.Join(d.pins.links(), e.Name())))
+	}
+	others, err := filepath.Glob(filepath.Join(d.pins.path, "maps-*"))
+	errs = append(errs, err)
+	for _, dir := range others {
+		if dir == d.pins.maps {
+			continue
+		}
+		d.log.Warn("state of an agent with another layout is dropped: circuits begin anew", "path", dir)
+		errs = append(errs, removeTree(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// removeTree removes a directory of pins; os.RemoveAll needs operations that a BPF file system lacks.
+func removeTree(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if e.IsDir() {
+			errs = append(errs, removeTree(path))
+			continue
+		}
+		errs = append(errs, os.Remove(path))
+	}
+	return errors.Join(append(errs, os.Remove(dir))...)
+}
+
+// DetachAll removes everything that agents with these pins have left: links, maps, and clsact filters on interfaces of
+// the calling thread's network namespace. It refuses while such an agent runs. An empty path means that nothing is
+// pinned. It returns what it removed, in words.
+func DetachAll(path string) ([]string, error) {
+	var removed []string
+	var errs []error
+	if path != "" {
+		if _, err := os.Stat(path); err == nil {
+			lock, err := lockDir(path)
+			if err != nil {
+				return nil, err
+			}
+			defer lock.Close()
+			entries, err := os.ReadDir(path)
+			errs = append(errs, err)
+			// Programs first: maps without them do nothing, programs without maps do not exist.
+			slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+			for _, e := range entries {
+				pinned, _ := os.ReadDir(filepath.Join(path, e.Name()))
+				for _, l := range pinned {
+					removed = append(removed, "pin "+filepath.Join(path, e.Name(), l.Name()))
+				}
+				errs = append(errs, removeTree(filepath.Join(path, e.Name())))
+			}
+			errs = append(errs, os.Remove(path))
+		}
+	}
+	links, err := netlink.LinkList()
+	errs = append(errs, err)
+	for _, l := range links {
+		found, err := detachClsact(l)
+		removed = append(removed, found...)
+		errs = append(errs, err)
+	}
+	return removed, errors.Join(errs...)
+}
+
+func detachClsact(l netlink.Link) ([]string, error) {
+	var removed []string
+	var errs []error
+	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		filters, err := netlink.FilterList(l, parent)
+		if err != nil {
+			continue // no such qdisc
+		}
+		for _, f := range filters {
+			if b, ok := f.(*netlink.BpfFilter); ok && strings.HasPrefix(b.Name, "cbagent-") {
+				if err := netlink.FilterDel(f); err != nil && !gone(err) {
+					errs = append(errs, fmt.Errorf("remove filter from %s: %w", l.Attrs().Name, err))
+					continue
+				}
+				removed = append(removed, "filter "+b.Name+" on "+l.Attrs().Name)
+			}
+		}
+	}
+	if len(removed) > 0 {
+		q := &netlink.GenericQdisc{QdiscAttrs: netlink.QdiscAttrs{
+			LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+		}, QdiscType: "clsact"}
+		if err := removeIfEmpty(q); err != nil && !gone(err) {
+			errs = append(errs, err)
+		}
+	}
+	return removed, errors.Join(errs...)
+}
