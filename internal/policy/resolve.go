@@ -1,11 +1,8 @@
 package policy
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/answer"
@@ -123,69 +120,6 @@ func (s *scope) sources(texts []string) []netip.Prefix {
 	})
 }
 
-func (s *scope) window(spec *WindowSpec) breaker.Window {
-	const maxCount, minSize, maxSize = breaker.MaxWindowCount, Duration(breaker.MinWindowSize), Duration(breaker.MaxWindowSize)
-	if !s.sound("window.type", "window.size") {
-		return breaker.Window{}
-	}
-	w := breaker.Window{Type: enum[breaker.WindowType](spec.Type)}
-	size := spec.Size
-	if w.Type == breaker.WindowCount {
-		if !s.given("window.size") {
-			size = Size{Count: 100, IsCount: true}
-		}
-		switch {
-		case !size.IsCount:
-			s.reject("window.size", "must be a number of outcomes between 1 and %d for a count window, got %s%s",
-				maxCount, size.Duration, s.origin("window.size"))
-		case size.Count < 1 || size.Count > maxCount:
-			s.reject("window.size", "must be between 1 and %d, got %d", maxCount, size.Count)
-		}
-		if s.given("window.bucket") {
-			s.reject("window.bucket", "must not be given for a count window%s", s.origin("window.bucket"))
-		}
-		w.Count = size.Count
-		return w
-	}
-	switch {
-	case size.IsCount:
-		s.reject("window.size", "must be a duration between %s and %s for a time window, got %d%s",
-			minSize, maxSize, size.Count, s.origin("window.size"))
-		return w
-	case size.Duration < minSize || size.Duration > maxSize:
-		s.reject("window.size", "must be between %s and %s, got %s", minSize, maxSize, size.Duration)
-		return w
-	}
-	w.Size = time.Duration(size.Duration)
-	w.Bucket = s.bucket(size.Duration, spec.Bucket)
-	return w
-}
-
-// bucket returns the length of the buckets of a time window of that size.
-func (s *scope) bucket(size, bucket Duration) time.Duration {
-	if !s.given("window.bucket") {
-		bucket = Duration(time.Second)
-		if size < 10*bucket || size%bucket != 0 {
-			bucket = size / 10
-		}
-		if size%bucket != 0 {
-			s.reject("window.size", "must be divisible by 10, or have a bucket of its own, got %s", size)
-		}
-		return time.Duration(bucket)
-	}
-	if !s.sound("window.bucket") {
-		return 0
-	}
-	switch {
-	case bucket > size || size%bucket != 0:
-		s.reject("window.bucket", "must divide the window's size of %s, got %s%s", size, bucket, s.origin("window.bucket"))
-	case size/bucket > breaker.MaxWindowCount:
-		s.reject("window.bucket", "must make at most %d buckets of the window's size of %s, got %s",
-			breaker.MaxWindowCount, size, bucket)
-	}
-	return time.Duration(bucket)
-}
-
 // origin says, for messages about two keys that do not fit, where the one at path comes from if not from here.
 func (s *scope) origin(path string) string {
 	if !s.inherited(path) {
@@ -267,79 +201,4 @@ func (s *scope) rateLimit(spec *Spec) *RateLimit {
 		}
 	}
 	return &RateLimit{Limit: r.Limit, Period: time.Duration(r.Period), Burst: r.Burst, Status: r.Status}
-}
-
-// rejection resolves what a caller gets who is turned away.
-func (s *scope) rejection(spec *Spec, protocol Protocol) Reject {
-	r := Reject{
-		With:       enum[RejectWith](spec.Reject.With),
-		Existing:   spec.Reject.Existing,
-		RetryAfter: spec.Reject.RetryAfter,
-		Answer: answer.Spec{
-			Status:      spec.Reject.Status,
-			ContentType: spec.Reject.ContentType,
-			Body:        spec.Reject.Body,
-		},
-	}
-	if protocol == TCP {
-		if !s.given("reject.with") {
-			r.With = Reset
-		}
-		if !s.given("reject.existing") {
-			r.Existing = false
-		}
-		if r.With == Respond {
-			s.reject("reject.with", "must be reset or drop for protocol tcp, got respond%s", s.origin("reject.with"))
-		}
-	}
-	for name, value := range spec.Reject.Headers {
-		h := answer.Header{Name: name, Value: value}
-		if path := "reject.headers." + name; s.sound(path) {
-			if err := answer.CheckHeader(h, r.RetryAfter); err != nil {
-				s.reject(path, "%s", err)
-			}
-		}
-		r.Answer.Headers = append(r.Answer.Headers, h)
-	}
-	slices.SortFunc(r.Answer.Headers, func(a, b answer.Header) int {
-		return cmp.Or(cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)), cmp.Compare(a.Name, b.Name))
-	})
-	s.checkAnswer(spec, r)
-	return r
-}
-
-// checkAnswer reports what is wrong with the answer as a whole.
-func (s *scope) checkAnswer(spec *Spec, r Reject) {
-	for i := 1; i < len(r.Answer.Headers); i++ {
-		if h := r.Answer.Headers[i]; strings.EqualFold(h.Name, r.Answer.Headers[i-1].Name) {
-			s.reject("reject.headers."+h.Name, "is the same header as %s", r.Answer.Headers[i-1].Name)
-		}
-	}
-	for path, err := range map[string]error{
-		"reject.status":      answer.CheckStatus(r.Answer.Status),
-		"reject.contentType": answer.CheckContentType(r.Answer.ContentType),
-		"reject.body":        answer.CheckBody(r.Answer.Body),
-	} {
-		if err != nil && s.sound(path) {
-			s.reject(path, "%s", err)
-		}
-	}
-	if !s.sound("reject.status", "reject.contentType", "reject.body") {
-		return
-	}
-	largest := r.Answer
-	if spec.RateLimit != nil && len(answer.Render(answer.Spec{Status: spec.RateLimit.Status}, "", false).Bytes) >
-		len(answer.Render(answer.Spec{Status: largest.Status}, "", false).Bytes) {
-		largest.Status = spec.RateLimit.Status
-	}
-	if err := answer.CheckSize(largest, answer.Reasons(), r.RetryAfter); err != nil {
-		at := "reject"
-		for _, path := range []string{"reject.body", "reject.headers", "reject.contentType"} {
-			if s.given(path) {
-				at = path
-				break
-			}
-		}
-		s.reject(at, "%s", err)
-	}
 }

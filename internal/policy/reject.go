@@ -1,0 +1,84 @@
+package policy
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/cbagent/cbagent/internal/answer"
+)
+
+// rejection resolves what a caller gets who is turned away.
+func (s *scope) rejection(spec *Spec, protocol Protocol) Reject {
+	r := Reject{
+		With:       enum[RejectWith](spec.Reject.With),
+		Existing:   spec.Reject.Existing,
+		RetryAfter: spec.Reject.RetryAfter,
+		Answer: answer.Spec{
+			Status:      spec.Reject.Status,
+			ContentType: spec.Reject.ContentType,
+			Body:        spec.Reject.Body,
+		},
+	}
+	if protocol == TCP {
+		if !s.given("reject.with") {
+			r.With = Reset
+		}
+		if !s.given("reject.existing") {
+			r.Existing = false
+		}
+		if r.With == Respond {
+			s.reject("reject.with", "must be reset or drop for protocol tcp, got respond%s", s.origin("reject.with"))
+		}
+	}
+	for name, value := range spec.Reject.Headers {
+		h := answer.Header{Name: name, Value: value}
+		if path := "reject.headers." + name; s.sound(path) {
+			if err := answer.CheckHeader(h, r.RetryAfter); err != nil {
+				s.reject(path, "%s", err)
+			}
+		}
+		r.Answer.Headers = append(r.Answer.Headers, h)
+	}
+	slices.SortFunc(r.Answer.Headers, func(a, b answer.Header) int {
+		return cmp.Or(cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)), cmp.Compare(a.Name, b.Name))
+	})
+	s.checkAnswer(spec, r)
+	return r
+}
+
+// checkAnswer reports what is wrong with the answer as a whole.
+func (s *scope) checkAnswer(spec *Spec, r Reject) {
+	for i := 1; i < len(r.Answer.Headers); i++ {
+		if h := r.Answer.Headers[i]; strings.EqualFold(h.Name, r.Answer.Headers[i-1].Name) {
+			s.reject("reject.headers."+h.Name, "is the same header as %s", r.Answer.Headers[i-1].Name)
+		}
+	}
+	for path, err := range map[string]error{
+		"reject.status":      answer.CheckStatus(r.Answer.Status),
+		"reject.contentType": answer.CheckContentType(r.Answer.ContentType),
+		"reject.body":        answer.CheckBody(r.Answer.Body),
+	} {
+		if err != nil && s.sound(path) {
+			s.reject(path, "%s", err)
+		}
+	}
+	if !s.sound("reject.status", "reject.contentType", "reject.body") {
+		return
+	}
+	largest := r.Answer
+	if spec.RateLimit != nil && len(answer.Render(answer.Spec{Status: spec.RateLimit.Status}, "", false).Bytes) >
+		len(answer.Render(answer.Spec{Status: largest.Status}, "", false).Bytes) {
+		largest.Status = spec.RateLimit.Status
+	}
+	if err := answer.CheckSize(largest, answer.Reasons(), r.RetryAfter); err != nil {
+		at := "reject"
+		for _, path := range []string{"reject.body", "reject.headers", "reject.contentType"} {
+			if s.given(path) {
+				at = path
+				break
+			}
+		}
+		s.reject(at, "%s", err)
+	}
+}
