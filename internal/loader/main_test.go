@@ -11,5 +11,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "internal/loader: these tests load BPF programs and make network namespaces: run them as root")
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := closeCommon(); err != nil {
+		fmt.Fprintln(os.Stderr, "internal/loader:", err)
+		code = 1
+	}
+	os.Exit(code)
 }

@@ -1,0 +1,579 @@
+package loader
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/answer"
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/netlab"
+)
+
+// What a program returns.
+const (
+	verdictNext     = -1 // not ours
+	verdictOK       = 0
+	verdictDrop     = 2
+	verdictRedirect = 7
+)
+
+// skbContext is struct __sk_buff as BPF_PROG_TEST_RUN takes it. Fields that it does not take stay 0.
+type skbContext struct {
+	_              [9]uint32
+	IngressIfindex uint32
+	Ifindex        uint32
+	_              [23]uint32
+	_              uint64 // flow keys
+	_              uint64 // time stamp
+	_              [2]uint32
+	_              uint64 // socket
+	_              [2]uint32
+	_              uint64 // hardware time stamp
+}
+
+// rig is a datapath with a circuit in a network namespace of its own. Packets are put to the programs one by one. What
+// they send by cloning leaves through an interface whose other end is listened to.
+type rig struct {
+	t       *testing.T
+	d       *Datapath
+	ns      *netlab.Namespace
+	ifindex int
+	wire    int // socket that receives what is sent
+	total   map[string]uint64
+}
+
+const uplinkIndex = 77 // ifindex of an interface that counts as an uplink; it need not exist
+
+// flowMax is how many connections the rig can follow, flowReserve how many of these only with something to give back.
+const (
+	flowMax     = 1024
+	flowReserve = flowMax / 8
+)
+
+// common is the one rig of all tests: veth pairs take a second to come up.
+var common struct {
+	rig *rig
+	lab netlab.Lab
+}
+
+// newRig returns the rig as new.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	if common.rig == nil {
+		r := &rig{total: map[string]uint64{}}
+		if err := r.build(&common.lab); err != nil {
+			t.Fatalf("%+v", err)
+		}
+		common.rig = r
+	}
+	r := common.rig
+	r.t = t
+	for i := range r.d.circuits.vals {
+		r.d.circuits.vals[i] = bpfCircuit{}
+	}
+	r.settle()
+	r.d.RenewLease(Now() + int64(time.Hour))
+	r.d.SetHostBackends(false)
+	r.d.SetTrace(false)
+	return r
+}
+
+func (r *rig) build(lab *netlab.Lab) error {
+	far, err := lab.Namespace("far")
+	if err != nil {
+		return err
+	}
+	if r.ns, err = lab.Namespace("node"); err != nil {
+		return err
+	}
+	if err := lab.Veth(netlab.End{In: r.ns, Interface: "v0"}, netlab.End{In: far, Interface: "v1"}); err != nil {
+		return err
+	}
+	l, err := r.ns.Links().LinkByName("v0")
+	if err != nil {
+		return err
+	}
+	r.ifindex = l.Attrs().Index
+	if l, err = far.Links().LinkByName("v1"); err != nil {
+		return err
+	}
+	if err := far.Do(func() (err error) {
+		r.wire, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := unix.Bind(r.wire, &unix.SockaddrLinklayer{Protocol: be16(unix.ETH_P_ALL), Ifindex: l.Attrs().Index}); err != nil {
+		return err
+	}
+	if r.d, err = Load(Options{Circuits: 64, Policies: 64, Answers: 64, Flows: flowMax, Ring: 1 << 20}); err != nil {
+		return err
+	}
+	return r.d.SetUplinks([]int{uplinkIndex})
+}
+
+// closeCommon lets the rig go.
+func closeCommon() error {
+	if common.rig == nil {
+		return nil
+	}
+	return errors.Join(common.rig.d.Close(), unix.Close(common.rig.wire), common.lab.Close())
+}
+
+// put makes circuit 1 responsible for a backend, with policy 1, and answers 0 to 5 for its refusals.
+func (r *rig) put(backend netip.AddrPort, s PolicySettings, v Verdict) {
+	r.t.Helper()
+	if err := r.putAt(1, backend, s, v); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) putAt(circuit int, backend netip.AddrPort, s PolicySettings, v Verdict) error {
+	if s.Answers == ([Refusals]int{}) {
+		for i, reason := range answer.Reasons() {
+			status := 503
+			if Refusal(i) == RefusedRateLimit {
+				status = 429
+			}
+			a := answer.Render(answer.Spec{Status: status, ContentType: "text/plain", Body: "not now: " + reason}, reason, true)
+			if err := r.d.PutAnswer(i, Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: status}); err != nil {
+				return err
+			}
+			s.Answers[i] = i
+		}
+	}
+	var none [16]uint64
+	if s.Failure == none {
+		var set breaker.ResultSet
+		set.AddRange(500, 599)
+		for _, f := range []breaker.Result{
+			breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultReset, breaker.ResultTimeout,
+		} {
+			set.Add(f)
+		}
+		s.Failure = set
+	}
+	if s.Ignore == none {
+		var set breaker.ResultSet
+		set.Add(breaker.ResultAborted)
+		s.Ignore = set
+	}
+	if v.Generation == 0 {
+		v.Generation = 1
+	}
+	return errors.Join(r.d.ResetCircuit(circuit), r.d.PutPolicy(circuit, s), r.place(circuit, circuit, v),
+		r.backend(Backend{Addr: backend, Direction: s.Direction}, circuit, 0))
+}
+
+// backend is PutBackend for as long as the test lasts.
+func (r *rig) backend(b Backend, circuit int, flags BackendFlags) error {
+	r.t.Cleanup(func() {
+		if err := r.d.RemoveBackend(b); err != nil {
+			r.t.Error(err)
+		}
+	})
+	return r.d.PutBackend(b, circuit, flags)
+}
+
+func (r *rig) place(circuit, policy int, v Verdict) error {
+	r.d.SetPolicy(circuit, policy)
+	r.d.Publish(circuit, v)
+	return nil
+}
+
+// run puts one frame to a program.
+func (r *rig) run(p *ebpf.Program, frame []byte, ctx skbContext) (int, []byte, error) {
+	if ctx.Ifindex == 0 {
+		ctx.Ifindex = uint32(r.ifindex)
+	}
+	opts := ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+2048), Context: ctx}
+	var ret uint32
+	err := r.ns.Do(func() (err error) {
+		ret, err = p.Run(&opts)
+		return err
+	})
+	return int(int32(ret)), opts.DataOut, err
+}
+
+// counted returns what the counters of packets gained since the last call.
+func (r *rig) counted() map[string]uint64 {
+	r.t.Helper()
+	all, err := r.d.Packets()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	gained := map[string]uint64{}
+	for _, c := range all {
+		key := c.Hook + " " + c.Action + " " + c.Reason
+		if n := c.Packets - r.total[key]; n > 0 {
+			gained[key] = n
+		}
+		r.total[key] = c.Packets
+	}
+	return gained
+}
+
+// sentFrames reads what was sent by cloning since the last call.
+func (r *rig) sentFrames() []segment {
+	r.t.Helper()
+	var all []segment
+	buf := make([]byte, 65536)
+	for {
+		n, from, err := unix.Recvfrom(r.wire, buf, 0)
+		if errors.Is(err, unix.EAGAIN) {
+			return all
+		}
+		if err != nil {
+			r.t.Fatalf("read what was sent: %v", err)
+		}
+		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
+			continue
+		}
+		f := append([]byte(nil), buf[:n]...)
+		s, err := parseSegment(f, false)
+		if err != nil {
+			if n > 20 && f[12] == 0x86 && f[13] == 0xdd && f[20] != 6 {
+				continue // the kernel's own neighbour discovery
+			}
+			r.t.Fatalf("sent frame: %v", err)
+		}
+		all = append(all, s)
+	}
+}
+
+// events reads all that is in the ring.
+func (r *rig) events() []Event {
+	r.t.Helper()
+	var all []Event
+	var rec ringbuf.Record
+	for {
+		var ev Event
+		err := r.d.ReadEvent(&rec, time.Now().Add(-time.Second), &ev)
+		if errors.Is(err, ErrNoEvent) {
+			return all
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		all = append(all, ev)
+	}
+}
+
+// sweepAt runs the sweep as if the clock said now.
+func (r *rig) sweepAt(now int64, idle time.Duration) int {
+	r.t.Helper()
+	args := bpfSweepArgs{Now: uint64(now), Idle: uint64(idle)}
+	ret, err := r.d.objs.Sweep.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args})
+	if err != nil || ret != 0 {
+		r.t.Fatalf("sweep: returned %d, %v", ret, err)
+	}
+	return int(args.Flows)
+}
+
+// flow reads a followed connection; ok is false when there is none.
+func (r *rig) flow(caller, backend netip.AddrPort) (f bpfFlow, ok bool) {
+	r.t.Helper()
+	err := r.d.objs.Flows.Lookup(flowKey(caller, backend), &f)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		r.t.Fatal(err)
+	}
+	return f, err == nil
+}
+
+func flowKey(caller, backend netip.AddrPort) bpfFlowKey {
+	return bpfFlowKey{
+		Client: addr16(caller.Addr()), ClientPortBe: be16(caller.Port()),
+		Backend: addr16(backend.Addr()), BackendPortBe: be16(backend.Port()),
+	}
+}
+
+// settle ends whatever goes on, so that the next case begins with nothing.
+func (r *rig) settle() {
+	r.t.Helper()
+	var key bpfFlowKey
+	for _, m := range []*ebpf.Map{r.d.objs.Flows, r.d.objs.Answered} {
+		var keys []bpfFlowKey
+		val := make([]byte, m.ValueSize())
+		for it := m.Iterate(); it.Next(&key, &val); {
+			keys = append(keys, key)
+		}
+		for _, k := range keys {
+			if err := m.Delete(k); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+	}
+	r.d.node.vals[0].FlowCount = 0
+	r.events()
+	r.counted()
+	r.sentFrames()
+}
+
+// want are the totals of a circuit that a case expects; what it does not name must be 0. Latencies are left out, but
+// for their number.
+type want struct {
+	Connections, InFlight, Admitted, Probes, Unjudged uint64
+	Refused                                           map[string]uint64 // "open respond"
+	Would                                             map[string]uint64 // "open"
+	Outcomes                                          map[string]uint64 // "reset", "5xx"
+	Judged, Failures, Slow                            uint64
+	Permits, PermitsOut                               uint32
+}
+
+func (r *rig) totals(circuit int) want {
+	r.t.Helper()
+	t, p := r.d.Totals(circuit), r.d.Progress(circuit)
+	w := want{
+		Connections: t.Connections, InFlight: t.InFlight, Admitted: t.Admitted, Probes: t.Probes, Unjudged: t.Unjudged,
+		Judged: p.Judged, Failures: p.Failures, Slow: p.Slow, Permits: p.Permits, PermitsOut: p.InFlight,
+	}
+	add := func(m *map[string]uint64, key string, n uint64) {
+		if n == 0 {
+			return
+		}
+		if *m == nil {
+			*m = map[string]uint64{}
+		}
+		(*m)[key] += n
+	}
+	for i := range t.Refused {
+		for j, n := range t.Refused[i] {
+			add(&w.Refused, Refusal(i).String()+" "+RejectNames[j], n)
+		}
+		add(&w.Would, Refusal(i).String(), t.Would[i])
+	}
+	var responses, latencies uint64
+	named := len(breaker.NamedResults())
+	for i, n := range t.Outcomes {
+		name := fmt.Sprintf("%dxx", i-named+1)
+		if i < named {
+			name = breaker.Result(i).String()
+		} else {
+			responses += n
+		}
+		add(&w.Outcomes, name, n)
+	}
+	for _, n := range t.Latency {
+		latencies += n
+	}
+	if responses != latencies {
+		r.t.Errorf("circuit %d: %d responses, %d latencies", circuit, responses, latencies)
+	}
+	return w
+}
+
+func (r *rig) wantTotals(w want) {
+	r.t.Helper()
+	if diff := cmp.Diff(w, r.totals(1)); diff != "" {
+		r.t.Errorf("totals (-want +got):\n%s", diff)
+	}
+}
+
+// conn is a connection as the two hosts at its ends see it, which only send what TCP allows.
+type conn struct {
+	r               *rig
+	caller, backend netip.AddrPort
+	out, in         *ebpf.Program // for packets to the backend, and from it
+	hookOut, hookIn string
+	ctx             skbContext // of packets to the backend
+	l3              bool
+	vlans           []uint16
+	options         []byte // of all but SYNs
+	seq, ack        uint32 // of the caller
+}
+
+var (
+	callerV4  = netip.MustParseAddrPort("192.0.2.10:40000")
+	backendV4 = netip.MustParseAddrPort("198.51.100.7:8080")
+	callerV6  = netip.MustParseAddrPort("[2001:db8:1::10]:40000")
+	backendV6 = netip.MustParseAddrPort("[2001:db8:2::7]:8080")
+)
+
+// family are the addresses of a case.
+type family struct {
+	name            string
+	caller, backend netip.AddrPort
+}
+
+var families = []family{{"IPv4", callerV4, backendV4}, {"IPv6", callerV6, backendV6}}
+
+// dial returns a connection of which nothing was sent yet.
+func (r *rig) dial(caller, backend netip.AddrPort) *conn {
+	return &conn{
+		r: r, caller: caller, backend: backend, out: r.d.objs.Egress, in: r.d.objs.Ingress,
+		hookOut: "egress", hookIn: "ingress", seq: 1000, ack: 0,
+	}
+}
+
+// result is what a program made of a packet.
+type result struct {
+	verdict int
+	segment segment // what the packet is now
+	same    bool    // it is as it was
+	counted map[string]uint64
+	sent    []segment
+}
+
+// put runs a segment of the caller, or of the backend.
+func (c *conn) put(p *ebpf.Program, s segment, ctx skbContext) result {
+	c.r.t.Helper()
+	s.l3, s.vlans = c.l3, c.vlans
+	s.srcMAC, s.dstMAC = callerMAC, nodeMAC
+	frame := s.bytes()
+	verdict, out, err := c.r.run(p, frame, ctx)
+	if err != nil {
+		c.r.t.Fatalf("%s: %v", s, err)
+	}
+	res := result{verdict: verdict, same: string(out) == string(frame), counted: c.r.counted(), sent: c.r.sentFrames()}
+	if verdict == verdictRedirect || verdict == verdictOK {
+		if res.segment, err = parseSegment(out, c.l3); err != nil {
+			c.r.t.Fatalf("%s became a bad packet: %v", s, err)
+		}
+		if res.segment.srcMAC != nodeMAC && !c.l3 || res.segment.dstMAC != callerMAC && !c.l3 {
+			c.r.t.Errorf("the answer has MAC addresses %x > %x", res.segment.srcMAC, res.segment.dstMAC)
+		}
+		if res.segment.src != s.dst || res.segment.dst != s.src {
+			c.r.t.Errorf("the answer goes from %s to %s", res.segment.src, res.segment.dst)
+		}
+		if len(res.segment.vlans) != len(c.vlans) {
+			c.r.t.Errorf("the answer has %d VLAN tags, expected %d", len(res.segment.vlans), len(c.vlans))
+		}
+	}
+	return res
+}
+
+// segment returns the caller's next segment.
+func (c *conn) segment(flags uint8, payload string) segment {
+	s := segment{src: c.caller, dst: c.backend, seq: c.seq, ack: c.ack, flags: flags, payload: []byte(payload)}
+	if flags&syn == 0 {
+		s.options = c.options
+	}
+	return s
+}
+
+// send puts a segment of the caller to the programs and moves its sequence number on.
+func (c *conn) send(flags uint8, payload string) result {
+	c.r.t.Helper()
+	s := c.segment(flags, payload)
+	if flags&syn != 0 && s.options == nil {
+		s.options = mssOption(1460)
+	}
+	res := c.put(c.out, s, c.ctx)
+	c.seq += uint32(len(payload))
+	if flags&(syn|fin) != 0 {
+		c.seq++
+	}
+	return res
+}
+
+// recv puts a segment of the backend to the programs and acknowledges it in what the caller sends next.
+func (c *conn) recv(flags uint8, payload string) result {
+	c.r.t.Helper()
+	res := c.recvAt(c.ack, flags, payload)
+	c.ack += uint32(len(payload))
+	if flags&(syn|fin) != 0 {
+		c.ack++
+	}
+	return res
+}
+
+// recvAt puts a segment of the backend with some sequence number to the programs.
+func (c *conn) recvAt(seq uint32, flags uint8, payload string) result {
+	c.r.t.Helper()
+	return c.put(c.in, segment{
+		src: c.backend, dst: c.caller, seq: seq, ack: c.seq, flags: flags, options: c.options, payload: []byte(payload),
+	}, skbContext{})
+}
+
+// passed checks that a packet was let go as it is, and counted once for that reason.
+func (c *conn) passed(res result, hook, reason string) {
+	c.r.t.Helper()
+	c.did(res, verdictNext, hook+" pass "+reason)
+	if !res.same {
+		c.r.t.Error("the packet was passed, but changed")
+	}
+}
+
+// did checks the verdict and all counters.
+func (c *conn) did(res result, verdict int, counters ...string) {
+	c.r.t.Helper()
+	if res.verdict != verdict {
+		c.r.t.Errorf("verdict %d, expected %d", res.verdict, verdict)
+	}
+	want := map[string]uint64{}
+	for _, k := range counters {
+		want[k]++
+	}
+	if diff := cmp.Diff(want, res.counted); diff != "" {
+		c.r.t.Errorf("packet counters (-want +got):\n%s", diff)
+	}
+}
+
+// open makes the connection, and checks that nobody objects.
+func (c *conn) open() *conn {
+	c.r.t.Helper()
+	c.connect("admitted")
+	return c
+}
+
+// connect is open for a SYN that is let go for another reason.
+func (c *conn) connect(reason string) {
+	c.r.t.Helper()
+	c.passed(c.send(syn, ""), c.hookOut, reason)
+	c.ack = 5000
+	c.passed(c.recv(syn|ack, ""), c.hookIn, "flow")
+	c.passed(c.send(ack, ""), c.hookOut, "flow")
+}
+
+const (
+	get       = "GET /orders HTTP/1.1\r\nHost: orders\r\n\r\n"
+	head      = "HEAD /orders HTTP/1.1\r\nHost: orders\r\n\r\n"
+	ok        = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	failed    = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+	teapot    = "HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n"
+	continue_ = "HTTP/1.1 100 Continue\r\n\r\n"
+)
+
+// ask sends a request and checks that it is let go.
+func (c *conn) ask(request string) {
+	c.r.t.Helper()
+	c.passed(c.send(psh|ack, request), c.hookOut, "admitted")
+}
+
+// answer sends a response of the backend.
+func (c *conn) answer(response string) {
+	c.r.t.Helper()
+	c.passed(c.recv(psh|ack, response), c.hookIn, "flow")
+}
+
+// parseAnswer reads an HTTP answer: its status, headers by name, and body.
+func parseAnswer(b []byte) (status string, headers map[string]string, body string, err error) {
+	top, body, found := strings.Cut(string(b), "\r\n\r\n")
+	if !found {
+		return "", nil, "", fmt.Errorf("answer without an empty line: %q", b)
+	}
+	lines := strings.Split(top, "\r\n")
+	headers = map[string]string{}
+	for _, l := range lines[1:] {
+		name, value, _ := strings.Cut(l, ":")
+		headers[name] = strings.Trim(value, " ")
+	}
+	return lines[0], headers, body, nil
+}
+
+func tsOf(options []byte) (val, ecr uint32, ok bool) {
+	if len(options) != 12 || options[2] != 8 {
+		return 0, 0, false
+	}
+	return binary.BigEndian.Uint32(options[4:]), binary.BigEndian.Uint32(options[8:]), true
+}
