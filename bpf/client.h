@@ -288,10 +288,11 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 	if (p->reject == REJECT_RESPOND)
 		answer = answer_of(p, reason);
 	a = bpf_map_lookup_elem(&answers, &answer);
-	if (!a || (mss && a->len > mss))
+	tcp_options(skb, pkt, &o);
+	/* An MSS counts the options in (RFC 6691). */
+	if (!a || (mss && a->len + (o.has_ts ? 12 : 0) > mss))
 		answer = ANSWER_NONE;
 	count_refusal(c, reason, answer == ANSWER_NONE ? REJECT_RESET : REJECT_RESPOND);
-	tcp_options(skb, pkt, &o);
 	s.seq = pkt->seq;
 	s.ack = pkt->ack;
 	if (rewrite(skb, pkt, &s) || bpf_clone_redirect(skb, skb->ifindex, pkt->hook == HOOK_INGRESS ? BPF_F_INGRESS : 0))

@@ -2,6 +2,7 @@ package loader
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -119,7 +120,9 @@ func (s segment) bytes() []byte {
 	return append(append(b, tcp...), make([]byte, s.trailer)...)
 }
 
-// parse reads a frame that a program made, and says what is wrong with it: every length and checksum is looked at.
+var errNotTCP = errors.New("not TCP")
+
+// parseSegment reads a frame that a program made, and says what is wrong with it: every length and checksum is looked at.
 func parseSegment(b []byte, l3 bool) (segment, error) {
 	s := segment{l3: l3}
 	proto := uint16(0)
@@ -154,13 +157,16 @@ func parseSegment(b []byte, l3 bool) (segment, error) {
 			return s, fmt.Errorf("IPv4 total length %d of %d bytes", total, len(b))
 		}
 		if b[9] != 6 {
-			return s, fmt.Errorf("IPv4 protocol %d", b[9])
+			return s, fmt.Errorf("IPv4 protocol %d: %w", b[9], errNotTCP)
 		}
 		src, dst = netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
 		b = b[20:]
 	case etherTypeIPv6:
-		if len(b) < 40 || b[0]>>4 != 6 || b[6] != 6 {
+		if len(b) < 40 || b[0]>>4 != 6 {
 			return s, fmt.Errorf("IPv6 header % x", b[:min(len(b), 40)])
+		}
+		if b[6] != 6 {
+			return s, fmt.Errorf("IPv6 next header %d: %w", b[6], errNotTCP)
 		}
 		if n := int(binary.BigEndian.Uint16(b[4:])); n != len(b)-40 {
 			return s, fmt.Errorf("IPv6 payload length %d of %d bytes", n, len(b)-40)
@@ -168,7 +174,7 @@ func parseSegment(b []byte, l3 bool) (segment, error) {
 		src, dst = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 		b = b[40:]
 	default:
-		return s, fmt.Errorf("EtherType %#04x", proto)
+		return s, fmt.Errorf("EtherType %#04x: %w", proto, errNotTCP)
 	}
 	if len(b) < 20 || int(b[12]>>4)*4 > len(b) || b[12]>>4 < 5 {
 		return s, fmt.Errorf("TCP header % x", b[:min(len(b), 20)])
@@ -203,4 +209,13 @@ func timestamps(val, ecr uint32) []byte {
 	b := []byte{1, 1, 8, 10}
 	b = binary.BigEndian.AppendUint32(b, val)
 	return binary.BigEndian.AppendUint32(b, ecr)
+}
+
+func netipPort(a netip.AddrPort, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr(), port)
+}
+
+func netipAddr(a netip.AddrPort, addr []byte) netip.AddrPort {
+	b, _ := netip.AddrFromSlice(addr)
+	return netip.AddrPortFrom(b, a.Port())
 }

@@ -1,7 +1,6 @@
 package loader
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -48,7 +47,7 @@ type rig struct {
 	d       *Datapath
 	ns      *netlab.Namespace
 	ifindex int
-	wire    int // socket that receives what is sent
+	wires   []int // sockets that receive what is sent out of the interface, and into it
 	total   map[string]uint64
 }
 
@@ -104,16 +103,7 @@ func (r *rig) build(lab *netlab.Lab) error {
 		return err
 	}
 	r.ifindex = l.Attrs().Index
-	if l, err = far.Links().LinkByName("v1"); err != nil {
-		return err
-	}
-	if err := far.Do(func() (err error) {
-		r.wire, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		return err
-	}); err != nil {
-		return err
-	}
-	if err := unix.Bind(r.wire, &unix.SockaddrLinklayer{Protocol: be16(unix.ETH_P_ALL), Ifindex: l.Attrs().Index}); err != nil {
+	if err := errors.Join(r.listen(far, "v1"), r.listen(r.ns, "v0")); err != nil {
 		return err
 	}
 	if r.d, err = Load(Options{Circuits: 64, Policies: 64, Answers: 64, Flows: flowMax, Ring: 1 << 20}); err != nil {
@@ -122,12 +112,32 @@ func (r *rig) build(lab *netlab.Lab) error {
 	return r.d.SetUplinks([]int{uplinkIndex})
 }
 
+// listen opens a socket for the packets that arrive at an interface.
+func (r *rig) listen(ns *netlab.Namespace, name string) error {
+	l, err := ns.Links().LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return ns.Do(func() error {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		r.wires = append(r.wires, fd)
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: be16(unix.ETH_P_ALL), Ifindex: l.Attrs().Index})
+	})
+}
+
 // closeCommon lets the rig go.
 func closeCommon() error {
 	if common.rig == nil {
 		return nil
 	}
-	return errors.Join(common.rig.d.Close(), unix.Close(common.rig.wire), common.lab.Close())
+	errs := []error{common.rig.d.Close()}
+	for _, fd := range common.rig.wires {
+		errs = append(errs, unix.Close(fd))
+	}
+	return errors.Join(append(errs, common.lab.Close())...)
 }
 
 // put makes circuit 1 responsible for a backend, with policy 1, and answers 0 to 5 for its refusals.
@@ -224,31 +234,33 @@ func (r *rig) counted() map[string]uint64 {
 }
 
 // sentFrames reads what was sent by cloning since the last call.
-func (r *rig) sentFrames() []segment {
+func (r *rig) sentFrames(l3 bool) []segment {
 	r.t.Helper()
 	var all []segment
 	buf := make([]byte, 65536)
-	for {
-		n, from, err := unix.Recvfrom(r.wire, buf, 0)
-		if errors.Is(err, unix.EAGAIN) {
-			return all
-		}
-		if err != nil {
-			r.t.Fatalf("read what was sent: %v", err)
-		}
-		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
-			continue
-		}
-		f := append([]byte(nil), buf[:n]...)
-		s, err := parseSegment(f, false)
-		if err != nil {
-			if n > 20 && f[12] == 0x86 && f[13] == 0xdd && f[20] != 6 {
-				continue // the kernel's own neighbour discovery
+	for _, fd := range r.wires {
+		for {
+			n, from, err := unix.Recvfrom(fd, buf, 0)
+			if errors.Is(err, unix.EAGAIN) {
+				break
 			}
-			r.t.Fatalf("sent frame: %v", err)
+			if err != nil {
+				r.t.Fatalf("read what was sent: %v", err)
+			}
+			if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
+				continue
+			}
+			s, err := parseSegment(append([]byte(nil), buf[:n]...), l3)
+			if errors.Is(err, errNotTCP) {
+				continue // the kernel's own, such as neighbour discovery
+			}
+			if err != nil {
+				r.t.Fatalf("sent frame: %v", err)
+			}
+			all = append(all, s)
 		}
-		all = append(all, s)
 	}
+	return all
 }
 
 // events reads all that is in the ring.
@@ -316,7 +328,7 @@ func (r *rig) settle() {
 	r.d.node.vals[0].FlowCount = 0
 	r.events()
 	r.counted()
-	r.sentFrames()
+	r.sentFrames(false)
 }
 
 // want are the totals of a circuit that a case expects; what it does not name must be 0. Latencies are left out, but
@@ -388,6 +400,7 @@ type conn struct {
 	ctx             skbContext // of packets to the backend
 	l3              bool
 	vlans           []uint16
+	answers         int    // verdict for packets that were turned into answers
 	options         []byte // of all but SYNs
 	seq, ack        uint32 // of the caller
 }
@@ -411,7 +424,7 @@ var families = []family{{"IPv4", callerV4, backendV4}, {"IPv6", callerV6, backen
 func (r *rig) dial(caller, backend netip.AddrPort) *conn {
 	return &conn{
 		r: r, caller: caller, backend: backend, out: r.d.objs.Egress, in: r.d.objs.Ingress,
-		hookOut: "egress", hookIn: "ingress", seq: 1000, ack: 0,
+		hookOut: "egress", hookIn: "ingress", seq: 1000, answers: verdictRedirect,
 	}
 }
 
@@ -434,7 +447,7 @@ func (c *conn) put(p *ebpf.Program, s segment, ctx skbContext) result {
 	if err != nil {
 		c.r.t.Fatalf("%s: %v", s, err)
 	}
-	res := result{verdict: verdict, same: string(out) == string(frame), counted: c.r.counted(), sent: c.r.sentFrames()}
+	res := result{verdict: verdict, same: string(out) == string(frame), counted: c.r.counted(), sent: c.r.sentFrames(c.l3)}
 	if verdict == verdictRedirect || verdict == verdictOK {
 		if res.segment, err = parseSegment(out, c.l3); err != nil {
 			c.r.t.Fatalf("%s became a bad packet: %v", s, err)
@@ -536,12 +549,12 @@ func (c *conn) connect(reason string) {
 }
 
 const (
-	get       = "GET /orders HTTP/1.1\r\nHost: orders\r\n\r\n"
-	head      = "HEAD /orders HTTP/1.1\r\nHost: orders\r\n\r\n"
-	ok        = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-	failed    = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
-	teapot    = "HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n"
-	continue_ = "HTTP/1.1 100 Continue\r\n\r\n"
+	get     = "GET /orders HTTP/1.1\r\nHost: orders\r\n\r\n"
+	head    = "HEAD /orders HTTP/1.1\r\nHost: orders\r\n\r\n"
+	ok      = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	failed  = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+	teapot  = "HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n"
+	proceed = "HTTP/1.1 100 Continue\r\n\r\n"
 )
 
 // ask sends a request and checks that it is let go.
@@ -554,6 +567,60 @@ func (c *conn) ask(request string) {
 func (c *conn) answer(response string) {
 	c.r.t.Helper()
 	c.passed(c.recv(psh|ack, response), c.hookIn, "flow")
+}
+
+// place is where the programs meet a connection.
+type place struct {
+	name     string
+	families []family
+	set      func(r *rig, c *conn)
+}
+
+var places = []place{
+	{"egress", families, func(*rig, *conn) {}},
+	{"egress with a VLAN tag", families, func(_ *rig, c *conn) { c.vlans = []uint16{etherTypeVLAN} }},
+	{"egress of an L3 device", familiesL3, func(r *rig, c *conn) {
+		c.out, c.in, c.l3 = r.d.objs.EgressL3, r.d.objs.IngressL3, true
+	}},
+	{"loopback", families, func(r *rig, c *conn) {
+		c.out, c.in = r.d.objs.Loopback, r.d.objs.Loopback
+		c.hookOut, c.hookIn, c.answers = "loopback", "loopback", verdictOK
+	}},
+	{"ingress", families, func(r *rig, c *conn) {
+		r.d.SetHostBackends(true)
+		c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Ingress, r.d.objs.Egress, "ingress", "egress"
+		if err := r.backend(Backend{Addr: c.backend}, 1, OnHost); err != nil {
+			r.t.Fatal(err)
+		}
+	}},
+	{"ingress of an L3 device", familiesL3, func(r *rig, c *conn) {
+		r.d.SetHostBackends(true)
+		c.out, c.in, c.hookOut, c.hookIn, c.l3 = r.d.objs.IngressL3, r.d.objs.EgressL3, "ingress", "egress", true
+		if err := r.backend(Backend{Addr: c.backend}, 1, OnHost); err != nil {
+			r.t.Fatal(err)
+		}
+	}},
+}
+
+// everywhere runs a case at each place, over IPv4 and IPv6, with a circuit of its own.
+func everywhere(t *testing.T, s PolicySettings, v Verdict, test func(t *testing.T, c *conn)) {
+	t.Helper()
+	for _, p := range places {
+		for _, f := range p.families {
+			t.Run(p.name+"/"+f.name, func(t *testing.T) {
+				r := newRig(t)
+				r.put(f.backend, s, v)
+				c := r.dial(f.caller, f.backend)
+				p.set(r, c)
+				test(t, c)
+			})
+		}
+	}
+}
+
+// openFor is the verdict of a circuit that is open for a while.
+func openFor(d time.Duration) Verdict {
+	return Verdict{Kind: Open, Generation: 1, Until: Now() + int64(d), Calls: 1, Concurrent: 1}
 }
 
 // parseAnswer reads an HTTP answer: its status, headers by name, and body.
@@ -569,11 +636,4 @@ func parseAnswer(b []byte) (status string, headers map[string]string, body strin
 		headers[name] = strings.Trim(value, " ")
 	}
 	return lines[0], headers, body, nil
-}
-
-func tsOf(options []byte) (val, ecr uint32, ok bool) {
-	if len(options) != 12 || options[2] != 8 {
-		return 0, 0, false
-	}
-	return binary.BigEndian.Uint32(options[4:]), binary.BigEndian.Uint32(options[8:]), true
 }
