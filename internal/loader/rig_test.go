@@ -181,7 +181,7 @@ func (r *rig) putAt(circuit int, backend netip.AddrPort, s PolicySettings, v Ver
 	if v.Generation == 0 {
 		v.Generation = 1
 	}
-	return errors.Join(r.d.ResetCircuit(circuit), r.d.PutPolicy(circuit, s), r.place(circuit, circuit, v),
+	return errors.Join(r.d.ResetCircuit(circuit, 0), r.d.PutPolicy(circuit, s), r.place(circuit, circuit, v),
 		r.backend(Backend{Addr: backend, Direction: s.Direction}, circuit, 0))
 }
 
