@@ -71,6 +71,22 @@ func TestProtect(t *testing.T) {
 				}
 			})
 
+			t.Run("the pod tells", func(t *testing.T) {
+				for _, node := range s.Nodes {
+					eventually(t, 10*time.Second, "an Event of "+node.Name+" on the pod", func() error {
+						said := s.kubectl(t, "describe", "pod", "-n=shop", failing.Name)
+						want := "node " + node.Name + " turns callers of " + failing.IP + ":8080 away (policy orders): consecutiveFailures is 5"
+						if !strings.Contains(said, "CircuitOpened") || !strings.Contains(said, want) {
+							return fmt.Errorf("kubectl describe says %s, want %q", said, want)
+						}
+						return nil
+					})
+				}
+				if said := s.kubectl(t, "get", "events", "-n=shop", "-o=name", "--field-selector=reason=CircuitOpened,involvedObject.name="+healthy[0].Name); said != "" {
+					t.Errorf("Events on a healthy pod: %s", said)
+				}
+			})
+
 			t.Run("a changed policy takes effect", func(t *testing.T) {
 				s.policy(t, strings.Replace(example(t), "status: 503", "status: 418", 1))
 				for _, caller := range s.callers {

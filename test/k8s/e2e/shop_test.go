@@ -53,11 +53,17 @@ func (c counts) total() int {
 	return n
 }
 
+
+
+// manifestPath is the shipped one.
+var manifestPath = "../../../deploy/daemonset.yaml"
+
 // open starts the cluster, applies the shipped manifest as it is, and the shop.
 func open(t *testing.T, proxyMode string) *shop {
 	t.Helper()
 	s := &shop{Cluster: start(t, proxyMode)}
-	s.kubectl(t, "apply", "-f", "../../../deploy/daemonset.yaml", "-f", "manifests/shop.yaml")
+	t.Cleanup(func() { s.explain(t) })
+	s.kubectl(t, "apply", "-f", manifestPath, "-f", "manifests/shop.yaml")
 	for _, what := range []string{"-n=cbagent daemonset/cbagent", "-n=shop statefulset/orders", "-n=shop daemonset/caller", "-n=shop daemonset/host-caller"} {
 		s.kubectl(t, append([]string{"rollout", "status", "--timeout=90s"}, strings.Fields(what)...)...)
 	}
@@ -68,6 +74,23 @@ func open(t *testing.T, proxyMode string) *shop {
 		t.Fatalf("%d backends and %d callers, want 3 and 4", len(s.backends), len(s.callers))
 	}
 	return s
+}
+
+// explain logs what the cluster says of a failed test.
+func (s *shop) explain(t *testing.T) {
+	if !t.Failed() {
+		return
+	}
+	for _, args := range []string{
+		"get pods -A -o wide",
+		"get events -A --sort-by=.lastTimestamp",
+		"logs -n cbagent -l app.kubernetes.io/name=cbagent --prefix --tail=60 --all-containers --ignore-errors",
+		"logs -n cbagent -l app.kubernetes.io/name=cbagent --prefix --tail=20 --previous --ignore-errors",
+	} {
+		// The test's own context is done by now.
+		out, err := s.Kubectl(context.Background(), strings.Fields(args)...)
+		t.Logf("kubectl %s: %v\n%s", args, err, out)
+	}
 }
 
 // kubectl runs it as the administrator; an error ends the test.
