@@ -15,7 +15,8 @@ type Transition struct {
 	Value     float64
 	Threshold float64
 	Step      int
-	At        time.Time // when the verdict was published to the kernel
+	Until     time.Time // when the state ends by itself; zero: never
+	At        time.Time // soon after the verdict was published to the kernel
 }
 
 // Why tells the reason, with its numbers if it has any.
@@ -40,6 +41,8 @@ type logLine struct {
 	Threshold float64 `json:"threshold"`
 	Step      int     `json:"step"`
 	AtUnixNs  int64   `json:"at_unix_ns"`
+
+	Until time.Time `json:"until"`
 }
 
 // Messages of the agent's log.
@@ -58,6 +61,6 @@ func (l logLine) transition() Transition {
 	return Transition{
 		Policy: l.Policy, Backend: l.Backend, From: l.From, To: l.To,
 		Reason: l.Reason, Value: l.Value, Threshold: l.Threshold, Step: l.Step,
-		At: time.Unix(0, l.AtUnixNs),
+		Until: l.Until, At: time.Unix(0, l.AtUnixNs),
 	}
 }

@@ -8,13 +8,14 @@ import (
 func TestTransitionOfALogLine(t *testing.T) {
 	l, ok := parseLine([]byte(`{"time":"2026-01-02T03:04:05Z","level":"INFO","msg":"transition","policy":"demo",` +
 		`"backend":"10.21.2.2:8080","from":"closed","to":"open","reason":"consecutiveFailures","value":5,"threshold":5,` +
-		`"step":1,"until":"later","at_unix_ns":1700000000123456789}`))
+		`"step":1,"until":"2026-01-02T03:04:35.5Z","at_unix_ns":1700000000123456789}`))
 	if !ok || l.Msg != msgTransition {
 		t.Fatalf("not read: %+v", l)
 	}
 	want := Transition{
 		Policy: "demo", Backend: "10.21.2.2:8080", From: "closed", To: "open",
-		Reason: "consecutiveFailures", Value: 5, Threshold: 5, Step: 1, At: time.Unix(0, 1700000000123456789),
+		Reason: "consecutiveFailures", Value: 5, Threshold: 5, Step: 1,
+		Until: time.Date(2026, 1, 2, 3, 4, 35, 500_000_000, time.UTC), At: time.Unix(0, 1700000000123456789),
 	}
 	got := l.transition()
 	if got != want {

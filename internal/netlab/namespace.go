@@ -23,35 +23,49 @@ type Namespace struct {
 	links  *netlink.Handle
 }
 
-// newNamespace makes a namespace on a thread of its own.
+// newNamespace makes a namespace.
 func newNamespace(name string) (*Namespace, error) {
-	type made struct {
-		handle netns.NsHandle
-		err    error
-	}
-	done := make(chan made)
-	go func() {
-		// Never unlocked: the thread that entered the new namespace ends with this goroutine, and cannot leak into others.
-		runtime.LockOSThread()
+	n := &Namespace{name: name, handle: netns.None()}
+	err := onOwnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- made{err: fmt.Errorf("make network namespace %s: %w", name, err)}
-			return
+			return fmt.Errorf("make network namespace %s: %w", name, err)
 		}
-		handle, err := netns.Get()
-		if err != nil {
-			err = fmt.Errorf("open network namespace %s: %w", name, err)
+		var err error
+		if n.handle, err = netns.Get(); err != nil {
+			return fmt.Errorf("open network namespace %s: %w", name, err)
 		}
-		done <- made{handle, err}
-	}()
-	m := <-done
-	if m.err != nil {
-		return nil, m.err
+		return nil
+	})
+	if err == nil {
+		err = n.prepare()
 	}
-	n := &Namespace{name: name, handle: m.handle}
-	if err := n.prepare(); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, n.close())
 	}
 	return n, nil
+}
+
+// onOwnThread runs fn, which may leave its thread in another namespace, and brings the thread back.
+//
+// If the thread cannot return to where it was, the error says so and the thread stays locked, so that it ends with the
+// goroutine. It must not end otherwise: a thread that dies takes the processes along that were started on it (Start).
+func onOwnThread(fn func() error) (err error) {
+	runtime.LockOSThread()
+	origin, err := netns.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("open the current network namespace: %w", err)
+	}
+	defer func() {
+		back := netns.Set(origin)
+		_ = origin.Close() // only read
+		if back != nil {
+			err = errors.Join(err, fmt.Errorf("return to the network namespace from before: %w", back))
+			return
+		}
+		runtime.UnlockOSThread()
+	}()
+	return fn()
 }
 
 // prepare opens the netlink socket and brings up lo.
@@ -79,28 +93,13 @@ func (n *Namespace) Links() *netlink.Handle { return n.links }
 
 // Do runs fn on a thread that is in the namespace. Sockets and processes that fn makes belong to it for ever;
 // goroutines that fn starts do not run in it. Calls may be nested.
-//
-// If the thread cannot return to where it was, Do says so and leaves it locked, so that it ends with the goroutine.
-func (n *Namespace) Do(fn func() error) (err error) {
-	runtime.LockOSThread()
-	origin, err := netns.Get()
-	if err != nil {
-		runtime.UnlockOSThread()
-		return fmt.Errorf("open the current network namespace: %w", err)
-	}
-	defer func() { _ = origin.Close() }()
-	if err := netns.Set(n.handle); err != nil {
-		runtime.UnlockOSThread()
-		return fmt.Errorf("enter network namespace %s: %w", n.name, err)
-	}
-	defer func() {
-		if back := netns.Set(origin); back != nil {
-			err = errors.Join(err, fmt.Errorf("leave network namespace %s: %w", n.name, back))
-			return
+func (n *Namespace) Do(fn func() error) error {
+	return onOwnThread(func() error {
+		if err := netns.Set(n.handle); err != nil {
+			return fmt.Errorf("enter network namespace %s: %w", n.name, err)
 		}
-		runtime.UnlockOSThread()
-	}()
-	return fn()
+		return fn()
+	})
 }
 
 // Sysctl writes a setting such as "net.ipv4.ip_forward" in the namespace.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -209,6 +210,37 @@ func TestProcessEndsWithItsStarter(t *testing.T) {
 			t.Fatalf("process %d outlives its starter", pid)
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Threads come and go with namespaces; a process must outlive that.
+func TestProcessOutlivesOtherNamespaces(t *testing.T) {
+	s := newStar(t, Options{})
+	cmd := exec.Command("sleep", "60")
+	if err := s.Client.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	var makers sync.WaitGroup
+	for range 20 {
+		makers.Go(func() {
+			for range 5 {
+				other, err := NewStar(Options{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := other.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	makers.Wait()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("the process ended with %v, want that this test killed it", err)
 	}
 }
 
