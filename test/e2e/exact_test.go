@@ -26,6 +26,12 @@ type datapath struct {
 	failures atomic.Uint64 // outcomes told through the ring
 }
 
+// Policies of a datapath: the one knows no timeout, so that a slow machine makes none.
+const (
+	patient = iota
+	impatient
+)
+
 // newDatapath attaches the programs to the node's interfaces and watches the backends with a circuit each, in order.
 func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfaces []string, backends []netip.AddrPort) *datapath {
 	t.Helper()
@@ -43,21 +49,21 @@ func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfa
 	}
 	var ignore breaker.ResultSet
 	ignore.Add(breaker.ResultAborted)
-	settings := loader.PolicySettings{
-		ID: 1, Failure: failure, Ignore: ignore, Timeout: 300 * time.Millisecond, ConnectTO: 300 * time.Millisecond,
-		Existing: true,
-	}
+	settings := loader.PolicySettings{ID: 1, Failure: failure, Ignore: ignore, Existing: true}
 	for i := range settings.Answers {
 		settings.Answers[i] = -1
 	}
-	if err := d.PutPolicy(0, settings); err != nil {
-		t.Fatal(err)
+	for index, timeout := range map[int]time.Duration{patient: 0, impatient: 300 * time.Millisecond} {
+		settings.Timeout = timeout
+		if err := d.PutPolicy(index, settings); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for i, at := range backends {
 		if err := d.ResetCircuit(i, 0); err != nil {
 			t.Fatal(err)
 		}
-		d.SetPolicy(i, 0)
+		d.SetPolicy(i, patient)
 		d.Publish(i, loader.Verdict{Kind: loader.Closed, Generation: 1})
 		if err := d.PutBackend(loader.Backend{Addr: at, Direction: loader.Outbound}, i, 0); err != nil {
 			t.Fatal(err)
@@ -209,7 +215,7 @@ func TestCountsAreExact(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			hang(t, star.Client, servers, []netip.AddrPort{one, two})
+			hang(t, d, star.Client, servers, []netip.AddrPort{one, two})
 			judge(t, d, servers)
 			if got, want := seen.Counts().Requests, 27000; got != want {
 				t.Errorf("%d requests, want %d", got, want)
@@ -237,7 +243,7 @@ func TestCountsAreExactOnEveryWay(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			hang(t, p.caller, servers, targets)
+			hang(t, d, p.caller, servers, targets)
 			judge(t, d, servers)
 			if got, want := seen.Counts().Requests, 2400; got != want {
 				t.Errorf("%d requests, want %d", got, want)
@@ -246,31 +252,45 @@ func TestCountsAreExactOnEveryWay(t *testing.T) {
 	}
 }
 
-// hang sends requests that are never answered, some until they count as timed out, some given up before.
-func hang(t *testing.T, from *netlab.Namespace, servers []*testserver.Server, targets []netip.AddrPort) {
+// hang sends requests that are never answered: some that callers give up before they count as timed out, and some that
+// time out.
+func hang(t *testing.T, d *datapath, from *netlab.Namespace, servers []*testserver.Server, targets []netip.AddrPort) {
 	t.Helper()
-	for _, part := range []struct {
-		behaviour testserver.Behaviour
-		patience  time.Duration
-	}{
-		{testserver.Behaviour{Ending: testserver.EndHang}, 900 * time.Millisecond},
-		{testserver.Behaviour{Delay: time.Minute}, 50 * time.Millisecond},
-	} {
-		for _, s := range servers {
-			s.Set(part.behaviour)
+	for i, s := range servers {
+		callers := make([]*loadgen.Client, 20)
+		s.Set(testserver.Behaviour{})
+		for j := range callers {
+			callers[j] = caller(t, from, targets[i])
+			wantStatus(t, call(t, callers[j]), 200)
 		}
-		load := loadgen.Load{
-			Dial: from.DialContext, Targets: targets, Workers: 10, Requests: 10, Timeout: part.patience,
-			Done: func(_ netip.AddrPort, r loadgen.Result) {
-				if r.Class != loadgen.Timeout {
-					t.Errorf("got %s, %v; want a timeout", r.Outcome(), r.Err)
-				}
-			},
-		}
-		if err := load.Run(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		giveUp, wait := callers[:10], callers[10:]
+		s.Set(testserver.Behaviour{Delay: time.Hour})
+		before := s.Counts()
+		abandon(t, giveUp, func() bool { return s.Counts().Sub(before).Requests == 10 })
+		eventually(t, "the server notices", func() bool { return s.Counts().Sub(before).Abandoned == 10 })
+		d.SetPolicy(i, impatient)
+		s.Set(testserver.Behaviour{Ending: testserver.EndHang})
+		abandon(t, wait, func() bool { return d.Totals(i).Outcomes[breaker.ResultTimeout] == 10 })
 	}
+}
+
+// abandon sends a request with each caller, and gives them up when it is time.
+func abandon(t *testing.T, callers []*loadgen.Client, isTime func() bool) {
+	t.Helper()
+	ctx, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
+	var calls sync.WaitGroup
+	for _, c := range callers {
+		c.Timeout = time.Hour
+		calls.Go(func() {
+			if r := c.Do(ctx, loadgen.Request{}); r.Err == nil {
+				t.Errorf("got %s, want no answer", r.Outcome())
+			}
+		})
+	}
+	eventually(t, "time to give up", isTime)
+	giveUp()
+	calls.Wait()
 }
 
 // judge compares the programs' counts with those of the servers, once nothing is under way any more.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -120,10 +121,10 @@ func startAgent(t *testing.T, node *netlab.Namespace, policy string, interfaces 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := p.Stop(); err != nil && !killed[p] {
+		err := p.Stop()
+		if _, ok := killed.LoadAndDelete(p); err != nil && !ok {
 			t.Error(err)
 		}
-		delete(killed, p)
 	})
 	if err := p.AwaitReady(soon(t)); err != nil {
 		t.Fatal(err)
@@ -132,11 +133,11 @@ func startAgent(t *testing.T, node *netlab.Namespace, policy string, interfaces 
 }
 
 // killed are agents that did not end well because the test did not let them.
-var killed = map[*agentproc.Process]bool{}
+var killed sync.Map
 
 // kill ends the agent with SIGKILL.
 func kill(p *agentproc.Process) {
-	killed[p] = true
+	killed.Store(p, true)
 	p.Kill()
 }
 

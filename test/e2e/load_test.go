@@ -1,0 +1,34 @@
+package e2e
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/loadgen"
+)
+
+// hammer calls the backend from many callers with a connection for each request. The returned function waits for the
+// given number of refusals for half-open, stops, and returns the number of answers of the kernel by reason.
+func hammer(t *testing.T, p place, callers int) func(refusals int) map[string]int {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	var tally loadgen.Tally
+	done := make(chan error, 1)
+	go func() {
+		done <- loadgen.Load{
+			Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: callers, Every: 1,
+			Timeout: time.Minute, Done: tally.Done,
+		}.Run(ctx)
+	}()
+	return func(refusals int) map[string]int {
+		t.Helper()
+		eventually(t, "refusals", func() bool { return tally.Counts().FromKernel["half-open"] >= refusals })
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		return tally.Counts().FromKernel
+	}
+}
