@@ -1,6 +1,7 @@
 /* The programs. Each is: parse, decide, count, return. */
 #include "backend.h"
 #include "client.h"
+#include "early.h"
 #include "sweep.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -159,4 +160,75 @@ int sweep(struct sweep_args *args)
 	args->now = s.now;
 	args->flows = s.flows;
 	return 0;
+}
+
+/* On uplinks: new connections to ejected backends of this node end before there is an skb. */
+SEC("xdp.frags")
+int xdp(struct xdp_md *ctx)
+{
+	__u64 d = xdp_decide(ctx);
+
+	count(HOOK_XDP, d);
+	switch (d >> 32) {
+	case ACTION_PASS:
+		return XDP_PASS;
+	case ACTION_RESET:
+		return XDP_TX;
+	default:
+		return XDP_DROP;
+	}
+}
+
+/* connect() of a process, before there is a packet. It sees the address that was dialled, before any NAT. */
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx)
+{
+	struct endpoint ep = {};
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return 1;
+	map_v4(ep.addr, ctx->user_ip4);
+	return connect_decide(ctx, &ep);
+}
+
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx)
+{
+	struct endpoint ep = {};
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return 1;
+	/* ::ffff:a.b.c.d comes here too, and is written as we write IPv4. */
+	for (int i = 0; i < 4; i++) {
+		__u32 word = ctx->user_ip6[i];
+
+		__builtin_memcpy(ep.addr + 4 * i, &word, 4);
+	}
+	return connect_decide(ctx, &ep);
+}
+
+/* A connection to a listener of this host, after NAT, which no TC hook sees. */
+SEC("sk_lookup")
+int lookup(struct bpf_sk_lookup *ctx)
+{
+	struct endpoint ep = { .port_be = bpf_htons((__u16)ctx->local_port) };
+	__u32 entered = ctx->ingress_ifindex;
+	__u64 d;
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return SK_PASS;
+	if (ctx->family == AF_INET) {
+		map_v4(ep.addr, ctx->local_ip4);
+	} else {
+		for (int i = 0; i < 4; i++) {
+			__u32 word = ctx->local_ip6[i];
+
+			__builtin_memcpy(ep.addr + 4 * i, &word, 4);
+		}
+	}
+	if (entered && bpf_map_lookup_elem(&uplinks, &entered))
+		ep.direction = DIRECTION_INBOUND;
+	d = early(&ep, REJECT_RESET);
+	count(HOOK_LOOKUP, d);
+	return d >> 32 == ACTION_PASS ? SK_PASS : SK_DROP;
 }

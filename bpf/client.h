@@ -74,6 +74,16 @@ __noinline int learn(struct __sk_buff *skb, const struct packet *pkt, struct nod
 	return 0;
 }
 
+static __always_inline bool exempt_source(const __u8 *client, const struct policy *p)
+{
+	struct source_key key = { .prefix_len = 160, .policy = p->id };
+
+	if (!(p->flags & POLICY_EXEMPT_SOURCES))
+		return false;
+	__builtin_memcpy(key.addr, client, 16);
+	return bpf_map_lookup_elem(&exempt_sources, &key);
+}
+
 __noinline bool exempt(struct __sk_buff *skb, const struct packet *pkt, const struct policy *p, const struct node_state *n,
 			      __u32 backend_flags)
 {
@@ -83,14 +93,7 @@ __noinline bool exempt(struct __sk_buff *skb, const struct packet *pkt, const st
 	if (p->flags & POLICY_EXEMPT_NODE && backend_flags & BACKEND_LOCAL_POD && !skb->ingress_ifindex && n->kubepods &&
 	    bpf_skb_ancestor_cgroup_id(skb, n->kubepods_level) != n->kubepods)
 		return true;
-	if (p->flags & POLICY_EXEMPT_SOURCES) {
-		struct source_key key = { .prefix_len = 160, .policy = p->id };
-
-		__builtin_memcpy(key.addr, pkt->key.client, 16);
-		if (bpf_map_lookup_elem(&exempt_sources, &key))
-			return true;
-	}
-	return false;
+	return exempt_source(pkt->key.client, p);
 }
 
 static __always_inline __u32 method4(const char *m)

@@ -75,6 +75,7 @@ enum hook {
 	HOOK_LOOPBACK,
 	HOOK_XDP,
 	HOOK_CONNECT,
+	HOOK_LOOKUP,
 	HOOK_MAX,
 };
 

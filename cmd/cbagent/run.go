@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os/signal"
+	"slices"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/agent"
@@ -36,6 +37,9 @@ type runOptions struct {
 	datapath   loader.Options
 	learned    int
 	stateDir   string
+	xdp        string
+	connect    string
+	lookup     bool
 }
 
 func newRunCommand(e *env) *cobra.Command {
@@ -62,6 +66,9 @@ func newRunCommand(e *env) *cobra.Command {
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.datapath.PinPath, "bpffs", "", "`directory` of a BPF file system, such as /sys/fs/bpf/cbagent, where programs and state outlive the agent")
 	f.StringVar(&o.stateDir, "state-dir", "/run/cbagent", "`directory` for what a restart must not lose (with --bpffs)")
+	f.StringVar(&o.xdp, "xdp", "auto", "XDP on uplinks, for inbound policies that reset or drop: auto (not on veths), native, generic or off")
+	f.StringVar(&o.connect, "connect-cgroup", "", "`directory` of a cgroup v2 whose processes are refused at connect() by policies that reset")
+	f.BoolVar(&o.lookup, "sk-lookup", false, "also refuse connections that NAT sends to listeners of this host (policies that reset)")
 	f.BoolVar(&o.datapath.Clsact, "clsact", false, "attach with clsact filters even where the kernel has tcx")
 	f.IntVar(&o.datapath.Circuits, "max-circuits", 16384, "backends and other circuits that fit")
 	f.IntVar(&o.datapath.Policies, "max-policies", 2048, "policies that fit, two for each while it is reloaded")
@@ -87,6 +94,7 @@ func (o *runOptions) validate() error {
 	check(len(o.interfaces) > 0, "--interface: name at least one interface, a glob, or auto")
 	check(o.lease >= time.Second && o.lease <= time.Hour, "--lease: must be between 1s and 1h, got %s", o.lease)
 	check(o.idle >= time.Minute, "--flow-idle: must be 1m or more, got %s", o.idle)
+	check(slices.Contains([]string{"auto", "native", "generic", "off"}, o.xdp), "--xdp: must be auto, native, generic or off, got %q", o.xdp)
 	check(o.logFormat == "text" || o.logFormat == "json", "--log-format: must be text or json, got %q", o.logFormat)
 	for flag, n := range map[string]int{
 		"--max-circuits": o.datapath.Circuits, "--max-policies": o.datapath.Policies, "--max-answers": o.datapath.Answers,
@@ -154,6 +162,7 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 		Lease:      o.lease, Idle: o.idle, Seed: rand.Uint64(), NodeName: o.nodeName,
 		Kube:     kube,
 		Datapath: o.datapath, MaxLearned: o.learned, StateDir: o.stateDir,
+		XDP: xdpMode(o.xdp), Connect: o.connect, Lookup: o.lookup,
 		Logger:   logger,
 		Ready:    func() { told(notifier.Ready("circuits are in force")) },
 		Alive:    func() { told(notifier.Alive(time.Now())) },
@@ -182,4 +191,11 @@ func (o *runOptions) policies(ctx context.Context, log *slog.Logger, kube kubern
 		return nil, err
 	}
 	return policy.Watch(ctx, o.policyPath)
+}
+
+func xdpMode(flag string) loader.XDPMode {
+	if flag == "off" {
+		return ""
+	}
+	return loader.XDPMode(flag)
 }

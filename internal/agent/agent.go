@@ -44,6 +44,7 @@ type Agent struct {
 	reload     ReloadStatus
 	pendingIfs map[int]ifaces.Pick // to be attached, but it failed
 	uplinks    map[int]bool
+	noXDP      map[int]bool // interfaces that cannot
 	picks      map[int]ifaces.Pick
 	sweeping   bool
 	nextSweep  int64
@@ -78,6 +79,7 @@ func New(cfg Config) (*Agent, error) {
 		answers:    answerTable{byContent: map[string]*storedAnswer{}},
 		pendingIfs: map[int]ifaces.Pick{},
 		uplinks:    map[int]bool{},
+		noXDP:      map[int]bool{},
 		picks:      map[int]ifaces.Pick{},
 		late:       map[*circuitState]struct{}{},
 	}
@@ -134,6 +136,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	if err := a.syncLinks(links); err != nil {
+		return err
+	}
+	if err := a.attachEarly(); err != nil {
 		return err
 	}
 	if err := a.dp.Prune(); err != nil {

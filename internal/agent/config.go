@@ -22,8 +22,11 @@ type Config struct {
 	NodeName   string        // in Kubernetes: which pods are local
 	Kube       kubernetes.Interface
 	Datapath   loader.Options
-	StateDir   string // where what the kernel does not keep survives a restart; empty: nowhere
-	MaxLearned int    // backends of one policy that may be learned from traffic
+	XDP        loader.XDPMode // on uplinks, for inbound policies that reset or drop; empty: never
+	Connect    string         // cgroup whose processes are refused at connect(); empty: none
+	Lookup     bool           // refuse connections to listeners of this host after NAT
+	StateDir   string         // where what the kernel does not keep survives a restart; empty: nowhere
+	MaxLearned int            // backends of one policy that may be learned from traffic
 
 	Logger *slog.Logger
 	Ready  func() // called once, when policies are in force and interfaces attached

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
 )
 
 // syncLinks attaches to what is there, and fails when a named interface is not.
@@ -61,7 +63,7 @@ func (a *Agent) onLink(e ifaces.Event) {
 	case ifaces.Removed:
 		delete(a.pendingIfs, index)
 		delete(a.picks, index)
-		if err := a.dp.Detach(index); err != nil {
+		if err := errors.Join(a.dp.Detach(index), a.dp.DetachXDP(index)); err != nil {
 			a.log.Warn("detach", "interface", e.Pick.Link.Name, "error", err)
 		}
 		a.log.Info("interface left", "interface", e.Pick.Link.Name)
@@ -74,6 +76,7 @@ func (a *Agent) onLink(e ifaces.Event) {
 		}
 	}
 	a.setUplinks()
+	a.setXDP()
 	a.local = addressesOfNode()
 }
 
@@ -111,4 +114,47 @@ func (a *Agent) setUplinks() {
 		return
 	}
 	a.uplinks = want
+}
+
+// setXDP attaches XDP to the uplinks while some policy can use it. By itself it leaves veths alone: native XDP takes
+// segmentation offload away from them.
+func (a *Agent) setXDP() {
+	if a.cfg.XDP == "" {
+		return
+	}
+	useful := false
+	for _, p := range a.policies {
+		useful = useful || p.Direction == policy.Inbound && p.Reject.With != policy.Respond
+	}
+	for index, p := range a.picks {
+		if !useful || !p.Uplink || !p.Attach || !p.Link.HasMAC() || a.cfg.XDP == loader.XDPAuto && p.Link.Kind == "veth" {
+			if err := a.dp.DetachXDP(index); err != nil {
+				a.log.Warn("detach XDP", "interface", p.Link.Name, "error", err)
+			}
+			continue
+		}
+		if _, attached := a.dp.XDPModes()[index]; attached || a.noXDP[index] {
+			continue
+		}
+		used, err := a.dp.AttachXDP(p.Link.Name, a.cfg.XDP)
+		if err != nil {
+			a.noXDP[index] = true
+			a.log.Warn("no XDP here: new connections are refused by TC, a little later", "interface", p.Link.Name, "error", err)
+			continue
+		}
+		a.log.Info("attached XDP", "interface", p.Link.Name, "mode", used)
+	}
+}
+
+// attachEarly attaches what is not bound to an interface.
+func (a *Agent) attachEarly() error {
+	if a.cfg.Connect != "" {
+		if err := a.dp.AttachConnect(a.cfg.Connect); err != nil {
+			return err
+		}
+	}
+	if a.cfg.Lookup {
+		return a.dp.AttachLookup()
+	}
+	return nil
 }

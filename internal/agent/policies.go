@@ -124,6 +124,7 @@ func (a *Agent) applyPolicies(set *policy.Set) error {
 		a.log.Error("networks of policies", "error", err)
 	}
 	a.discover(set)
+	a.setXDP()
 	a.log.Info("policies in force", "policies", len(set.Policies), "added", len(diff.Added), "changed", len(diff.Changed),
 		"removed", len(diff.Removed))
 	return nil

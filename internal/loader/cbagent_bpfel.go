@@ -183,7 +183,8 @@ const (
 	bpfHookHOOK_LOOPBACK bpfHook = 2
 	bpfHookHOOK_XDP      bpfHook = 3
 	bpfHookHOOK_CONNECT  bpfHook = 4
-	bpfHookHOOK_MAX      bpfHook = 5
+	bpfHookHOOK_LOOKUP   bpfHook = 5
+	bpfHookHOOK_MAX      bpfHook = 6
 )
 
 type bpfNodeFlag uint32
@@ -437,12 +438,16 @@ const (
 	bpfMapPolicies      = "policies"
 	bpfMapStatuses      = "statuses"
 	bpfMapUplinks       = "uplinks"
+	bpfProgConnect4     = "connect4"
+	bpfProgConnect6     = "connect6"
 	bpfProgEgress       = "egress"
 	bpfProgEgressL3     = "egress_l3"
 	bpfProgIngress      = "ingress"
 	bpfProgIngressL3    = "ingress_l3"
+	bpfProgLookup       = "lookup"
 	bpfProgLoopback     = "loopback"
 	bpfProgSweep        = "sweep"
+	bpfProgXdp          = "xdp"
 	bpfVarTypes         = "types"
 )
 
@@ -488,12 +493,16 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	Connect4  *ebpf.ProgramSpec `ebpf:"connect4"`
+	Connect6  *ebpf.ProgramSpec `ebpf:"connect6"`
 	Egress    *ebpf.ProgramSpec `ebpf:"egress"`
 	EgressL3  *ebpf.ProgramSpec `ebpf:"egress_l3"`
 	Ingress   *ebpf.ProgramSpec `ebpf:"ingress"`
 	IngressL3 *ebpf.ProgramSpec `ebpf:"ingress_l3"`
+	Lookup    *ebpf.ProgramSpec `ebpf:"lookup"`
 	Loopback  *ebpf.ProgramSpec `ebpf:"loopback"`
 	Sweep     *ebpf.ProgramSpec `ebpf:"sweep"`
+	Xdp       *ebpf.ProgramSpec `ebpf:"xdp"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -589,22 +598,30 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	Connect4  *ebpf.Program `ebpf:"connect4"`
+	Connect6  *ebpf.Program `ebpf:"connect6"`
 	Egress    *ebpf.Program `ebpf:"egress"`
 	EgressL3  *ebpf.Program `ebpf:"egress_l3"`
 	Ingress   *ebpf.Program `ebpf:"ingress"`
 	IngressL3 *ebpf.Program `ebpf:"ingress_l3"`
+	Lookup    *ebpf.Program `ebpf:"lookup"`
 	Loopback  *ebpf.Program `ebpf:"loopback"`
 	Sweep     *ebpf.Program `ebpf:"sweep"`
+	Xdp       *ebpf.Program `ebpf:"xdp"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.Connect4,
+		p.Connect6,
 		p.Egress,
 		p.EgressL3,
 		p.Ingress,
 		p.IngressL3,
+		p.Lookup,
 		p.Loopback,
 		p.Sweep,
+		p.Xdp,
 	)
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ import (
 type Datapath struct {
 	opts Options
 	log  *slog.Logger
-	objs bpfObjects
+	objs objects
 
 	node     *shared[bpfNodeState]
 	policies *shared[bpfPolicy]
@@ -35,10 +36,32 @@ type Datapath struct {
 	ports     map[uint16]int // backends and CIDRs on each port
 	known     map[bpfEndpoint]bool
 	networks  map[bpfCidrKey]uint16
+	programs  early
+	xdp       map[int]xdpLink
+	others    []link.Link
 	inherited map[bpfEndpoint]int // backends of a former agent, until they are put or removed
 	pins      *pins               // nil: nothing is pinned
 	adopted   bool
 	closed    bool
+}
+
+// objects are all maps, and the programs that every kernel here has.
+type objects struct {
+	bpfMaps
+	Egress    *ebpf.Program `ebpf:"egress"`
+	EgressL3  *ebpf.Program `ebpf:"egress_l3"`
+	Ingress   *ebpf.Program `ebpf:"ingress"`
+	IngressL3 *ebpf.Program `ebpf:"ingress_l3"`
+	Loopback  *ebpf.Program `ebpf:"loopback"`
+	Sweep     *ebpf.Program `ebpf:"sweep"`
+}
+
+func (o *objects) close() error {
+	errs := []error{o.bpfMaps.Close()}
+	for _, p := range []*ebpf.Program{o.Egress, o.EgressL3, o.Ingress, o.IngressL3, o.Loopback, o.Sweep} {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // Load loads the programs. With Options.PinPath it takes over the maps that a former agent left there, provided that
@@ -65,7 +88,7 @@ func Load(opts Options) (*Datapath, error) {
 	}
 	d := &Datapath{
 		opts: opts, log: opts.Logger, hooks: map[int]*Hook{}, ports: map[uint16]int{},
-		known: map[bpfEndpoint]bool{}, networks: map[bpfCidrKey]uint16{}, inherited: map[bpfEndpoint]int{},
+		known: map[bpfEndpoint]bool{}, networks: map[bpfCidrKey]uint16{}, inherited: map[bpfEndpoint]int{}, xdp: map[int]xdpLink{},
 	}
 	if err := d.load(spec); err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -217,10 +240,16 @@ func (d *Datapath) Close() error {
 	for _, h := range d.hooks {
 		errs = append(errs, h.release(d.pins != nil))
 	}
+	for _, l := range d.xdp {
+		errs = append(errs, l.Close())
+	}
+	for _, l := range d.others {
+		errs = append(errs, l.Close())
+	}
 	if d.events != nil {
 		errs = append(errs, d.events.Close())
 	}
-	errs = append(errs, d.node.close(), d.policies.close(), d.answers.close(), d.circuits.close(), d.objs.Close(),
+	errs = append(errs, d.node.close(), d.policies.close(), d.answers.close(), d.circuits.close(), d.objs.close(), d.programs.close(),
 		d.pins.close())
 	return errors.Join(errs...)
 }

@@ -25,7 +25,7 @@ const (
 // String returns the name used in answers, metrics and logs.
 func (r Refusal) String() string { return reasonNames[int(bpfReasonREASON_OPEN)+int(r)] }
 
-var hookNames = []string{"egress", "ingress", "loopback", "xdp", "connect"}
+var hookNames = []string{"egress", "ingress", "loopback", "xdp", "connect", "lookup"}
 
 var actionNames = []string{"pass", "respond", "ack", "swallow", "reset", "drop"}
 

@@ -1,0 +1,183 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"reflect"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// XDPMode says how the XDP program is attached.
+type XDPMode string
+
+// Modes of XDP. Auto is native where the driver can, generic else.
+const (
+	XDPAuto    XDPMode = "auto"
+	XDPNative  XDPMode = "native"
+	XDPGeneric XDPMode = "generic"
+)
+
+// early are the programs that turn callers away before TC does. They are loaded when first asked for, so that a kernel
+// that lacks one of their kinds still runs the others.
+type early struct {
+	XDP      *ebpf.Program `ebpf:"xdp"`
+	Connect4 *ebpf.Program `ebpf:"connect4"`
+	Connect6 *ebpf.Program `ebpf:"connect6"`
+	Lookup   *ebpf.Program `ebpf:"lookup"`
+}
+
+// loadOne loads a single program onto the maps that are in use.
+func (d *Datapath) loadOne(name string) (*ebpf.Program, error) {
+	spec, err := loadBpf()
+	if err != nil {
+		return nil, fmt.Errorf("read the programs: %w", err)
+	}
+	for other := range spec.Programs {
+		if other != name {
+			delete(spec.Programs, other)
+		}
+	}
+	replace := map[string]*ebpf.Map{}
+	maps := reflect.ValueOf(d.objs.bpfMaps)
+	for i := range maps.NumField() {
+		m, mapName := maps.Field(i).Interface().(*ebpf.Map), maps.Type().Field(i).Tag.Get("ebpf")
+		replace[mapName] = m
+		spec.Maps[mapName].MaxEntries = m.MaxEntries()
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
+	if err != nil {
+		return nil, fmt.Errorf("load program %s: %w", name, err)
+	}
+	defer coll.Close()
+	return coll.DetachProgram(name), nil
+}
+
+// AttachXDP puts the XDP program on an uplink of the calling thread's network namespace. It is not for the veths of
+// pods: native XDP on them takes segmentation offload away.
+func (d *Datapath) AttachXDP(name string, mode XDPMode) (used XDPMode, err error) {
+	ifc, err := net.InterfaceByName(name)
+	if err != nil {
+		return "", fmt.Errorf("interface %s: %w", name, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l, ok := d.xdp[ifc.Index]; ok {
+		return l.mode, nil
+	}
+	if d.programs.XDP == nil {
+		if d.programs.XDP, err = d.loadOne("xdp"); err != nil {
+			return "", err
+		}
+	}
+	try := map[XDPMode][]XDPMode{XDPAuto: {XDPNative, XDPGeneric}, XDPNative: {XDPNative}, XDPGeneric: {XDPGeneric}}[mode]
+	var errs []error
+	for _, m := range try {
+		flags := link.XDPDriverMode
+		if m == XDPGeneric {
+			flags = link.XDPGenericMode
+		}
+		l, err := link.AttachXDP(link.XDPOptions{Program: d.programs.XDP, Interface: ifc.Index, Flags: flags})
+		if err == nil {
+			d.xdp[ifc.Index] = xdpLink{l, m}
+			return m, nil
+		}
+		errs = append(errs, fmt.Errorf("attach XDP to %s (%s): %w", name, m, err))
+	}
+	return "", errors.Join(errs...)
+}
+
+// DetachXDP takes the XDP program off an interface.
+func (d *Datapath) DetachXDP(ifindex int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l, ok := d.xdp[ifindex]
+	if !ok {
+		return nil
+	}
+	delete(d.xdp, ifindex)
+	return l.Close()
+}
+
+// XDPModes returns how the XDP program is attached, by interface index.
+func (d *Datapath) XDPModes() map[int]XDPMode {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	modes := map[int]XDPMode{}
+	for index, l := range d.xdp {
+		modes[index] = l.mode
+	}
+	return modes
+}
+
+type xdpLink struct {
+	link.Link
+	mode XDPMode
+}
+
+// AttachConnect refuses connect() of the processes of a cgroup (v2) to backends whose policy says reset, with
+// ECONNREFUSED, before there is a packet. It sees the address that is dialled, so it helps where that is the backend's.
+func (d *Datapath) AttachConnect(cgroup string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var st unix.Statfs_t
+	if err := unix.Statfs(cgroup, &st); err != nil {
+		return fmt.Errorf("cgroup %s: %w", cgroup, err)
+	}
+	if st.Type != unix.CGROUP2_SUPER_MAGIC {
+		return fmt.Errorf("cgroup %s: not on a cgroup v2 file system: name one, such as /sys/fs/cgroup or /sys/fs/cgroup/unified", cgroup)
+	}
+	var err error
+	if d.programs.Connect4, err = d.loadOne("connect4"); err != nil {
+		return err
+	}
+	if d.programs.Connect6, err = d.loadOne("connect6"); err != nil {
+		return err
+	}
+	for attach, prog := range map[ebpf.AttachType]*ebpf.Program{
+		ebpf.AttachCGroupInet4Connect: d.programs.Connect4, ebpf.AttachCGroupInet6Connect: d.programs.Connect6,
+	} {
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: attach, Program: prog})
+		if err != nil {
+			return fmt.Errorf("attach to cgroup %s: %w", cgroup, err)
+		}
+		d.others = append(d.others, l)
+	}
+	return nil
+}
+
+// AttachLookup refuses connections to listeners of this host in the calling thread's network namespace after NAT, where
+// no TC hook sees the address of the backend. It can only reset, so it is for policies that say reset.
+func (d *Datapath) AttachLookup() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var err error
+	if d.programs.Lookup, err = d.loadOne("lookup"); err != nil {
+		return err
+	}
+	ns, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return fmt.Errorf("open the network namespace: %w", err)
+	}
+	defer ns.Close()
+	l, err := link.AttachNetNs(int(ns.Fd()), d.programs.Lookup)
+	if err != nil {
+		return fmt.Errorf("attach to socket look-ups of the network namespace: %w", err)
+	}
+	d.others = append(d.others, l)
+	return nil
+}
+
+func (e *early) close() error {
+	var errs []error
+	for _, p := range []*ebpf.Program{e.XDP, e.Connect4, e.Connect6, e.Lookup} {
+		if p != nil {
+			errs = append(errs, p.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
