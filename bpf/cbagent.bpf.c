@@ -155,6 +155,7 @@ int sweep(struct sweep_args *args)
 		return 1;
 	s.now = args->now ?: bpf_ktime_get_ns();
 	s.idle = args->idle;
+	s.gone = args->gone;
 	s.number = __sync_fetch_and_add(&n->sweeps, 1) + 1;
 	bpf_for_each_map_elem(&flows, sweep_flow, &s, 0);
 	args->now = s.now;

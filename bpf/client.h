@@ -387,6 +387,8 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	f.started = now;
 	f.seen = now;
 	f.circuit = pkt->circuit;
+	f.entered = skb->ingress_ifindex;
+	f.leaves = skb->ifindex;
 	f.generation = adm.generation;
 	f.isn = pkt->seq;
 	f.client_end = pkt->seq + 1;
@@ -685,6 +687,8 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 	init.turn = PHASE_IDLE;
 	init.seen = bpf_ktime_get_coarse_ns();
 	init.circuit = b.circuit;
+	init.entered = skb->ingress_ifindex;
+	init.leaves = skb->ifindex;
 	init.client_end = pkt->seq;
 	init.acked = pkt->seq;
 	init.flags = FLOW_JOINED;

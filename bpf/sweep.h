@@ -13,6 +13,7 @@
 struct sweep {
 	__u64 now;
 	__u64 idle;
+	__u64 gone;
 	__u64 number;
 	__u64 flows;
 };
@@ -45,6 +46,12 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 	age = s->now > f->started ? s->now - f->started : 0;
 	silent = s->now > f->seen ? s->now - f->seen : 0;
 
+	if (s->gone && (f->entered == s->gone || f->leaves == s->gone)) {
+		/* Its end cannot be seen any more. */
+		close_flow(&k, f, RESULT_UNKNOWN, s->now);
+		s->flows--;
+		return 0;
+	}
 	switch (phase_of(turn)) {
 	case PHASE_GONE:
 		return 0;

@@ -156,6 +156,8 @@ struct flow {
 	__u32 acked; /* highest of the caller's that the backend acknowledged */
 	__u32 expected; /* sequence number of the response's first byte that was not read yet */
 	__u32 requests;
+	__u32 entered; /* interface through which the caller's packets come, 0 = this host */
+	__u32 leaves; /* ... and through which they go on */
 	__u32 flags;
 	__u8 head[STATUS_LINE]; /* of the response's status line, as far as seen */
 	__u8 head_len;
@@ -322,5 +324,6 @@ struct event {
 struct sweep_args {
 	__u64 now; /* 0 = read the clock */
 	__u64 idle; /* forget flows that were silent so long */
+	__u64 gone; /* index of an interface that does not exist any more: forget its flows; 0 = none */
 	__u64 flows; /* out: flows left */
 };

@@ -45,6 +45,7 @@ type Agent struct {
 	pendingIfs map[int]ifaces.Pick // to be attached, but it failed
 	uplinks    map[int]bool
 	noXDP      map[int]bool // interfaces that cannot
+	gone       []int        // interfaces that have left since the last sweep
 	picks      map[int]ifaces.Pick
 	sweeping   bool
 	nextSweep  int64
@@ -272,6 +273,15 @@ func (a *Agent) renewLease(now int64) {
 
 // sweep runs at most a hundredth of the time.
 func (a *Agent) sweep(now int64) {
+	for _, index := range a.gone {
+		if _, back := a.picks[index]; back {
+			continue // the same index again
+		}
+		if _, err := a.dp.ForgetInterface(index, a.cfg.Idle); err != nil {
+			a.log.Error("connections of an interface that is gone", "interface", index, "error", err)
+		}
+	}
+	a.gone = a.gone[:0]
 	res, err := a.dp.Sweep(a.cfg.Idle)
 	if err != nil {
 		a.log.Error("sweep", "error", err)

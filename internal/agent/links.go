@@ -66,6 +66,7 @@ func (a *Agent) onLink(e ifaces.Event) {
 		if err := errors.Join(a.dp.Detach(index), a.dp.DetachXDP(index)); err != nil {
 			a.log.Warn("detach", "interface", e.Pick.Link.Name, "error", err)
 		}
+		a.gone = append(a.gone, index)
 		a.log.Info("interface left", "interface", e.Pick.Link.Name)
 	default:
 		a.picks[index] = e.Pick

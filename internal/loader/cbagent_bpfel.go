@@ -147,6 +147,8 @@ type bpfFlow struct {
 	Acked      uint32
 	Expected   uint32
 	Requests   uint32
+	Entered    uint32
+	Leaves     uint32
 	Flags      uint32
 	Head       [12]uint8
 	HeadLen    uint8
@@ -341,6 +343,7 @@ type bpfSweepArgs struct {
 	_     structs.HostLayout
 	Now   uint64
 	Idle  uint64
+	Gone  uint64
 	Flows uint64
 }
 

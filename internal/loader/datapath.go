@@ -211,7 +211,16 @@ type SweepResult struct {
 // Sweep ends requests that hang, SYNs that nobody answers, and connections that were silent for longer than idle. One
 // goroutine at a time.
 func (d *Datapath) Sweep(idle time.Duration) (SweepResult, error) {
-	args := bpfSweepArgs{Idle: uint64(idle)}
+	return d.sweep(bpfSweepArgs{Idle: uint64(idle)})
+}
+
+// ForgetInterface ends the connections whose packets came or went through an interface that is gone: nobody will see
+// their end. It is a sweep.
+func (d *Datapath) ForgetInterface(ifindex int, idle time.Duration) (SweepResult, error) {
+	return d.sweep(bpfSweepArgs{Idle: uint64(idle), Gone: uint64(ifindex)})
+}
+
+func (d *Datapath) sweep(args bpfSweepArgs) (SweepResult, error) {
 	start := Now()
 	ret, err := d.objs.Sweep.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args})
 	if err != nil {
