@@ -307,6 +307,13 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 	return reply(skb, pkt, &s, reason, pkt->until);
 }
 
+/* What decides whether a connection is in the share that a ramp admits. The same for its SYN and for each of its
+ * requests: drawn anew for each, a share of a share would pass. */
+static __always_inline __u32 draw(const struct node_state *n, struct circuit *c, const struct flow_key *key)
+{
+	return verdict_of(c)->ramp_over ? cookie(n, key) >> 8 : 0;
+}
+
 /* override lets pass what the circuit would refuse when nobody may be refused: the lease has run out, or the circuit
  * is only monitored. What passes so is not judged. */
 static __always_inline void override_refusal(struct circuit *c, struct node_state *n, struct admission *adm, __u64 now, bool count)
@@ -361,7 +368,7 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 		return decision(ACTION_PASS, REASON_UNTRACKED);
 	now = bpf_ktime_get_ns();
 	tcp = p->protocol == PROTOCOL_TCP;
-	ask_circuit(c, now, bpf_get_prandom_u32(), &adm);
+	ask_circuit(c, now, draw(n, c, &pkt->key), &adm);
 	probe = adm.reason == REASON_PROBE;
 	/* With http what is turned away is a request, and counted when it comes. */
 	override_refusal(c, n, &adm, now, tcp);
@@ -444,7 +451,7 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 		adm.reason = REASON_PROBE;
 		adm.generation = f->generation;
 	} else {
-		ask_circuit(c, now, bpf_get_prandom_u32(), &adm);
+		ask_circuit(c, now, draw(n, c, &pkt->key), &adm);
 	}
 	probe = adm.reason == REASON_PROBE;
 	override_refusal(c, n, &adm, now, true);

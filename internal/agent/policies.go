@@ -68,9 +68,6 @@ func (a *Agent) onPolicies(u policy.Update) {
 // refused stays refused throughout.
 func (a *Agent) applyPolicies(set *policy.Set) error {
 	now := loader.Now()
-	if err := a.checkOwnAddresses(set); err != nil {
-		return err
-	}
 	diff := policy.Diff(a.set, set)
 	for _, w := range set.Warnings {
 		a.log.Warn("policy", "warning", w.Error())
@@ -180,7 +177,7 @@ func (a *Agent) compileSettings(s *policyState, now int64) (loader.PolicySetting
 	p := s.Policy
 	out := loader.PolicySettings{
 		ID: s.id, Failure: p.Breaker.Outcome.Failure, Ignore: p.Breaker.Outcome.Ignore,
-		Slow: slowest(p), Timeout: p.Timeout, ConnectTO: p.ConnectTimeout,
+		Slow: slowest(p), Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout,
 		Direction: loader.Direction(p.Direction), Protocol: loader.Protocol(p.Protocol),
 		Reject: loader.Reject(p.Reject.With), Existing: p.Reject.Existing,
 		Every:      needsEvery(p),
@@ -299,9 +296,6 @@ func (a *Agent) forgetPolicy(name string, now int64) {
 	}
 	a.dropCompiled(p, now)
 }
-
-// checkOwnAddresses is where addresses that can never match are refused.
-func (a *Agent) checkOwnAddresses(*policy.Set) error { return nil }
 
 // uses reports whether a tripper of that kind is in the tree.
 func uses(t *breaker.Trip, kind breaker.TripKind) bool {

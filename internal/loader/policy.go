@@ -30,19 +30,19 @@ const (
 
 // PolicySettings are what the programs need to know of a policy.
 type PolicySettings struct {
-	ID         uint32 // any number that stays the same over reloads, for SetExemptSources
-	Failure    [16]uint64
-	Ignore     [16]uint64
-	Slow       time.Duration // 0 = nothing is slow
-	Timeout    time.Duration // 0 = never
-	ConnectTO  time.Duration // 0 = never
-	Direction  Direction
-	Protocol   Protocol
-	Reject     Reject
-	Existing   bool
-	Every      bool // send every outcome through the ring
-	ExemptNode bool // the node's health checks of its own pods are exempt
-	ExemptSome bool // SetExemptSources names callers
+	ID             uint32 // any number that stays the same over reloads, for SetExemptSources
+	Failure        [16]uint64
+	Ignore         [16]uint64
+	Slow           time.Duration // 0 = nothing is slow
+	Timeout        time.Duration // 0 = never
+	ConnectTimeout time.Duration // 0 = never
+	Direction      Direction
+	Protocol       Protocol
+	Reject         Reject
+	Existing       bool
+	Every          bool // send every outcome through the ring
+	ExemptNode     bool // the node's health checks of its own pods are exempt
+	ExemptSome     bool // SetExemptSources names callers
 
 	MaxConnections           uint32 // 0 = no limit, as the next two
 	MaxRequests              uint32
@@ -61,7 +61,7 @@ func (d *Datapath) PutPolicy(index int, s PolicySettings) error {
 	}
 	p := bpfPolicy{
 		Failure: s.Failure, Ignore: s.Ignore,
-		Slow: uint64(s.Slow), Timeout: uint64(s.Timeout), ConnectTimeout: uint64(s.ConnectTO),
+		Slow: uint64(s.Slow), Timeout: uint64(s.Timeout), ConnectTimeout: uint64(s.ConnectTimeout),
 		MaxConnections: s.MaxConnections, MaxRequests: s.MaxRequests,
 		MaxRequestsPerConnection: s.MaxRequestsPerConnection,
 		Direction:                uint8(s.Direction), Protocol: uint8(s.Protocol), Reject: uint8(s.Reject),

@@ -53,8 +53,6 @@ func (c counts) total() int {
 	return n
 }
 
-
-
 // manifestPath is the shipped one.
 var manifestPath = "../../../deploy/daemonset.yaml"
 
