@@ -1,7 +1,11 @@
 package e2e
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,6 +115,73 @@ func TestCircuitClosesBetweenConnectAndRequest(t *testing.T) {
 		t.Errorf("the backend saw %+v of a connection that it never accepted", got)
 	}
 	wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+}
+
+// A caller whose SYN was let through before the circuit opened, and whose connection is made after that, is answered.
+func TestCircuitOpensBetweenSYNAndItsRetransmission(t *testing.T) {
+	p := places["IPv4"](t)
+	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
+	other := caller(t, p.caller, p.dial)
+	wantStatus(t, call(t, other), 200)
+
+	const unlucky = 40000 // a caller's port, to which no answer comes at first
+	err := p.caller.NFT(`table inet lossy {
+		chain in { type filter hook input priority 0; tcp dport 40000 drop; }
+	}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := p.server.Counts()
+	type dialled struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan dialled)
+	go func() {
+		var d dialled
+		d.err = p.caller.Do(func() (err error) {
+			dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: unlucky}, Timeout: patience}
+			d.conn, err = dialer.Dial("tcp", p.dial.String())
+			return err
+		})
+		done <- d
+	}()
+	eventually(t, "the SYN is let through", func() bool { return pendingSYN(t, p, unlucky) })
+	openCircuit(t, agent, p.server, other)
+	if err := p.caller.NFT("delete table inet lossy"); err != nil {
+		t.Fatal(err)
+	}
+	d := <-done
+	if d.err != nil {
+		t.Fatalf("the connection was not made: %v", d.err)
+	}
+	defer func() { _ = d.conn.Close() }()
+	answer := exchange(t, d.conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if !strings.HasPrefix(answer, "HTTP/1.1 503 ") || !strings.Contains(answer, "\r\nServer: cbagent\r\n") {
+		t.Errorf("got %q, want the kernel's 503", answer)
+	}
+	if got := p.server.Counts().Sub(before); got.Requests != 3 || got.ByStatus[500] != 3 {
+		t.Errorf("the backend saw %+v, want nothing but the three failures", got)
+	}
+}
+
+// pendingSYN reports whether the backend's kernel has answered the SYN of a caller's port.
+func pendingSYN(t *testing.T, p place, callerPort int) bool {
+	t.Helper()
+	found := false
+	err := p.home.Do(func() error {
+		table, err := os.ReadFile("/proc/thread-self/net/tcp")
+		const synReceived = "03"
+		for line := range strings.Lines(string(table)) {
+			f := strings.Fields(line)
+			found = found || len(f) > 3 && strings.HasSuffix(f[2], fmt.Sprintf(":%04X", callerPort)) && f[3] == synReceived
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 // Requests that follow on a connection are judged like first ones: failures on one kept connection open the circuit.
