@@ -441,3 +441,17 @@ func TestSnapshotRestores(t *testing.T) {
 	r3.at(41*sec).send(e, "SSS")
 	r3.wantState(e, StateClosed)
 }
+
+func TestPendingAgeOfAYoungerRequestIsNotReachedTwice(t *testing.T) {
+	r := newRig(t, func(s *Settings) {
+		s.Trip = Trip{Kind: TripPendingAge, Over: 2 * time.Second}
+		s.Ejection.MinHealthy = 1
+	})
+	c := r.circuit("a")
+	c.SetOldestPending(1*sec, true)
+	r.at(5 * sec).wantEvents("3 closed>open pendingAge overflow")
+	c.SetOldestPending(2*sec, true) // has been waiting for 3 s, while the older one was
+	r.at(6 * sec).wantEvents()
+	c.SetOldestPending(5*sec, true)
+	r.at(9 * sec).wantEvents("7 closed>open pendingAge overflow")
+}
