@@ -3,17 +3,17 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
-// conflicts reports names that are used twice, and backends that can be known to belong to two policies.
+// conflicts reports names that are used twice, and backends that can be known to belong to two policies of one
+// direction. Calls in one direction are none of the other's business.
 func conflicts(policies []*scoped) Errors {
-	c := claims{
-		addresses: map[netip.AddrPort]claim{}, cidrs: map[CIDR]claim{},
-		hosts: map[Host]claim{}, services: map[Service]claim{},
-		lengths: map[lengthKey]bool{},
-	}
+	directions := map[Direction]*claims{Outbound: newClaims(), Inbound: newClaims()}
 	names := map[string]*scoped{}
+	var errs Errors
 	for _, p := range policies {
+		c := directions[p.Direction]
 		if first, twice := names[p.Name]; twice && p.given("name") {
 			c.fail(claim{p, "name"}, "%q is the name of another policy, at %s", p.Name, first.position(first.at("name").node))
 		} else {
@@ -21,8 +21,11 @@ func conflicts(policies []*scoped) Errors {
 		}
 		c.add(p)
 	}
-	c.overlaps(policies)
-	return c.errs
+	for direction, c := range directions {
+		c.overlaps(slices.DeleteFunc(slices.Clone(policies), func(p *scoped) bool { return p.Direction != direction }))
+		errs = append(errs, c.errs...)
+	}
+	return errs
 }
 
 // claim is an entry in the match of a policy.
@@ -43,7 +46,7 @@ type lengthKey struct {
 	bits int
 }
 
-// claims are what is matched by the policies so far.
+// claims are what is matched by the policies of one direction so far.
 type claims struct {
 	addresses map[netip.AddrPort]claim
 	cidrs     map[CIDR]claim
@@ -51,6 +54,14 @@ type claims struct {
 	services  map[Service]claim
 	lengths   map[lengthKey]bool // of the prefixes in cidrs
 	errs      Errors
+}
+
+func newClaims() *claims {
+	return &claims{
+		addresses: map[netip.AddrPort]claim{}, cidrs: map[CIDR]claim{},
+		hosts: map[Host]claim{}, services: map[Service]claim{},
+		lengths: map[lengthKey]bool{},
+	}
 }
 
 func (c *claims) fail(at claim, format string, args ...any) {
@@ -114,6 +125,6 @@ func (c *claims) inside(mine claim, prefix netip.Prefix, port uint16, most int) 
 }
 
 func (c *claims) belongs(mine, first claim) {
-	c.fail(mine, "belongs, at least in part, to policy %q already, at %s; a backend may belong to one policy only",
+	c.fail(mine, "belongs, at least in part, to policy %q already, at %s; a backend may belong to one policy of a direction only",
 		first.by.Name, first.position())
 }

@@ -6,7 +6,7 @@ import (
 )
 
 func TestConflicts(t *testing.T) {
-	const already = `belongs, at least in part, to policy "a" already, at p.yaml:2:MINE; a backend may belong to one policy only`
+	const already = `belongs, at least in part, to policy "a" already, at p.yaml:2:MINE; a backend may belong to one policy of a direction only`
 	for _, test := range []struct {
 		what, a, b string
 		want       string // "" = no conflict
@@ -32,7 +32,12 @@ func TestConflicts(t *testing.T) {
 		{"same service", "services: ['a/b:80']", "services: ['a/b:080']", "3:32: policies[1].match.services[0]"},
 		{"other port of a service", "services: ['a/b:80']", "services: ['a/b:http']", ""},
 		{"prefix and address of one policy", "cidrs: ['192.0.2.0/24:80'], addresses: ['192.0.2.1:80']", "hosts: ['a:80']", ""},
-		{"other direction", "addresses: ['192.0.2.1:80']", "addresses: ['192.0.2.1:80']}, direction: inbound, limits: {", "3:33: policies[1].match.addresses[0]"},
+		{"other direction", "addresses: ['192.0.2.1:80']", "addresses: ['192.0.2.1:80']}, direction: inbound, limits: {", ""},
+		{"prefix of the other direction", "cidrs: ['192.0.2.0/24:80']", "addresses: ['192.0.2.1:80']}, direction: inbound, limits: {", ""},
+		{"host and service of the other direction", "hosts: ['a:80'], services: ['a/b:80']",
+			"hosts: ['a:80'], services: ['a/b:80']}, direction: inbound, limits: {", ""},
+		{"both inbound", "addresses: ['192.0.2.1:80']}, direction: inbound, limits: {",
+			"addresses: ['192.0.2.1:80']}, direction: inbound, limits: {", "3:33: policies[1].match.addresses[0]"},
 	} {
 		text := "policies:\n- {name: a, match: {" + test.a + "}}\n- {name: b, match: {" + test.b + "}}\n"
 		_, err := Parse("p.yaml", []byte(text))

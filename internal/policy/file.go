@@ -22,7 +22,8 @@ type File struct {
 type Spec struct {
 	// Name is a DNS label, unique over all files.
 	Name string `json:"name"`
-	// Match says which backends belong to the policy; at least one entry. A backend may belong to one policy only.
+	// Match says which backends belong to the policy; at least one entry. A backend may belong to one policy of a
+	// direction.
 	Match MatchSpec `json:"match"`
 	Keys
 }

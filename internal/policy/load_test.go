@@ -54,7 +54,7 @@ func TestLoadReportsEveryFile(t *testing.T) {
 	_, err := Load(dir)
 	want := dir + `/b.yaml:1:19: policies[0].name: "one" is the name of another policy, at ` + dir + `/a.yaml:1:19` + "\n" +
 		dir + `/b.yaml:1:44: policies[0].match.addresses[0]: belongs, at least in part, to policy "one" already, at ` + dir +
-		"/a.yaml:1:44; a backend may belong to one policy only\n" +
+		"/a.yaml:1:44; a backend may belong to one policy of a direction only\n" +
 		dir + `/b.yaml:1:68: policies[0].mode: must be one of enforce, monitor, disabled, forced-open, got "off"` + "\n" +
 		dir + `/c.yaml:1:12: not YAML: did not find expected node content`
 	if err == nil || err.Error() != want {
