@@ -72,12 +72,12 @@ func (a *Agent) applyPolicies(set *policy.Set) error {
 	for _, w := range set.Warnings {
 		a.log.Warn("policy", "warning", w.Error())
 	}
-	// A policy whose circuits change their meaning is another one.
-	remade := map[string]bool{}
+	// A policy whose circuits change their meaning is another one, with the same backends.
+	remade := map[string][]discovery.Backend{}
 	for _, name := range diff.Changed {
 		old, want := a.policies[name].Policy, set.Find(name)
 		if old.Breaker.Scope != want.Breaker.Scope || old.Direction != want.Direction || old.Protocol != want.Protocol {
-			remade[name] = true
+			remade[name] = a.policies[name].allBackends()
 		}
 	}
 
@@ -110,12 +110,18 @@ func (a *Agent) applyPolicies(set *policy.Set) error {
 			a.exchange(old, compiled[name], now)
 		} else {
 			a.policies[name] = compiled[name]
+			_, compiled[name].reported = remade[name]
 		}
 	}
 	a.set = set
 	a.reload.Loaded = time.Now()
 	for dir := range names {
 		a.assign(loader.Direction(dir), a.assigners[dir].SetPolicies(names[dir]), now)
+	}
+	for name, backends := range remade {
+		dir := loader.Direction(a.policies[name].Direction)
+		a.assign(dir, a.assigners[dir].Set(name, nil), now)
+		a.assign(dir, a.assigners[dir].Set(name, backends), now)
 	}
 	if err := a.watchCIDRs(); err != nil {
 		a.log.Error("networks of policies", "error", err)
@@ -277,6 +283,19 @@ func (a *Agent) exchange(old, fresh *policyState, now int64) {
 		a.publish(c)
 	}
 	a.dropCompiled(&replaced, now)
+}
+
+// allBackends are those that discovery has found; the learned ones will be learned again.
+func (p *policyState) allBackends() []discovery.Backend {
+	var all []discovery.Backend
+	for _, c := range p.circuits {
+		for _, b := range c.backends {
+			if b.Kind != discovery.KindLearned {
+				all = append(all, b)
+			}
+		}
+	}
+	return all
 }
 
 func (a *Agent) forgetPolicy(name string, now int64) {
