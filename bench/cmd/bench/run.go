@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cbagent/cbagent/bench/overhead"
+	"github.com/cbagent/cbagent/bench/part"
+	"github.com/cbagent/cbagent/bench/peer"
+	"github.com/cbagent/cbagent/bench/procfs"
+	"github.com/cbagent/cbagent/bench/row"
+)
+
+// parts in the order in which they run.
+var parts = []part.Part{overhead.Part}
+
+type options struct {
+	agent   string
+	results string
+	quick   bool
+	rounds  int
+	verbose bool
+	parts   []string
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.StringVar(&o.agent, "agent", "bin/cbagent", "`path` of the agent")
+	f.StringVar(&o.results, "results", "bench/results", "`folder` that gets a JSON file of each part")
+	f.BoolVar(&o.quick, "quick", false, "few and short rounds: does everything still run?")
+	f.IntVar(&o.rounds, "rounds", 0, "`number` of rounds of each part (default: as each part needs)")
+	f.BoolVar(&o.verbose, "v", false, "print each row")
+	f.Usage = func() {
+		fmt.Fprintf(f.Output(), "bench [flags] [part]...\n\nParts:\n")
+		for _, p := range parts {
+			fmt.Fprintf(f.Output(), "  %-12s %s\n", p.Name, p.About)
+		}
+		fmt.Fprintf(f.Output(), "\nFlags:\n")
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	o.parts = f.Args()
+	for _, name := range o.parts {
+		if !slices.ContainsFunc(parts, func(p part.Part) bool { return p.Name == name }) {
+			return o, fmt.Errorf("no part %q", name)
+		}
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if os.Getuid() != 0 {
+		return errors.New("network namespaces and BPF need root")
+	}
+	level := slog.LevelInfo
+	if o.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	agent, err := filepath.Abs(o.agent)
+	if err != nil {
+		return fmt.Errorf("find the agent: %w", err)
+	}
+	if err := os.MkdirAll(o.results, 0o755); err != nil {
+		return fmt.Errorf("make the results' folder: %w", err)
+	}
+	bench := &peer.Bench{Agent: agent, Self: self}
+	var errs []error
+	for _, p := range parts {
+		if len(o.parts) > 0 && !slices.Contains(o.parts, p.Name) {
+			continue
+		}
+		if err := measure(ctx, o, p, bench, log); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// measure runs one part and writes its file.
+func measure(ctx context.Context, o options, p part.Part, bench *peer.Bench, log *slog.Logger) error {
+	rounds := p.Rounds
+	if o.quick {
+		rounds = p.Quick
+	}
+	if o.rounds > 0 {
+		rounds = o.rounds
+	}
+	f := &row.File{
+		Part: p.Name, About: p.About, Quick: o.quick, Rounds: rounds, Began: time.Now().UTC().Truncate(time.Second),
+		Command: strings.TrimSpace(fmt.Sprintf("bench -rounds %d %s", rounds, p.Name)),
+		Host:    row.ThisHost(versions(bench)),
+	}
+	var err error
+	if f.Host.Others, err = othersBusy(ctx); err != nil {
+		return err
+	}
+	log.Info("measuring", "part", p.Name, "rounds", rounds, "others", fmt.Sprintf("%.2f cores", f.Host.Others))
+	err = p.Run(ctx, &part.Run{Bench: bench, Rounds: rounds, Quick: o.quick, Log: log, File: f})
+	f.Ended = time.Now().UTC().Truncate(time.Second)
+	f.Host.LoadAfter = row.LoadAverage()
+	if err != nil {
+		return err
+	}
+	log.Info("measured", "part", p.Name, "rows", len(f.Rows), "took", f.Ended.Sub(f.Began))
+	return f.Write(filepath.Join(o.results, p.Name+".json"))
+}
+
+// versions are the commands that tell the versions of what is compared.
+func versions(b *peer.Bench) map[string][]string {
+	all := map[string][]string{"cbagent": {b.Agent, "--version"}, "nft": {"nft", "--version"}}
+	for k, command := range map[peer.Kind][]string{peer.HAProxy: {"haproxy", "-v"}, peer.Nginx: {"nginx", "-v"}} {
+		if peer.Missing(k) == nil {
+			all[string(k)] = command
+		}
+	}
+	return all
+}
+
+// othersBusy returns how many cores are busy while the bench does nothing.
+func othersBusy(ctx context.Context) (float64, error) {
+	const watch = time.Second
+	before, err := procfs.Busy()
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-time.After(watch):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	after, err := procfs.Busy()
+	if err != nil {
+		return 0, err
+	}
+	return (after - before).Seconds() / watch.Seconds(), nil
+}

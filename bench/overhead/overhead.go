@@ -1,0 +1,144 @@
+// Package overhead measures what it costs to stand between callers and a healthy backend.
+package overhead
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cbagent/cbagent/bench/part"
+	"github.com/cbagent/cbagent/bench/peer"
+	"github.com/cbagent/cbagent/bench/procfs"
+	"github.com/cbagent/cbagent/bench/proxy"
+	"github.com/cbagent/cbagent/bench/wire"
+)
+
+// Part is this part.
+var Part = part.Part{
+	Name: "overhead",
+	About: "One caller, or 16, send requests through each peer to a healthy backend for a second, on kept connections and on new ones. " +
+		"Each peer has a network of its own; they take turns.",
+	Rounds: 20, Quick: 3,
+	Run: run,
+}
+
+// callersAtBackend is more than any peer opens connections.
+const callersAtBackend = 300
+
+// shape of a load.
+type shape struct {
+	name    string
+	callers int
+	keep    bool
+}
+
+var shapes = []shape{
+	{"keep-alive/1", 1, true}, {"keep-alive/16", 16, true}, {"new/1", 1, false}, {"new/16", 16, false},
+}
+
+// place is a peer at work.
+type place struct {
+	*peer.Peer
+	site *peer.Site
+}
+
+func run(ctx context.Context, r *part.Run) error {
+	var places []place
+	defer func() {
+		for _, p := range places {
+			_ = p.site.Close() // what was measured stands
+		}
+	}()
+	for _, k := range r.Peers(peer.Direct, peer.Cbagent, peer.HAProxy, peer.Nginx, peer.Gobreaker) {
+		p, err := open(r, k)
+		if err != nil {
+			return fmt.Errorf("%s: %w", k, err)
+		}
+		places = append(places, p)
+	}
+	length := time.Second
+	if r.Quick {
+		length = 300 * time.Millisecond
+	}
+	for round := range r.Rounds {
+		for _, s := range shapes {
+			for _, p := range part.Turn(places, round) {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				values, err := p.measure(s, length)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", s.name, p.Kind, err)
+				}
+				r.Add(s.name, string(p.Kind), round, values)
+			}
+		}
+	}
+	return nil
+}
+
+// open makes a network with a backend and a peer, and sends it some requests.
+func open(r *part.Run, k peer.Kind) (place, error) {
+	site, err := r.Bench.NewSite(1)
+	if err != nil {
+		return place{}, err
+	}
+	p := place{site: site}
+	if err := site.ServeWire(0, callersAtBackend); err != nil {
+		return place{}, errors.Join(err, site.Close())
+	}
+	if p.Peer, err = site.Start(k, peer.Settings{Trip: proxy.Trip{Consecutive: 5}, Open: 5 * time.Second}); err != nil {
+		return place{}, errors.Join(err, site.Close())
+	}
+	if _, err := p.measure(shape{"warm-up", 16, true}, 100*time.Millisecond); err != nil {
+		return place{}, errors.Join(err, site.Close())
+	}
+	return p, nil
+}
+
+// measure sends one load.
+func (p place) measure(s shape, length time.Duration) (map[string]float64, error) {
+	var pids []int
+	for _, pid := range p.Pids {
+		pids = append(pids, procfs.Tree(pid)...)
+	}
+	cpu, err := procfs.CPU(pids...)
+	if err != nil {
+		return nil, err
+	}
+	busy, err := procfs.Busy()
+	if err != nil {
+		return nil, err
+	}
+	result, err := p.site.Load(wire.Load{Target: p.Target, Callers: s.callers, For: length, KeepOpen: s.keep})
+	if err != nil {
+		return nil, err
+	}
+	busyAfter, err := procfs.Busy()
+	if err != nil {
+		return nil, err
+	}
+	cpuAfter, err := procfs.CPU(pids...)
+	if err != nil {
+		return nil, err
+	}
+	if result.ByStatus[200] != result.Requests {
+		return nil, fmt.Errorf("of %d requests %v were answered and %v not: all must be 200", result.Requests, result.ByStatus, result.Errors)
+	}
+	rss, err := procfs.RSS(pids...)
+	if err != nil {
+		return nil, err
+	}
+	per100k := 100_000 / float64(result.Requests)
+	return map[string]float64{
+		"requests": float64(result.Requests),
+		"rate_rps": result.Rate(),
+		"p50_us":   us(result.P50), "p90_us": us(result.P90), "p99_us": us(result.P99), "mean_us": us(result.Mean),
+		"cpu_s_per_100k":     (cpuAfter - cpu).Seconds() * per100k,
+		"machine_s_per_100k": (busyAfter - busy).Seconds() * per100k,
+		"rss_mb":             float64(rss) / (1 << 20),
+	}, nil
+}
+
+func us(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

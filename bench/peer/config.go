@@ -1,0 +1,95 @@
+package peer
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// haproxyConfig configures one thread in front of one backend. With a trip its answers and errors are observed, and a
+// health check brings it back.
+func haproxyConfig(front, backend netip.AddrPort, o Settings) string {
+	timeouts := o.HAProxyTimeouts
+	if timeouts == "" {
+		timeouts = fmt.Sprintf("timeout connect %dms\n  timeout server %dms\n  timeout queue %[2]dms",
+			o.timeout().Milliseconds(), o.timeout().Milliseconds())
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `global
+  nbthread 1
+  maxconn 4000
+defaults
+  mode http
+  timeout client 60s
+  timeout http-keep-alive 60s
+  timeout check %dms
+  %s
+  retries 0
+frontend front
+  bind %s
+`, max(o.timeout(), 100*time.Millisecond).Milliseconds(), timeouts, front)
+	if o.Answer != 0 {
+		fmt.Fprintf(&b, "  http-request return status %d content-type application/json string '%s'\n", o.Answer, RefusalBody)
+	}
+	fmt.Fprintf(&b, "  default_backend back\nbackend back\n")
+	server := o.HAProxyServer
+	if server == "" && o.Trip.Consecutive > 0 {
+		b.WriteString("  option httpchk GET /health\n")
+		server = fmt.Sprintf("check inter %dms fall 1 rise 1 observe layer7 error-limit %d on-error mark-down",
+			o.Open.Milliseconds(), o.Trip.Consecutive)
+	}
+	fmt.Fprintf(&b, "  server s %s %s\n", backend, server)
+	return b.String()
+}
+
+// nginxConfig configures one worker in front of one backend. With a trip there is a second, spare server on the node
+// itself that answers 503: nginx ignores max_fails of an only server.
+func nginxConfig(front, backend netip.AddrPort, o Settings) string {
+	var b strings.Builder
+	b.WriteString(`daemon off;
+worker_processes 1;
+pid nginx.pid;
+events { worker_connections 8000; }
+http {
+  access_log off;
+  keepalive_requests 1000000000;
+`)
+	idle := 60
+	if o.Close {
+		idle = 0
+	}
+	fmt.Fprintf(&b, "  keepalive_timeout %ds;\n", idle)
+	if o.Answer != 0 {
+		fmt.Fprintf(&b, "  server { listen %s; location / { default_type application/json; return %d '%s'; } }\n}\n",
+			front, o.Answer, RefusalBody)
+		return b.String()
+	}
+	b.WriteString("  upstream back {\n")
+	if n := o.Trip.Consecutive; n > 0 {
+		fmt.Fprintf(&b, "    server %s max_fails=%d fail_timeout=%ds;\n    server 127.0.0.1:%d backup;\n",
+			backend, n, int(max(1, o.Open.Seconds())), spillPort)
+	} else {
+		fmt.Fprintf(&b, "    server %s;\n", backend)
+	}
+	fmt.Fprintf(&b, `    keepalive 256;
+    keepalive_requests 1000000000;
+  }
+  server {
+    listen %s;
+    location / {
+      proxy_pass http://back;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_connect_timeout %dms;
+      proxy_read_timeout %[2]dms;
+      proxy_next_upstream error timeout http_500;
+    }
+  }
+`, front, o.timeout().Milliseconds())
+	if o.Trip.Consecutive > 0 {
+		fmt.Fprintf(&b, "  server { listen 127.0.0.1:%d; return 503; }\n", spillPort)
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
