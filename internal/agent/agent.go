@@ -47,14 +47,12 @@ type Agent struct {
 	noXDP      map[int]bool // interfaces that cannot
 	gone       []int        // interfaces that have left since the last sweep
 	picks      map[int]ifaces.Pick
-	sweeping   bool
 	nextSweep  int64
 	lastSweep  loader.SweepResult
 	nextLease  int64
 	late       map[*circuitState]struct{} // whose lost events are to be made good
 	ringEvents uint64
 	ready      bool
-	pruned     bool
 	inherited  inheritance
 	dirty      bool // the state file is behind
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"math"
 	"time"
@@ -80,5 +81,5 @@ func (a *Agent) tell(p *policyState, e *breaker.Event) {
 	if e.To == breaker.StateOpen || e.To == breaker.StateForcedOpen || e.Kind == breaker.EventOverflow {
 		level = slog.LevelWarn
 	}
-	a.log.Log(nil, level, r.Kind, attrs...) //nolint:staticcheck // there is no context to carry
+	a.log.Log(context.Background(), level, r.Kind, attrs...)
 }
