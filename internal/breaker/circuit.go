@@ -131,7 +131,7 @@ func because(r Reason) cause { return cause{reason: r, value: math.NaN(), thresh
 func (c *Circuit) event(kind EventKind, at Time, from, to State, why *cause) Event {
 	e := Event{
 		Kind: kind, From: from, To: to, Reason: why.reason, At: at, Until: Never, Step: c.step, Generation: c.generation,
-		Mode: c.Mode(), Circuit: c, Group: c.group.name, Backend: c.backend, Who: why.who, Why: why.why,
+		Mode: c.Mode(), Circuit: c, Group: c.group.name, Backend: c.backend, Who: why.who, Why: why.why, Window: c.Metric(at),
 	}
 	if !math.IsNaN(why.value) {
 		e.HasNumbers, e.Value, e.Threshold = true, why.value, why.threshold

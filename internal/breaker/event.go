@@ -76,5 +76,6 @@ type Event struct {
 	Circuit    *Circuit
 	Group      string
 	Backend    string // "*" for scope: policy
+	Window     Metric // what was in the window; a transition clears it
 	Who, Why   string // of a manual event, or of the override that ended
 }

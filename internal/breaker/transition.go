@@ -7,7 +7,7 @@ import (
 
 // move makes a transition: the one place where a state changes. until is the end of the new state, Never if it has none.
 func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
-	from := c.state
+	from, window := c.state, c.Metric(at)
 	c.group.ejectedNow += ejects(to) - ejects(from)
 	c.state = to
 	c.generation++
@@ -23,7 +23,7 @@ func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
 	}
 	c.schedule()
 	e := c.event(EventTransition, at, from, to, why)
-	e.Until = until
+	e.Until, e.Window = until, window
 	return e
 }
 
