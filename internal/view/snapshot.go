@@ -1,0 +1,100 @@
+package view
+
+import (
+	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
+)
+
+// Snapshot is an agent at a moment. Circuits are read one after the other, each at once: two of them may be some
+// milliseconds apart.
+type Snapshot struct {
+	At    time.Time
+	Clock int64 // At on the kernel's clock: breaker.Time and loader.Now
+
+	Agent      Agent
+	Policies   []Policy // in file order
+	Interfaces []Interface
+	Packets    []loader.PacketCounts // what was counted, zeros left out
+	Sources    []discovery.SourceStatus
+	Node       loader.NodeCounts
+}
+
+// Wall returns a moment of the kernel's clock as time of day, the zero Time for breaker.Never.
+func (s *Snapshot) Wall(t breaker.Time) time.Time {
+	if t == breaker.Never {
+		return time.Time{}
+	}
+	return s.At.Add(time.Duration(int64(t) - s.Clock))
+}
+
+// Agent is what concerns no single policy.
+type Agent struct {
+	Version string
+	Node    string // its name in Kubernetes, empty elsewhere
+	Started time.Time
+	Ready   bool // policies are in force and interfaces attached
+
+	PoliciesLoaded time.Time // when those in force were taken over
+	Reloads        uint64    // attempts
+	ReloadFailures uint64
+	ReloadError    string // of the last attempt; empty when it succeeded
+
+	RingEvents    uint64 // read from the ring
+	MadeGood      uint64 // of those lost, put into windows from the totals
+	Records       uint64 // in the history, ever
+	RecordsLost   uint64 // not written to the history's file
+	Readers       int    // of events and traces, now
+	ReaderDropped uint64 // what was not handed to readers because they were slow
+	CircuitsMax   int
+	Sweep         loader.SweepResult
+	Verdicts      Histogram // from the outcome that decided to the verdict in the kernel
+}
+
+// Policy is a policy in force.
+type Policy struct {
+	*policy.Policy
+	Complete     bool  // discovery has heard from every source
+	DiscoveryErr error // what is wrong with its sources now
+	Known        int   // backends
+	Ejected      int   // circuits open, half-open or forced open
+	Circuits     []Circuit
+}
+
+// Circuit is one circuit and what the kernel counted for it.
+type Circuit struct {
+	ID          int
+	Name        string // the backend's address and port, or * for a circuit of the whole policy
+	Backends    []discovery.Backend
+	Status      breaker.Status
+	Metric      breaker.Metric
+	Totals      loader.Totals
+	Progress    loader.Progress
+	Statuses    []Status
+	Transitions []Transition
+}
+
+// Status is how often a status was answered.
+type Status struct {
+	Code  int
+	Count uint64
+}
+
+// Transition is how often one state was followed by another for a reason.
+type Transition struct {
+	From, To breaker.State
+	Reason   breaker.Reason
+	Count    uint64
+}
+
+// Interface is an interface that the agent has decided on.
+type Interface struct {
+	ifaces.Pick
+	Attached bool
+	Mode     string // tcx or clsact
+	Pending  bool   // it should be attached, but attaching fails; tried again ten times a second
+}
