@@ -1,0 +1,203 @@
+package metrics
+
+import (
+	"strconv"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/view"
+)
+
+// Labels that many series share.
+var (
+	stateLabels   [5]*dto.LabelPair
+	outcomeLabels [loader.OutcomeClasses]*dto.LabelPair
+	reasonLabels  [loader.Refusals]*dto.LabelPair
+	answerLabels  [len(loader.RejectNames)]*dto.LabelPair
+)
+
+func init() {
+	for i, s := range states {
+		stateLabels[i] = label("state", s.String())
+	}
+	for i := range outcomeLabels {
+		outcomeLabels[i] = label("outcome", outcomeName(i))
+	}
+	for i := range reasonLabels {
+		reasonLabels[i] = label("reason", loader.Refusal(i).String())
+	}
+	for i, name := range loader.RejectNames {
+		answerLabels[i] = label("answer", name)
+	}
+}
+
+var namedResults = breaker.NamedResults()
+
+// outcomeName names a place of loader.Totals.Outcomes.
+func outcomeName(i int) string {
+	if i < len(namedResults) {
+		return namedResults[i].String()
+	}
+	return strconv.Itoa(i-len(namedResults)+1) + "xx"
+}
+
+// circuit adds the series of one circuit.
+func (b *builder) circuit(s *view.Snapshot, p *view.Policy, c *view.Circuit, base labels) {
+	name := label("backend", c.Name)
+	l := labels{name, base[0], base[1]}
+	for i, state := range states {
+		b.add(circuitState, labels{name, base[0], base[1], stateLabels[i]}, truth(c.Status.State == state))
+	}
+	if c.Status.Overridden {
+		b.add(circuitOverride, l.with("mode", c.Status.Override.Mode.String()), 1)
+	}
+	if until := s.Wall(c.Status.Until); !until.IsZero() {
+		b.add(circuitUntil, l, float64(until.UnixMilli())/1e3)
+	}
+	b.add(circuitStep, l, float64(c.Status.Step))
+	b.add(ejectionOverflows, l, float64(c.Status.Overflows))
+	b.transitions(l, c.Transitions)
+	b.window(l, c.Metric)
+	b.traffic(p, l, c)
+	b.responses(l, c.Statuses)
+	if c.Status.State == breaker.StateHalfOpen && p.Breaker.HalfOpen.Ramp == nil {
+		b.add(permitsUsed, l, float64(c.Progress.Permits))
+		b.add(permitsOut, l, float64(c.Progress.InFlight))
+	}
+	if r := p.RateLimit; r != nil {
+		b.add(rateAvailable, l, float64(Available(r, c.Totals.RateNext, s.Clock)))
+	}
+	for _, be := range c.Backends {
+		if be.Kind == discovery.KindService || be.Kind == discovery.KindHost {
+			at := labels{label("backend", be.Addr.String()), base[0], base[1]}
+			b.add(backendInfo, at.with("kind", be.Kind.String(), "source", be.Source, "namespace", be.Namespace, "pod", be.Pod,
+				"node", be.Node, "zone", be.Zone), 1)
+		}
+	}
+}
+
+func (b *builder) transitions(l labels, all []view.Transition) {
+	for _, t := range all {
+		b.add(circuitTransitions, l.with("from", t.From.String(), "to", t.To.String(), "reason", t.Reason.String()), float64(t.Count))
+	}
+}
+
+func (b *builder) window(l labels, m breaker.Metric) {
+	b.add(windowOutcomes, l, float64(m.Total))
+	if r, ok := m.FailureRate(); ok {
+		b.add(windowFailures, l, r)
+	}
+	if r, ok := m.SlowRate(); ok {
+		b.add(windowSlow, l, r)
+	}
+	if ms, ok := m.AvgMillis(); ok {
+		b.add(windowLatency, l, ms/1e3)
+	}
+}
+
+func (b *builder) responses(l labels, all []view.Status) {
+	for _, status := range all {
+		b.add(responses, l.with("status", strconv.Itoa(status.Code)), float64(status.Count))
+	}
+}
+
+// traffic adds what the kernel counted.
+func (b *builder) traffic(p *view.Policy, l labels, c *view.Circuit) {
+	t := &c.Totals
+	b.add(connections, l, float64(t.Connections))
+	if p.Protocol == policy.HTTP {
+		b.add(inFlight, l, float64(t.InFlight))
+	}
+	b.add(admitted, l, float64(t.Admitted))
+	b.add(probes, l, float64(t.Probes))
+	b.add(unjudged, l, float64(t.Unjudged))
+	for i, n := range t.Outcomes {
+		if n > 0 || t.Admitted > 0 && expected(p.Protocol, i) {
+			b.add(outcomes, labels{l[0], l[1], outcomeLabels[i], l[2]}, float64(n))
+		}
+	}
+	for i := range t.Refused {
+		for j, n := range t.Refused[i] {
+			if n > 0 || j == int(p.Reject.With) && limited(p, loader.Refusal(i)) {
+				b.add(turnedAway, labels{answerLabels[j], l[0], l[1], l[2], reasonLabels[i]}, float64(n))
+			}
+		}
+		if n := t.Would[i]; n > 0 {
+			b.add(wouldTurnAway, labels{l[0], l[1], l[2], reasonLabels[i]}, float64(n))
+		}
+	}
+	counts, any := latencyCounts(&t.Latency)
+	if any {
+		b.histogram(responseDuration, l, latencyBounds, counts[:], t.LatencySum.Seconds())
+	}
+}
+
+// expected reports whether an outcome is shown from the first call on, so that its rate is right from the first one on.
+func expected(proto policy.Protocol, class int) bool {
+	if class >= len(namedResults) {
+		status := class - len(namedResults) + 1
+		return proto == policy.HTTP && status >= 2 && status <= 5
+	}
+	switch namedResults[class] {
+	case breaker.ResultConnectRefused, breaker.ResultConnectTimeout:
+		return true
+	case breaker.ResultReset, breaker.ResultTimeout:
+		return proto == policy.HTTP
+	case breaker.ResultConnected:
+		return proto == policy.TCP
+	}
+	return false
+}
+
+// limited reports whether callers may be turned away for a reason by what the policy says: those reasons are shown from
+// the start.
+func limited(p *view.Policy, r loader.Refusal) bool {
+	switch r {
+	case loader.RefusedOpen:
+		return true
+	case loader.RefusedConnectionLimit:
+		return p.Limits.MaxConnections > 0
+	case loader.RefusedRequestLimit:
+		return p.Limits.MaxRequests > 0
+	case loader.RefusedRateLimit:
+		return p.RateLimit != nil
+	}
+	return false
+}
+
+// latencyBuckets is how many of the kernel's buckets, each twice as wide as the one before, make one of ours.
+const latencyBuckets = loader.LatencyBuckets / 2
+
+// latencyBounds are the upper bounds in seconds: each four times the one before.
+var latencyBounds = func() []float64 {
+	var all []float64
+	for i := range latencyBuckets - 1 {
+		all = append(all, loader.LatencyBound(2*i+1).Seconds())
+	}
+	return all
+}()
+
+func latencyCounts(kernel *[loader.LatencyBuckets]uint64) (ours [latencyBuckets]uint64, any bool) {
+	for i, n := range kernel {
+		ours[i/2] += n
+		any = any || n > 0
+	}
+	return ours, any
+}
+
+// Available returns how many the rate limiter would let through at now. next is the moment at which the next one would be
+// due at an even pace.
+func Available(r *policy.RateLimit, next, now int64) int {
+	interval := (int64(r.Period) + int64(r.Limit) - 1) / int64(r.Limit)
+	ahead := time.Duration(max(next-now, 0))
+	left := int64(r.Burst-1)*interval - int64(ahead)
+	if left < 0 {
+		return 0
+	}
+	return int(left/interval) + 1
+}

@@ -1,0 +1,48 @@
+package metrics
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// tables of the documentation, in its order.
+var tables = []struct{ each, title, labels string }{
+	{"circuit", "Each circuit", "`policy`, `direction`, `backend`"},
+	{"policy", "Each policy", "`policy`, `direction`"},
+	{"source", "Sources of backends", ""},
+	{"interface", "Interfaces", ""},
+	{"hook", "Packets", ""},
+	{"agent", "The agent", ""},
+}
+
+// WriteTables writes what Descriptions say as Markdown.
+func WriteTables(w io.Writer) error {
+	for _, t := range tables {
+		if _, err := fmt.Fprintf(w, "\n## %s\n\n", t.title); err != nil {
+			return err
+		}
+		if t.labels != "" {
+			fmt.Fprintf(w, "All have the labels %s.\n\n", t.labels)
+		}
+		fmt.Fprint(w, "| name | type | labels | meaning | there |\n|---|---|---|---|---|\n")
+		for _, d := range described {
+			if d.Each != t.each {
+				continue
+			}
+			var names []string
+			for _, l := range d.Labels {
+				names = append(names, "`"+l+"`")
+			}
+			when := d.When
+			if when == "" {
+				when = "always"
+			}
+			_, err := fmt.Fprintf(w, "| `%s` | %s | %s | %s | %s |\n", d.Name, strings.ToLower(d.Type.String()), strings.Join(names, ", "), d.Help, when)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,19 @@
+package metrics
+
+import (
+	"bytes"
+	"os"
+	"testing"
+)
+
+func TestDocumentation(t *testing.T) {
+	intro, err := os.ReadFile("testdata/intro.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := bytes.NewBuffer(intro)
+	if err := WriteTables(doc); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "../../docs/metrics.md", doc.String())
+}
