@@ -43,6 +43,7 @@ func newRootCommand(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "cbagent",
 		Short:         "Node-level circuit breaker agent",
+		Version:       version,
 		Long:          "cbagent watches the HTTP and TCP flows of a node and turns callers away from failing backends in the kernel.",
 		SilenceUsage:  true,
 		SilenceErrors: true,

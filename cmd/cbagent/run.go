@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -40,6 +41,8 @@ type runOptions struct {
 	xdp        string
 	connect    string
 	lookup     bool
+	metrics    string
+	circuits   int
 }
 
 func newRunCommand(e *env) *cobra.Command {
@@ -65,7 +68,7 @@ func newRunCommand(e *env) *cobra.Command {
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.datapath.PinPath, "bpffs", "", "`directory` of a BPF file system, such as /sys/fs/bpf/cbagent, where programs and state outlive the agent")
-	f.StringVar(&o.stateDir, "state-dir", "/run/cbagent", "`directory` for what a restart must not lose (with --bpffs)")
+	f.StringVar(&o.stateDir, "state-dir", "/run/cbagent", "`directory` for what a restart must not lose: the last events and, with --bpffs, the state of circuits")
 	f.StringVar(&o.xdp, "xdp", "auto", "XDP on uplinks, for inbound policies that reset or drop: auto (not on veths), native, generic or off")
 	f.StringVar(&o.connect, "connect-cgroup", "", "`directory` of a cgroup v2 whose processes are refused at connect() by policies that reset")
 	f.BoolVar(&o.lookup, "sk-lookup", false, "also refuse connections that NAT sends to listeners of this host (policies that reset)")
@@ -74,6 +77,8 @@ func newRunCommand(e *env) *cobra.Command {
 	f.IntVar(&o.datapath.Policies, "max-policies", 2048, "policies that fit, two for each while it is reloaded")
 	f.IntVar(&o.datapath.Answers, "max-answers", 4096, "different HTTP answers that fit")
 	f.IntVar(&o.datapath.Flows, "max-flows", 262144, "connections that are followed at once")
+	f.StringVar(&o.metrics, "metrics-address", "127.0.0.1:9464", "`ADDRESS:PORT` of /metrics, /healthz, /readyz and the page; empty: none")
+	f.IntVar(&o.circuits, "metrics-circuits", 10000, "circuits with series of their own in /metrics; with more, the largest policies are summed")
 	f.IntVar(&o.learned, "max-learned", 1024, "backends that each policy may learn from traffic")
 	return cmd
 }
@@ -98,7 +103,7 @@ func (o *runOptions) validate() error {
 	check(o.logFormat == "text" || o.logFormat == "json", "--log-format: must be text or json, got %q", o.logFormat)
 	for flag, n := range map[string]int{
 		"--max-circuits": o.datapath.Circuits, "--max-policies": o.datapath.Policies, "--max-answers": o.datapath.Answers,
-		"--max-flows": o.datapath.Flows, "--max-learned": o.learned,
+		"--max-flows": o.datapath.Flows, "--max-learned": o.learned, "--metrics-circuits": o.circuits,
 	} {
 		check(n >= 16 && n <= 1<<22, "%s: must be between 16 and %d, got %d", flag, 1<<22, n)
 	}
@@ -129,6 +134,10 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 
+	var history string
+	if o.stateDir != "" {
+		history = filepath.Join(o.stateDir, "history.jsonl")
+	}
 	if o.datapath.PinPath == "" {
 		o.stateDir = ""
 	}
@@ -163,6 +172,7 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 		Kube:     kube,
 		Datapath: o.datapath, MaxLearned: o.learned, StateDir: o.stateDir,
 		XDP: xdpMode(o.xdp), Connect: o.connect, Lookup: o.lookup,
+		Version: version, History: history, MetricsAddress: o.metrics, MetricsCircuits: o.circuits,
 		Logger:   logger,
 		Ready:    func() { told(notifier.Ready("circuits are in force")) },
 		Alive:    func() { told(notifier.Alive(time.Now())) },

@@ -7,13 +7,16 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/history"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/view"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/vishvananda/netns"
 )
@@ -37,7 +40,8 @@ type Agent struct {
 	answers   answerTable
 	assigners [2]discovery.Assigner // by direction
 	discovery *discovery.Discovery
-	history   History
+	links     *ifaces.Watcher
+	history   *history.History
 	events    []breaker.Event // buffer
 	local     localAddresses
 
@@ -55,6 +59,12 @@ type Agent struct {
 	ready      bool
 	inherited  inheritance
 	dirty      bool // the state file is behind
+	started    time.Time
+	watched    view.Agent // what is only counted to be shown
+
+	ticked  atomic.Int64 // time of the last turn of the event loop
+	viewing sync.RWMutex // held by readers of the kernel's counts that do not hold mu
+	closed  bool
 }
 
 // ReloadStatus tells how the policies came to be in force.
@@ -72,6 +82,10 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	past, err := openHistory(cfg)
+	if err != nil {
+		return nil, errors.Join(err, dp.Close())
+	}
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, dp: dp,
 		policies:   map[string]*policyState{},
@@ -81,6 +95,8 @@ func New(cfg Config) (*Agent, error) {
 		noXDP:      map[int]bool{},
 		picks:      map[int]ifaces.Pick{},
 		late:       map[*circuitState]struct{}{},
+		history:    past,
+		started:    time.Now(),
 	}
 	a.inherit()
 	return a, nil
@@ -92,13 +108,21 @@ func (a *Agent) Close() error {
 	a.dirty = true
 	a.saveState()
 	a.mu.Unlock()
-	return a.dp.Close()
+	a.viewing.Lock()
+	defer a.viewing.Unlock()
+	a.closed = true
+	return errors.Join(a.dp.Close(), a.history.Close())
 }
 
 // Run works until ctx is done. It returns an error if it could not start, or lost its datapath.
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	stop, err := a.serve()
+	if err != nil {
+		return err
+	}
+	defer stop()
 
 	var first policy.Update
 	select {
@@ -113,8 +137,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if first.Err != nil {
 		return first.Err
 	}
-	a.discovery = discovery.New(a.log, discovery.Options{Kube: a.cfg.Kube})
-	defer a.discovery.Close()
+	finder := discovery.New(a.log, discovery.Options{Kube: a.cfg.Kube})
+	defer finder.Close()
+	a.mu.Lock()
+	a.discovery = finder
+	a.mu.Unlock()
 	if a.cfg.NodeName != "" {
 		if err := a.findPods(); err != nil {
 			// Everything else works.
@@ -127,6 +154,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer links.Close()
 	// Policies before interfaces: what an adopted program enforces is right before this one replaces it.
+	a.mu.Lock()
+	a.links = links
+	a.mu.Unlock()
 	a.mu.Lock()
 	a.renewLease(loader.Now())
 	err = a.applyPolicies(first.Set)
@@ -233,6 +263,7 @@ func (a *Agent) onTick() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := loader.Now()
+	a.ticked.Store(time.Now().UnixNano())
 	a.renewLease(now)
 	if now >= a.nextSweep {
 		a.sweep(now)

@@ -9,6 +9,7 @@ import (
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/view"
 )
 
 // circuitState is one circuit and its place in the kernel.
@@ -27,6 +28,8 @@ type circuitState struct {
 	slow     uint64
 	missing  uint64 // events known of, but not seen
 	missed   int    // ticks for which some were missing
+
+	transitions []view.Transition
 }
 
 func (a *Agent) onBackends(u discovery.Update) {
@@ -138,6 +141,7 @@ func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.Add
 	delete(c.backends, addr)
 	a.events = p.group.Remove(addr.String(), breaker.Time(now), a.events[:0])
 	if len(c.backends) == 0 {
+		a.noteDroppedOverride(c)
 		// Connections that still name it are let go.
 		a.dp.Publish(c.id, loader.Verdict{Kind: loader.Disabled, Generation: 1})
 		delete(p.circuits, c.name)

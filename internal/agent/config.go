@@ -28,6 +28,11 @@ type Config struct {
 	StateDir   string         // where what the kernel does not keep survives a restart; empty: nowhere
 	MaxLearned int            // backends of one policy that may be learned from traffic
 
+	Version         string // of the agent
+	History         string // file that keeps the last events over restarts; empty: they are in memory only
+	MetricsAddress  string // ADDRESS:PORT of metrics, health and the page; empty: none
+	MetricsCircuits int    // with series of their own; more are summed by policy
+
 	Logger *slog.Logger
 	Ready  func() // called once, when policies are in force and interfaces attached
 	Alive  func() // called at each turn of the event loop

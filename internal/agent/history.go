@@ -3,82 +3,84 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"math"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/view"
 )
-
-// Record is one thing that happened to a circuit.
-type Record struct {
-	Seq       uint64        // 1 for the first since the agent's start
-	Time      time.Time     // when it was due
-	Policy    string        `json:"policy"`
-	Backend   string        `json:"backend"`
-	Kind      string        // transition, overflow or override
-	From, To  string        // states
-	Reason    string        //
-	Value     float64       // what was compared; NaN when nothing was
-	Threshold float64       //
-	Step      int           //
-	Jitter    time.Duration //
-	Until     time.Time     // zero: nothing ends it
-	Who, Why  string        //
-	Took      time.Duration // from the event's time to the verdict in the kernel
-}
-
-// historySize is how many records are kept.
-const historySize = 1000
-
-// History is the last records, oldest first.
-type History struct {
-	seq  uint64
-	ring []Record
-}
-
-func (h *History) add(r Record) Record {
-	h.seq++
-	r.Seq = h.seq
-	if len(h.ring) == historySize {
-		copy(h.ring, h.ring[1:])
-		h.ring = h.ring[:historySize-1]
-	}
-	h.ring = append(h.ring, r)
-	return r
-}
 
 // tell records an event and logs it.
 func (a *Agent) tell(p *policyState, e *breaker.Event) {
 	now, wall := loader.Now(), time.Now()
 	at := func(t breaker.Time) time.Time { return wall.Add(time.Duration(int64(t) - now)) }
-	r := Record{
-		Time: at(e.At), Policy: p.Name, Backend: e.Backend, Kind: e.Kind.String(), From: e.From.String(), To: e.To.String(),
-		Reason: e.Reason.String(), Value: math.NaN(), Threshold: math.NaN(), Step: e.Step, Jitter: e.Jitter, Who: e.Who, Why: e.Why,
-		Took: time.Duration(now - int64(e.At)),
+	took := time.Duration(now - int64(e.At))
+	window := view.NewWindow(e.Window)
+	r := view.Record{
+		Time: at(e.At), Kind: e.Kind.String(), Policy: p.Name, Direction: p.Direction.String(), Backend: e.Backend,
+		From: e.From.String(), To: e.To.String(), Mode: e.Mode.String(), Cause: cause(e), Reason: e.Reason.String(),
+		Window: &window, Step: e.Step, JitterSeconds: e.Jitter.Seconds(), By: e.Who, Why: e.Why, VerdictSeconds: took.Seconds(),
 	}
 	if e.HasNumbers {
-		r.Value, r.Threshold = e.Value, e.Threshold
+		r.Value, r.Threshold = &e.Value, &e.Threshold
 	}
 	if e.Until != breaker.Never {
-		r.Until = at(e.Until)
+		until := at(e.Until)
+		r.Until = &until
 	}
-	r = a.history.add(r)
+	if c := p.circuits[e.Backend]; c != nil {
+		totals := a.dp.Totals(c.id)
+		r.Connections, r.InFlight = totals.Connections, totals.InFlight
+		c.countTransition(e)
+	}
+	if e.Kind == breaker.EventTransition && r.Cause == view.CauseOutcome {
+		a.watched.Verdicts.Observe(took)
+	}
+	a.record(r, wall)
+}
 
+// cause says what kind of thing is behind an event.
+func cause(e *breaker.Event) string {
+	switch {
+	case e.Reason == breaker.ReasonManual:
+		return view.CauseManual
+	case e.Reason == breaker.ReasonReload:
+		return view.CauseReload
+	case e.Reason == breaker.ReasonEjectionLimit:
+		return view.CauseLimits
+	case e.Reason == breaker.ReasonDeadline || e.Reason == breaker.ReasonProbeTimeout || e.Reason == breaker.ReasonRampPassed:
+		return view.CauseTime
+	}
+	return view.CauseOutcome
+}
+
+// record keeps a record and logs it. now is when the kernel was told.
+func (a *Agent) record(r view.Record, now time.Time) {
+	r = a.history.Add(r)
 	attrs := []any{"policy", r.Policy, "backend", r.Backend, "from", r.From, "to", r.To, "reason", r.Reason}
-	if e.HasNumbers {
-		attrs = append(attrs, "value", r.Value, "threshold", r.Threshold)
+	if r.Value != nil {
+		attrs = append(attrs, "value", *r.Value)
+	}
+	if r.Threshold != nil {
+		attrs = append(attrs, "threshold", *r.Threshold)
+	}
+	if w := r.Window; w != nil {
+		attrs = append(attrs, "outcomes", w.Outcomes, "failures", w.Failures, "slow", w.Slow)
 	}
 	attrs = append(attrs, "step", r.Step)
-	if !r.Until.IsZero() {
-		attrs = append(attrs, "until", r.Until)
+	if r.JitterSeconds != 0 {
+		attrs = append(attrs, "jitter_seconds", r.JitterSeconds)
 	}
-	if r.Who != "" {
-		attrs = append(attrs, "who", r.Who, "why", r.Why)
+	if r.Until != nil {
+		attrs = append(attrs, "until", *r.Until)
 	}
-	attrs = append(attrs, "at_unix_ns", wall.UnixNano())
+	attrs = append(attrs, "connections", r.Connections, "in_flight", r.InFlight, "cause", r.Cause)
+	if r.By != "" {
+		attrs = append(attrs, "by", r.By, "why", r.Why)
+	}
+	attrs = append(attrs, "seq", r.Seq, "at_unix_ns", now.UnixNano())
 	level := slog.LevelInfo
-	if e.To == breaker.StateOpen || e.To == breaker.StateForcedOpen || e.Kind == breaker.EventOverflow {
+	if opens := breaker.StateOpen.String(); r.To == opens || r.To == breaker.StateForcedOpen.String() || r.Kind == view.KindLease {
 		level = slog.LevelWarn
 	}
 	a.log.Log(context.Background(), level, r.Kind, attrs...)

@@ -138,6 +138,7 @@ func (a *Agent) makeGood(c *circuitState, generation uint32, now int64, buf []br
 	}
 	a.log.Warn("events were lost, the window is made whole from totals", "policy", c.policy.Name, "backend", c.name,
 		"failures", failures, "slow", slow, "lost", c.missing)
+	a.watched.MadeGood += c.missing
 	c.failures += failures
 	c.slow += slow
 	c.missing, c.missed = 0, 0

@@ -18,11 +18,12 @@ import (
 
 // Process is a running agent. Its methods may be called concurrently.
 type Process struct {
-	cmd   *exec.Cmd
-	grace time.Duration // how long it may take to end when it is asked to
-	ready chan struct{} // closed when the agent has attached
-	ended chan struct{} // closed when the process is gone
-	err   error         // how it ended; valid after ended
+	cmd    *exec.Cmd
+	places places
+	grace  time.Duration // how long it may take to end when it is asked to
+	ready  chan struct{} // closed when the agent has attached
+	ended  chan struct{} // closed when the process is gone
+	err    error         // how it ended; valid after ended
 
 	mu          sync.Mutex
 	isReady     bool
@@ -34,8 +35,14 @@ type Process struct {
 // Start starts the command, with --log-format json added, in a namespace. The process is in a process group of its
 // own: a ctrl-C on the terminal reaches the caller alone. It ends with its caller, and is stopped with Stop.
 func Start(in *netlab.Namespace, command ...string) (*Process, error) {
+	flags := append(slices.Clone(command[1:]), "--log-format", "json")
+	own, err := ownPlaces(command)
+	if err != nil {
+		return nil, err
+	}
 	p := &Process{
-		cmd:     exec.Command(command[0], append(slices.Clone(command[1:]), "--log-format", "json")...),
+		cmd:     exec.Command(command[0], append(flags, own.flags...)...),
+		places:  own,
 		grace:   5 * time.Second,
 		ready:   make(chan struct{}),
 		ended:   make(chan struct{}),
@@ -44,14 +51,17 @@ func Start(in *netlab.Namespace, command ...string) (*Process, error) {
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := p.cmd.StderrPipe()
 	if err != nil {
+		own.remove()
 		return nil, fmt.Errorf("start the agent: %w", err)
 	}
 	if err := in.Start(p.cmd); err != nil {
+		own.remove()
 		return nil, fmt.Errorf("start the agent: %w", err)
 	}
 	go func() {
 		p.follow(log)
 		p.err = p.cmd.Wait()
+		own.remove()
 		close(p.ended)
 	}()
 	return p, nil

@@ -1,0 +1,4 @@
+package main
+
+// version is what the build names itself; scripts/build.sh sets it.
+var version = "unknown"

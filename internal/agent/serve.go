@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/cbagent/cbagent/internal/metrics"
+)
+
+// serve opens what the agent shows to the outside. The function that it returns ends it.
+func (a *Agent) serve() (stop func(), err error) {
+	if a.cfg.MetricsAddress == "" {
+		return func() {}, nil
+	}
+	l, err := net.Listen("tcp", a.cfg.MetricsAddress)
+	if err != nil {
+		return nil, fmt.Errorf("serve metrics: %w; give another address with --metrics-address, or an empty one for none", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.New(a.Snapshot, a.cfg.MetricsCircuits, true), promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,
+	}))
+	mux.HandleFunc("GET /healthz", answersWith(a.Healthy))
+	mux.HandleFunc("GET /readyz", answersWith(a.Ready))
+	return serveHTTP(l, mux, a.log), nil
+}
+
+func answersWith(check func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if err := check(); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, err)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	}
+}
+
+// serveHTTP serves until the function that it returns is called.
+func serveHTTP(l net.Listener, h http.Handler, log *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("serve", "address", l.Addr(), "error", err)
+		}
+	}()
+	return func() {
+		cancel() // streams end
+		end, done := context.WithTimeout(context.Background(), time.Second)
+		defer done()
+		if server.Shutdown(end) != nil {
+			_ = server.Close()
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/view"
+)
+
+// viewChunk is how many circuits are looked at in one turn with the lock, so that verdicts never wait for a reader.
+const viewChunk = 256
+
+// Snapshot returns what the agent is doing. It holds the lock for short turns only, whatever the number of circuits. An
+// agent that is closed has nothing to tell: the snapshot is empty but for its time.
+func (a *Agent) Snapshot() *view.Snapshot {
+	a.viewing.RLock()
+	defer a.viewing.RUnlock()
+	s := &view.Snapshot{At: time.Now(), Clock: loader.Now()}
+	if a.closed {
+		return s
+	}
+	a.mu.Lock()
+	s.Agent = a.viewAgent()
+	circuits := a.viewPolicies(s)
+	finder, links := a.discovery, a.links
+	pending := maps.Clone(a.pendingIfs)
+	a.mu.Unlock()
+
+	statuses := a.statusesByCircuit()
+	for i := range s.Policies {
+		a.viewCircuits(&s.Policies[i], circuits[i], breaker.Time(s.Clock), statuses)
+	}
+	if finder != nil {
+		s.Sources = finder.Status()
+	}
+	var picks []ifaces.Pick
+	if links != nil {
+		picks = links.Status().Picks
+	}
+	s.Interfaces = viewInterfaces(picks, a.dp.Hooks(), pending)
+	s.Node = a.dp.NodeCounts()
+	var err error
+	if s.Packets, err = a.dp.Packets(); err != nil {
+		a.log.Error("counts of packets", "error", err)
+	}
+	return s
+}
+
+func (a *Agent) viewAgent() view.Agent {
+	v := a.watched
+	v.Version, v.Node, v.Started, v.Ready = a.cfg.Version, a.cfg.NodeName, a.started, a.ready
+	v.PoliciesLoaded, v.Reloads, v.ReloadFailures, v.ReloadError = a.reload.Loaded, a.reload.Attempts, a.reload.Failures, a.reload.LastError
+	v.RingEvents, v.Records, v.RecordsLost = a.ringEvents, a.history.Seq(), a.history.Lost()
+	v.Readers, v.ReaderDropped = a.history.Followers()
+	v.CircuitsMax, v.Sweep = a.cfg.circuitTable(), a.lastSweep
+	return v
+}
+
+// viewPolicies puts all policies in force into the snapshot and returns their circuits, to be looked at later.
+func (a *Agent) viewPolicies(s *view.Snapshot) [][]*circuitState {
+	if a.set == nil {
+		return nil
+	}
+	var circuits [][]*circuitState
+	for _, want := range a.set.Policies {
+		p := a.policies[want.Name]
+		if p == nil {
+			continue
+		}
+		s.Policies = append(s.Policies, view.Policy{
+			Policy: p.Policy, Complete: p.reported && p.complete, DiscoveryErr: p.discoveryErr,
+			Known: p.group.Known(), Ejected: p.group.Ejected(),
+		})
+		circuits = append(circuits, slices.Collect(maps.Values(p.circuits)))
+	}
+	return circuits
+}
+
+// viewCircuits looks at circuits in turns. One that left meanwhile is left out.
+func (a *Agent) viewCircuits(p *view.Policy, circuits []*circuitState, now breaker.Time, statuses map[int][]view.Status) {
+	p.Circuits = make([]view.Circuit, 0, len(circuits))
+	for chunk := range slices.Chunk(circuits, viewChunk) {
+		a.mu.Lock()
+		for _, c := range chunk {
+			if c.id >= len(a.circuits) || a.circuits[c.id] != c {
+				continue
+			}
+			p.Circuits = append(p.Circuits, view.Circuit{
+				ID: c.id, Name: c.name, Backends: c.backendList(), Status: c.circuit.Status(), Metric: c.circuit.Metric(now),
+				Transitions: slices.Clone(c.transitions),
+			})
+		}
+		a.mu.Unlock()
+	}
+	slices.SortFunc(p.Circuits, func(x, y view.Circuit) int {
+		if len(x.Backends) == 1 && len(y.Backends) == 1 {
+			return x.Backends[0].Addr.Compare(y.Backends[0].Addr)
+		}
+		return strings.Compare(x.Name, y.Name)
+	})
+	for i := range p.Circuits {
+		c := &p.Circuits[i]
+		c.Totals, c.Progress, c.Statuses = a.dp.Totals(c.ID), a.dp.Progress(c.ID), statuses[c.ID]
+	}
+}
+
+func (c *circuitState) backendList() []discovery.Backend {
+	all := make([]discovery.Backend, 0, len(c.backends))
+	for _, b := range c.backends {
+		all = append(all, b)
+	}
+	if len(all) > 1 {
+		slices.SortFunc(all, func(x, y discovery.Backend) int { return x.Addr.Compare(y.Addr) })
+	}
+	return all
+}
+
+func (a *Agent) statusesByCircuit() map[int][]view.Status {
+	all, err := a.dp.Statuses()
+	if err != nil {
+		a.log.Error("counts by status", "error", err)
+	}
+	byCircuit := map[int][]view.Status{}
+	for _, s := range all {
+		byCircuit[s.Circuit] = append(byCircuit[s.Circuit], view.Status{Code: s.Status, Count: s.Count})
+	}
+	for _, list := range byCircuit {
+		slices.SortFunc(list, func(x, y view.Status) int { return x.Code - y.Code })
+	}
+	return byCircuit
+}
+
+// viewInterfaces joins what was decided with what is attached.
+func viewInterfaces(picks []ifaces.Pick, hooks []loader.Hook, pending map[int]ifaces.Pick) []view.Interface {
+	attached := map[int]loader.Hook{}
+	for _, h := range hooks {
+		attached[h.Index] = h
+	}
+	all := make([]view.Interface, 0, len(picks))
+	for _, p := range picks {
+		h, ok := attached[p.Link.Index]
+		_, waits := pending[p.Link.Index]
+		all = append(all, view.Interface{Pick: p, Attached: ok, Mode: h.Mode, Pending: waits})
+	}
+	return all
+}
