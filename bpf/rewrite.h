@@ -21,7 +21,7 @@ struct segment {
 
 struct tcp_header {
 	struct tcphdr h;
-	__u8 options[12];
+	__be32 options[3];
 };
 
 static __always_inline __u32 fold(__u64 sum)
@@ -33,13 +33,14 @@ static __always_inline __u32 fold(__u64 sum)
 	return sum;
 }
 
+/* p is aligned to 4, and so is len: words of 32 bits fold to the same sum. */
 static __always_inline __u64 sum_bytes(const void *p, const int len)
 {
-	const __u16 *w = p;
+	const __u32 *w = p;
 	__u64 sum = 0;
 
 #pragma unroll
-	for (int i = 0; i < len / 2; i++)
+	for (int i = 0; i < len / 4; i++)
 		sum += w[i];
 	return sum;
 }
@@ -69,10 +70,13 @@ static __always_inline long put_retry(struct __sk_buff *skb, __u32 at, __u64 sec
 	return bpf_skb_store_bytes(skb, at, &field, sizeof(field), 0);
 }
 
-/* Writes the IP header and returns the pseudo header's sum, folded. src and dst as they shall be. */
-static __always_inline __u32 put_ip(struct __sk_buff *skb, const struct packet *pkt, const __u8 *src, const __u8 *dst,
-				    __u32 tcp_total, long *err)
+/* Writes the IP header and returns the pseudo header's sum, folded. sum: that of the header itself. */
+static __always_inline __u32 put_ip(struct __sk_buff *skb, const struct packet *pkt, bool back, __u32 tcp_total, __u64 *sum,
+				    long *err)
 {
+	const __u8 *src = back ? pkt->key.backend : pkt->key.client, *dst = back ? pkt->key.client : pkt->key.backend;
+	__u64 pseudo = bpf_htons(IPPROTO_TCP) + bpf_htons(tcp_total);
+
 	if (pkt->v6) {
 		struct ipv6hdr ip = {
 			.version = 6,
@@ -83,24 +87,27 @@ static __always_inline __u32 put_ip(struct __sk_buff *skb, const struct packet *
 
 		__builtin_memcpy(&ip.saddr, src, 16);
 		__builtin_memcpy(&ip.daddr, dst, 16);
-		*err |= bpf_skb_store_bytes(skb, pkt->l3, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
-		return fold(sum_bytes(src, 16) + sum_bytes(dst, 16) + bpf_htons(IPPROTO_TCP) + bpf_htons(tcp_total));
+		*err |= bpf_skb_store_bytes(skb, pkt->l3, &ip, sizeof(ip), 0);
+		*sum = sum_bytes(&ip, sizeof(ip));
+		pseudo += sum_bytes(&ip.saddr, 32);
+	} else {
+		struct iphdr ip = {
+			.version = 4,
+			.ihl = 5,
+			.tot_len = bpf_htons(sizeof(ip) + tcp_total),
+			.frag_off = bpf_htons(0x4000), /* don't fragment */
+			.ttl = 64,
+			.protocol = IPPROTO_TCP,
+		};
+
+		__builtin_memcpy(&ip.saddr, src + 12, 4);
+		__builtin_memcpy(&ip.daddr, dst + 12, 4);
+		ip.check = ~fold(sum_bytes(&ip, sizeof(ip)));
+		*err |= bpf_skb_store_bytes(skb, pkt->l3, &ip, sizeof(ip), 0);
+		*sum = 0xffff;
+		pseudo += sum_bytes(&ip.saddr, 8);
 	}
-
-	struct iphdr ip = {
-		.version = 4,
-		.ihl = 5,
-		.tot_len = bpf_htons(sizeof(ip) + tcp_total),
-		.frag_off = bpf_htons(0x4000), /* don't fragment */
-		.ttl = 64,
-		.protocol = IPPROTO_TCP,
-	};
-
-	__builtin_memcpy(&ip.saddr, src + 12, 4);
-	__builtin_memcpy(&ip.daddr, dst + 12, 4);
-	ip.check = ~fold(sum_bytes(&ip, sizeof(ip)));
-	*err |= bpf_skb_store_bytes(skb, pkt->l3, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM);
-	return fold(sum_bytes(src + 12, 4) + sum_bytes(dst + 12, 4) + bpf_htons(IPPROTO_TCP) + bpf_htons(tcp_total));
+	return fold(pseudo);
 }
 
 static __always_inline long swap_macs(struct __sk_buff *skb)
@@ -114,18 +121,68 @@ static __always_inline long swap_macs(struct __sk_buff *skb)
 	return bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0);
 }
 
+/* A network card may have summed up the whole packet (CHECKSUM_COMPLETE), which is lost on the way to an egress hook and
+ * when the length changes. Otherwise the sum must follow what was changed, or the kernel takes the card for broken. sum is
+ * that of the packet as it is now. */
+static __always_inline void put_complete(struct __sk_buff *skb, __u64 sum)
+{
+	__s64 old = bpf_csum_update(skb, 0);
+
+	if (old >= 0)
+		bpf_csum_update(skb, fold(sum + (__u32)~old));
+}
+
+/* Writes the TCP header. pseudo is the pseudo header's sum, payload_sum that of what follows the header. */
+static __always_inline long put_tcp(struct __sk_buff *skb, const struct packet *pkt, const struct segment *s, __u32 pseudo,
+				    __u64 payload_sum)
+{
+	struct tcp_header tcp = {};
+	__u32 len = sizeof(tcp.h);
+	long err;
+
+	tcp.h.source = s->back ? pkt->key.backend_port_be : pkt->key.client_port_be;
+	tcp.h.dest = s->back ? pkt->key.client_port_be : pkt->key.backend_port_be;
+	tcp.h.seq = bpf_htonl(s->seq);
+	tcp.h.ack_seq = bpf_htonl(s->ack);
+	tcp.h.window = bpf_htons(s->flags & TCP_RST ? 0 : 65535);
+	tcp.h.check = pseudo;
+	if (s->has_ts) {
+		len += 12;
+		tcp.options[0] = bpf_htonl(0x0101080a);
+		tcp.options[1] = s->ts_val;
+		tcp.options[2] = s->ts_ecr;
+	} else if (s->mss) {
+		len += 4;
+		tcp.options[0] = bpf_htonl(0x02040000 | s->mss);
+	}
+	tcp.h.doff = len / 4;
+	((__u8 *)&tcp.h)[13] = s->flags;
+	if (s->has_ts)
+		err = bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h) + 12, 0);
+	else if (s->mss)
+		err = bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h) + 4, 0);
+	else
+		err = bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h), 0);
+
+	/* Options that are not sent are 0 and add nothing. The caller's packet may be CHECKSUM_PARTIAL, which cannot be
+	 * seen from here; then check must hold the pseudo header's sum P and stay as it is. Otherwise it must become
+	 * ~(P + H). Replacing by the difference 2P + H, where H is without the P that stands in check, does both: it
+	 * leaves a partial one alone, and makes of P ~(2P + H + ~P) = ~(P + H). */
+	return err | bpf_l4_csum_replace(skb, pkt->l4 + __builtin_offsetof(struct tcphdr, check), 0,
+					 fold(pseudo + sum_bytes(&tcp, sizeof(tcp)) + payload_sum), 0);
+}
+
 /* rewrite replaces the whole packet. pkt->key must be as parsed from it: client is the source. 0 on success. */
 __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const struct segment *s)
 {
-	__u32 options, len = 0, total, pseudo;
-	struct tcp_header tcp = {};
+	__u32 payload, len = 0, pseudo;
 	struct answer *a = NULL;
-	__u64 payload_sum = 0, sum;
+	__u64 payload_sum = 0, ip_sum = 0;
 	long err = 0;
 
 	if (!pkt || !s)
 		return -1;
-	options = s->has_ts ? 12 : s->mss ? 4 : 0;
+	payload = pkt->l4 + sizeof(struct tcphdr) + (s->has_ts ? 12 : s->mss ? 4 : 0);
 	if (s->answer != ANSWER_NONE) {
 		a = bpf_map_lookup_elem(&answers, &s->answer);
 		if (!a)
@@ -135,10 +192,9 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 			return -1;
 		payload_sum = s->head ? a->head_sum : a->sum;
 	}
-	total = sizeof(tcp.h) + options + len;
 
 	/* Trims or grows, makes the packet linear and unshared, and drops its segmentation state. */
-	if (bpf_skb_change_tail(skb, pkt->l4 + total, 0))
+	if (bpf_skb_change_tail(skb, payload + len, 0))
 		return -1;
 	if (a && len) {
 		/* The bound again, where the verifier sees it: 1 <= len <= ANSWER_MAX. */
@@ -147,55 +203,16 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 		asm volatile("" : "+r"(n));
 		if (n < 1 || n > ANSWER_MAX)
 			return -1;
-		err |= bpf_skb_store_bytes(skb, pkt->l4 + sizeof(tcp.h) + options, a->bytes, n, 0);
+		err |= bpf_skb_store_bytes(skb, payload, a->bytes, n, 0);
 		if (a->retry_at && a->retry_at <= ANSWER_MAX - RETRY_DIGITS)
-			err |= put_retry(skb, pkt->l4 + sizeof(tcp.h) + options + a->retry_at, s->retry,
-					 a->bytes + a->retry_at, &payload_sum);
+			err |= put_retry(skb, payload + a->retry_at, s->retry, a->bytes + a->retry_at, &payload_sum);
 	}
 	if (s->back && pkt->l3 != L2_NONE)
 		err |= swap_macs(skb);
-
-	if (s->back) {
-		pseudo = put_ip(skb, pkt, pkt->key.backend, pkt->key.client, total, &err);
-		tcp.h.source = pkt->key.backend_port_be;
-		tcp.h.dest = pkt->key.client_port_be;
-	} else {
-		pseudo = put_ip(skb, pkt, pkt->key.client, pkt->key.backend, total, &err);
-		tcp.h.source = pkt->key.client_port_be;
-		tcp.h.dest = pkt->key.backend_port_be;
-	}
-	tcp.h.seq = bpf_htonl(s->seq);
-	tcp.h.ack_seq = bpf_htonl(s->ack);
-	tcp.h.doff = (sizeof(tcp.h) + options) / 4;
-	((__u8 *)&tcp.h)[13] = s->flags;
-	tcp.h.window = bpf_htons(s->flags & TCP_RST ? 0 : 65535);
-	if (s->has_ts) {
-		tcp.options[0] = 1;
-		tcp.options[1] = 1;
-		tcp.options[2] = 8;
-		tcp.options[3] = 10;
-		__builtin_memcpy(tcp.options + 4, &s->ts_val, 4);
-		__builtin_memcpy(tcp.options + 8, &s->ts_ecr, 4);
-	} else if (s->mss) {
-		tcp.options[0] = 2;
-		tcp.options[1] = 4;
-		tcp.options[2] = s->mss >> 8;
-		tcp.options[3] = s->mss;
-	}
-
-	/* Options that are not sent are 0 and add nothing. The caller's packet may be CHECKSUM_PARTIAL, which cannot be
-	 * seen from here; then check must hold the pseudo header's sum P and stay as it is. Otherwise it must become
-	 * ~(P + H). Replacing by the difference 2P + H does both: it leaves a partial one alone, and makes of P
-	 * ~(2P + H + ~P) = ~(P + H). */
-	sum = fold(sum_bytes(&tcp, sizeof(tcp)) + payload_sum);
-	tcp.h.check = pseudo;
-	if (options == 12)
-		err |= bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp), BPF_F_RECOMPUTE_CSUM);
-	else if (options == 4)
-		err |= bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h) + 4, BPF_F_RECOMPUTE_CSUM);
-	else
-		err |= bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h), BPF_F_RECOMPUTE_CSUM);
-	err |= bpf_l4_csum_replace(skb, pkt->l4 + __builtin_offsetof(struct tcphdr, check), 0,
-				   fold(2ULL * pseudo + sum), 0);
+	pseudo = put_ip(skb, pkt, s->back, payload + len - pkt->l4, &ip_sum, &err);
+	err |= put_tcp(skb, pkt, s, pseudo, payload_sum);
+	/* TCP with its checksum sums up to the inverse of the pseudo header. */
+	if (pkt->hook == HOOK_INGRESS)
+		put_complete(skb, ip_sum + (__u16)~pseudo);
 	return err;
 }

@@ -3,6 +3,7 @@ package loader
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -546,6 +547,22 @@ func TestAnswersOfEachReason(t *testing.T) {
 					t.Errorf("Retry-After %q, expected %q", headers["Retry-After"], retry)
 				}
 			})
+		})
+	}
+}
+
+// What a network card summed up must follow the change of a packet that stays as long as it is; in others the kernel
+// itself lets go of it.
+func TestSumsOfNetworkCardsFollow(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			r := newRig(t)
+			r.needsChecksumComplete(t)
+			r.put(f.backend, PolicySettings{Reject: Respond}, Verdict{Kind: ForcedOpen})
+			c := r.dial(f.caller, f.backend)
+			places[slices.IndexFunc(places, func(p place) bool { return p.name == "ingress" })].set(r, c)
+			c.answeredSYN("forced-open")
+			c.did(c.send(fin|ack, ""), c.answers, "ingress ack answered")
 		})
 	}
 }

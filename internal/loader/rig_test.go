@@ -26,6 +26,9 @@ const (
 	verdictRedirect = 7
 )
 
+// checksumComplete is BPF_F_TEST_SKB_CHECKSUM_COMPLETE.
+const checksumComplete = 1 << 2
+
 // skbContext is struct __sk_buff as BPF_PROG_TEST_RUN takes it. Fields that it does not take stay 0.
 type skbContext struct {
 	_              [9]uint32
@@ -43,12 +46,13 @@ type skbContext struct {
 // rig is a datapath with a circuit in a network namespace of its own. Packets are put to the programs one by one. What
 // they send by cloning leaves through an interface whose other end is listened to.
 type rig struct {
-	t       *testing.T
-	d       *Datapath
-	ns      *netlab.Namespace
-	ifindex int
-	wires   []int // sockets that receive what is sent out of the interface, and into it
-	total   map[string]uint64
+	t        *testing.T
+	d        *Datapath
+	ns       *netlab.Namespace
+	ifindex  int
+	complete bool  // packets have a CHECKSUM_COMPLETE, which must be right afterwards
+	wires    []int // sockets that receive what is sent out of the interface, and into it
+	total    map[string]uint64
 }
 
 const uplinkIndex = 77 // ifindex of an interface that counts as an uplink; it need not exist
@@ -80,6 +84,7 @@ func newRig(t *testing.T) *rig {
 	for i := range r.d.circuits.vals {
 		r.d.circuits.vals[i] = bpfCircuit{}
 	}
+	r.complete = false
 	r.settle()
 	r.d.RenewLease(Now() + int64(time.Hour))
 	r.d.SetHostBackends(false)
@@ -201,12 +206,25 @@ func (r *rig) place(circuit, policy int, v Verdict) error {
 	return nil
 }
 
+// needsChecksumComplete gives packets a CHECKSUM_COMPLETE from now on.
+func (r *rig) needsChecksumComplete(t *testing.T) {
+	_, err := r.d.objs.Ingress.Run(&ebpf.RunOptions{Data: make([]byte, 64), Flags: checksumComplete})
+	r.counted()
+	if errors.Is(err, unix.EINVAL) {
+		t.Skip("BPF_F_TEST_SKB_CHECKSUM_COMPLETE needs Linux 6.11")
+	}
+	r.complete = true
+}
+
 // run puts one frame to a program.
 func (r *rig) run(p *ebpf.Program, frame []byte, ctx skbContext) (int, []byte, error) {
 	if ctx.Ifindex == 0 {
 		ctx.Ifindex = uint32(r.ifindex)
 	}
 	opts := ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+2048), Context: ctx}
+	if r.complete {
+		opts.Flags = checksumComplete
+	}
 	var ret uint32
 	err := r.ns.Do(func() (err error) {
 		ret, err = p.Run(&opts)
