@@ -71,6 +71,25 @@ func (c *counts) addOne(s sample) {
 	}
 }
 
+// takeOne takes one outcome equal to s away.
+func (c *counts) takeOne(s sample) {
+	c.total--
+	if s.flags&sampleFailure != 0 {
+		c.failures--
+	}
+	if s.flags&sampleTimed != 0 {
+		c.timed--
+		var borrow uint64
+		c.low, borrow = bits.Sub64(c.low, s.latency, 0)
+		c.high -= borrow
+	}
+	for slot, f := 0, s.flags/sampleSlow; f != 0; slot, f = slot+1, f>>1 {
+		if f&1 != 0 {
+			c.slow[slot]--
+		}
+	}
+}
+
 func (c *counts) addDuration(high, low uint64) {
 	var carry uint64
 	c.low, carry = bits.Add64(c.low, low, 0)

@@ -31,7 +31,11 @@ func (w *window) addRun(shape *windowShape, s sample, n uint64) {
 // dropRun forgets the oldest n outcomes, all of one run.
 func (w *window) dropRun(n uint64) {
 	r := &w.runs[w.head]
-	w.counts.add(r.sample(), -n)
+	if n == 1 {
+		w.counts.takeOne(r.sample())
+	} else {
+		w.counts.add(r.sample(), -n)
+	}
 	if r.n -= uint32(n); r.n == 0 {
 		w.n--
 		if w.head++; int(w.head) == len(w.runs) {
