@@ -1,0 +1,3 @@
+// Package breaker compares cbagent's breaker with other libraries: that it decides alike where the meanings coincide, and
+// what an outcome costs.
+package breaker
