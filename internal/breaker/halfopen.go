@@ -1,6 +1,9 @@
 package breaker
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // halfOpen is what a half-open period with probes knows of its probes.
 type halfOpen struct {
@@ -11,6 +14,7 @@ type halfOpen struct {
 type probe struct {
 	began    Time
 	timedOut bool
+	guessed  bool // nobody told of it: when it began is not known
 }
 
 // free reports whether one more probe may be sent.
@@ -28,16 +32,23 @@ func (h *halfOpen) admit(began Time) *probe {
 	return &h.list[i]
 }
 
-// find returns the index of a probe sent at began, one in flight if there is one; -1 when there is none.
+// find returns the index of a probe sent at began, one in flight if there is one; else of one of which it is not known
+// when it was sent; -1 when there is none.
 func (h *halfOpen) find(began Time) int {
-	found := -1
+	found, guess := -1, -1
 	for i := range h.list {
-		if h.list[i].began == began {
-			if !h.list[i].timedOut {
-				return i
-			}
+		q := &h.list[i]
+		switch {
+		case q.began == began && !q.timedOut && !q.guessed:
+			return i
+		case q.began == began && !q.guessed:
 			found = i
+		case q.guessed && (guess < 0 || h.list[guess].timedOut):
+			guess = i
 		}
+	}
+	if found < 0 {
+		return guess
 	}
 	return found
 }
@@ -49,12 +60,15 @@ func (h *halfOpen) remove(i int) {
 
 // oldest returns the admission of the oldest probe in flight.
 func (h *halfOpen) oldest() (*probe, bool) {
-	for i := range h.list {
-		if !h.list[i].timedOut {
-			return &h.list[i], true
-		}
+	if i := h.oldestAt(); i >= 0 {
+		return &h.list[i], true
 	}
 	return nil, false
+}
+
+// oldestAt returns its index, -1 when none is in flight.
+func (h *halfOpen) oldestAt() int {
+	return slices.IndexFunc(h.list, func(q probe) bool { return !q.timedOut })
 }
 
 // Share returns the part of the requests that a ramp admits when it has run for elapsed: From at 0, To from Over on.
