@@ -241,10 +241,10 @@ func (a *Agent) readEvents(ctx context.Context) error {
 		a.mu.Lock()
 		a.events = a.events[:0]
 		// A batch is bounded so that a flood of failures does not keep the others waiting.
-		for n := 0; n < 4096; n++ {
+		for n := 1; ; n++ {
 			a.ringEvents++
 			a.onEvent(&ev)
-			if a.dp.EventsWaiting() == 0 {
+			if n == 4096 || a.dp.EventsWaiting() == 0 {
 				break
 			}
 			if err = a.dp.ReadEvent(&rec, time.Unix(0, 1), &ev); err != nil {
