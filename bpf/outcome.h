@@ -141,7 +141,7 @@ __noinline int record(const struct flow_key *key, __u32 circuit, const struct en
 		e.duration = __sync_fetch_and_add(&v->duration, latency) + latency;
 		if (failure)
 			__sync_fetch_and_add(&v->failures, 1);
-		if (e.flags & EVENT_SLOW)
+		else if (e.flags & EVENT_SLOW)
 			__sync_fetch_and_add(&v->slow, 1);
 		e.judged = __sync_fetch_and_add(&v->judged, want ? 1 + JUDGED_EVENT : 1);
 	} else {

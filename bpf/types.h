@@ -234,7 +234,7 @@ struct verdict {
 	__u64 permits;
 	__u64 judged;
 	__u64 failures;
-	__u64 slow;
+	__u64 slow; /* successes */
 	__u64 duration; /* ns, sum over judged outcomes */
 	__u64 ramp_over; /* ns; 0 = probes instead */
 	__u32 ramp_from; /* share of SHARE_ALL */

@@ -54,8 +54,9 @@ type Agent struct {
 	nextSweep  int64
 	lastSweep  loader.SweepResult
 	nextLease  int64
-	late       map[*circuitState]struct{} // whose lost events are to be made good
-	ringEvents uint64
+	ringEvents uint64 // read
+	heard      int64  // when the latest of them happened
+	losses     losses
 	ready      bool
 	inherited  inheritance
 	dirty      bool // the state file is behind
@@ -94,7 +95,6 @@ func New(cfg Config) (*Agent, error) {
 		uplinks:    map[int]bool{},
 		noXDP:      map[int]bool{},
 		picks:      map[int]ifaces.Pick{},
-		late:       map[*circuitState]struct{}{},
 		history:    past,
 		started:    time.Now(),
 	}
@@ -268,19 +268,26 @@ func (a *Agent) onTick() {
 	if now >= a.nextSweep {
 		a.sweep(now)
 	}
-	waiting := a.dp.EventsWaiting() > 0
+	drained := a.dp.EventsWaiting() == 0
 	for _, c := range a.circuits {
-		if c != nil {
-			a.catchUp(c, now, !waiting)
+		switch {
+		case c == nil:
+		case c.circuit.Probing():
+			a.checkProbes(c, now, drained)
+		default:
+			a.catchUp(c, now)
 		}
 	}
-	// With events in the ring a probe that reported in time could be found late: its turn comes at the next tick.
-	if !waiting {
-		for _, p := range a.policies {
-			if p.group.NextDeadline() <= breaker.Time(now) {
-				a.events = p.group.Advance(breaker.Time(now), a.events[:0])
-				a.carryOut(p)
-			}
+	a.findLost(now)
+	// With events in the ring a probe that reported in time could be found late: time goes as far as they have been read.
+	upTo := now
+	if !drained {
+		upTo = a.heard
+	}
+	for _, p := range a.policies {
+		if p.group.NextDeadline() <= breaker.Time(upTo) {
+			a.events = p.group.Advance(breaker.Time(upTo), a.events[:0])
+			a.carryOut(p)
 		}
 	}
 	a.ageLearned(now)

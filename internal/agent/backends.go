@@ -20,15 +20,7 @@ type circuitState struct {
 	circuit  *breaker.Circuit
 	backends map[netip.AddrPort]discovery.Backend
 
-	// What of the verdict's counts the circuit has been told. Reset with every verdict.
-	outcomes uint64
-	events   uint64
-	duration time.Duration
-	failures uint64 // among the events
-	slow     uint64
-	missing  uint64 // events known of, but not seen
-	missed   int    // ticks for which some were missing
-
+	told        told
 	transitions []view.Transition
 }
 
@@ -145,7 +137,6 @@ func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.Add
 		// Connections that still name it are let go.
 		a.dp.Publish(c.id, loader.Verdict{Kind: loader.Disabled, Generation: 1})
 		delete(p.circuits, c.name)
-		delete(a.late, c)
 		a.circuits[c.id] = nil
 		a.free.give(c.id, now+int64(reuseCircuitAfter))
 		if err := a.dp.ForgetStatuses(c.id); err != nil {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
@@ -11,8 +12,36 @@ import (
 func toKernel(generation uint32) uint32   { return generation + 1 }
 func fromKernel(generation uint32) uint32 { return generation - 1 }
 
+// told is what of a verdict's counts its circuit has been told. It begins anew with every verdict.
+type told struct {
+	outcomes uint64
+	events   uint64 // the index of the next event
+	duration time.Duration
+	failures uint64 // among the events
+	slow     uint64 // of these, successes
+	missing  uint64 // events before the next that have not come: overtaken, or lost
+	past     uint64 // events before this index are made good, if one comes all the same
+
+	check    *lossCheck      // under way
+	probing  loader.Progress // in half-open, at the last tick at which it did not fit
+	admitted map[probeKey]breaker.Time
+	vanished uint32 // probes that have timed out here, but hold the kernel's places
+}
+
+// probeKey names the connection of a probe: each holds one permit at most.
+type probeKey struct{ client, backend netip.AddrPort }
+
+func (t *told) count(ev *loader.Event) {
+	if ev.Failure {
+		t.failures++
+	} else if ev.Slow {
+		t.slow++
+	}
+}
+
 // onEvent hands one event to its circuit. Callers hold mu.
 func (a *Agent) onEvent(ev *loader.Event) {
+	a.heard = max(a.heard, ev.At)
 	if ev.Kind == loader.EventLearn {
 		a.learn(ev.Backend, ev.Direction, ev.At)
 		return
@@ -22,28 +51,59 @@ func (a *Agent) onEvent(ev *loader.Event) {
 	}
 	c := a.circuits[ev.Circuit]
 	at, generation := breaker.Time(ev.At), fromKernel(ev.Generation)
+	flow := probeKey{ev.Client, ev.Backend}
 	buf := a.events[:0]
 	switch ev.Kind {
 	case loader.EventProbe:
 		buf = c.circuit.Began(breaker.Time(ev.Began), generation, buf)
+		if c.circuit.Probing() && c.circuit.Generation() == generation {
+			if c.told.admitted == nil {
+				c.told.admitted = map[probeKey]breaker.Time{}
+			}
+			c.told.admitted[flow] = breaker.Time(ev.Began)
+		}
 	case loader.EventReturn:
-		buf = c.circuit.Release(at, generation, breaker.Time(ev.Began), buf)
+		buf = c.circuit.Release(at, generation, c.probeBegan(flow, generation, ev), buf)
 	case loader.EventOutcome:
 		if ev.Judged && generation == c.effectiveGeneration(at) {
+			if ev.Index < c.told.past {
+				return
+			}
 			buf = a.before(c, ev, buf)
+		}
+		began := breaker.Time(ev.Began)
+		if ev.Permit {
+			began = c.probeBegan(flow, generation, ev)
 		}
 		_, buf = c.circuit.Record(at, &breaker.Outcome{
 			Result: breaker.Result(ev.Result), HasLatency: true, Latency: time.Duration(ev.At - ev.Began),
-			Permit: ev.Permit, Generation: generation, Began: breaker.Time(ev.Began), Client: ev.Client.Addr(),
+			Permit: ev.Permit, Generation: generation, Began: began, Client: ev.Client.Addr(),
 		}, buf)
-		if c.policy.learned != nil {
-			for addr := range c.backends {
-				c.policy.learned.Touch(addr, time.Duration(ev.At))
-			}
-		}
+		c.touch(ev.At)
 	}
 	a.events = buf
 	a.carryOut(c.policy)
+}
+
+// probeBegan returns when a probe was admitted, which with http is before its request was sent.
+func (c *circuitState) probeBegan(flow probeKey, generation uint32, ev *loader.Event) breaker.Time {
+	if c.circuit.Generation() == generation {
+		if began, ok := c.told.admitted[flow]; ok {
+			delete(c.told.admitted, flow)
+			return began
+		}
+	}
+	return breaker.Time(ev.Began)
+}
+
+// touch notes that backends which were learned from traffic have some.
+func (c *circuitState) touch(now int64) {
+	if c.policy.learned == nil {
+		return
+	}
+	for addr := range c.backends {
+		c.policy.learned.Touch(addr, time.Duration(now))
+	}
 }
 
 // effectiveGeneration is the circuit's at that moment: an opening that has passed its deadline is the next already.
@@ -58,96 +118,46 @@ func (c *circuitState) effectiveGeneration(at breaker.Time) uint32 {
 // before accounts for the outcomes that the kernel judged ahead of this event without telling: plain successes, and
 // events that are late or lost.
 func (a *Agent) before(c *circuitState, ev *loader.Event, buf []breaker.Event) []breaker.Event {
-	if ev.Index < c.events {
+	t := &c.told
+	t.check.saw(ev)
+	if ev.Index < t.events {
 		// It was overtaken by another CPU's, and counted as missing then.
-		if c.missing > 0 {
-			c.missing--
+		if t.missing > 0 {
+			t.missing--
 		}
-		c.count(ev)
+		t.count(ev)
 		return buf
 	}
-	missing := ev.Index - c.events
-	if ev.Ordinal > c.outcomes+missing {
-		n := ev.Ordinal - c.outcomes - missing
-		total := ev.Duration - time.Duration(ev.At-ev.Began) - c.duration
+	missing := ev.Index - t.events
+	if ev.Ordinal > t.outcomes+missing {
+		n := ev.Ordinal - t.outcomes - missing
+		total := ev.Duration - time.Duration(ev.At-ev.Began) - t.duration
 		_, buf = c.circuit.RecordSuccesses(breaker.Time(ev.At), fromKernel(ev.Generation), n, max(total, 0), buf)
 	}
-	c.missing += missing
-	if missing > 0 {
-		a.late[c] = struct{}{}
-	}
-	c.outcomes, c.events, c.duration = ev.Ordinal+1, ev.Index+1, ev.Duration
-	c.count(ev)
+	t.missing += missing
+	t.outcomes, t.events, t.duration = ev.Ordinal+1, ev.Index+1, ev.Duration
+	t.count(ev)
 	return buf
 }
 
-func (c *circuitState) count(ev *loader.Event) {
-	if ev.Failure {
-		c.failures++
-	} else if ev.Slow {
-		c.slow++
-	}
-}
-
-// catchUp reads the totals and tells the circuit of what no event told. drained: the ring was empty after the totals
-// were counted, so that events which are missing now were overtaken or lost.
-func (a *Agent) catchUp(c *circuitState, now int64, drained bool) {
+// catchUp reads the totals and tells the circuit of plain successes since its last event. Those before an event that is
+// under way come with it.
+func (a *Agent) catchUp(c *circuitState, now int64) {
+	t := &c.told
 	outcomes, events := a.dp.Judged(c.id)
-	if outcomes == c.outcomes && c.missing == 0 {
+	if outcomes <= t.outcomes || events != t.events {
 		return
 	}
-	if events < c.events || outcomes < c.outcomes {
-		return
-	}
-	unseen := events - c.events
-	generation := fromKernel(a.dp.Generation(c.id, now))
-	if unseen > 0 && (!drained || c.missed < 2) {
-		// They are on their way: what lies between them is not known yet.
-		c.missed++
-		return
-	}
-	buf := a.events[:0]
-	if outcomes-c.outcomes > unseen {
-		p := a.dp.Progress(c.id)
-		n := outcomes - c.outcomes - unseen
-		_, buf = c.circuit.RecordSuccesses(breaker.Time(now), generation, n, max(p.Duration-c.duration, 0), buf)
-		c.duration = p.Duration
-	}
-	c.outcomes, c.events = outcomes, events
-	c.missing += unseen
-	if c.missing > 0 && drained {
-		if c.missed++; c.missed > 2 {
-			buf = a.makeGood(c, generation, now, buf)
+	p := a.dp.Progress(c.id)
+	if p.Judged != outcomes {
+		outcomes = p.Judged
+		if p.Events != t.events {
+			return
 		}
 	}
-	if c.missing == 0 {
-		c.missed = 0
-	}
-	a.events = buf
+	_, a.events = c.circuit.RecordSuccesses(breaker.Time(now), fromKernel(a.dp.Generation(c.id, now)), outcomes-t.outcomes,
+		max(p.Duration-t.duration, 0), a.events[:0])
+	t.outcomes, t.duration = outcomes, p.Duration
+	c.touch(now)
 	a.carryOut(c.policy)
-}
-
-// makeGood tells the circuit of events that the ring had no room for: the totals say what they were.
-func (a *Agent) makeGood(c *circuitState, generation uint32, now int64, buf []breaker.Event) []breaker.Event {
-	p := a.dp.Progress(c.id)
-	failures := min(c.missing, monus(p.Failures, c.failures))
-	slow := min(c.missing-failures, monus(p.Slow, c.slow))
-	_, buf = c.circuit.RecordLost(breaker.Time(now), generation, failures, slow, buf)
-	if plain := c.missing - failures - slow; plain > 0 {
-		_, buf = c.circuit.RecordSuccesses(breaker.Time(now), generation, plain, -1, buf)
-	}
-	a.log.Warn("events were lost, the window is made whole from totals", "policy", c.policy.Name, "backend", c.name,
-		"failures", failures, "slow", slow, "lost", c.missing)
-	a.watched.MadeGood += c.missing
-	c.failures += failures
-	c.slow += slow
-	c.missing, c.missed = 0, 0
-	return buf
-}
-
-func monus(a, b uint64) uint64 {
-	if a < b {
-		return 0
-	}
-	return a - b
 }

@@ -257,7 +257,7 @@ func (a *Agent) dropCompiled(s *policyState, now int64) {
 // exchange puts new settings under a policy's circuits, which keep their state.
 func (a *Agent) exchange(old, fresh *policyState, now int64) {
 	for _, c := range old.circuits {
-		a.catchUp(c, now, false)
+		a.catchUp(c, now)
 	}
 	events, err := old.group.Update(fresh.Breaker, breaker.Time(now), a.events[:0])
 	if err != nil {

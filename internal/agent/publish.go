@@ -41,16 +41,14 @@ func (a *Agent) publish(c *circuitState) {
 	if want == have {
 		return
 	}
-	if s := c.circuit.Status(); s.State == breaker.StateHalfOpen && have.Kind == loader.Open &&
-		have.Generation+1 == toKernel(s.Generation) && have.Monitor == want.Monitor {
-		a.dirty = true
-		// The kernel moved on by itself at the deadline, and counts permits since.
+	a.dirty = true
+	if want.Kind == have.Kind && want.Generation == have.Generation {
+		// Also when the kernel has moved on to half-open by itself: it counts permits and outcomes since, and goes on.
+		a.dp.Amend(c.id, want)
 		return
 	}
 	a.dp.Publish(c.id, want)
-	a.dirty = true
-	c.outcomes, c.events, c.duration, c.failures, c.slow, c.missing, c.missed = 0, 0, 0, 0, 0, 0, 0
-	delete(a.late, c)
+	c.told = told{}
 	if c.policy.learned != nil {
 		for addr := range c.backends {
 			c.policy.learned.Hold(addr, c.circuit.State() != breaker.StateClosed, time.Duration(loader.Now()))
@@ -83,7 +81,7 @@ func (a *Agent) verdict(c *circuitState) loader.Verdict {
 			v.Generation--
 			v.Until = int64(s.Since)
 		}
-		v.Calls, v.Concurrent = uint32(half.Calls), uint32(half.Concurrent)
+		v.Calls, v.Concurrent = uint32(half.Calls), uint32(half.Concurrent)+c.told.vanished
 		if r := half.Ramp; r != nil {
 			v.RampOver, v.RampFrom, v.RampTo = r.Over, r.From, r.To
 		}

@@ -85,7 +85,9 @@ func (a *Agent) adoptCircuit(c *circuitState, b loader.Backend, backend string, 
 	snap := reconcile(saved, known, a.dp.Published(id), now)
 	c.circuit, a.events = c.policy.group.Restore(backend, snap, breaker.Time(now), a.events[:0])
 	p := a.dp.Progress(id)
-	c.outcomes, c.events, c.duration, c.failures, c.slow = p.Judged, p.Events, p.Duration, p.Failures, p.Slow
+	// What was judged so far is not known one by one: the window begins anew, without the failures that are still in the
+	// ring, since the successes between them are not there.
+	c.told = told{outcomes: p.Judged, events: p.Events, duration: p.Duration, failures: p.Failures, slow: p.Slow, past: p.Events}
 	return true
 }
 

@@ -89,5 +89,8 @@ func addrPort(addr [16]byte, portBe uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(addr).Unmap(), binary.BigEndian.Uint16(b[:]))
 }
 
-// EventsWaiting returns how many bytes of events are in the ring.
-func (d *Datapath) EventsWaiting() int { return d.events.AvailableBytes() }
+// eventRoom is what an event takes in the ring, its header included.
+const eventRoom = 8 + (int(unsafe.Sizeof(bpfEvent{}))+7)&^7
+
+// EventsWaiting returns how many events are in the ring.
+func (d *Datapath) EventsWaiting() int { return d.events.AvailableBytes() / eventRoom }

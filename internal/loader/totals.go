@@ -117,6 +117,9 @@ func (d *Datapath) NodeCounts() NodeCounts {
 	}
 }
 
+// LostEvents is NodeCounts.LostEvents alone, for the look at every tick.
+func (d *Datapath) LostEvents() uint64 { return atomic.LoadUint64(&d.node.vals[0].LostEvents) }
+
 // PacketCounts is how many packets of a hook met an action for a reason.
 type PacketCounts struct {
 	Hook    string

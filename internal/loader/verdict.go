@@ -47,6 +47,22 @@ func (d *Datapath) Publish(circuit int, v Verdict) {
 	atomic.StoreUint64(&c.Published, old+1)
 }
 
+// Amend changes what may change of the verdict in force without a new generation: its counts go on. v has the kind and
+// the generation of the one in force. Each field changes by itself; while a ramp becomes another, a caller may be admitted
+// by a mixture of both.
+func (d *Datapath) Amend(circuit int, v Verdict) {
+	s := d.circuits.vals[circuit].slot()
+	s.Flags = boolByte(v.Monitor) * uint8(bpfVerdictFlagVERDICT_MONITOR)
+	s.Step = v.Step
+	atomic.StoreUint64(&s.Until, uint64(v.Until))
+	atomic.StoreUint32(&s.Calls, v.Calls)
+	atomic.StoreUint32(&s.Concurrent, v.Concurrent)
+	atomic.StoreUint32(&s.RampFrom, uint32(v.RampFrom*shareAll))
+	atomic.StoreUint32(&s.RampTo, uint32(v.RampTo*shareAll))
+	// Last: with it the ramp counts, or permits do.
+	atomic.StoreUint64(&s.RampOver, uint64(v.RampOver))
+}
+
 // Published returns the verdict that is in force.
 func (d *Datapath) Published(circuit int) Verdict {
 	s := d.circuits.vals[circuit].slot()
@@ -82,15 +98,28 @@ type Progress struct {
 	Judged   uint64 // outcomes
 	Events   uint64 // of these, sent through the ring
 	Failures uint64
-	Slow     uint64
+	Slow     uint64 // of the others
 	Duration time.Duration // sum
 	Permits  uint32        // used
 	InFlight uint32        // permits that are out
 }
 
-// Progress reads the counts of the verdict in force. They are read one after the other, while the programs count on.
+// Progress reads the counts of the verdict in force. They are read one after the other, while the programs count on:
+// they are of one moment unless outcomes come faster than that.
 func (d *Datapath) Progress(circuit int) Progress {
 	s := d.circuits.vals[circuit].slot()
+	p := s.progress()
+	for range 4 {
+		again := s.progress()
+		if again == p {
+			break
+		}
+		p = again
+	}
+	return p
+}
+
+func (s *bpfVerdict) progress() Progress {
 	judged := atomic.LoadUint64(&s.Judged)
 	permits := atomic.LoadUint64(&s.Permits)
 	return Progress{
