@@ -62,13 +62,42 @@ var places = map[string]func(t *testing.T) place{
 	"DNAT and masquerade": func(t *testing.T) place {
 		p := starPlace(t, netlab.Options{Backends: 2}, false)
 		p.dial = netip.MustParseAddrPort("10.96.0.10:80")
-		err := p.node.NFT(`table ip nat {
+		nft(t, p.node, `table ip nat {
 			chain prerouting { type nat hook prerouting priority -100; ip daddr 10.96.0.10 tcp dport 80 dnat to 10.21.1.2:8080; }
 			chain postrouting { type nat hook postrouting priority 100; ip daddr 10.21.1.2 masquerade; }
 		}`)
-		if err != nil {
-			t.Fatal(err)
-		}
+		firewall(t, p.node)
+		return p
+	},
+	"DNAT and masquerade IPv6": func(t *testing.T) place {
+		p := starPlace(t, netlab.Options{Backends: 2}, true)
+		p.dial = netip.MustParseAddrPort("[2001:db8:96::10]:80")
+		nft(t, p.node, `table ip6 nat {
+			chain prerouting { type nat hook prerouting priority -100; ip6 daddr 2001:db8:96::10 tcp dport 80 dnat to [2001:db8:21:1::2]:8080; }
+			chain postrouting { type nat hook postrouting priority 100; ip6 daddr 2001:db8:21:1::2 masquerade; }
+		}`)
+		return p
+	},
+	// A firewall that forwards nothing that connection tracking finds odd, as kube-proxy sets one up.
+	"firewall": func(t *testing.T) place {
+		p := starPlace(t, netlab.Options{Backends: 2}, false)
+		firewall(t, p.node)
+		return p
+	},
+	"firewall IPv6": func(t *testing.T) place {
+		p := starPlace(t, netlab.Options{Backends: 2}, true)
+		firewall(t, p.node)
+		return p
+	},
+	"caller without timestamps": func(t *testing.T) place {
+		return settingPlace(t, "net.ipv4.tcp_timestamps", "0")
+	},
+	"caller with ECN": func(t *testing.T) place {
+		return settingPlace(t, "net.ipv4.tcp_ecn", "1")
+	},
+	"caller without SACK and window scaling": func(t *testing.T) place {
+		p := settingPlace(t, "net.ipv4.tcp_sack", "0")
+		set(t, p.caller, "net.ipv4.tcp_window_scaling", "0")
 		return p
 	},
 	"lo":      func(t *testing.T) place { return loPlace(t, "127.0.0.1", "127.0.0.2") },
@@ -76,6 +105,45 @@ var places = map[string]func(t *testing.T) place{
 	"node address on lo": func(t *testing.T) place {
 		return loPlace(t, netlab.NodeIPv4.String(), netlab.NodeIPv4.String())
 	},
+}
+
+// firewall lets the node forward new connections from the client, and what belongs to known connections.
+func firewall(t *testing.T, node *netlab.Namespace) {
+	t.Helper()
+	nft(t, node, `table inet firewall {
+		chain forward {
+			type filter hook forward priority 0; policy drop;
+			ct state invalid counter drop
+			ct state established,related accept
+			iifname "cl0" ct state new accept
+		}
+		chain input {
+			type filter hook input priority 0;
+			ct state invalid counter drop
+		}
+	}`)
+}
+
+// settingPlace is a plain one whose caller has a setting of its kernel's changed.
+func settingPlace(t *testing.T, key, value string) place {
+	t.Helper()
+	p := starPlace(t, netlab.Options{Backends: 2}, false)
+	set(t, p.caller, key, value)
+	return p
+}
+
+func set(t *testing.T, in *netlab.Namespace, key, value string) {
+	t.Helper()
+	if err := in.Sysctl(key, value); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func nft(t *testing.T, in *netlab.Namespace, rules string) {
+	t.Helper()
+	if err := in.NFT(rules); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // starPlace is from the client through the node to b1, with b2 as the neighbour.

@@ -29,7 +29,10 @@ func opened(t *testing.T, name string, keys ...string) (place, []*loadgen.Client
 }
 
 func TestPostOfOneMegabyte(t *testing.T) {
-	for _, name := range []string{"IPv4", "IPv6", "DNAT and masquerade", "host process", "lo"} {
+	for _, name := range []string{
+		"IPv4", "IPv6", "DNAT and masquerade", "DNAT and masquerade IPv6", "host process", "lo", "firewall",
+		"caller without timestamps", "caller without SACK and window scaling",
+	} {
 		t.Run(name, func(t *testing.T) {
 			p, idle := opened(t, name)
 			before := p.server.Counts()
@@ -91,7 +94,10 @@ func TestAnswerSaysWhatThePolicySays(t *testing.T) {
 }
 
 func TestResetRefusesConnections(t *testing.T) {
-	for _, name := range []string{"IPv4", "IPv6", "DNAT and masquerade", "host process", "lo", "bridge"} {
+	for _, name := range []string{
+		"IPv4", "IPv6", "DNAT and masquerade", "DNAT and masquerade IPv6", "host process", "lo", "bridge", "firewall",
+		"caller without timestamps",
+	} {
 		t.Run(name, func(t *testing.T) {
 			p, idle := opened(t, name, "reject: {with: reset}")
 			before := p.server.Counts()
