@@ -16,11 +16,12 @@ import (
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
 	"github.com/cbagent/cbagent/bench/procfs"
+	"github.com/cbagent/cbagent/bench/refusal"
 	"github.com/cbagent/cbagent/bench/row"
 )
 
 // parts in the order in which they run.
-var parts = []part.Part{overhead.Part}
+var parts = []part.Part{overhead.Part, refusal.Part}
 
 type options struct {
 	agent   string

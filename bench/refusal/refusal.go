@@ -1,0 +1,145 @@
+// Package refusal measures how long it takes to turn a caller away, and how many can be turned away.
+package refusal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cbagent/cbagent/bench/part"
+	"github.com/cbagent/cbagent/bench/peer"
+	"github.com/cbagent/cbagent/bench/wire"
+)
+
+// Part is this part.
+var Part = part.Part{
+	Name: "refusal",
+	About: "One caller, or 16, are turned away as fast as they come back, by a 503 with the same body or by a RST, on kept connections " +
+		"(where the one who refuses keeps them) and on new ones.",
+	Rounds: 20, Quick: 3,
+	Run: run,
+}
+
+// way is one way of turning callers away.
+type way struct {
+	name  string
+	kind  peer.Kind
+	set   peer.Settings
+	nft   bool // a rule of the node's nftables refuses, whatever kind is
+	reset bool // callers get a RST when they connect, not an answer
+}
+
+var ways = []way{
+	{name: "cbagent 503", kind: peer.Cbagent, set: peer.Settings{Answer: 503}},
+	{name: "cbagent reset", kind: peer.Cbagent, set: peer.Settings{Policy: []string{"mode: forced-open", "reject: {with: reset}"}}, reset: true},
+	{name: "haproxy 503", kind: peer.HAProxy, set: peer.Settings{Answer: 503}},
+	{name: "nginx 503", kind: peer.Nginx, set: peer.Settings{Answer: 503}},
+	{name: "nginx 503, keepalive_timeout 0", kind: peer.Nginx, set: peer.Settings{Answer: 503, Close: true}},
+	{name: "nft reject with tcp reset", kind: peer.Direct, nft: true, reset: true},
+}
+
+// shape of a load.
+type shape struct {
+	name    string
+	callers int
+	keep    bool
+}
+
+var shapes = []shape{{"new/1", 1, false}, {"new/16", 16, false}, {"keep-alive/1", 1, true}, {"keep-alive/16", 16, true}}
+
+// place is a way at work.
+type place struct {
+	way
+	*peer.Peer
+	site *peer.Site
+}
+
+func run(ctx context.Context, r *part.Run) error {
+	var places []place
+	defer func() {
+		for _, p := range places {
+			_ = p.site.Close() // what was measured stands
+		}
+	}()
+	for _, w := range ways {
+		if len(r.Peers(w.kind)) == 0 {
+			continue
+		}
+		p, err := open(r, w)
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+		places = append(places, p)
+	}
+	length := 500 * time.Millisecond
+	if r.Quick {
+		length = 200 * time.Millisecond
+	}
+	for round := range r.Rounds {
+		for _, s := range shapes {
+			for _, p := range part.Turn(places, round) {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if p.reset && s.keep {
+					continue // nothing is kept where nothing was opened
+				}
+				values, err := p.measure(s, length)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", s.name, p.name, err)
+				}
+				r.Add(s.name, p.name, round, values)
+			}
+		}
+	}
+	return nil
+}
+
+func open(r *part.Run, w way) (place, error) {
+	site, err := r.Bench.NewSite(1)
+	if err != nil {
+		return place{}, err
+	}
+	p := place{way: w, site: site}
+	if w.nft {
+		err = site.Node.NFT(fmt.Sprintf("table ip bench { chain refuse { type filter hook forward priority 0; "+
+			"ip daddr %s tcp dport %d reject with tcp reset; }; }", site.Backend(0).Addr(), site.Backend(0).Port()))
+	}
+	if err == nil {
+		err = site.ServeWire(0, 16)
+	}
+	if err == nil {
+		p.Peer, err = site.Start(w.kind, w.set)
+	}
+	if err == nil {
+		_, err = p.measure(shape{"warm-up", 16, false}, 50*time.Millisecond)
+	}
+	if err != nil {
+		return place{}, errors.Join(err, site.Close())
+	}
+	return p, nil
+}
+
+func (p place) measure(s shape, length time.Duration) (map[string]float64, error) {
+	result, err := p.site.Load(wire.Load{Target: p.Target, Callers: s.callers, For: length, KeepOpen: s.keep, Connect: p.reset})
+	if err != nil {
+		return nil, err
+	}
+	refused := result.ByStatus[503]
+	if p.reset {
+		refused = result.Errors["ECONNREFUSED"]
+	}
+	// What did not get through at all is not counted, and must be rare.
+	lost := result.Requests - refused
+	if 1000*lost > result.Requests {
+		return nil, fmt.Errorf("of %d callers %d were turned away: answers %v, others %v", result.Requests, refused, result.ByStatus, result.Errors)
+	}
+	return map[string]float64{
+		"refused": float64(refused), "lost": float64(lost),
+		"rate_rps": float64(refused) / result.Elapsed.Seconds(),
+		"p50_us":   us(result.P50), "p90_us": us(result.P90), "p99_us": us(result.P99), "mean_us": us(result.Mean),
+	}, nil
+}
+
+func us(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
