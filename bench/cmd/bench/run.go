@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cbagent/cbagent/bench/containment"
 	"github.com/cbagent/cbagent/bench/overhead"
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
@@ -21,7 +22,7 @@ import (
 )
 
 // parts in the order in which they run.
-var parts = []part.Part{overhead.Part, refusal.Part}
+var parts = []part.Part{overhead.Part, refusal.Part, containment.Part, containment.Full}
 
 type options struct {
 	agent   string
