@@ -32,6 +32,9 @@ frontend front
 	if o.Answer != 0 {
 		fmt.Fprintf(&b, "  http-request return status %d content-type application/json string '%s'\n", o.Answer, RefusalBody)
 	}
+	if o.HAProxyFront != "" {
+		fmt.Fprintf(&b, "  %s\n", o.HAProxyFront)
+	}
 	fmt.Fprintf(&b, "  default_backend back\nbackend back\n")
 	server := o.HAProxyServer
 	if server == "" && o.Trip.Consecutive > 0 {

@@ -83,18 +83,27 @@ func (s *Site) Child(in *netlab.Namespace, role string, argument, result any) er
 	if err != nil {
 		return fmt.Errorf("%s: %w", role, err)
 	}
-	cmd := exec.Command(s.bench.Self, "child", role, string(text))
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := in.Start(cmd); err != nil {
-		return fmt.Errorf("start %s: %w", role, err)
+	out, err := s.Output(in, exec.Command(s.bench.Self, "child", role, string(text)))
+	if err != nil {
+		return fmt.Errorf("%s: %w", role, err)
 	}
-	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("%s: %w: %s", role, err, strings.TrimSpace(said.String()))
-	}
-	if err := json.Unmarshal(out.Bytes(), result); err != nil {
+	if err := json.Unmarshal(out, result); err != nil {
 		return fmt.Errorf("read what %s measured: %w", role, err)
 	}
 	return nil
+}
+
+// Output runs a command in a namespace until it ends, and returns what it printed.
+func (s *Site) Output(in *netlab.Namespace, cmd *exec.Cmd) ([]byte, error) {
+	var out bytes.Buffer
+	var said tail
+	cmd.Stdout, cmd.Stderr = &out, &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := in.Start(cmd); err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", cmd.Path, err, said.String())
+	}
+	return out.Bytes(), nil
 }

@@ -31,8 +31,10 @@ type Site struct {
 
 // Bench knows what sites share.
 type Bench struct {
-	Agent string // path of the cbagent binary
-	Self  string // path of the bench's own binary, which serves as backend, load and proxy
+	Agent  string // path of the cbagent binary
+	Self   string // path of the bench's own binary, which serves as backend, load and proxy
+	Fortio string // path of fortio
+	Vegeta string // path of vegeta
 }
 
 // NewSite makes a network with n backends' namespaces.

@@ -67,6 +67,8 @@ type Settings struct {
 	Flags []string
 	// HAProxyServer, if set, are words of the server line in place of those that follow from the above.
 	HAProxyServer string
+	// HAProxyFront is another line of its front.
+	HAProxyFront string
 	// HAProxyTimeouts, if set, are lines in place of those that follow from the above.
 	HAProxyTimeouts string
 }

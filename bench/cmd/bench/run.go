@@ -19,13 +19,15 @@ import (
 	"github.com/cbagent/cbagent/bench/procfs"
 	"github.com/cbagent/cbagent/bench/refusal"
 	"github.com/cbagent/cbagent/bench/row"
+	"github.com/cbagent/cbagent/bench/seeds"
 )
 
 // parts in the order in which they run.
-var parts = []part.Part{overhead.Part, refusal.Part, containment.Part, containment.Full}
+var parts = []part.Part{overhead.Part, refusal.Part, containment.Part, containment.Full, seeds.Part}
 
 type options struct {
 	agent   string
+	tools   string
 	results string
 	quick   bool
 	rounds  int
@@ -37,6 +39,7 @@ func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&o.agent, "agent", "bin/cbagent", "`path` of the agent")
+	f.StringVar(&o.tools, "tools", "bin", "`folder` of fortio and vegeta")
 	f.StringVar(&o.results, "results", "bench/results", "`folder` that gets a JSON file of each part")
 	f.BoolVar(&o.quick, "quick", false, "few and short rounds: does everything still run?")
 	f.IntVar(&o.rounds, "rounds", 0, "`number` of rounds of each part (default: as each part needs)")
@@ -88,7 +91,13 @@ func run(ctx context.Context, args []string) error {
 	if err := os.MkdirAll(o.results, 0o755); err != nil {
 		return fmt.Errorf("make the results' folder: %w", err)
 	}
-	bench := &peer.Bench{Agent: agent, Self: self}
+	tools, err := filepath.Abs(o.tools)
+	if err != nil {
+		return fmt.Errorf("find the tools: %w", err)
+	}
+	bench := &peer.Bench{
+		Agent: agent, Self: self, Fortio: filepath.Join(tools, "fortio"), Vegeta: filepath.Join(tools, "vegeta"),
+	}
 	var errs []error
 	for _, p := range parts {
 		if len(o.parts) > 0 && !slices.Contains(o.parts, p.Name) {
@@ -132,7 +141,7 @@ func measure(ctx context.Context, o options, p part.Part, bench *peer.Bench, log
 
 // versions are the commands that tell the versions of what is compared.
 func versions(b *peer.Bench) map[string][]string {
-	all := map[string][]string{"cbagent": {b.Agent, "--version"}, "nft": {"nft", "--version"}}
+	all := map[string][]string{"cbagent": {b.Agent, "--version"}, "nft": {"nft", "--version"}, "fortio": {b.Fortio, "version"}}
 	for k, command := range map[peer.Kind][]string{peer.HAProxy: {"haproxy", "-v"}, peer.Nginx: {"nginx", "-v"}} {
 		if peer.Missing(k) == nil {
 			all[string(k)] = command
