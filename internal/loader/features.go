@@ -3,7 +3,6 @@ package loader
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Feature is one thing that the programs need or can use, and whether it is there.
@@ -39,25 +39,46 @@ func Features() []Feature {
 
 // Supported returns nil when the programs can run here, or one error that names all that is missing.
 func Supported() error {
-	if os.Geteuid() != 0 && errors.Is(features.HaveProgramType(ebpf.SchedCLS), ebpf.ErrNotSupported) {
-		return errors.New("not permitted to load BPF programs: run as root, or with the capabilities BPF, NET_ADMIN and PERFMON")
+	if missing := missingCapabilities(); len(missing) > 0 {
+		return fmt.Errorf("not permitted to load and attach BPF programs: run as root, or give the process the capabilities %s",
+			strings.Join(missing, ", "))
 	}
 	var missing []string
 	for _, f := range Features() {
 		if !f.Required || f.OK() {
 			continue
 		}
-		why := "not supported"
+		why := "not there"
 		if !errors.Is(f.Err, ebpf.ErrNotSupported) {
-			why = f.Err.Error()
+			why = "could not tell: " + f.Err.Error()
 		}
 		missing = append(missing, fmt.Sprintf("%s (Linux %s or newer): %s", f.Name, f.Kernel, why))
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("this machine lacks what cbagent needs; run as root or with the capabilities BPF, NET_ADMIN and "+
-		"PERFMON on Linux 5.17 or newer:\n  %s", strings.Join(missing, "\n  "))
+	return fmt.Errorf("this kernel lacks what cbagent needs, which Linux 5.17 has:\n  %s", strings.Join(missing, "\n  "))
+}
+
+// missingCapabilities names those that loading and attaching need and this process does not have. SYS_ADMIN stands for
+// BPF and PERFMON.
+func missingCapabilities() []string {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return nil // the kernel will say so itself
+	}
+	has := func(c uint) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }
+	var missing []string
+	for _, c := range []struct {
+		name string
+		bit  uint
+	}{{"BPF", unix.CAP_BPF}, {"NET_ADMIN", unix.CAP_NET_ADMIN}, {"PERFMON", unix.CAP_PERFMON}} {
+		if !has(c.bit) && (c.bit == unix.CAP_NET_ADMIN || !has(unix.CAP_SYS_ADMIN)) {
+			missing = append(missing, c.name)
+		}
+	}
+	return missing
 }
 
 func haveTCX() bool { return tcx() == nil }

@@ -38,17 +38,24 @@ type pins struct {
 
 func openPins(path string, spec *ebpf.CollectionSpec, log *slog.Logger) (*pins, error) {
 	p := &pins{path: path, maps: filepath.Join(path, "maps-"+layout(spec)), log: log}
+	// The directory itself need not be there yet, but what it will be in.
+	var st unix.Statfs_t
+	parent := path
+	err := unix.Statfs(parent, &st)
+	if errors.Is(err, fs.ErrNotExist) {
+		parent = filepath.Dir(path)
+		err = unix.Statfs(parent, &st)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", parent, err)
+	}
+	if st.Type != unix.BPF_FS_MAGIC {
+		return nil, fmt.Errorf("%s is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf), or do without --bpffs", parent)
+	}
 	for _, dir := range []string{p.maps, p.links()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make directory for pins: %w", err)
 		}
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return nil, fmt.Errorf("look at %s: %w", path, err)
-	}
-	if st.Type != unix.BPF_FS_MAGIC {
-		return nil, fmt.Errorf("%s is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf), or do without --bpffs", path)
 	}
 	lock, err := lockDir(path)
 	if err != nil {
