@@ -165,9 +165,13 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 		defer recorder.Close()
 		tell = tellKubernetes(recorder)
 	}
+	spec := ifaces.Spec{Attach: o.interfaces, Uplinks: o.uplinks}
+	if err := agent.Preflight(spec); err != nil {
+		return err
+	}
 	a, err := agent.New(agent.Config{
 		Policies:   updates,
-		Interfaces: ifaces.Spec{Attach: o.interfaces, Uplinks: o.uplinks},
+		Interfaces: spec,
 		Lease:      o.lease, Idle: o.idle, Seed: rand.Uint64(), NodeName: o.nodeName,
 		Kube:     kube,
 		Datapath: o.datapath, MaxLearned: o.learned, StateDir: o.stateDir,

@@ -11,7 +11,32 @@ import (
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/vishvananda/netns"
 )
+
+// Preflight returns one error that names everything that keeps an agent from starting here: what the kernel lacks, what
+// the process may not do, and which interfaces are not there.
+func Preflight(spec ifaces.Spec) error {
+	links, err := ifaces.List(netns.None())
+	if err != nil {
+		return err
+	}
+	return errors.Join(loader.Supported(), missingInterfaces(ifaces.Unmatched(links, spec)))
+}
+
+// missingInterfaces complains of names; a glob may match later.
+func missingInterfaces(unmatched []string) error {
+	var missing []string
+	for _, name := range unmatched {
+		if !strings.ContainsAny(name, "*?[") && name != ifaces.Auto {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("no such interface: %s (a glob such as '%s*' waits for one to appear)", strings.Join(missing, ", "), missing[0])
+}
 
 // syncLinks attaches to what is there, and fails when a named interface is not.
 func (a *Agent) syncLinks(w *ifaces.Watcher) error {
@@ -32,17 +57,7 @@ func (a *Agent) syncLinks(w *ifaces.Watcher) error {
 		}
 		break
 	}
-	var missing []string
-	for _, name := range w.Status().Unmatched {
-		if !strings.ContainsAny(name, "*?[") && name != ifaces.Auto {
-			missing = append(missing, name)
-		}
-	}
-	var errs []error
-	if len(missing) > 0 {
-		errs = append(errs, fmt.Errorf("no such interface: %s (a glob such as %s* waits for one to appear)",
-			strings.Join(missing, ", "), missing[0]))
-	}
+	errs := []error{missingInterfaces(w.Status().Unmatched)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range a.pendingIfs {
