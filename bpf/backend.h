@@ -103,37 +103,6 @@ __noinline __u32 read_response(struct __sk_buff *skb, const struct packet *pkt, 
 	return r.status;
 }
 
-/* The backend accepted the connection: with tcp that is the outcome. */
-__noinline int established(const struct flow_key *key, struct flow *f, __u64 turn)
-{
-	struct circuit *c;
-	struct policy *p;
-
-	if (!f || !key)
-		return 0;
-	if (phase_of(turn) != PHASE_SYN && phase_of(turn) != PHASE_EXPIRED)
-		return 0;
-	c = circuit_of(f->circuit);
-	p = c ? policy_of(c) : NULL;
-	if (phase_of(turn) == PHASE_SYN && p && p->protocol == PROTOCOL_TCP) {
-		struct ending end = {
-			.began = f->started,
-			.now = bpf_ktime_get_ns(),
-			.generation = f->generation,
-			.permit = f->flags & FLOW_PERMIT,
-			.result = RESULT_CONNECTED,
-		};
-
-		if (!move(f, turn, PHASE_IDLE))
-			return 0;
-		__sync_fetch_and_and(&f->flags, ~FLOW_PERMIT);
-		record(key, f->circuit, &end);
-		return 0;
-	}
-	move(f, turn, PHASE_IDLE);
-	return 0;
-}
-
 __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n)
 {
 	__u64 d = decision(ACTION_PASS, REASON_FLOW), turn;

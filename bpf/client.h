@@ -10,7 +10,7 @@
 
 static __always_inline bool lease_expired(const struct node_state *n, __u64 now)
 {
-	return now > READ_ONCE(n->lease_until);
+	return now >= READ_ONCE(n->lease_until);
 }
 
 /* Which circuit a packet to this destination belongs to, in the direction in which the packet travels. Returns
@@ -321,7 +321,8 @@ static __always_inline void override_refusal(struct circuit *c, struct node_stat
 	if (!is_refusal(adm->reason))
 		return;
 	if (lease_expired(n, now)) {
-		__sync_fetch_and_add(&n->lease_expired, 1);
+		if (count)
+			__sync_fetch_and_add(&n->lease_expired, 1);
 		adm->reason = REASON_LEASE_EXPIRED;
 	} else if (monitored(c)) {
 		if (count)
@@ -331,11 +332,12 @@ static __always_inline void override_refusal(struct circuit *c, struct node_stat
 }
 
 /* limit refuses for a limit, unless the circuit is only monitored. True if refused. */
-static __always_inline bool limit(struct circuit *c, struct admission *adm, __u32 reason)
+static __always_inline bool limit(struct circuit *c, struct admission *adm, __u32 reason, bool count)
 {
 	if (monitored(c)) {
-		if (adm->reason != REASON_MONITORED)
+		if (count && adm->reason != REASON_MONITORED)
 			count_would(c, reason);
+		adm->reason = REASON_MONITORED;
 		return false;
 	}
 	adm->reason = reason;
@@ -343,10 +345,15 @@ static __always_inline bool limit(struct circuit *c, struct admission *adm, __u3
 	return true;
 }
 
-static __always_inline void give_back(struct circuit *c, const struct admission *adm, __u64 now, bool probe)
+/* no_permit says that there is none for a probe. True if that refuses it. */
+static __always_inline bool no_permit(struct circuit *c, struct node_state *n, struct admission *adm, __u64 now, bool count)
 {
-	if (probe)
-		return_permit(c, adm->generation, now, true);
+	bool counted = adm->reason == REASON_MONITORED;
+
+	adm->reason = REASON_HALF_OPEN;
+	adm->generation = 0;
+	override_refusal(c, n, adm, now, count && !counted);
+	return is_refusal(adm->reason);
 }
 
 /* A SYN that begins a connection. */
@@ -357,7 +364,7 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	struct admission adm = {};
 	struct flow f = {};
 	struct policy *p;
-	bool tcp, probe, held;
+	bool tcp, probe, held, counted;
 	__u64 now;
 
 	if (!n || !pkt)
@@ -374,18 +381,30 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	override_refusal(c, n, &adm, now, tcp);
 	if (is_refusal(adm.reason))
 		return decision(TODO_REFUSE_SYN, adm.reason);
+	counted = tcp && adm.reason == REASON_MONITORED;
 
 	if (!reserve(&c->connections, p->max_connections)) {
-		if (limit(c, &adm, REASON_CONNECTION_LIMIT)) {
-			give_back(c, &adm, now, probe);
+		counted = counted || adm.reason != REASON_MONITORED;
+		if (limit(c, &adm, REASON_CONNECTION_LIMIT, true))
 			return decision(TODO_REFUSE_SYN, adm.reason);
-		}
 		__sync_fetch_and_add(&c->connections, 1);
 	}
-	if (tcp && !take_rate(c, p, now) && limit(c, &adm, REASON_RATE_LIMIT)) {
-		__sync_fetch_and_add(&c->connections, -1);
-		give_back(c, &adm, now, probe);
-		return decision(TODO_REFUSE_SYN, adm.reason);
+	if (tcp && !take_rate(c, p, now)) {
+		counted = true;
+		if (limit(c, &adm, REASON_RATE_LIMIT, true)) {
+			__sync_fetch_and_add(&c->connections, -1);
+			return decision(TODO_REFUSE_SYN, adm.reason);
+		}
+	}
+	if (probe && !permit(c, &adm, now)) {
+		probe = false;
+		if (no_permit(c, n, &adm, now, tcp)) {
+			__sync_fetch_and_add(&c->connections, -1);
+			if (tcp)
+				return_rate(c, p);
+			return decision(TODO_REFUSE_SYN, adm.reason);
+		}
+		counted = counted || tcp;
 	}
 
 	if (!tcp && p->reject == REJECT_RESPOND)
@@ -401,11 +420,14 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	f.client_end = pkt->seq + 1;
 	f.acked = pkt->seq + 1;
 	f.mss = o.mss;
-	f.flags = probe ? FLOW_PERMIT | (tcp ? 0 : FLOW_RESERVED) : 0;
+	f.flags = (probe ? FLOW_PERMIT | (tcp ? 0 : FLOW_RESERVED) : 0) | (counted ? FLOW_COUNTED : 0);
 	held = probe || p->max_connections;
 	if (!open_flow(n, &pkt->key, &f, held)) {
 		__sync_fetch_and_add(&c->connections, -1);
-		give_back(c, &adm, now, probe);
+		if (tcp)
+			return_rate(c, p);
+		if (probe)
+			return_permit(c, adm.generation, now, true);
 		if (!held)
 			return decision(ACTION_PASS, REASON_TABLE_FULL);
 		return decision(TODO_REFUSE_SYN, REASON_TABLE_FULL);
@@ -425,7 +447,7 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	struct admission adm = {};
 	struct circuit *c;
 	struct policy *p;
-	bool inherited = false, probe, refused = false;
+	bool inherited = false, probe, count;
 	__u64 now, turn;
 	__u32 flags;
 
@@ -454,7 +476,8 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 		ask_circuit(c, now, draw(n, c, &pkt->key), &adm);
 	}
 	probe = adm.reason == REASON_PROBE;
-	override_refusal(c, n, &adm, now, true);
+	count = !(f->flags & FLOW_COUNTED);
+	override_refusal(c, n, &adm, now, count);
 	if (is_refusal(adm.reason)) {
 		if (p->existing)
 			goto refuse;
@@ -462,30 +485,34 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 		adm.generation = 0;
 	}
 
-	if (p->max_requests_per_connection && f->requests >= p->max_requests_per_connection)
-		refused = limit(c, &adm, REASON_CONNECTION_LIMIT);
-	if (!refused && !reserve(&c->requests, p->max_requests)) {
-		refused = limit(c, &adm, REASON_REQUEST_LIMIT);
-		if (!refused)
-			__sync_fetch_and_add(&c->requests, 1);
+	if (p->max_requests_per_connection && f->requests >= p->max_requests_per_connection &&
+	    limit(c, &adm, REASON_CONNECTION_LIMIT, count))
+		goto refuse;
+	if (!reserve(&c->requests, p->max_requests)) {
+		if (limit(c, &adm, REASON_REQUEST_LIMIT, count))
+			goto refuse;
+		__sync_fetch_and_add(&c->requests, 1);
 	}
-	if (!refused && !take_rate(c, p, now)) {
+	if (!take_rate(c, p, now)) {
 		__u64 next = READ_ONCE(c->rate_next);
 
-		refused = limit(c, &adm, REASON_RATE_LIMIT);
-		if (refused) {
+		if (limit(c, &adm, REASON_RATE_LIMIT, count)) {
 			__sync_fetch_and_add(&c->requests, -1);
 			adm.until = next - p->rate_burst;
+			goto refuse;
 		}
 	}
-	if (refused) {
-		if (probe && inherited) {
-			/* close_flow gives it back and says so. */
-			__sync_fetch_and_or(&f->flags, FLOW_RESERVED);
+	if (probe && !inherited && !permit(c, &adm, now)) {
+		probe = false;
+		if (!no_permit(c, n, &adm, now, count)) {
+			/* Nobody may be refused. */
+		} else if (p->existing) {
+			__sync_fetch_and_add(&c->requests, -1);
+			return_rate(c, p);
+			goto refuse;
 		} else {
-			give_back(c, &adm, now, probe);
+			adm.reason = REASON_ADMITTED;
 		}
-		goto refuse;
 	}
 
 	f->started = now;
@@ -495,14 +522,15 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	f->tail_len = 0;
 	f->requests++;
 	flags = (probe ? FLOW_PERMIT : 0) | (kind == METHOD_CONNECT ? FLOW_CONNECT : 0);
-	__sync_fetch_and_and(&f->flags, ~(FLOW_INTERIM | FLOW_CONNECT));
+	__sync_fetch_and_and(&f->flags, ~(FLOW_INTERIM | FLOW_CONNECT | FLOW_COUNTED));
 	if (flags)
 		__sync_fetch_and_or(&f->flags, flags);
 	f->client_end = pkt->seq + pkt->payload;
 	if (!move(f, turn, PHASE_WAIT)) {
 		/* Somebody just closed it. */
 		__sync_fetch_and_add(&c->requests, -1);
-		give_back(c, &adm, now, probe && !inherited);
+		if (probe && !inherited)
+			return_permit(c, adm.generation, now, true);
 		return decision(ACTION_PASS, REASON_FLOW);
 	}
 	__sync_fetch_and_add(&c->admitted, 1);
@@ -513,9 +541,29 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	return decision(ACTION_PASS, adm.reason);
 
 refuse:
+	/* close_flow gives an inherited permit back, and says so. */
+	if (inherited)
+		__sync_fetch_and_or(&f->flags, FLOW_RESERVED);
 	pkt->head = kind == METHOD_HEAD;
 	pkt->until = adm.until;
 	return decision(TODO_REFUSE_REQUEST, adm.reason);
+}
+
+/* More of an open connection of a policy that does not look into it. It needs no permit, so half-open refuses none. */
+static __always_inline __u64 open_connection(struct circuit *c, struct node_state *n, struct flow *f)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct admission adm = { .reason = refuses_all(verdict_of(c), now) };
+	bool counted = f->flags & FLOW_COUNTED;
+
+	if (!adm.reason || (counted && monitored(c)))
+		return decision(ACTION_PASS, REASON_FLOW);
+	override_refusal(c, n, &adm, now, !counted);
+	if (is_refusal(adm.reason))
+		return decision(TODO_REFUSE_REQUEST, adm.reason);
+	if (!counted)
+		__sync_fetch_and_or(&f->flags, FLOW_COUNTED);
+	return decision(ACTION_PASS, adm.reason);
 }
 
 /* A packet of a followed connection, SYNs excepted. */
@@ -536,13 +584,12 @@ __noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_
 	turn = READ_ONCE(f->turn);
 	if ((phase_of(turn) == PHASE_SYN || phase_of(turn) == PHASE_EXPIRED) && pkt->flags & TCP_ACK) {
 		/* It has its SYN-ACK, by a way that no hook here saw. */
-		move(f, turn, PHASE_IDLE);
+		established(&pkt->key, f, turn);
 		turn = READ_ONCE(f->turn);
 	}
-	if (pkt->payload) {
-		end = pkt->seq + pkt->payload;
-		if (!before(f->client_end, end))
-			return d; /* a retransmission, or seen on another interface */
+	end = pkt->seq + pkt->payload;
+	/* What ends before is a retransmission, or was seen on another interface. */
+	if (pkt->payload && before(f->client_end, end)) {
 		/* After a gap only what the backend has acknowledged up to here is in order. */
 		if (phase_of(turn) == PHASE_IDLE && pkt->seq != f->client_end && before(f->acked, pkt->seq))
 			return d;
@@ -556,16 +603,7 @@ __noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_
 					d = new_request(pkt, n, f, m);
 			}
 		} else if (p && p->existing) {
-			struct admission adm = {};
-			__u64 t = bpf_ktime_get_ns();
-			struct verdict *v = verdict_of(c);
-
-			if (v->kind == VERDICT_FORCED_OPEN || (v->kind == VERDICT_OPEN && t < v->until)) {
-				adm.reason = v->kind == VERDICT_OPEN ? REASON_OPEN : REASON_FORCED_OPEN;
-				override_refusal(c, n, &adm, t, true);
-				if (is_refusal(adm.reason))
-					return decision(TODO_REFUSE_REQUEST, adm.reason);
-			}
+			d = open_connection(c, n, f);
 		}
 		if (d >> 32 != ACTION_PASS)
 			return d;
@@ -723,13 +761,14 @@ __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_stat
 		/* The ports are used again: the old connection is over. */
 		close_flow(&pkt->key, f, if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
 	}
+	/* Also where the new connection is nobody's business any more. */
+	bpf_map_delete_elem(&answered, &pkt->key);
 	reason = find_backend(skb, pkt, &b);
 	if (reason != REASON_FLOW) {
 		if (reason == REASON_FOREIGN)
 			learn(skb, pkt, n, bpf_ktime_get_ns());
 		return decision(ACTION_PASS, reason);
 	}
-	bpf_map_delete_elem(&answered, &pkt->key);
 	c = circuit_of(b.circuit);
 	if (!c)
 		return decision(ACTION_PASS, REASON_UNTRACKED);

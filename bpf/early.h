@@ -14,11 +14,7 @@ static __always_inline __u32 surely_refused(struct circuit *c, const struct node
 
 	if (lease_expired(n, now) || v->flags & VERDICT_MONITOR)
 		return REASON_FLOW;
-	if (v->kind == VERDICT_FORCED_OPEN)
-		return REASON_FORCED_OPEN;
-	if (v->kind == VERDICT_OPEN && now < v->until)
-		return REASON_OPEN;
-	return REASON_FLOW;
+	return refuses_all(v, now) ?: REASON_FLOW;
 }
 
 /* early decides for a destination whose policy turns callers away in the given way; others pass. */

@@ -86,6 +86,37 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 	return 0;
 }
 
+/* The backend accepted the connection: with tcp that is the outcome. */
+__noinline int established(const struct flow_key *key, struct flow *f, __u64 turn)
+{
+	struct circuit *c;
+	struct policy *p;
+
+	if (!f || !key)
+		return 0;
+	if (phase_of(turn) != PHASE_SYN && phase_of(turn) != PHASE_EXPIRED)
+		return 0;
+	c = circuit_of(f->circuit);
+	p = c ? policy_of(c) : NULL;
+	if (phase_of(turn) == PHASE_SYN && p && p->protocol == PROTOCOL_TCP) {
+		struct ending end = {
+			.began = f->started,
+			.now = bpf_ktime_get_ns(),
+			.generation = f->generation,
+			.permit = f->flags & FLOW_PERMIT,
+			.result = RESULT_CONNECTED,
+		};
+
+		if (!move(f, turn, PHASE_IDLE))
+			return 0;
+		__sync_fetch_and_and(&f->flags, ~FLOW_PERMIT);
+		record(key, f->circuit, &end);
+		return 0;
+	}
+	move(f, turn, PHASE_IDLE);
+	return 0;
+}
+
 /* open_flow makes an entry. held: it carries something that must be given back, and may use the reserve. */
 static __always_inline struct flow *open_flow(struct node_state *n, const struct flow_key *key, const struct flow *init, bool held)
 {

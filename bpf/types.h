@@ -141,6 +141,7 @@ enum flow_flag {
 	FLOW_CONNECT = 1 << 5, /* the pending request is a CONNECT */
 	FLOW_INTERIM = 1 << 6, /* inside a 1xx head */
 	FLOW_JOINED = 1 << 7, /* its SYN was not seen */
+	FLOW_COUNTED = 1 << 8, /* counted as one that would have been refused: the next request (tcp: all) is not again */
 };
 
 #define STATUS_LINE 12 /* "HTTP/1.1 200" */

@@ -10,7 +10,7 @@
 #define CAS_TRIES 64
 
 struct admission {
-	__u32 reason; /* REASON_ADMITTED, REASON_PROBE, or a refusal */
+	__u32 reason; /* REASON_ADMITTED, REASON_PROBE: if there is a permit, or a refusal */
 	__u32 generation; /* 0 = its outcome is not judged */
 	__u64 until; /* of a refusal: when to try again, 0 = unknown */
 };
@@ -44,6 +44,14 @@ static __always_inline __u32 generation_of(const struct verdict *v, __u64 now)
 	return v->generation + half_open(v, now);
 }
 
+/* Why a verdict refuses whatever comes, 0 when it does not. */
+static __always_inline __u32 refuses_all(const struct verdict *v, __u64 now)
+{
+	if (v->kind == VERDICT_FORCED_OPEN)
+		return REASON_FORCED_OPEN;
+	return v->kind == VERDICT_OPEN && now < v->until ? REASON_OPEN : 0;
+}
+
 static __always_inline bool take_permit(struct verdict *v)
 {
 	for (int i = 0; i < CAS_TRIES; i++) {
@@ -55,6 +63,14 @@ static __always_inline bool take_permit(struct verdict *v)
 			return true;
 	}
 	return false;
+}
+
+/* permit takes one for what ask_circuit called a probe. A verdict that changed in between has none for it. */
+static __always_inline bool permit(struct circuit *c, const struct admission *adm, __u64 now)
+{
+	struct verdict *v = verdict_of(c);
+
+	return generation_of(v, now) == adm->generation && take_permit(v);
 }
 
 /* A permit of an earlier generation is forgotten: its slot was filled anew. unused: it may be given to another. */
@@ -76,7 +92,7 @@ static __always_inline __u32 ramp_share(const struct verdict *v, __u64 now)
 	return v->ramp_from + (__u64)(v->ramp_to - v->ramp_from) * (elapsed / 1000000) / (v->ramp_over / 1000000 ?: 1);
 }
 
-/* What the circuit says. A permit is taken where one is needed and free. */
+/* What the circuit says. A probe needs a permit, which is taken last: what a limit refuses must not use one. */
 __noinline int ask_circuit(struct circuit *c, __u64 now, __u32 random, struct admission *out)
 {
 	struct verdict *v;
@@ -104,13 +120,10 @@ __noinline int ask_circuit(struct circuit *c, __u64 now, __u32 random, struct ad
 				out->generation = v->generation + 1;
 			else
 				out->reason = REASON_HALF_OPEN;
-		} else if (!v->calls) {
-			out->generation = v->generation + 1;
-		} else if (take_permit(v)) {
-			out->reason = REASON_PROBE;
-			out->generation = v->generation + 1;
 		} else {
-			out->reason = REASON_HALF_OPEN;
+			out->generation = v->generation + 1;
+			if (v->calls)
+				out->reason = REASON_PROBE;
 		}
 		break;
 	}
@@ -154,4 +167,10 @@ static __always_inline bool take_rate(struct circuit *c, const struct policy *p,
 			return true;
 	}
 	return false;
+}
+
+/* The inverse of take_rate, for what was refused after all. */
+static __always_inline void return_rate(struct circuit *c, const struct policy *p)
+{
+	__sync_fetch_and_add(&c->rate_next, -p->rate_interval);
 }

@@ -167,6 +167,7 @@ const (
 	bpfFlowFlagFLOW_CONNECT     bpfFlowFlag = 32
 	bpfFlowFlagFLOW_INTERIM     bpfFlowFlag = 64
 	bpfFlowFlagFLOW_JOINED      bpfFlowFlag = 128
+	bpfFlowFlagFLOW_COUNTED     bpfFlowFlag = 256
 )
 
 type bpfFlowKey struct {
