@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -182,7 +184,7 @@ func TestPortsAreUsedAgain(t *testing.T) {
 	c := caller(t, p.caller, p.dial)
 	opened := openCircuit(t, agent, p.server, c)
 	p.server.Set(testserver.Behaviour{})
-	load.Done = during.Done
+	load.Done = during.Done // the kernel closes first, so ports are free again at once
 	for time.Now().Before(opened.Until.Add(-time.Second)) {
 		if err := load.Run(context.Background()); err != nil {
 			t.Fatal(err)
@@ -193,14 +195,19 @@ func TestPortsAreUsedAgain(t *testing.T) {
 		_, closed, _ := agent.Find(p.backend.String(), "closed", opened.At)
 		return closed
 	})
-	load.Done = after.Done
+	// A port rests for a while when it is the caller who closes first: there may be none left, which is no request.
+	load.Done = func(target netip.AddrPort, r loadgen.Result) {
+		if !errors.Is(r.Err, syscall.EADDRNOTAVAIL) {
+			after.Done(target, r)
+		}
+	}
 	if err := load.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if got := during.Counts(); got.FromKernel["open"] != got.Requests {
 		t.Errorf("while open: %v, %v by the kernel, of %d; want nothing else", got.ByOutcome, got.FromKernel, got.Requests)
 	}
-	if got := after.Counts(); got.ByOutcome["200"] != 1000 {
-		t.Errorf("when closed: %v, want 1000 times 200", got.ByOutcome)
+	if got := after.Counts(); got.ByOutcome["200"] != got.Requests || got.Requests < 40 {
+		t.Errorf("when closed: %v, want nothing but 200, each port twice at least", got.ByOutcome)
 	}
 }
