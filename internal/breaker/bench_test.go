@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"strconv"
 	"testing"
 	"time"
 )
@@ -49,5 +50,30 @@ func BenchmarkRecord(b *testing.B) {
 				b.Fatal(c.State())
 			}
 		})
+	}
+}
+
+// BenchmarkOutlier compares one of a thousand backends with the others at each outcome.
+func BenchmarkOutlier(b *testing.B) {
+	s := DefaultSettings()
+	s.Trip = Trip{Kind: TripSuccessRateOutlier, Stdev: 50, MinBackends: 5, N: 100}
+	g, err := NewGroup("bench", s, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	circuits := make([]*Circuit, 1000)
+	for i := range circuits {
+		circuits[i] = g.Add(strconv.Itoa(i), 0)
+		circuits[i].RecordN(0, &Outcome{Result: 500}, uint64(i%7), nil)
+		circuits[i].RecordN(0, &Outcome{Result: 200}, 200, nil)
+	}
+	o := Outcome{}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		o.Result = 200
+		if i%10 == 9 {
+			o.Result = 500
+		}
+		circuits[i%1000].Record(Time(i)*1000, &o, nil)
 	}
 }

@@ -21,6 +21,7 @@ type Circuit struct {
 	streak  uint64   // failures in a row
 	streaks []uint64 // the same for the classes of plan.streaks
 	failing clients
+	shares  []uint64 // in group.fields
 
 	pending      Time // when the oldest unanswered request of this generation was sent
 	pendingKnown bool
@@ -58,7 +59,7 @@ func (c *Circuit) Mode() Mode {
 
 // Metric returns what the window says at now, which may be earlier than times seen before: then it is taken as those.
 func (c *Circuit) Metric(now Time) Metric {
-	c.window.expire(&c.group.plan.shape, max(now, c.group.now))
+	c.expire(max(now, c.group.now))
 	return c.window.metric()
 }
 
@@ -117,6 +118,13 @@ func (c *Circuit) forget() {
 	c.streak = 0
 	clear(c.streaks)
 	c.failing = c.failing[:0]
+	c.count()
+}
+
+// expire lets leave what is too old at now.
+func (c *Circuit) expire(now Time) {
+	c.window.expire(&c.group.plan.shape, now)
+	c.count()
 }
 
 // cause is why something happens, for the event.

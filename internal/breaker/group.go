@@ -26,6 +26,9 @@ type Group struct {
 	known    map[string]*Circuit
 	made     uint64 // circuits ever made
 
+	fields    []field // for successRateOutlier
+	fieldsEnd Time    // they are right until then, as far as time goes
+
 	ejectedNow int    // circuits in open, half-open and forced-open
 	ejections  uint64 // by outcome, ever
 }
@@ -38,14 +41,16 @@ func NewGroup(name string, s Settings, seed uint64) (*Group, error) {
 	}
 	h := fnv.New64a()
 	h.Write([]byte(name))
-	return &Group{
+	g := &Group{
 		name:   name,
 		plan:   newPlan(s),
 		random: rand.New(rand.NewPCG(seed, h.Sum64())),
 		now:    math.MinInt64,
 		next:   Never,
 		known:  make(map[string]*Circuit),
-	}, nil
+	}
+	g.recount()
+	return g, nil
 }
 
 // Name returns the name given to NewGroup.
@@ -100,6 +105,9 @@ func (g *Group) newCircuit(id string, now Time) *Circuit {
 	if n := len(g.plan.streaks); n > 0 {
 		c.streaks = make([]uint64, n)
 	}
+	if n := len(g.fields); n > 0 {
+		c.shares = make([]uint64, n)
+	}
 	g.circuits = append(g.circuits, c)
 	return c
 }
@@ -119,6 +127,7 @@ func (g *Group) Remove(backend string, now Time, buf []Event) []Event {
 	g.due.take(c)
 	g.wake()
 	g.ejectedNow -= ejects(c.state)
+	c.uncount()
 	copy(g.circuits[c.place:], g.circuits[c.place+1:])
 	g.circuits[len(g.circuits)-1] = nil
 	g.circuits = g.circuits[:len(g.circuits)-1]

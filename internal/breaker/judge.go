@@ -35,8 +35,7 @@ func (l *leaf) holds(c *Circuit, now Time) bool {
 	case TripAvgLatency:
 		return w.meanAtLeast(l.over)
 	case TripSuccessRateOutlier:
-		rate, threshold, ok := c.group.outlier(c, l, now)
-		return ok && rate < threshold
+		return c.group.isOutlier(c, l, now)
 	case TripPendingAge:
 		return c.pendingKnown && now.Sub(c.pending) >= l.over
 	case TripMinClients:

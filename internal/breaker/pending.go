@@ -45,7 +45,7 @@ func (c *Circuit) pendingReached(at Time, buf []Event) []Event {
 	for c.pendingNext < len(p.ages) && later(c.pending, p.ages[c.pendingNext]) <= at {
 		c.pendingNext++
 	}
-	c.window.expire(&c.group.plan.shape, at)
+	c.expire(at)
 	c.schedule()
 	if p.holds(c, at) {
 		buf = c.trip(p, at, buf)

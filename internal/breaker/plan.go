@@ -22,6 +22,7 @@ type plan struct {
 	slow     []time.Duration // by slot; slot 0 is Outcome.Slow, 0 = nothing is slow
 	surely   uint16          // sample flag of the smallest threshold
 	streaks  []ResultSet     // consecutiveFailures of certain classes
+	fields   []uint64        // minCalls of successRateOutlier, each once
 	clients  int             // clients to keep, 0 = no tripper asks
 	closed   program         // trippers in closed, and in half-open with a ramp
 	halfOpen program         // trippers in half-open with probes
@@ -117,6 +118,14 @@ func (p *plan) streak(of *ResultSet) int {
 	}
 	p.streaks = append(p.streaks, *of)
 	return len(p.streaks) - 1
+}
+
+func (p *plan) field(calls uint64) int {
+	if i := slices.Index(p.fields, calls); i >= 0 {
+		return i
+	}
+	p.fields = append(p.fields, calls)
+	return len(p.fields) - 1
 }
 
 // sameMemory reports whether a window recorded under q means the same under p.

@@ -24,7 +24,7 @@ type leaf struct {
 	kind    TripKind
 	state   State
 	yes, no int16
-	slot    int16 // of slowRate; of a streak, -1 = any failure
+	slot    int16 // of slowRate; of a field; of a streak, -1 = any failure
 	n       uint64
 	number  float64 // rate or stdev
 	over    time.Duration
@@ -112,7 +112,7 @@ func (c *compiler) leaf(t *Trip, yes, no int16) leaf {
 			l.slot = int16(c.plan.streak(t.Of))
 		}
 	case TripSuccessRateOutlier:
-		l.number, l.hosts = t.Stdev, t.MinBackends
+		l.number, l.hosts, l.slot = t.Stdev, t.MinBackends, int16(c.plan.field(l.n))
 	case TripMinClients:
 		c.plan.clients = max(c.plan.clients, minClientsKept, t.N)
 	}

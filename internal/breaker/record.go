@@ -64,6 +64,9 @@ func (c *Circuit) recordOther(now Time, o *Outcome, kind class, buf []Event) (Ju
 func (c *Circuit) learn(now Time, o *Outcome, s sample, n uint64) {
 	p := c.group.plan
 	c.window.add(&p.shape, now, s, n)
+	if len(c.shares) > 0 {
+		c.count()
+	}
 	if s.flags&sampleFailure == 0 {
 		c.streak = 0
 		if c.step > 0 {
