@@ -195,8 +195,11 @@ func TestOutlierReadsWindowsAsOfNow(t *testing.T) {
 	r.at(10*sec).send(a, "FFFFFFFFFFFF") // the outcomes of b have left
 	r.wantEvents()
 	r.send(b, "SSSSSSSSSS")
+	r.at(20*sec).send(a, "FFFFFFFFFFFF") // once more
+	r.wantEvents()
+	r.send(b, "SSSSSSSSSS")
 	r.send(a, "F")
-	r.wantEvents("10 closed>open successRateOutlier")
+	r.wantEvents("20 closed>open successRateOutlier")
 }
 
 func TestWaitOfAnOpening(t *testing.T) {
