@@ -40,8 +40,12 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 	if (!c)
 		return 0;
 	p = policy_of(c);
-	if (!p)
+	if (!p) {
+		/* Its circuit is released: another backend may have its place next. */
+		close_flow(&k, f, RESULT_UNKNOWN, s->now);
+		s->flows--;
 		return 0;
+	}
 	/* Packets go on while this runs: what is younger than the sweep has age 0. */
 	age = s->now > f->started ? s->now - f->started : 0;
 	silent = s->now > f->seen ? s->now - f->seen : 0;

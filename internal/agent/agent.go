@@ -36,7 +36,9 @@ type Agent struct {
 	policies  map[string]*policyState
 	circuits  []*circuitState // by index in the kernel; nil: free
 	free      slots
-	freeIDs   slots // policies
+	released  []slot // circuits whose connections are being let go
+	freeIDs   slots  // policies
+	retired   []slot // policies that programs may still read
 	answers   answerTable
 	assigners [2]discovery.Assigner // by direction
 	discovery *discovery.Discovery
@@ -292,6 +294,8 @@ func (a *Agent) onTick() {
 	}
 	a.ageLearned(now)
 	a.forgetInherited(now)
+	a.reuseReleased(now)
+	a.reuseRetired(now)
 	a.saveState()
 	a.retryLinks()
 	if a.cfg.Alive != nil {

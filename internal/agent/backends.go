@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
@@ -28,45 +30,56 @@ func (a *Agent) onBackends(u discovery.Update) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := loader.Now()
+	var deltas [2][]discovery.Delta
 	for _, s := range u.Sets {
 		p, ok := a.policies[s.Policy]
 		if !ok {
 			continue
 		}
 		p.reported, p.complete, p.discoveryErr = true, s.Complete, s.Err
-		dir := loader.Direction(p.Direction)
-		a.assign(dir, a.assigners[dir].Set(s.Policy, s.Backends), now)
+		deltas[p.Direction] = append(deltas[p.Direction], a.assigners[p.Direction].Set(s.Policy, s.Backends))
+	}
+	for dir := range deltas {
+		a.assign(loader.Direction(dir), now, deltas[dir]...)
 	}
 	a.noteReady()
 }
 
-// assign carries out who owns which backend. A backend that goes from one policy to another is let go of first: for
-// that moment it is admitted, under no policy's rule.
-func (a *Agent) assign(dir loader.Direction, d discovery.Delta, now int64) {
-	for _, o := range d.Removed {
-		if p, ok := a.policies[o.Policy]; ok {
-			a.dropBackend(p, dir, o.Backend.Addr, now)
+// assign carries out who owns which backend after changes that belong together. One that goes from a policy to another
+// is handed over by one store: there is no moment in which nobody answers for it.
+func (a *Agent) assign(dir loader.Direction, now int64, deltas ...discovery.Delta) {
+	was := map[netip.AddrPort]string{} // policies, by backend; "" = none
+	note := func(o discovery.Owned, policy string) {
+		if _, known := was[o.Backend.Addr]; !known {
+			was[o.Backend.Addr] = policy
 		}
 	}
-	if len(d.Added) > 0 {
+	for _, d := range deltas {
+		for _, o := range d.Removed {
+			note(o, o.Policy)
+		}
+		for _, o := range d.Added {
+			note(o, "")
+		}
+		for _, o := range d.Changed {
+			note(o, o.Policy)
+		}
+		for _, c := range d.Conflicts {
+			a.log.Warn("backend in more than one policy", "backend", c.Addr, "policy", c.Winner, "ignored", c.Losers)
+		}
+	}
+	if len(was) > 0 {
 		a.local = addressesOfNode()
 	}
-	for _, o := range d.Added {
-		if p, ok := a.policies[o.Policy]; ok {
-			a.addBackend(p, dir, o.Backend, now)
+	for _, addr := range slices.SortedFunc(maps.Keys(was), netip.AddrPort.Compare) {
+		policy := was[addr]
+		is, owned := a.assigners[dir].Owner(addr)
+		if p := a.policies[is.Policy]; owned && p != nil && loader.Direction(p.Direction) == dir {
+			a.addBackend(p, dir, is.Backend, now)
 		}
-	}
-	for _, o := range d.Changed {
-		p, ok := a.policies[o.Policy]
-		if !ok {
-			continue
+		if p := a.policies[policy]; p != nil && policy != is.Policy && loader.Direction(p.Direction) == dir {
+			a.dropBackend(p, dir, addr, !owned, now)
 		}
-		if c := p.circuits[p.circuitName(o.Backend.Addr)]; c != nil {
-			c.backends[o.Backend.Addr] = o.Backend
-		}
-	}
-	for _, c := range d.Conflicts {
-		a.log.Warn("backend in more than one policy", "backend", c.Addr, "policy", c.Winner, "ignored", c.Losers)
 	}
 }
 
@@ -122,27 +135,25 @@ func (a *Agent) newCircuit(c *circuitState, addr netip.AddrPort, now int64) bool
 	return true
 }
 
-func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.AddrPort, now int64) {
-	if err := a.dp.RemoveBackend(loader.Backend{Addr: addr, Direction: dir}); err != nil {
-		a.log.Error("backend", "policy", p.Name, "error", err)
+// dropBackend takes a backend from a policy; free if no other has it now.
+func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.AddrPort, free bool, now int64) {
+	if free {
+		if err := a.dp.RemoveBackend(loader.Backend{Addr: addr, Direction: dir}); err != nil {
+			a.log.Error("backend", "policy", p.Name, "error", err)
+		}
 	}
 	c := p.circuits[p.circuitName(addr)]
 	if c == nil {
 		return
 	}
 	delete(c.backends, addr)
-	a.events = p.group.Remove(addr.String(), breaker.Time(now), a.events[:0])
 	if len(c.backends) == 0 {
 		a.noteDroppedOverride(c)
-		// Connections that still name it are let go.
-		a.dp.Publish(c.id, loader.Verdict{Kind: loader.Disabled, Generation: 1})
 		delete(p.circuits, c.name)
 		a.circuits[c.id] = nil
-		a.free.give(c.id, now+int64(reuseCircuitAfter))
-		if err := a.dp.ForgetStatuses(c.id); err != nil {
-			a.log.Error("circuit", "policy", p.Name, "backend", addr, "error", err)
-		}
+		a.release(c.id, now)
 	}
+	a.events = p.group.Remove(addr.String(), breaker.Time(now), a.events[:0])
 	a.carryOut(p)
 }
 
@@ -198,10 +209,10 @@ func (a *Agent) learn(addr netip.AddrPort, dir loader.Direction, now int64) {
 		}
 		ok, evicted := p.learned.Learn(addr, time.Duration(now))
 		if evicted.IsValid() {
-			a.assign(dir, a.assigners[dir].Forget(p.Name, evicted), now)
+			a.assign(dir, now, a.assigners[dir].Forget(p.Name, evicted))
 		}
 		if ok {
-			a.assign(dir, a.assigners[dir].Learn(p.Name, source, addr), now)
+			a.assign(dir, now, a.assigners[dir].Learn(p.Name, source, addr))
 		}
 		return
 	}
@@ -224,7 +235,7 @@ func (a *Agent) ageLearned(now int64) {
 		}
 		dir := loader.Direction(p.Direction)
 		for _, addr := range p.learned.Age(time.Duration(now)) {
-			a.assign(dir, a.assigners[dir].Forget(p.Name, addr), now)
+			a.assign(dir, now, a.assigners[dir].Forget(p.Name, addr))
 		}
 	}
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -13,19 +12,11 @@ import (
 	"github.com/cbagent/cbagent/internal/policy"
 )
 
-// reuseAfter is how long a table entry rests before it means something else: programs that run while it is given back
-// are done in microseconds, connections that name a circuit are let go by then or by the sweep.
-const (
-	reusePolicyAfter  = time.Second
-	reuseCircuitAfter = 5 * time.Minute
-)
-
 // policyState is a policy in force.
 type policyState struct {
 	*policy.Policy
 	group          *breaker.Group
-	index          int    // of the compiled policy in the kernel
-	id             uint32 // the same over reloads
+	index          int // of the compiled policy in the kernel
 	answers        []*storedAnswer
 	circuits       map[string]*circuitState // by the breaker's name of the backend
 	learned        *discovery.Learned       // nil without cidrs
@@ -64,75 +55,6 @@ func (a *Agent) onPolicies(u policy.Update) {
 	a.reload.LastError = ""
 }
 
-// applyPolicies makes a set the one in force. New tables are filled before any circuit names them; a backend that is
-// refused stays refused throughout.
-func (a *Agent) applyPolicies(set *policy.Set) error {
-	now := loader.Now()
-	diff := policy.Diff(a.set, set)
-	for _, w := range set.Warnings {
-		a.log.Warn("policy", "warning", w.Error())
-	}
-	// A policy whose circuits change their meaning is another one, with the same backends.
-	remade := map[string][]discovery.Backend{}
-	for _, name := range diff.Changed {
-		old, want := a.policies[name].Policy, set.Find(name)
-		if old.Breaker.Scope != want.Breaker.Scope || old.Direction != want.Direction || old.Protocol != want.Protocol {
-			remade[name] = a.policies[name].allBackends()
-		}
-	}
-
-	// Everything that can fail comes before anything changes.
-	compiled := map[string]*policyState{}
-	for _, name := range append(append([]string(nil), diff.Added...), diff.Changed...) {
-		p, err := a.compile(set.Find(name), now)
-		if err != nil {
-			for _, done := range compiled {
-				a.dropCompiled(done, now)
-			}
-			return fmt.Errorf("policy %s: %w", name, err)
-		}
-		compiled[name] = p
-	}
-
-	names := [2][]string{}
-	for _, p := range set.Policies {
-		names[p.Direction] = append(names[p.Direction], p.Name)
-	}
-	gone := append([]string(nil), diff.Removed...)
-	for name := range remade {
-		gone = append(gone, name)
-	}
-	for _, name := range gone {
-		a.forgetPolicy(name, now)
-	}
-	for _, name := range append(diff.Added, diff.Changed...) {
-		if old, ok := a.policies[name]; ok {
-			a.exchange(old, compiled[name], now)
-		} else {
-			a.policies[name] = compiled[name]
-			_, compiled[name].reported = remade[name]
-		}
-	}
-	a.set = set
-	a.reload.Loaded = time.Now()
-	for dir := range names {
-		a.assign(loader.Direction(dir), a.assigners[dir].SetPolicies(names[dir]), now)
-	}
-	for name, backends := range remade {
-		dir := loader.Direction(a.policies[name].Direction)
-		a.assign(dir, a.assigners[dir].Set(name, nil), now)
-		a.assign(dir, a.assigners[dir].Set(name, backends), now)
-	}
-	if err := a.watchCIDRs(); err != nil {
-		a.log.Error("networks of policies", "error", err)
-	}
-	a.discover(set)
-	a.setXDP()
-	a.log.Info("policies in force", "policies", len(set.Policies), "added", len(diff.Added), "changed", len(diff.Changed),
-		"removed", len(diff.Removed))
-	return nil
-}
-
 // discover hands what the policies match to discovery. Addresses need no lookup: they are in force at once.
 func (a *Agent) discover(set *policy.Set) {
 	targets := make([]discovery.Target, len(set.Policies))
@@ -160,7 +82,7 @@ func (a *Agent) compile(p *policy.Policy, now int64) (*policyState, error) {
 		return nil, errors.New("the table of policies is full: raise --max-policies")
 	}
 	s := &policyState{
-		Policy: p, group: group, index: index, id: uint32(index), circuits: map[string]*circuitState{},
+		Policy: p, group: group, index: index, circuits: map[string]*circuitState{},
 		watchesPending: uses(&p.Breaker.Trip, breaker.TripPendingAge),
 	}
 	if len(p.Match.CIDRs) > 0 {
@@ -182,7 +104,7 @@ func (a *Agent) compile(p *policy.Policy, now int64) (*policyState, error) {
 func (a *Agent) compileSettings(s *policyState, now int64) (loader.PolicySettings, error) {
 	p := s.Policy
 	out := loader.PolicySettings{
-		ID: s.id, Failure: p.Breaker.Outcome.Failure, Ignore: p.Breaker.Outcome.Ignore,
+		ID: uint32(s.index), Failure: p.Breaker.Outcome.Failure, Ignore: p.Breaker.Outcome.Ignore,
 		Slow: slowest(p), Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout,
 		Direction: loader.Direction(p.Direction), Protocol: loader.Protocol(p.Protocol),
 		Reject: loader.Reject(p.Reject.With), Existing: p.Reject.Existing,
@@ -194,7 +116,7 @@ func (a *Agent) compileSettings(s *policyState, now int64) (loader.PolicySetting
 	if r := p.RateLimit; r != nil {
 		out.RateLimit, out.RatePeriod, out.RateBurst = r.Limit, r.Period, r.Burst
 	}
-	if err := a.dp.SetExemptSources(s.id, p.Exempt.Sources); err != nil {
+	if err := a.dp.SetExemptSources(uint32(s.index), p.Exempt.Sources); err != nil {
 		return out, err
 	}
 	for i := range out.Answers {
@@ -251,69 +173,20 @@ func (a *Agent) dropCompiled(s *policyState, now int64) {
 		a.answers.release(ans, now)
 	}
 	s.answers = nil
-	a.freeIDs.give(s.index, now+int64(reusePolicyAfter))
+	a.retired = append(a.retired, slot{s.index, now + rest})
 }
 
-// exchange puts new settings under a policy's circuits, which keep their state.
-func (a *Agent) exchange(old, fresh *policyState, now int64) {
-	for _, c := range old.circuits {
-		a.catchUp(c, now)
-	}
-	events, err := old.group.Update(fresh.Breaker, breaker.Time(now), a.events[:0])
-	if err != nil {
-		// Scope cannot differ here, and the settings were valid for a new group.
-		a.log.Error("settings of a policy", "policy", old.Name, "error", err)
-	}
-	for _, c := range old.circuits {
-		a.dp.SetPolicy(c.id, fresh.index)
-	}
-	replaced := *old
-	fresh.group, fresh.circuits, fresh.reported = old.group, old.circuits, old.reported
-	fresh.complete, fresh.discoveryErr = old.complete, old.discoveryErr
-	if fresh.learned != nil && old.learned != nil {
-		fresh.learned = old.learned
-	}
-	for _, c := range fresh.circuits {
-		c.policy = fresh
-	}
-	a.policies[fresh.Name] = fresh
-	a.events = events
-	a.carryOut(fresh)
-	for _, c := range fresh.circuits {
-		a.publish(c)
-	}
-	a.dropCompiled(&replaced, now)
-}
-
-// allBackends are those that discovery has found; the learned ones will be learned again.
-func (p *policyState) allBackends() []discovery.Backend {
-	var all []discovery.Backend
-	for _, c := range p.circuits {
-		for _, b := range c.backends {
-			if b.Kind != discovery.KindLearned {
-				all = append(all, b)
-			}
+// reuseRetired gives back places of compiled policies that no program reads any more.
+func (a *Agent) reuseRetired(now int64) {
+	n := 0
+	for ; n < len(a.retired) && a.retired[n].from <= now; n++ {
+		index := a.retired[n].id
+		if err := a.dp.SetExemptSources(uint32(index), nil); err != nil {
+			a.log.Error("exempt callers of a policy that is gone", "error", err)
 		}
+		a.freeIDs.give(index, now)
 	}
-	return all
-}
-
-func (a *Agent) forgetPolicy(name string, now int64) {
-	p, ok := a.policies[name]
-	if !ok {
-		return
-	}
-	dir := loader.Direction(p.Direction)
-	for _, c := range p.circuits {
-		for addr := range c.backends {
-			a.dropBackend(p, dir, addr, now)
-		}
-	}
-	delete(a.policies, name)
-	if err := a.dp.SetExemptSources(p.id, nil); err != nil {
-		a.log.Error("exempt callers of a policy that is gone", "policy", name, "error", err)
-	}
-	a.dropCompiled(p, now)
+	a.retired = a.retired[n:]
 }
 
 // uses reports whether a tripper of that kind is in the tree.

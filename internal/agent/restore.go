@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +40,7 @@ type circuitName struct{ policy, backend string }
 // inheritance is what a former agent left and nobody has claimed yet.
 type inheritance struct {
 	circuits  map[loader.Backend]int
+	shared    map[uint64]int // by owner: a policy's one circuit may be another backend's, too
 	snapshots map[circuitName]breaker.Snapshot
 	since     int64
 }
@@ -45,16 +48,27 @@ type inheritance struct {
 // inherit reads what a former agent left, and keeps its places in the tables from being used for anything else.
 func (a *Agent) inherit() {
 	now := loader.Now()
-	a.inherited = inheritance{circuits: map[loader.Backend]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
+	a.inherited = inheritance{circuits: map[loader.Backend]int{}, shared: map[uint64]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
 	if !a.dp.Adopted() {
+		// A state file without its kernel's state is of another life: generations begin anew.
+		if path := a.statePath(); path != "" {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				a.log.Warn("state file of a former agent", "error", err)
+			}
+		}
 		return
 	}
 	circuits := map[int]bool{}
 	for _, b := range a.dp.AdoptedBackends() {
 		a.inherited.circuits[b.Backend] = b.Circuit
+		a.inherited.shared[a.dp.Owner(b.Circuit)] = b.Circuit
 		circuits[b.Circuit] = true
 	}
 	policies, answers := a.dp.UsedTables()
+	for id := range unclaimed(a.dp, circuits, a.cfg.circuitTable()) {
+		circuits[id] = true
+		a.release(id, now)
+	}
 	a.free.reserve(circuits, never)
 	a.freeIDs.reserve(policies, now+int64(forgetAfter))
 	a.answers.slots.reserve(answers, now+int64(forgetAfter))
@@ -77,6 +91,9 @@ func ownerOf(p *policyState) uint64 {
 // adoptCircuit gives a backend the circuit that it had under a former agent. False: it had none, or under another policy.
 func (a *Agent) adoptCircuit(c *circuitState, b loader.Backend, backend string, now int64) bool {
 	id, ok := a.inherited.circuits[b]
+	if c.policy.Breaker.Scope == breaker.ScopePolicy {
+		id, ok = a.inherited.shared[ownerOf(c.policy)]
+	}
 	if !ok || a.dp.Owner(id) != ownerOf(c.policy) {
 		return false
 	}
@@ -91,6 +108,18 @@ func (a *Agent) adoptCircuit(c *circuitState, b loader.Backend, backend string, 
 	return true
 }
 
+// adoptLearned takes over the backends that a former agent had learned from traffic.
+func (a *Agent) adoptLearned(now int64) {
+	if len(a.inherited.circuits) == 0 {
+		return
+	}
+	for _, b := range a.dp.AdoptedBackends() {
+		if _, owned := a.assigners[b.Direction].Owner(b.Addr); !owned {
+			a.learn(b.Addr, b.Direction, now)
+		}
+	}
+}
+
 // reconcile makes of what was saved and of what the kernel enforces the state to go on from.
 func reconcile(saved breaker.Snapshot, known bool, v loader.Verdict, now int64) breaker.Snapshot {
 	generation := fromKernel(v.Generation)
@@ -98,7 +127,7 @@ func reconcile(saved breaker.Snapshot, known bool, v loader.Verdict, now int64) 
 	if halfOpen {
 		generation++
 	}
-	if known && saved.Generation == generation && (!halfOpen || saved.State == breaker.StateHalfOpen) {
+	if known && saved.Generation == generation && enforces(v.Kind, halfOpen, saved.State) {
 		return saved
 	}
 	s := saved
@@ -114,6 +143,23 @@ func reconcile(saved breaker.Snapshot, known bool, v loader.Verdict, now int64) 
 		s.State = breaker.StateClosed
 	}
 	return s
+}
+
+// enforces reports whether a verdict is that of a state.
+func enforces(kind loader.VerdictKind, halfOpen bool, state breaker.State) bool {
+	switch state {
+	case breaker.StateClosed:
+		return kind == loader.Closed
+	case breaker.StateOpen:
+		return kind == loader.Open && !halfOpen
+	case breaker.StateHalfOpen:
+		return halfOpen
+	case breaker.StateForcedOpen:
+		return kind == loader.ForcedOpen
+	case breaker.StateDisabled:
+		return kind == loader.Disabled
+	}
+	return false
 }
 
 // forgetInherited lets go of what a former agent left, once discovery has told of all that is still there.
@@ -140,17 +186,16 @@ func (a *Agent) forgetInherited(now int64) {
 			a.log.Error("backend of a former agent", "backend", b.Addr, "error", err)
 		}
 	}
-	for _, id := range a.inherited.circuits {
+	for _, id := range slices.Collect(maps.Values(a.inherited.circuits)) {
 		if !used[id] {
 			used[id] = true
-			a.dp.Publish(id, loader.Verdict{Kind: loader.Disabled, Generation: 1})
-			a.free.give(id, now+int64(reuseCircuitAfter))
+			a.release(id, now)
 		}
 	}
 	if len(left) > 0 {
 		a.log.Info("backends of a former agent are not in the policies any more", "backends", len(left))
 	}
-	a.inherited.circuits = nil
+	a.inherited.circuits, a.inherited.shared = nil, nil
 }
 
 func (a *Agent) statePath() string {

@@ -1,6 +1,9 @@
 package agent
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // slots hands out small numbers, those least recently given back last, so that what still refers to one by a former
 // meaning has time to end.
@@ -49,4 +52,11 @@ func (s *slots) take(now int64, limit int) (int, bool) {
 	return 0, false
 }
 
-func (s *slots) give(id int, from int64) { s.free = append(s.free, slot{id, from}) }
+// give takes a number back, not to be handed out before the given moment.
+func (s *slots) give(id int, from int64) {
+	at := len(s.free)
+	for at > 0 && s.free[at-1].from > from {
+		at--
+	}
+	s.free = slices.Insert(s.free, at, slot{id, from})
+}

@@ -207,7 +207,7 @@ func (d *Datapath) UsedTables() (policies, answers map[int]bool) {
 	policies, answers = map[int]bool{}, map[int]bool{}
 	for _, b := range d.AdoptedBackends() {
 		index := int(d.circuits.vals[b.Circuit].Policy)
-		if policies[index] {
+		if policies[index] || index >= len(d.policies.vals) {
 			continue
 		}
 		policies[index] = true

@@ -85,16 +85,17 @@ func (d *Datapath) Statuses() ([]StatusCount, error) {
 }
 
 // ForgetStatuses removes the counts by status of circuits that are no longer used.
-func (d *Datapath) ForgetStatuses(circuit int) error {
+func (d *Datapath) ForgetStatuses(circuits map[int]bool) error {
 	all, err := d.Statuses()
 	if err != nil {
 		return err
 	}
 	for _, s := range all {
-		if s.Circuit == circuit {
-			if err := d.objs.Statuses.Delete(bpfStatusKey{Circuit: uint32(circuit), Status: uint32(s.Status)}); err != nil && !isDone(err) {
-				return fmt.Errorf("remove counts by status: %w", err)
-			}
+		if !circuits[s.Circuit] {
+			continue
+		}
+		if err := d.objs.Statuses.Delete(bpfStatusKey{Circuit: uint32(s.Circuit), Status: uint32(s.Status)}); err != nil && !isDone(err) {
+			return fmt.Errorf("remove counts by status: %w", err)
 		}
 	}
 	return nil

@@ -80,6 +80,20 @@ func (d *Datapath) SetPolicy(circuit, policy int) {
 	atomic.StoreUint32(&d.circuits.vals[circuit].Policy, uint32(policy))
 }
 
+// noPolicy is an index that no policy has.
+const noPolicy = 0xffffffff
+
+// Release lets go of a circuit: nobody is refused, nothing judged, and the next Sweep forgets its connections.
+func (d *Datapath) Release(circuit int) {
+	d.Publish(circuit, Verdict{Kind: Disabled, Generation: 1})
+	atomic.StoreUint32(&d.circuits.vals[circuit].Policy, noPolicy)
+}
+
+// Connections is Totals.Connections alone.
+func (d *Datapath) Connections(circuit int) uint64 {
+	return atomic.LoadUint64(&d.circuits.vals[circuit].Connections)
+}
+
 // Owner returns what ResetCircuit was last told.
 func (d *Datapath) Owner(circuit int) uint64 { return d.circuits.vals[circuit].Owner }
 

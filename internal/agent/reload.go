@@ -1,0 +1,160 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
+)
+
+// applyPolicies makes a set the one in force. New tables are filled before any circuit names them; a backend that is
+// refused stays refused throughout, unless it comes under a policy that admits it.
+func (a *Agent) applyPolicies(set *policy.Set) error {
+	now := loader.Now()
+	diff := policy.Diff(a.set, set)
+	for _, w := range set.Warnings {
+		a.log.Warn("policy", "warning", w.Error())
+	}
+	compiled, err := a.compileAll(set, slices.Concat(diff.Added, diff.Changed), now)
+	if err != nil {
+		return err
+	}
+	a.set = set
+	a.reload.Loaded = time.Now()
+	var deltas [2][]discovery.Delta
+	names := [2][]string{}
+	for _, p := range set.Policies {
+		names[p.Direction] = append(names[p.Direction], p.Name)
+	}
+	for dir := range names {
+		deltas[dir] = append(deltas[dir], a.assigners[dir].SetPolicies(names[dir]))
+	}
+	for _, name := range slices.Concat(diff.Added, diff.Changed) {
+		fresh := compiled[name]
+		dir := fresh.Direction
+		if old := a.policies[name]; old != nil {
+			deltas[dir] = append(deltas[dir], a.replacePolicy(old, fresh, now)...)
+		}
+		a.policies[name] = fresh
+		deltas[dir] = append(deltas[dir], a.claimAddresses(fresh, slices.Contains(diff.Added, name)))
+	}
+	for dir := range deltas {
+		a.assign(loader.Direction(dir), now, deltas[dir]...)
+	}
+	for _, name := range diff.Removed {
+		a.dropCompiled(a.policies[name], now)
+		delete(a.policies, name)
+	}
+	if err := a.watchCIDRs(); err != nil {
+		a.log.Error("networks of policies", "error", err)
+	}
+	a.adoptLearned(now)
+	a.discover(set)
+	a.setXDP()
+	a.log.Info("policies in force", "policies", len(set.Policies), "added", len(diff.Added), "changed", len(diff.Changed),
+		"removed", len(diff.Removed))
+	return nil
+}
+
+// compileAll compiles policies by name, all or none: everything that can fail comes before anything changes.
+func (a *Agent) compileAll(set *policy.Set, names []string, now int64) (map[string]*policyState, error) {
+	compiled := map[string]*policyState{}
+	for _, name := range names {
+		p, err := a.compile(set.Find(name), now)
+		if err != nil {
+			for _, done := range compiled {
+				a.dropCompiled(done, now)
+			}
+			return nil, fmt.Errorf("policy %s: %w", name, err)
+		}
+		compiled[name] = p
+	}
+	return compiled, nil
+}
+
+// claimAddresses puts what a policy names by address in force at once; discovery will say the same a little later. That
+// of a policy which also has other sources is all that discovery knows only if the policy is new.
+func (a *Agent) claimAddresses(p *policyState, added bool) discovery.Delta {
+	m := &p.Match
+	if !added && len(m.Hosts)+len(m.Services) > 0 {
+		return discovery.Delta{}
+	}
+	all := make([]discovery.Backend, len(m.Addresses))
+	for i, at := range m.Addresses {
+		all[i] = discovery.Backend{Addr: discovery.Normalize(at), Kind: discovery.KindAddress, Source: at.String()}
+	}
+	return a.assigners[p.Direction].Set(p.Name, all)
+}
+
+// replacePolicy puts a policy in the place of the one of that name. Circuits stay, unless the new one gives them another
+// meaning: then its backends get others. What it returns is to be assigned in the new policy's direction.
+func (a *Agent) replacePolicy(old, fresh *policyState, now int64) []discovery.Delta {
+	dir := loader.Direction(old.Direction)
+	fresh.reported, fresh.complete, fresh.discoveryErr = old.reported, old.complete, old.discoveryErr
+	defer a.dropCompiled(old, now)
+	if old.Direction != fresh.Direction {
+		found := old.backendList(func(k discovery.Kind) bool { return k != discovery.KindLearned })
+		for _, b := range old.backendList(nil) {
+			a.dropBackend(old, dir, b.Addr, true, now)
+		}
+		return []discovery.Delta{a.assigners[fresh.Direction].Set(fresh.Name, found)}
+	}
+	if fresh.learned != nil && old.learned != nil {
+		fresh.learned = old.learned
+	}
+	if old.Breaker.Scope == fresh.Breaker.Scope && old.Protocol == fresh.Protocol {
+		a.exchange(old, fresh, now)
+	} else {
+		for _, b := range old.backendList(nil) {
+			a.addBackend(fresh, dir, b, now)
+			a.dropBackend(old, dir, b.Addr, false, now)
+		}
+	}
+	var deltas []discovery.Delta
+	for _, b := range fresh.backendList(func(k discovery.Kind) bool { return k == discovery.KindLearned }) {
+		if inNetworks(fresh.Policy, b.Addr) == "" {
+			old.learned.Forget(b.Addr)
+			deltas = append(deltas, a.assigners[dir].Forget(fresh.Name, b.Addr))
+		}
+	}
+	return deltas
+}
+
+// exchange puts new settings under a policy's circuits, which keep their state.
+func (a *Agent) exchange(old, fresh *policyState, now int64) {
+	for _, c := range old.circuits {
+		a.catchUp(c, now)
+	}
+	events, err := old.group.Update(fresh.Breaker, breaker.Time(now), a.events[:0])
+	if err != nil {
+		// Scope cannot differ here, and the settings were valid for a new group.
+		a.log.Error("settings of a policy", "policy", old.Name, "error", err)
+	}
+	fresh.group, fresh.circuits = old.group, old.circuits
+	for _, c := range fresh.circuits {
+		a.dp.SetPolicy(c.id, fresh.index)
+		c.policy = fresh
+	}
+	a.events = events
+	a.carryOut(fresh)
+	for _, c := range fresh.circuits {
+		a.publish(c)
+	}
+}
+
+// backendList returns the policy's backends of some kinds (nil: of all).
+func (p *policyState) backendList(of func(discovery.Kind) bool) []discovery.Backend {
+	var all []discovery.Backend
+	for _, c := range p.circuits {
+		for _, b := range c.backends {
+			if of == nil || of(b.Kind) {
+				all = append(all, b)
+			}
+		}
+	}
+	return all
+}
