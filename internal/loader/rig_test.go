@@ -100,6 +100,12 @@ func (r *rig) build(lab *netlab.Lab) error {
 	if r.ns, err = lab.Namespace("node"); err != nil {
 		return err
 	}
+	// Else they discover each other, in frames that are none of ours.
+	for _, ns := range []*netlab.Namespace{far, r.ns} {
+		if err := ns.Sysctl("net.ipv6.conf.default.disable_ipv6", "1"); err != nil {
+			return err
+		}
+	}
 	if err := lab.Veth(netlab.End{In: r.ns, Interface: "v0"}, netlab.End{In: far, Interface: "v1"}); err != nil {
 		return err
 	}

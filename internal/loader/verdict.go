@@ -112,7 +112,7 @@ type Progress struct {
 	Judged   uint64 // outcomes
 	Events   uint64 // of these, sent through the ring
 	Failures uint64
-	Slow     uint64 // of the others
+	Slow     uint64        // of the others
 	Duration time.Duration // sum
 	Permits  uint32        // used
 	InFlight uint32        // permits that are out
