@@ -85,18 +85,23 @@ func (r *Ramp) Share(elapsed time.Duration) float64 {
 // Allow decides whether a request may be sent at now, and takes a permit if it needs one: the request's Outcome must
 // then come with Permit and Began = now, or Release must be called.
 func (c *Circuit) Allow(now Time, buf []Event) (Admission, []Event) {
-	now, buf = c.group.clock(now, buf)
-	mode := c.Mode()
-	a := Admission{State: c.state, Mode: mode, Generation: c.generation}
+	if g := c.group; now < g.now || now >= g.next {
+		now, buf = g.clock(now, buf)
+	} else {
+		g.now = now
+	}
+	mode, would, permit := c.Mode(), false, false
 	switch c.state {
 	case StateClosed, StateDisabled:
-		a.WouldAdmit = true
+		would = true
 	case StateHalfOpen:
-		a.Permit = c.takePermit(now)
-		a.WouldAdmit = a.Permit
+		permit = c.takePermit(now)
+		would = permit
 	}
-	a.Admitted = a.WouldAdmit || mode == ModeMonitor
-	return a, buf
+	return Admission{
+		Admitted: would || mode == ModeMonitor, WouldAdmit: would, Permit: permit,
+		State: c.state, Mode: mode, Generation: c.generation,
+	}, buf
 }
 
 func (c *Circuit) takePermit(now Time) bool {

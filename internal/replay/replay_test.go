@@ -10,8 +10,6 @@ import (
 	"github.com/cbagent/cbagent/internal/policy"
 )
 
-const backendA = "192.0.2.1:80"
-
 // load makes policies of YAML that is indented by spaces; a policy without match gets ten addresses, 192.0.2.1 to .10.
 func load(t testing.TB, yaml string) []Policy {
 	t.Helper()
