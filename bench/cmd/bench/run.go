@@ -19,11 +19,12 @@ import (
 	"github.com/cbagent/cbagent/bench/procfs"
 	"github.com/cbagent/cbagent/bench/refusal"
 	"github.com/cbagent/cbagent/bench/row"
+	"github.com/cbagent/cbagent/bench/scale"
 	"github.com/cbagent/cbagent/bench/seeds"
 )
 
 // parts in the order in which they run.
-var parts = []part.Part{overhead.Part, refusal.Part, containment.Part, containment.Full, seeds.Part}
+var parts = []part.Part{overhead.Part, refusal.Part, containment.Part, containment.Full, seeds.Part, scale.Part}
 
 type options struct {
 	agent   string
