@@ -111,7 +111,7 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 
 	if (!n || !pkt)
 		return 0;
-	f = bpf_map_lookup_elem(&flows, &pkt->key);
+	f = find_flow(&pkt->key);
 	if (!f)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
 	f->seen = bpf_ktime_get_coarse_ns();

@@ -204,7 +204,7 @@ __noinline __u64 refuse_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 	}
 	if (p->reject == REJECT_RESPOND) {
 		index = answer_of(p, reason);
-		a = bpf_map_lookup_elem(&answers, &index);
+		a = answer_at(index);
 		tcp_options(skb, pkt, &o);
 		if (a && a->len <= (o.mss ?: MSS_DEFAULT)) {
 			/* Counted when its request is answered. */
@@ -249,7 +249,7 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 	done.start = pkt->ack;
 	done.answer = s->answer;
 	done.head = s->head;
-	a = bpf_map_lookup_elem(&answers, &s->answer);
+	a = answer_at(s->answer);
 	s->back = 1;
 	s->seq = pkt->ack;
 	s->ack = pkt->seq + pkt->payload + !!(pkt->flags & TCP_FIN);
@@ -259,7 +259,7 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 		return sent(rewrite(skb, pkt, s), ACTION_RESET, reason);
 	}
 	done.next = s->seq + (s->head ? a->head_len : a->len) + 1;
-	bpf_map_update_elem(&answered, &pkt->key, &done, BPF_ANY);
+	remember_answered(&pkt->key, &done);
 	s->flags = TCP_PSH | TCP_ACK | TCP_FIN;
 	return sent(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
 }
@@ -290,7 +290,7 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 	close_flow(&pkt->key, f, RESULT_ABORTED, now);
 	if (p->reject == REJECT_RESPOND)
 		answer = answer_of(p, reason);
-	a = bpf_map_lookup_elem(&answers, &answer);
+	a = answer_at(answer);
 	tcp_options(skb, pkt, &o);
 	/* An MSS counts the options in (RFC 6691). */
 	if (!a || (mss && a->len + (o.has_ts ? 12 : 0) > mss))
@@ -624,11 +624,11 @@ __noinline __u64 of_answered(struct __sk_buff *skb, const struct packet *pkt)
 
 	if (!pkt)
 		return 0;
-	done = bpf_map_lookup_elem(&answered, &pkt->key);
+	done = find_answered(&pkt->key);
 	if (!done)
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	if (pkt->flags & TCP_RST) {
-		bpf_map_delete_elem(&answered, &pkt->key);
+		forget_answered(&pkt->key);
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	}
 	if (!pkt->payload && !(pkt->flags & TCP_FIN))
@@ -682,7 +682,7 @@ __noinline __u64 of_cookie(struct __sk_buff *skb, const struct packet *pkt, __u3
 		done.start = pkt->ack;
 		done.next = pkt->ack + 1;
 		done.answer = ANSWER_NONE;
-		bpf_map_update_elem(&answered, &pkt->key, &done, BPF_ANY);
+		remember_answered(&pkt->key, &done);
 		return sent(rewrite(skb, pkt, &s), ACTION_ACK, REASON_ANSWERED);
 	}
 	v = verdict_of(c);
@@ -709,7 +709,7 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 
 	if (!n || !pkt)
 		return 0;
-	if (bpf_map_lookup_elem(&answered, &pkt->key))
+	if (find_answered(&pkt->key))
 		return decision(TODO_OF_ANSWERED, 0);
 	reason = find_backend(skb, pkt, &b);
 	if (reason != REASON_FLOW)
@@ -752,7 +752,7 @@ __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_stat
 
 	if (!n || !pkt)
 		return 0;
-	f = bpf_map_lookup_elem(&flows, &pkt->key);
+	f = find_flow(&pkt->key);
 	if (f) {
 		if (f->isn == pkt->seq && !(f->flags & FLOW_JOINED)) {
 			f->seen = bpf_ktime_get_coarse_ns();
@@ -762,7 +762,7 @@ __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_stat
 		close_flow(&pkt->key, f, if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
 	}
 	/* Also where the new connection is nobody's business any more. */
-	bpf_map_delete_elem(&answered, &pkt->key);
+	forget_answered(&pkt->key);
 	reason = find_backend(skb, pkt, &b);
 	if (reason != REASON_FLOW) {
 		if (reason == REASON_FOREIGN)
@@ -787,7 +787,7 @@ static __always_inline __u64 from_client(struct __sk_buff *skb, struct packet *p
 		d = syn(skb, pkt, n);
 		return d >> 32 == TODO_REFUSE_SYN ? refuse_syn(skb, pkt, d) : d;
 	}
-	f = bpf_map_lookup_elem(&flows, &pkt->key);
+	f = find_flow(&pkt->key);
 	if (!f) {
 		d = stray(skb, pkt, n);
 		switch (d >> 32) {
@@ -796,7 +796,7 @@ static __always_inline __u64 from_client(struct __sk_buff *skb, struct packet *p
 		case TODO_OF_COOKIE:
 			return of_cookie(skb, pkt, d);
 		case TODO_OF_FLOW:
-			f = bpf_map_lookup_elem(&flows, &pkt->key);
+			f = find_flow(&pkt->key);
 			break;
 		default:
 			return d;

@@ -41,6 +41,50 @@ static __always_inline bool end_request(const struct flow_key *key, struct flow 
 	return true;
 }
 
+/* Kernels before 6.2 refuse a map key that lies in an argument of a global function, as a packet does here: the
+ * functions below copy it to a frame of their own. */
+static __noinline struct flow *find_flow(const struct flow_key *key)
+{
+	struct flow_key k = *key;
+
+	return bpf_map_lookup_elem(&flows, &k);
+}
+
+static __noinline long add_flow(const struct flow_key *key, const struct flow *init)
+{
+	struct flow_key k = *key;
+
+	return bpf_map_update_elem(&flows, &k, init, BPF_NOEXIST);
+}
+
+static __noinline long forget_flow(const struct flow_key *key)
+{
+	struct flow_key k = *key;
+
+	return bpf_map_delete_elem(&flows, &k);
+}
+
+static __noinline struct answered_flow *find_answered(const struct flow_key *key)
+{
+	struct flow_key k = *key;
+
+	return bpf_map_lookup_elem(&answered, &k);
+}
+
+static __noinline void remember_answered(const struct flow_key *key, const struct answered_flow *done)
+{
+	struct flow_key k = *key;
+
+	bpf_map_update_elem(&answered, &k, done, BPF_ANY);
+}
+
+static __noinline void forget_answered(const struct flow_key *key)
+{
+	struct flow_key k = *key;
+
+	bpf_map_delete_elem(&answered, &k);
+}
+
 /* close_flow ends whatever is pending with the given result, gives everything back and forgets the connection. */
 __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 result, __u64 now)
 {
@@ -81,7 +125,7 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 		}
 		__sync_fetch_and_add(&c->connections, -1);
 	}
-	if (!bpf_map_delete_elem(&flows, key))
+	if (!forget_flow(key))
 		__sync_fetch_and_add(&n->flow_count, -1);
 	return 0;
 }
@@ -122,10 +166,10 @@ static __always_inline struct flow *open_flow(struct node_state *n, const struct
 {
 	__u64 max = held ? n->flow_max : n->flow_max - n->flow_reserve;
 
-	if (READ_ONCE(n->flow_count) >= max || bpf_map_update_elem(&flows, key, init, BPF_NOEXIST))
+	if (READ_ONCE(n->flow_count) >= max || add_flow(key, init))
 		return NULL;
 	__sync_fetch_and_add(&n->flow_count, 1);
-	return bpf_map_lookup_elem(&flows, key);
+	return find_flow(key);
 }
 
 /* What a pending request that will never be answered means: without a look at the backend's packets, nothing. */

@@ -51,8 +51,9 @@ static __always_inline __u64 sum_word(__u64 w)
 }
 
 /* Writes the seconds, left-aligned in blanks, and adds to sum how much the field's changed. */
-static __always_inline long put_retry(struct __sk_buff *skb, __u32 at, __u64 seconds, const __u8 *rendered, __u64 *sum)
+static __always_inline long put_retry(struct __sk_buff *skb, __u32 payload, __u64 seconds, const struct answer *a, __u64 *sum)
 {
+	__u64 at = a->retry_at;
 	__u64 field = 0x2020202020202020ULL, old;
 
 	/* 8 digits are more than three years. The lowest byte is the first character. */
@@ -64,10 +65,14 @@ static __always_inline long put_retry(struct __sk_buff *skb, __u32 at, __u64 sec
 			field = field << 8 | ('0' + seconds % 10);
 		seconds /= 10;
 	}
-	__builtin_memcpy(&old, rendered, sizeof(old));
+	/* Where the verifier sees it: right before the use. */
+	asm volatile("" : "+r"(at));
+	if (!at || at > ANSWER_MAX - RETRY_DIGITS)
+		return 0;
+	__builtin_memcpy(&old, a->bytes + at, sizeof(old));
 	/* Minus in one's complement is the inverse. */
 	*sum += (__u16)~fold(sum_word(old)) + fold(sum_word(field));
-	return bpf_skb_store_bytes(skb, at, &field, sizeof(field), 0);
+	return bpf_skb_store_bytes(skb, payload + at, &field, sizeof(field), 0);
 }
 
 /* Writes the IP header and returns the pseudo header's sum, folded. sum: that of the header itself. */
@@ -184,7 +189,7 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 		return -1;
 	payload = pkt->l4 + sizeof(struct tcphdr) + (s->has_ts ? 12 : s->mss ? 4 : 0);
 	if (s->answer != ANSWER_NONE) {
-		a = bpf_map_lookup_elem(&answers, &s->answer);
+		a = answer_at(s->answer);
 		if (!a)
 			return -1;
 		len = s->head ? a->head_len : a->len;
@@ -197,15 +202,15 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 	if (bpf_skb_change_tail(skb, payload + len, 0))
 		return -1;
 	if (a && len) {
-		/* The bound again, where the verifier sees it: 1 <= len <= ANSWER_MAX. */
-		__u32 n = len;
+		/* The bound again, where the verifier sees it: 1 <= len <= ANSWER_MAX. Before 6.8 it learns nothing of the
+		 * lower end from a comparison with 0. */
+		__u32 n = len - 1;
 
 		asm volatile("" : "+r"(n));
-		if (n < 1 || n > ANSWER_MAX)
+		if (n > ANSWER_MAX - 1)
 			return -1;
-		err |= bpf_skb_store_bytes(skb, payload, a->bytes, n, 0);
-		if (a->retry_at && a->retry_at <= ANSWER_MAX - RETRY_DIGITS)
-			err |= put_retry(skb, payload + a->retry_at, s->retry, a->bytes + a->retry_at, &payload_sum);
+		err |= bpf_skb_store_bytes(skb, payload, a->bytes, n + 1, 0);
+		err |= put_retry(skb, payload, s->retry, a, &payload_sum);
 	}
 	if (s->back && pkt->l3 != L2_NONE)
 		err |= swap_macs(skb);

@@ -20,6 +20,11 @@ static __always_inline struct circuit *circuit_of(__u32 id)
 	return bpf_map_lookup_elem(&circuits, &id);
 }
 
+static __always_inline struct answer *answer_at(__u32 index)
+{
+	return bpf_map_lookup_elem(&answers, &index);
+}
+
 static __always_inline struct policy *policy_of(struct circuit *c)
 {
 	__u32 id = READ_ONCE(c->policy);
