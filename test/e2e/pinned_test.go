@@ -1,0 +1,408 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/agentproc"
+	"github.com/cbagent/cbagent/internal/loadgen"
+	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/testserver"
+)
+
+// restarts is how often agents are killed under load: CBAGENT_RESTARTS, or enough to see what is wrong.
+func restarts(t *testing.T) int {
+	t.Helper()
+	s := os.Getenv("CBAGENT_RESTARTS")
+	if s == "" {
+		return 20
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("CBAGENT_RESTARTS: %v", err)
+	}
+	return n
+}
+
+// lineage is a succession of agents on one node that take over from one another.
+type lineage struct {
+	t      *testing.T
+	node   *netlab.Namespace
+	pins   string
+	policy string
+	flags  []string
+	now    *agentproc.Process
+}
+
+// newLineage returns one whose state is in a BPF file system of the test's own.
+func newLineage(t *testing.T, node *netlab.Namespace, policy string, flags ...string) *lineage {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+		t.Fatalf("mount a BPF file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	l := &lineage{t: t, node: node, pins: filepath.Join(dir, "cbagent"), policy: policy}
+	l.flags = append([]string{"--bpffs", l.pins, "--state-dir", t.TempDir()}, flags...)
+	return l
+}
+
+// start starts the next agent, with more flags, and returns when it is ready.
+func (l *lineage) start(flags ...string) *agentproc.Process {
+	l.t.Helper()
+	l.now = startAgent(l.t, l.node, l.policy, []string{"be*"}, append(l.flags, flags...)...)
+	return l.now
+}
+
+// stop ends the present one with SIGTERM.
+func (l *lineage) stop() {
+	l.t.Helper()
+	if err := l.now.Stop(); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// detach runs cbagent detach on the node.
+func (l *lineage) detach() (string, error) {
+	cmd := exec.Command(binary, "detach", "--bpffs", l.pins)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := l.node.Start(cmd); err != nil {
+		return "", err
+	}
+	err := cmd.Wait()
+	return out.String(), err
+}
+
+// background sends a load until the returned function is called, which returns what became of it.
+func background(t *testing.T, load loadgen.Load) (stop func() loadgen.Counts) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var tally loadgen.Tally
+	load.Done = tally.Done
+	done := make(chan error, 1)
+	go func() { done <- load.Run(ctx) }()
+	t.Cleanup(cancel)
+	return func() loadgen.Counts {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		return tally.Counts()
+	}
+}
+
+// Agents are killed and started again while callers call: one backend that is well, one whose circuit is open. Nobody
+// notices, and connections stay counted.
+func TestRestartsUnderLoad(t *testing.T) {
+	for _, mode := range []string{"tcx", "clsact"} {
+		t.Run(mode, func(t *testing.T) {
+			p := places["IPv4"](t)
+			l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
+			if mode == "clsact" {
+				l.flags = append(l.flags, "--clsact")
+			}
+			first := l.start()
+			var idle []*loadgen.Client
+			for range 7 {
+				c := caller(t, p.caller, p.neighbour)
+				wantStatus(t, call(t, c), 200)
+				idle = append(idle, c)
+			}
+			opened := openCircuit(t, first, p.server, caller(t, p.caller, p.backend))
+			// A request that was admitted before the circuit opened is no leak.
+			wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+			before := p.server.Counts()
+			well := background(t, loadgen.Load{Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 4, Rate: 200, Every: 3})
+			ill := background(t, loadgen.Load{Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.backend}, Workers: 2, Rate: 100, Every: 2})
+			for i := range restarts(t) {
+				if i%5 == 4 {
+					l.stop()
+				} else {
+					kill(l.now)
+				}
+				l.start()
+				wantStatus(t, call(t, idle[i%len(idle)]), 200)
+				if got := l.now.Transitions(); len(got) > 0 {
+					t.Fatalf("restart %d: transitions %+v, want none", i, got)
+				}
+			}
+			got, refused := well(), ill()
+			if got.Requests != got.ByOutcome["200"] || len(got.FromKernel) > 0 || got.Requests < 100 {
+				t.Errorf("callers of the backend that is well got %v, %v by the kernel; want nothing but 200", got.ByOutcome, got.FromKernel)
+			}
+			if refused.Requests != refused.FromKernel["open"] || refused.Requests < 50 {
+				t.Errorf("callers of the open circuit got %v, %v by the kernel; want nothing but the kernel's answer", refused.ByOutcome, refused.FromKernel)
+			}
+			if leaked := p.server.Counts().Sub(before); leaked.Requests != 0 || leaked.Connections != 0 {
+				t.Errorf("the backend of the open circuit saw %d requests on %d connections", leaked.Requests, leaked.Connections)
+			}
+			wantConnections(t, p, 7)
+			idle[0].Close()
+			wantConnections(t, p, 6)
+			until, _ := metric(t, p.node, "cbagent_circuit_until_timestamp_seconds", fmt.Sprintf("backend=%q", p.backend))
+			if want := float64(opened.Until.UnixNano()) / 1e9; until < want-1 || until > want+1 {
+				t.Errorf("open until %.1f, want %.1f as in the beginning", until, want)
+			}
+		})
+	}
+}
+
+// wantConnections waits until the kernel counts so many connections to the neighbour.
+func wantConnections(t *testing.T, p place, want float64) {
+	t.Helper()
+	var got float64
+	deadline := time.Now().Add(patience)
+	for {
+		if got, _ = metric(t, p.node, "cbagent_connections", fmt.Sprintf("backend=%q", p.neighbour)); got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%v connections are counted, want %v", got, want)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// The deadline of an opening is the first agent's: the probes of half-open are sent then, not one more, and the circuit
+// closes under its successor.
+func TestDeadlineSurvivesRestart(t *testing.T) {
+	p := places["IPv4"](t)
+	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 4s}",
+		"halfOpen: {calls: 3, timeout: 20s}"))
+	opened := openCircuit(t, l.start(), p.server, caller(t, p.caller, p.backend))
+	kill(l.now)
+	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+	l.start()
+	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+	p.server.Set(testserver.Behaviour{Ending: testserver.EndHang})
+	before := p.server.Counts()
+	stop := hammer(t, p, 8)
+	half, err := l.now.Await(soon(t), p.backend.String(), "half-open", opened.At)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := half.At.Sub(opened.Until); d < -50*time.Millisecond {
+		t.Errorf("half-open %s before the deadline", -d)
+	}
+	stop(100)
+	if n := p.server.Counts().Sub(before).Requests; n != 3 {
+		t.Errorf("the backend saw %d requests, want 3 probes", n)
+	}
+}
+
+// An agent that dies in half-open, with its probes still out, leaves a circuit that its successor can close.
+func TestHalfOpenSurvivesRestart(t *testing.T) {
+	for name, end := range map[string]func(*lineage){"killed": func(l *lineage) { kill(l.now) }, "stopped": (*lineage).stop} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := places["IPv4"](t)
+			l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
+				"open: {duration: 300ms}", "halfOpen: {calls: 3, timeout: 5m}", "outcome: {timeout: 0s}"))
+			opened := openCircuit(t, l.start(), p.server, caller(t, p.caller, p.backend))
+			p.server.Set(testserver.Behaviour{Ending: testserver.EndHang})
+			stop := hammer(t, p, 8)
+			if _, err := l.now.Await(soon(t), p.backend.String(), "half-open", opened.At); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "all permits are used", func() bool { return p.server.Counts().Hung >= 3 })
+			end(l)
+			before := p.server.Counts()
+			p.server.Set(testserver.Behaviour{})
+			l.start()
+			if _, err := l.now.Await(soon(t), p.backend.String(), "closed", opened.At); err != nil {
+				t.Error(err)
+			}
+			stop(1)
+			if n := p.server.Counts().Sub(before).ByStatus[200]; n < 3 {
+				t.Errorf("%d probes were answered, want 3 at least", n)
+			}
+		})
+	}
+}
+
+// Who re-opens under another agent is still the one who opened before: the duration goes on growing.
+func TestBackoffSurvivesRestart(t *testing.T) {
+	p := places["IPv4"](t)
+	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
+		"open: {duration: 200ms, backoff: exponential, max: 5m}", "halfOpen: {calls: 1}"))
+	began := time.Now()
+	openCircuit(t, l.start(), p.server, caller(t, p.caller, p.backend))
+	stop := hammer(t, p, 2)
+	for step := 1; step <= 4; step++ {
+		var got agentproc.Transition
+		eventually(t, fmt.Sprintf("opening %d", step), func() bool {
+			var ok bool
+			got, ok, _ = l.now.Find(p.backend.String(), "open", began)
+			return ok
+		})
+		began = got.At.Add(time.Nanosecond)
+		if got.Step != step {
+			t.Fatalf("opened with step %d, want %d: %+v", got.Step, step, l.now.Transitions())
+		}
+		kill(l.now)
+		l.start()
+	}
+	stop(0)
+}
+
+func TestSecondAgentIsRefused(t *testing.T) {
+	p := places["IPv4"](t)
+	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...))
+	first := l.start()
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(path, []byte(l.policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, err := agentproc.Start(p.node, append([]string{binary, "run", "--policy", path, "--interface", "be*"}, l.flags...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = second.AwaitReady(soon(t))
+	if err == nil || !strings.Contains(err.Error(), l.pins+": another agent is running") || !strings.Contains(err.Error(), "--bpffs") {
+		t.Errorf("the second agent said %v", err)
+	}
+	if out, err := l.detach(); err == nil || !strings.Contains(out, "another agent is running") {
+		t.Errorf("detach beside a running agent: %v, %s", err, out)
+	}
+	openCircuit(t, first, p.server, caller(t, p.caller, p.backend))
+	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+}
+
+// attached lists what is on the interfaces of a namespace: tcx programs and filters.
+func attached(t *testing.T, in *netlab.Namespace) []string {
+	t.Helper()
+	var found []string
+	links, err := in.Links().LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		for at, parent := range map[ebpf.AttachType]uint32{
+			ebpf.AttachTCXIngress: netlink.HANDLE_MIN_INGRESS, ebpf.AttachTCXEgress: netlink.HANDLE_MIN_EGRESS,
+		} {
+			var got *link.QueryResult
+			err := in.Do(func() (err error) {
+				got, err = link.QueryPrograms(link.QueryOptions{Target: l.Attrs().Index, Attach: at})
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range got.Programs {
+				found = append(found, fmt.Sprintf("%s on %s", at, l.Attrs().Name))
+			}
+			filters, err := in.Links().FilterList(l, parent)
+			if err != nil {
+				continue // no such qdisc
+			}
+			for _, f := range filters {
+				found = append(found, fmt.Sprintf("%s on %s", f.Type(), l.Attrs().Name))
+			}
+		}
+	}
+	return found
+}
+
+// What a killed agent leaves can be taken away: nothing of it is in the kernel then, and callers reach the backend.
+func TestDetachAfterCrash(t *testing.T) {
+	for _, mode := range []string{"tcx", "clsact"} {
+		t.Run(mode, func(t *testing.T) {
+			p := places["IPv4"](t)
+			l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), "--lease", "1h")
+			if mode == "clsact" {
+				l.flags = append(l.flags, "--clsact")
+			}
+			openCircuit(t, l.start(), p.server, caller(t, p.caller, p.backend))
+			kill(l.now)
+			if got := attached(t, p.node); len(got) < 4 {
+				t.Fatalf("attached after the crash: %v", got)
+			}
+			wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+			out, err := l.detach()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if !strings.Contains(out, "removed ") {
+				t.Errorf("detach said %q", out)
+			}
+			if got := attached(t, p.node); len(got) > 0 {
+				t.Errorf("still attached: %v", got)
+			}
+			if left, err := os.ReadDir(l.pins); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("pins: %v, %v; want none", left, err)
+			}
+			wantStatus(t, call(t, caller(t, p.caller, p.backend)), 500)
+			if out, err := l.detach(); err != nil || !strings.Contains(out, "nothing to remove") {
+				t.Errorf("a second detach: %v, %s", err, out)
+			}
+			l.start()
+			openCircuit(t, l.now, p.server, caller(t, p.caller, p.backend))
+		})
+	}
+}
+
+// An agent with tables of other sizes cannot go on with its predecessor's: it says so, and replaces them.
+func TestOtherLayoutIsReplaced(t *testing.T) {
+	p := places["IPv4"](t)
+	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
+	openCircuit(t, l.start("--max-circuits", "1024"), p.server, caller(t, p.caller, p.backend))
+	well := background(t, loadgen.Load{Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 2, Rate: 100, Every: 3})
+	kill(l.now)
+	next := l.start("--max-circuits", "2048")
+	if said := next.Complaint("").Error(); !strings.Contains(said, "another layout") {
+		t.Errorf("the agent said %q, want word of the layout", said)
+	}
+	wantStatus(t, call(t, caller(t, p.caller, p.backend)), 500)
+	openCircuit(t, next, p.server, caller(t, p.caller, p.backend))
+	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+	if maps, err := filepath.Glob(filepath.Join(l.pins, "maps-*")); err != nil || len(maps) != 1 {
+		t.Errorf("maps of %v (%v), want those of one layout", maps, err)
+	}
+	if got := well(); got.Requests != got.ByOutcome["200"] || got.Requests == 0 {
+		t.Errorf("callers of the other backend got %v, want nothing but 200", got.ByOutcome)
+	}
+}
+
+// What left the policies while no agent ran is let go of by the next one.
+func TestLeftWhileNoAgentRan(t *testing.T) {
+	p := places["IPv4"](t)
+	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
+	kept := caller(t, p.caller, p.backend)
+	l.start()
+	wantStatus(t, call(t, kept), 200)
+	openCircuit(t, l.now, p.server, caller(t, p.caller, p.backend))
+	kill(l.now)
+	l.policy = policyOf([]netip.AddrPort{p.neighbour}, threeFailures...)
+	l.start()
+	eventually(t, "callers are let alone", func() bool { return call(t, caller(t, p.caller, p.backend)).Status == 500 })
+	wantStatus(t, call(t, kept), 500)
+	eventually(t, "its connections are forgotten", func() bool {
+		n, _ := metric(t, p.node, "cbagent_flows")
+		return n == 0
+	})
+	if _, series := metric(t, p.node, "cbagent_connections", fmt.Sprintf("backend=%q", p.backend)); series != 0 {
+		t.Errorf("it still has metrics")
+	}
+	wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
+}
