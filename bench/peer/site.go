@@ -31,11 +31,13 @@ type Site struct {
 
 // Bench knows what sites share.
 type Bench struct {
-	Agent  string // path of the cbagent binary
-	Self   string // path of the bench's own binary, which serves as backend, load and proxy
-	Fortio string // path of fortio
-	Vegeta string // path of vegeta
+	Agent string // path of the cbagent binary
+	Self  string // path of the bench's own binary, which serves as backend, load and proxy
+	Tools string // folder of fortio, vegeta and the benchmarks' binaries
 }
+
+// Tool returns the path of a tool.
+func (b *Bench) Tool(name string) string { return filepath.Join(b.Tools, name) }
 
 // NewSite makes a network with n backends' namespaces.
 func (b *Bench) NewSite(backends int) (*Site, error) {

@@ -52,7 +52,7 @@ type fortioResult struct {
 
 // fortio runs it once.
 func (p place) fortio(ctx context.Context, r *part.Run, callers int) (map[string]float64, error) {
-	cmd := exec.CommandContext(ctx, r.Bench.Fortio, "load", "-n", "20", "-qps", "0", "-c", strconv.Itoa(callers),
+	cmd := exec.CommandContext(ctx, r.Bench.Tool("fortio"), "load", "-n", "20", "-qps", "0", "-c", strconv.Itoa(callers),
 		"-quiet", "-json", "-", fmt.Sprintf("http://%s/delay/8ms", p.Target))
 	out, err := p.site.Output(p.site.Client, cmd)
 	if err != nil {

@@ -77,13 +77,13 @@ func (p place) vegeta(ctx context.Context, r *part.Run, length string) (map[stri
 	}
 	defer func() { _ = os.RemoveAll(folder) }()
 	results := filepath.Join(folder, "results")
-	attack := exec.CommandContext(ctx, r.Bench.Vegeta, "attack", "-rate", "1000/s", "-duration", length,
+	attack := exec.CommandContext(ctx, r.Bench.Tool("vegeta"), "attack", "-rate", "1000/s", "-duration", length,
 		"-timeout", "5s", "-max-workers", "5000", "-output", results)
 	attack.Stdin = strings.NewReader(fmt.Sprintf("GET http://%s/\n", p.Target))
 	if _, err := p.site.Output(p.site.Client, attack); err != nil {
 		return nil, err
 	}
-	out, err := p.site.Output(p.site.Client, exec.CommandContext(ctx, r.Bench.Vegeta, "encode", "-to", "csv", results))
+	out, err := p.site.Output(p.site.Client, exec.CommandContext(ctx, r.Bench.Tool("vegeta"), "encode", "-to", "csv", results))
 	if err != nil {
 		return nil, err
 	}

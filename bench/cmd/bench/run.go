@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/bench/containment"
+	"github.com/cbagent/cbagent/bench/gobench"
 	"github.com/cbagent/cbagent/bench/overhead"
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
@@ -21,10 +22,14 @@ import (
 	"github.com/cbagent/cbagent/bench/row"
 	"github.com/cbagent/cbagent/bench/scale"
 	"github.com/cbagent/cbagent/bench/seeds"
+	"github.com/cbagent/cbagent/bench/verdict"
 )
 
 // parts in the order in which they run.
-var parts = []part.Part{overhead.Part, refusal.Part, containment.Part, containment.Full, seeds.Part, scale.Part}
+var parts = []part.Part{
+	overhead.Part, refusal.Part, verdict.Part, containment.Part, containment.Full, seeds.Part, scale.Part,
+	gobench.Part("breaker", "What one outcome costs a circuit, beside other libraries, and 100,000 circuits in one process.", "."),
+}
 
 type options struct {
 	agent   string
@@ -40,7 +45,7 @@ func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&o.agent, "agent", "bin/cbagent", "`path` of the agent")
-	f.StringVar(&o.tools, "tools", "bin", "`folder` of fortio and vegeta")
+	f.StringVar(&o.tools, "tools", "bin", "`folder` of fortio, vegeta and the benchmarks' binaries")
 	f.StringVar(&o.results, "results", "bench/results", "`folder` that gets a JSON file of each part")
 	f.BoolVar(&o.quick, "quick", false, "few and short rounds: does everything still run?")
 	f.IntVar(&o.rounds, "rounds", 0, "`number` of rounds of each part (default: as each part needs)")
@@ -96,9 +101,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("find the tools: %w", err)
 	}
-	bench := &peer.Bench{
-		Agent: agent, Self: self, Fortio: filepath.Join(tools, "fortio"), Vegeta: filepath.Join(tools, "vegeta"),
-	}
+	bench := &peer.Bench{Agent: agent, Self: self, Tools: tools}
 	var errs []error
 	for _, p := range parts {
 		if len(o.parts) > 0 && !slices.Contains(o.parts, p.Name) {
@@ -142,7 +145,7 @@ func measure(ctx context.Context, o options, p part.Part, bench *peer.Bench, log
 
 // versions are the commands that tell the versions of what is compared.
 func versions(b *peer.Bench) map[string][]string {
-	all := map[string][]string{"cbagent": {b.Agent, "--version"}, "nft": {"nft", "--version"}, "fortio": {b.Fortio, "version"}}
+	all := map[string][]string{"cbagent": {b.Agent, "--version"}, "nft": {"nft", "--version"}, "fortio": {filepath.Join(b.Tools, "fortio"), "version"}}
 	for k, command := range map[peer.Kind][]string{peer.HAProxy: {"haproxy", "-v"}, peer.Nginx: {"nginx", "-v"}} {
 		if peer.Missing(k) == nil {
 			all[string(k)] = command
