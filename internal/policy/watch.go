@@ -15,7 +15,7 @@ import (
 // been quiet, or after mostWait of unrest. What inotify does not tell (network file systems, too few instances) polling
 // finds.
 const (
-	quiet         = 100 * time.Millisecond
+	quiet         = 50 * time.Millisecond
 	mostWait      = 500 * time.Millisecond
 	poll          = 5 * time.Second
 	pollNoInotify = 500 * time.Millisecond
