@@ -26,7 +26,7 @@ func init() {
 		stateLabels[i] = label("state", s.String())
 	}
 	for i := range outcomeLabels {
-		outcomeLabels[i] = label("outcome", outcomeName(i))
+		outcomeLabels[i] = label("outcome", OutcomeName(i))
 	}
 	for i := range reasonLabels {
 		reasonLabels[i] = label("reason", loader.Refusal(i).String())
@@ -38,8 +38,8 @@ func init() {
 
 var namedResults = breaker.NamedResults()
 
-// outcomeName names a place of loader.Totals.Outcomes.
-func outcomeName(i int) string {
+// OutcomeName names a place of loader.Totals.Outcomes.
+func OutcomeName(i int) string {
 	if i < len(namedResults) {
 		return namedResults[i].String()
 	}

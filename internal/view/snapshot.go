@@ -76,6 +76,7 @@ type Circuit struct {
 	Progress    loader.Progress
 	Statuses    []Status
 	Transitions []Transition
+	Last        *Record // what happened to it last; nil when nothing did since the agent's start
 }
 
 // Status is how often a status was answered.

@@ -1,0 +1,115 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultSocket is where the agent listens and its commands look, unless told otherwise.
+const DefaultSocket = "/run/cbagent/cbagent.sock"
+
+// Errors of Listen that are the caller's.
+var (
+	ErrInUse = errors.New("another agent answers there")
+	ErrGroup = errors.New("there is no such group")
+)
+
+// Listen opens the socket for root, and for a group if one is named. It has its owner and mode before its name exists. One
+// that a dead agent left is replaced; one on which somebody answers is ErrInUse.
+func Listen(path, group string) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("control socket %s: %w: stop it, or use another --control-socket", path, ErrInUse)
+	}
+	gid := -1
+	if group != "" {
+		g, err := lookupGroup(group)
+		if err != nil {
+			return nil, fmt.Errorf("control socket %s: group %s: %w", path, group, err)
+		}
+		gid = g
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	l, err := bind(path, gid)
+	if err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// bind makes the socket under another name and renames it: whoever sees the name finds a socket that is listened on.
+func bind(path string, gid int) (net.Listener, error) {
+	temp := path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	// The socket gets its mode before bind gives it a name.
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		return errors.Join(raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }), err)
+	}}
+	any, err := config.Listen(context.Background(), "unix", temp)
+	if err != nil {
+		return nil, err
+	}
+	l := any.(*net.UnixListener)
+	l.SetUnlinkOnClose(false)
+	if gid >= 0 {
+		if err = os.Lchown(temp, -1, gid); err == nil {
+			err = os.Chmod(temp, 0o660)
+		}
+	}
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+		return nil, errors.Join(err, l.Close())
+	}
+	return &listener{UnixListener: l, path: path, inode: inodeOf(path)}, nil
+}
+
+// listener removes its socket when it is closed, unless another agent's is there by now.
+type listener struct {
+	*net.UnixListener
+	path  string
+	inode uint64
+}
+
+func (l *listener) Close() error {
+	if inodeOf(l.path) == l.inode {
+		_ = os.Remove(l.path)
+	}
+	return l.UnixListener.Close()
+}
+
+func inodeOf(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+func lookupGroup(name string) (int, error) {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		if id, e := strconv.Atoi(name); e == nil && id >= 0 {
+			return id, nil
+		}
+		return 0, ErrGroup
+	}
+	return strconv.Atoi(g.Gid)
+}

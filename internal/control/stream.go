@@ -1,0 +1,59 @@
+package control
+
+import (
+	"bufio"
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// stream writes JSON lines to a reader that may be slow. Its first error ends it: later calls do nothing.
+type stream struct {
+	control *http.ResponseController
+	w       *bufio.Writer
+	buffer  []byte
+	err     error
+}
+
+func newStream(w http.ResponseWriter) *stream {
+	w.Header().Set("Content-Type", "application/jsonl")
+	return &stream{control: http.NewResponseController(w), w: bufio.NewWriterSize(w, 1<<16)}
+}
+
+// free returns a buffer for the next line.
+func (s *stream) free() []byte { return s.buffer[:0] }
+
+func (s *stream) write(line []byte) {
+	s.buffer = line
+	if s.err == nil {
+		s.limit()
+		_, s.err = s.w.Write(line)
+	}
+}
+
+func (s *stream) encode(v any) {
+	if s.err != nil {
+		return
+	}
+	line, err := json.Marshal(v)
+	if err != nil {
+		s.err = err
+		return
+	}
+	s.write(append(line, '\n'))
+}
+
+// flush sends what was written and returns the first error.
+func (s *stream) flush() error {
+	if s.err == nil {
+		s.limit()
+		s.err = s.w.Flush()
+	}
+	if s.err == nil {
+		s.err = s.control.Flush()
+	}
+	return s.err
+}
+
+// limit gives the reader its time for the next write. It fails only for writers without deadlines, which tests use.
+func (s *stream) limit() { _ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) }

@@ -1,0 +1,152 @@
+package control
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/cbagent/cbagent/internal/nearest"
+	"github.com/cbagent/cbagent/internal/view"
+)
+
+// Target names circuits: those of a policy, of a backend, of both, or all.
+type Target struct {
+	Policy  string // empty: any
+	Backend string // as the circuit is called; empty: any
+}
+
+// String returns the target as one writes it.
+func (t Target) String() string {
+	switch {
+	case t.Policy == "" && t.Backend == "":
+		return "all"
+	case t.Policy == "":
+		return t.Backend
+	case t.Backend == "":
+		return t.Policy
+	}
+	return t.Policy + "/" + t.Backend
+}
+
+// Has reports whether a circuit is meant.
+func (t Target) Has(policy, backend string) bool {
+	return (t.Policy == "" || t.Policy == policy) && (t.Backend == "" || t.Backend == backend)
+}
+
+// unknownError is an error about a name that nothing has.
+type unknownError struct {
+	message string
+	nearest []string
+}
+
+func (e *unknownError) Error() string { return describe(e.message, e.nearest) }
+
+func describe(message string, nearest []string) string {
+	if len(nearest) == 0 {
+		return message
+	}
+	return message + "; nearest: " + strings.Join(nearest, ", ")
+}
+
+func unknown(names []string, given, format string, args ...any) error {
+	return &unknownError{fmt.Sprintf(format, args...), nearest.Names(given, names)}
+}
+
+// Resolve finds what a text means among what is there. Backends go by address and port or by the name of their pod.
+func Resolve(s *view.Snapshot, text string) (Target, error) {
+	if text == "" {
+		return Target{}, nil
+	}
+	name, backend, both := strings.Cut(text, "/")
+	if both {
+		p := find(s, name)
+		if p == nil {
+			return Target{}, unknown(policyNames(s), name, "no policy %s", name)
+		}
+		at, ok := circuitOf(p, backend)
+		if !ok {
+			return Target{}, unknown(backendNames(p), backend, "policy %s has no backend %s", name, backend)
+		}
+		return Target{Policy: name, Backend: at}, nil
+	}
+	if find(s, text) != nil {
+		return Target{Policy: text}, nil
+	}
+	names := policyNames(s)
+	for i := range s.Policies {
+		p := &s.Policies[i]
+		if at, ok := circuitOf(p, text); ok {
+			if at == "*" {
+				return Target{Policy: p.Name, Backend: at}, nil
+			}
+			return Target{Backend: at}, nil
+		}
+		names = append(names, backendNames(p)...)
+	}
+	return Target{}, unknown(names, text, "no policy and no backend %s", text)
+}
+
+func find(s *view.Snapshot, name string) *view.Policy {
+	for i := range s.Policies {
+		if s.Policies[i].Name == name {
+			return &s.Policies[i]
+		}
+	}
+	return nil
+}
+
+// circuitOf returns the name of the circuit that a backend has.
+func circuitOf(p *view.Policy, name string) (string, bool) {
+	for i := range p.Circuits {
+		c := &p.Circuits[i]
+		if c.Name == name {
+			return c.Name, true
+		}
+		for _, b := range c.Backends {
+			if b.Addr.String() == name || b.Pod != "" && (b.Pod == name || b.Namespace+"/"+b.Pod == name) {
+				return c.Name, true
+			}
+		}
+	}
+	return "", false
+}
+
+func policyNames(s *view.Snapshot) []string {
+	var names []string
+	for i := range s.Policies {
+		names = append(names, s.Policies[i].Name)
+	}
+	return names
+}
+
+func backendNames(p *view.Policy) []string {
+	var names []string
+	for i := range p.Circuits {
+		names = append(names, p.Circuits[i].Name)
+		for _, b := range p.Circuits[i].Backends {
+			if b.Pod != "" {
+				names = append(names, b.Pod)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// statusOf returns the HTTP status of an error.
+func statusOf(err error) int {
+	switch err.(type) {
+	case *unknownError:
+		return http.StatusNotFound
+	case *badRequest:
+		return http.StatusBadRequest
+	}
+	return http.StatusInternalServerError
+}
+
+type badRequest struct{ text string }
+
+func (e *badRequest) Error() string { return e.text }
+
+func refuse(format string, args ...any) error { return &badRequest{fmt.Sprintf(format, args...)} }

@@ -1,0 +1,121 @@
+package control
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+)
+
+// TraceKind tells lines of a trace apart.
+type TraceKind uint8
+
+// Kinds of lines.
+const (
+	TraceOutcome TraceKind = iota // a request or connection attempt ended
+	TraceAttempt                  // a half-open permit was taken
+	TraceReturn                   // ... and came back unused
+)
+
+// TraceLine is something that happened to a backend, on the kernel's clock.
+type TraceLine struct {
+	Kind    TraceKind
+	Policy  string
+	Circuit string
+	Backend netip.AddrPort
+	Client  netip.Addr
+	Result  breaker.Result
+	At      int64 // ns
+	Began   int64 // ns; when the request was sent, or its permit taken
+}
+
+// TraceWriter writes lines in the format of cbagent replay. Times are those of the kernel's clock, so that buckets of time
+// windows fall as they did in the agent; they never go back, although the CPUs of the node may overtake one another.
+type TraceWriter struct {
+	last     int64
+	attempts map[attemptKey]int64 // when probes that are out were written to have begun
+}
+
+type attemptKey struct {
+	backend netip.AddrPort
+	began   int64
+}
+
+// Append appends a line.
+func (w *TraceWriter) Append(b []byte, l *TraceLine) []byte {
+	w.last = max(w.last, l.At)
+	key := attemptKey{l.Backend, l.Began}
+	began, probe := w.attempts[key]
+	if !probe {
+		began = min(l.Began, w.last)
+	}
+	b = append(b, `{"t":`...)
+	b = appendSeconds(b, w.last)
+	b = append(b, `,"backend":"`...)
+	b = l.Backend.AppendTo(b)
+	b = append(b, '"')
+	if l.Kind == TraceAttempt {
+		if w.attempts == nil {
+			w.attempts = map[attemptKey]int64{}
+		}
+		w.attempts[key] = w.last
+		return append(b, `,"attempt":true}`+"\n"...)
+	}
+	delete(w.attempts, key)
+	result := l.Result
+	if l.Kind == TraceReturn {
+		result = breaker.ResultAborted // the policy's own word for what gives a permit back
+	}
+	if status, ok := result.Status(); ok {
+		b = append(b, `,"status":`...)
+		b = strconv.AppendInt(b, int64(status), 10)
+	} else {
+		b = append(b, `,"outcome":"`...)
+		b = append(b, result.String()...)
+		b = append(b, '"')
+	}
+	if l.Kind == TraceOutcome {
+		b = append(b, `,"latency_ms":`...)
+		b = appendMillis(b, max(l.At-l.Began, 0))
+	}
+	if l.Client.IsValid() {
+		b = append(b, `,"client":"`...)
+		b = l.Client.AppendTo(b)
+		b = append(b, '"')
+	}
+	b = append(b, `,"began":`...)
+	b = appendSeconds(b, began)
+	return append(b, '}', '\n')
+}
+
+// Tick appends a line that only moves the clock.
+func (w *TraceWriter) Tick(b []byte, now int64) []byte {
+	w.last = max(w.last, now)
+	b = append(b, `{"t":`...)
+	b = appendSeconds(b, w.last)
+	return append(b, `,"tick":true}`+"\n"...)
+}
+
+// appendSeconds appends nanoseconds as seconds, exactly.
+func appendSeconds(b []byte, nanos int64) []byte {
+	return appendFraction(strconv.AppendInt(b, nanos/int64(time.Second), 10), nanos%int64(time.Second), int64(time.Second))
+}
+
+// appendMillis appends nanoseconds as milliseconds, exactly.
+func appendMillis(b []byte, nanos int64) []byte {
+	return appendFraction(strconv.AppendInt(b, nanos/int64(time.Millisecond), 10), nanos%int64(time.Millisecond), int64(time.Millisecond))
+}
+
+// appendFraction appends the digits of rest/one behind the point, without zeros at the end.
+func appendFraction(b []byte, rest, one int64) []byte {
+	if rest == 0 {
+		return b
+	}
+	b = append(b, '.')
+	for digit := one / 10; rest > 0; digit /= 10 {
+		b = append(b, byte('0'+rest/digit))
+		rest %= digit
+	}
+	return b
+}
