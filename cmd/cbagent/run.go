@@ -13,6 +13,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/agent"
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/control"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/kubeevents"
@@ -42,6 +43,8 @@ type runOptions struct {
 	connect    string
 	lookup     bool
 	metrics    string
+	socket     string
+	group      string
 	circuits   int
 }
 
@@ -78,6 +81,8 @@ func newRunCommand(e *env) *cobra.Command {
 	f.IntVar(&o.datapath.Answers, "max-answers", 4096, "different HTTP answers that fit")
 	f.IntVar(&o.datapath.Flows, "max-flows", 262144, "connections that are followed at once")
 	f.StringVar(&o.metrics, "metrics-address", "127.0.0.1:9464", "`ADDRESS:PORT` of /metrics, /healthz, /readyz and the page; empty: none")
+	f.StringVar(&o.socket, "control-socket", control.DefaultSocket, "`path` of the socket through which cbagent status and its like speak to the agent; empty: none")
+	f.StringVar(&o.group, "control-group", "", "`group` whose members may use the control socket besides root")
 	f.IntVar(&o.circuits, "metrics-circuits", 10000, "circuits with series of their own in /metrics; with more, the largest policies are summed")
 	f.IntVar(&o.learned, "max-learned", 1024, "backends that each policy may learn from traffic")
 	return cmd
@@ -177,6 +182,7 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 		Datapath: o.datapath, MaxLearned: o.learned, StateDir: o.stateDir,
 		XDP: xdpMode(o.xdp), Connect: o.connect, Lookup: o.lookup,
 		Version: version, History: history, MetricsAddress: o.metrics, MetricsCircuits: o.circuits,
+		ControlSocket: o.socket, ControlGroup: o.group,
 		Logger:   logger,
 		Ready:    func() { told(notifier.Ready("circuits are in force")) },
 		Alive:    func() { told(notifier.Alive(time.Now())) },

@@ -64,6 +64,8 @@ type Agent struct {
 	dirty      bool // the state file is behind
 	started    time.Time
 	watched    view.Agent // what is only counted to be shown
+	tracers    map[*tracer]struct{}
+	standing   map[string]breaker.Override // of whole policies, for backends that come later
 
 	ticked  atomic.Int64 // time of the last turn of the event loop
 	viewing sync.RWMutex // held by readers of the kernel's counts that do not hold mu
@@ -85,10 +87,6 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	past, err := openHistory(cfg)
-	if err != nil {
-		return nil, errors.Join(err, dp.Close())
-	}
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, dp: dp,
 		policies:   map[string]*policyState{},
@@ -97,7 +95,9 @@ func New(cfg Config) (*Agent, error) {
 		uplinks:    map[int]bool{},
 		noXDP:      map[int]bool{},
 		picks:      map[int]ifaces.Pick{},
-		history:    past,
+		history:    openHistory(cfg),
+		tracers:    map[*tracer]struct{}{},
+		standing:   map[string]breaker.Override{},
 		started:    time.Now(),
 	}
 	a.inherit()

@@ -24,6 +24,8 @@ type circuitState struct {
 
 	told        told
 	transitions []view.Transition
+	last        *view.Record // nil: nothing happened yet
+	overflow    int64        // when one was told of last
 }
 
 func (a *Agent) onBackends(u discovery.Update) {
@@ -106,6 +108,7 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 		a.dp.SetPolicy(c.id, p.index)
 		a.carryOut(p)
 		a.publish(c)
+		a.obeyStanding(c, now)
 	} else {
 		p.group.Add(b.Addr.String(), breaker.Time(now))
 	}

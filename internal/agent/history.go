@@ -10,9 +10,23 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
+// overflowEvery is how often a circuit's overflows are told of.
+const overflowEvery = 10 * time.Second
+
 // tell records an event and logs it.
 func (a *Agent) tell(p *policyState, e *breaker.Event) {
 	now, wall := loader.Now(), time.Now()
+	c := p.circuits[e.Backend]
+	if e.Kind == breaker.EventTransition && c != nil {
+		c.overflow = 0
+	}
+	if e.Kind == breaker.EventOverflow && c != nil {
+		// There is one for each outcome while it lasts: they are counted, but told of now and then.
+		if c.overflow != 0 && now < c.overflow+int64(overflowEvery) {
+			return
+		}
+		c.overflow = now
+	}
 	at := func(t breaker.Time) time.Time { return wall.Add(time.Duration(int64(t) - now)) }
 	took := time.Duration(now - int64(e.At))
 	window := view.NewWindow(e.Window)
@@ -28,7 +42,7 @@ func (a *Agent) tell(p *policyState, e *breaker.Event) {
 		until := at(e.Until)
 		r.Until = &until
 	}
-	if c := p.circuits[e.Backend]; c != nil {
+	if c != nil {
 		totals := a.dp.Totals(c.id)
 		r.Connections, r.InFlight = totals.Connections, totals.InFlight
 		c.countTransition(e)
@@ -36,7 +50,10 @@ func (a *Agent) tell(p *policyState, e *breaker.Event) {
 	if e.Kind == breaker.EventTransition && r.Cause == view.CauseOutcome {
 		a.watched.Verdicts.Observe(took)
 	}
-	a.record(r, wall)
+	r = a.record(r, wall)
+	if c != nil {
+		c.last = &r
+	}
 }
 
 // cause says what kind of thing is behind an event.
@@ -55,7 +72,7 @@ func cause(e *breaker.Event) string {
 }
 
 // record keeps a record and logs it. now is when the kernel was told.
-func (a *Agent) record(r view.Record, now time.Time) {
+func (a *Agent) record(r view.Record, now time.Time) view.Record {
 	r = a.history.Add(r)
 	attrs := []any{"policy", r.Policy, "backend", r.Backend, "from", r.From, "to", r.To, "reason", r.Reason}
 	if r.Value != nil {
@@ -84,4 +101,5 @@ func (a *Agent) record(r view.Record, now time.Time) {
 		level = slog.LevelWarn
 	}
 	a.log.Log(context.Background(), level, r.Kind, attrs...)
+	return r
 }

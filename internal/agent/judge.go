@@ -50,6 +50,9 @@ func (a *Agent) onEvent(ev *loader.Event) {
 		return // removed meanwhile
 	}
 	c := a.circuits[ev.Circuit]
+	if len(a.tracers) > 0 {
+		a.trace(c, ev)
+	}
 	at, generation := breaker.Time(ev.At), fromKernel(ev.Generation)
 	flow := probeKey{ev.Client, ev.Backend}
 	buf := a.events[:0]

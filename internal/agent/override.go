@@ -3,8 +3,133 @@ package agent
 import (
 	"time"
 
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/control"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
 )
+
+// Override does to the circuits of a target what an operator wants, some at a time, and says what became of each. What is
+// done to a whole policy also holds for backends that come later.
+func (a *Agent) Override(t control.Target, o control.Order) []control.Change {
+	a.viewing.RLock()
+	defer a.viewing.RUnlock()
+	if a.closed {
+		return nil
+	}
+	a.mu.Lock()
+	now := loader.Now()
+	var all []*circuitState
+	var set policy.Set
+	if a.set != nil {
+		set = *a.set
+	}
+	for _, p := range set.Policies {
+		if s := a.policies[p.Name]; s != nil && (t.Policy == "" || t.Policy == p.Name) {
+			if t.Backend == "" {
+				a.setStanding(p.Name, o, now)
+			}
+			for _, c := range s.circuits {
+				if t.Has(p.Name, c.name) {
+					all = append(all, c)
+				}
+			}
+		}
+	}
+	a.mu.Unlock()
+
+	changes := make([]control.Change, 0, len(all))
+	for len(all) > 0 {
+		n := min(len(all), viewChunk)
+		a.mu.Lock()
+		for _, c := range all[:n] {
+			if a.circuits[c.id] == c {
+				changes = append(changes, a.lay(c, o))
+			}
+		}
+		a.saveState()
+		a.mu.Unlock()
+		all = all[n:]
+	}
+	control.SortChanges(changes)
+	return changes
+}
+
+// lay lays hands on one circuit.
+func (a *Agent) lay(c *circuitState, o control.Order) control.Change {
+	before := c.circuit.Status()
+	now := breaker.Time(loader.Now())
+	change := control.Change{Policy: c.policy.Name, Backend: c.name, From: before.State.String()}
+	buf := a.events[:0]
+	switch o.Action {
+	case control.ActionOpen, control.ActionDisable:
+		buf = c.circuit.Impose(now, imposed(o, now), buf)
+	case control.ActionAuto:
+		if !before.Overridden {
+			change.Note = "nothing to take back"
+		}
+		buf = c.circuit.Auto(now, o.By, o.Reason, buf)
+	case control.ActionClose:
+		if before.Overridden {
+			buf = c.circuit.Auto(now, o.By, o.Reason, buf)
+		}
+		buf = c.circuit.Close(now, o.By, o.Reason, buf)
+	}
+	a.dirty = true
+	a.events = buf
+	a.carryOut(c.policy)
+	after := c.circuit.Status()
+	change.To, change.Mode = after.State.String(), after.Mode.String()
+	until := after.Until
+	if after.Overridden {
+		until = after.Override.Until
+	}
+	if until != breaker.Never {
+		wall := time.Now().Add(until.Sub(now))
+		change.Until = &wall
+	}
+	if o.Action == control.ActionClose && after.State != breaker.StateClosed {
+		change.Note = "the policy's mode is " + after.Mode.String() + ": change the policy, or use disable"
+	} else if o.Action == control.ActionClose && before.State == breaker.StateClosed {
+		change.Note = "was closed already"
+	}
+	return change
+}
+
+func imposed(o control.Order, now breaker.Time) breaker.Override {
+	mode := breaker.ModeForcedOpen
+	if o.Action == control.ActionDisable {
+		mode = breaker.ModeDisabled
+	}
+	until := breaker.Never
+	if o.For > 0 {
+		until = now.Add(o.For)
+	}
+	return breaker.Override{Mode: mode, Until: until, Who: o.By, Why: o.Reason}
+}
+
+// setStanding keeps what is done to a whole policy, or forgets it.
+func (a *Agent) setStanding(policy string, o control.Order, now int64) {
+	delete(a.standing, policy)
+	if o.Action == control.ActionOpen || o.Action == control.ActionDisable {
+		a.standing[policy] = imposed(o, breaker.Time(now))
+	}
+}
+
+// obeyStanding does to a new circuit what was done to its whole policy.
+func (a *Agent) obeyStanding(c *circuitState, now int64) {
+	o, ok := a.standing[c.policy.Name]
+	if !ok || c.circuit.Status().Overridden {
+		return
+	}
+	if o.Until <= breaker.Time(now) {
+		delete(a.standing, c.policy.Name)
+		return
+	}
+	a.events = c.circuit.Impose(breaker.Time(now), o, a.events[:0])
+	a.carryOut(c.policy)
+}
 
 // noteDroppedOverride tells when a circuit leaves that an operator had laid hands on.
 func (a *Agent) noteDroppedOverride(c *circuitState) {

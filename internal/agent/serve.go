@@ -11,11 +11,45 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/cbagent/cbagent/internal/control"
 	"github.com/cbagent/cbagent/internal/metrics"
 )
 
 // serve opens what the agent shows to the outside. The function that it returns ends it.
 func (a *Agent) serve() (stop func(), err error) {
+	stopMetrics, err := a.serveMetrics()
+	if err != nil {
+		return nil, err
+	}
+	stopControl, err := a.serveControl()
+	if err != nil {
+		stopMetrics()
+		return nil, err
+	}
+	return func() {
+		stopControl()
+		stopMetrics()
+	}, nil
+}
+
+// serveControl opens the control socket. Where it cannot be made, such as on a read-only file system, the agent goes on
+// without: callers' protection matters more. Another agent that answers there, or a group that there is not, is an error.
+func (a *Agent) serveControl() (stop func(), err error) {
+	if a.cfg.ControlSocket == "" {
+		return func() {}, nil
+	}
+	l, err := control.Listen(a.cfg.ControlSocket, a.cfg.ControlGroup)
+	if errors.Is(err, control.ErrInUse) || errors.Is(err, control.ErrGroup) {
+		return nil, err
+	}
+	if err != nil {
+		a.log.Error("nobody can control this agent", "error", err)
+		return func() {}, nil
+	}
+	return serveHTTP(l, control.Handler(a, a.log), a.log), nil
+}
+
+func (a *Agent) serveMetrics() (stop func(), err error) {
 	if a.cfg.MetricsAddress == "" {
 		return func() {}, nil
 	}
@@ -50,6 +84,7 @@ func serveHTTP(l net.Listener, h http.Handler, log *slog.Logger) (stop func()) {
 	server := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: control.ConnContext,
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	go func() {

@@ -8,8 +8,10 @@ import (
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/history"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
 )
 
@@ -93,7 +95,7 @@ func (a *Agent) viewCircuits(p *view.Policy, circuits []*circuitState, now break
 			}
 			p.Circuits = append(p.Circuits, view.Circuit{
 				ID: c.id, Name: c.name, Backends: c.backendList(), Status: c.circuit.Status(), Metric: c.circuit.Metric(now),
-				Transitions: slices.Clone(c.transitions),
+				Transitions: slices.Clone(c.transitions), Last: c.last,
 			})
 		}
 		a.mu.Unlock()
@@ -149,4 +151,16 @@ func viewInterfaces(picks []ifaces.Pick, hooks []loader.Hook, pending map[int]if
 		all = append(all, view.Interface{Pick: p, Attached: ok, Mode: h.Mode, Pending: waits})
 	}
 	return all
+}
+
+// Policies returns the policies in force, nil before there are any.
+func (a *Agent) Policies() *policy.Set {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.set
+}
+
+// Follow returns up to n of the newest records, and all later ones as far as the reader keeps up.
+func (a *Agent) Follow(n, buffer int) ([]view.Record, *history.Follower) {
+	return a.history.Follow(n, buffer)
 }

@@ -16,7 +16,7 @@ type places struct {
 
 func ownPlaces(command []string) (places, error) {
 	var p places
-	names := map[string]string{"--state-dir": ""}
+	names := map[string]string{"--control-socket": "cbagent.sock", "--state-dir": ""}
 	if slices.Contains(command, "--bpffs") {
 		delete(names, "--state-dir") // what outlives one agent is for the next
 	}
@@ -39,4 +39,12 @@ func (p places) remove() {
 	if p.dir != "" {
 		_ = os.RemoveAll(p.dir)
 	}
+}
+
+// ControlSocket returns where the agent's control socket is, empty when the caller of Start said where.
+func (p *Process) ControlSocket() string {
+	if i := slices.Index(p.places.flags, "--control-socket"); i >= 0 {
+		return p.places.flags[i+1]
+	}
+	return ""
 }

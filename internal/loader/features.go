@@ -39,7 +39,7 @@ func Features() []Feature {
 
 // Supported returns nil when the programs can run here, or one error that names all that is missing.
 func Supported() error {
-	if missing := missingCapabilities(); len(missing) > 0 {
+	if missing := MissingCapabilities(); len(missing) > 0 {
 		return fmt.Errorf("not permitted to load and attach BPF programs: run as root, or give the process the capabilities %s",
 			strings.Join(missing, ", "))
 	}
@@ -60,9 +60,9 @@ func Supported() error {
 	return fmt.Errorf("this kernel lacks what cbagent needs, which Linux 5.17 has:\n  %s", strings.Join(missing, "\n  "))
 }
 
-// missingCapabilities names those that loading and attaching need and this process does not have. SYS_ADMIN stands for
+// MissingCapabilities names those that loading and attaching need and this process does not have. SYS_ADMIN stands for
 // BPF and PERFMON.
-func missingCapabilities() []string {
+func MissingCapabilities() []string {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
