@@ -22,7 +22,7 @@ func main() {
 	os.Exit(run(os.Args[1:], &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}))
 }
 
-// run executes the command line and returns the exit code: 0, or 1 after an error that it has printed.
+// run executes the command line and returns the exit code: 0, or what exitCode says of an error that it has printed.
 func run(args []string, e *env) int {
 	root := newRootCommand(e)
 	root.SetArgs(args)
@@ -33,7 +33,7 @@ func run(args []string, e *env) int {
 	if !errors.Is(err, errReported) {
 		fmt.Fprintln(e.stderr, "cbagent:", err)
 	}
-	return 1
+	return exitCode(err)
 }
 
 // errReported ends a command that has printed its errors itself.
@@ -52,11 +52,19 @@ func newRootCommand(e *env) *cobra.Command {
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
 	root.AddCommand(
-		newCheckCommand(e), // one line for each command, in alphabetical order
+		newAutoCommand(e), // one line for each command, in alphabetical order
+		newCheckCommand(e),
+		newCloseCommand(e),
 		newDemoCommand(e),
 		newDetachCommand(e),
+		newDisableCommand(e),
+		newDoctorCommand(e),
+		newEventsCommand(e),
+		newOpenCommand(e),
+		newPolicyCommand(e),
 		newReplayCommand(e),
 		newRunCommand(e),
+		newStatusCommand(e),
 	)
 	return root
 }
