@@ -21,6 +21,7 @@ cp bin/workload "$work/pause" # which sleeps when called by this name
 scripts/image.sh localhost/workload:1 "$work/workload.tar" "$work/workload"
 scripts/image.sh localhost/pause:1 "$work/pause.tar" "$work/pause"
 scripts/image.sh ghcr.io/cbagent/cbagent:latest "$work/cbagent.tar"
-export CBAGENT_IMAGES="$work/workload.tar $work/pause.tar $work/cbagent.tar"
+scripts/image.sh ghcr.io/cbagent/cbagent:next "$work/next.tar"
+export CBAGENT_IMAGES="$work/workload.tar $work/pause.tar $work/cbagent.tar $work/next.tar"
 
 go test -count=1 -tags e2e -timeout 20m "$@" ./test/k8s/e2e

@@ -54,7 +54,7 @@ func (c counts) total() int {
 }
 
 // manifestPath is the shipped one.
-var manifestPath = "../../../deploy/daemonset.yaml"
+const manifestPath = "../../../deploy/daemonset.yaml"
 
 // open starts the cluster, applies the shipped manifest as it is, and the shop.
 func open(t *testing.T, proxyMode string) *shop {
