@@ -44,6 +44,25 @@ test-kernels: ## the tests of the datapath on Debian's kernels, under qemu
 	@scripts/setup.sh kernels
 	@scripts/test-kernels.sh
 
+.PHONY: bench-build
+bench-build: build
+	@scripts/setup.sh bench || echo "bench: what could not be installed will be left out" >&2
+	@cd bench && go build -o ../bin/bench ./cmd/bench
+	@cd bench && for part in breaker kernel scrape; do \
+		[ ! -d $$part ] || go test -c -o ../bin/$$part.test ./$$part; done
+	@cd bench/tools && go build -o ../../bin/fortio fortio.org/fortio
+	@cd bench/tools && go build -o ../../bin/vegeta github.com/tsenart/vegeta/v12
+
+.PHONY: bench
+bench: bench-build ## cbagent and its peers on the same work, an hour, to bench/results (root; BENCH_FLAGS)
+	@$(sudo) bin/bench $(BENCH_FLAGS)
+	@$(sudo) bin/bench report bench/results docs/performance.md >/dev/null
+
+.PHONY: bench-quick
+bench-quick: bench-build ## does every part of the bench run? its ratios beside the recorded ones (root)
+	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
+		$(sudo) bin/bench -quick -results "$$results" -beside bench/results
+
 .PHONY: image
 image: ## the OCI image, without a builder, to bin/cbagent-image.tar
 	@scripts/image.sh ghcr.io/cbagent/cbagent bin/cbagent-image.tar

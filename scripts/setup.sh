@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the work on this tree needs, from the distribution's own packages.
 #
-#   scripts/setup.sh GROUP...     groups: test generate lint packages cluster kernels; none means all
+#   scripts/setup.sh GROUP...     groups: test generate lint packages cluster kernels bench; none means all but bench
 #
 # What is there already is left alone, so it may run as often as one likes.
 set -euo pipefail
@@ -21,6 +21,7 @@ declare -A groups=(
                iptables=iptables nft=nftables ip=iproute2 openssl=openssl curl=curl jq=jq"
     [kernels]="qemu-system-x86_64=qemu-system-x86 cpio=cpio xz=xz-utils dpkg-deb=dpkg modprobe=kmod
                nft=nftables ip=iproute2"
+    [bench]="haproxy=haproxy nginx=nginx nft=nftables ip=iproute2"
     [vagrant]="vagrant=vagrant"
 )
 

@@ -19,7 +19,7 @@ var Part = part.Part{
 	Name: "overhead",
 	About: "One caller, or 16, send requests through each peer to a healthy backend for a second, on kept connections and on new ones. " +
 		"Each peer has a network of its own; they take turns.",
-	Rounds: 20, Quick: 3,
+	Rounds: 20, Quick: 2,
 	Run: run,
 }
 

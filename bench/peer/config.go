@@ -18,7 +18,7 @@ func haproxyConfig(front, backend netip.AddrPort, o Settings) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `global
   nbthread 1
-  maxconn 4000
+  maxconn 9500
 defaults
   mode http
   timeout client 60s
@@ -53,7 +53,7 @@ func nginxConfig(front, backend netip.AddrPort, o Settings) string {
 	b.WriteString(`daemon off;
 worker_processes 1;
 pid nginx.pid;
-events { worker_connections 8000; }
+events { worker_connections 9500; }
 http {
   access_log off;
   keepalive_requests 1000000000;

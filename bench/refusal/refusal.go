@@ -17,7 +17,7 @@ var Part = part.Part{
 	Name: "refusal",
 	About: "One caller, or 16, are turned away as fast as they come back, by a 503 with the same body or by a RST, on kept connections " +
 		"(where the one who refuses keeps them) and on new ones.",
-	Rounds: 20, Quick: 3,
+	Rounds: 20, Quick: 2,
 	Run: run,
 }
 

@@ -25,7 +25,7 @@ var Part = part.Part{
 	Name: "scale",
 	About: "One caller sends requests on a kept connection to one of 10 to 100,000 backends, or past 1,000 to 1,000,000 idle connections; " +
 		"then a new policy turns callers of all backends away. HAProxy with 1,000 servers holds as many connections as one process may open files.",
-	Rounds: 3, Quick: 1,
+	Rounds: 5, Quick: 1,
 	Run: run,
 }
 
@@ -306,7 +306,7 @@ func holdConnections(ctx context.Context, r *part.Run, round int) (err error) {
 	if len(r.Peers(peer.HAProxy)) == 0 {
 		return nil
 	}
-	const servers, connections = 1000, 3000
+	const servers, connections = 1000, 9000
 	site, err := r.Bench.NewSite(1)
 	if err != nil {
 		return err

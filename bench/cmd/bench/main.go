@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cbagent/cbagent/bench/peer"
+	"github.com/cbagent/cbagent/bench/report"
 )
 
 func main() {
@@ -23,6 +25,28 @@ func main() {
 	}
 }
 
+// again reports the results of a folder, and refreshes a page if one is named.
+func again(args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return errors.New("usage: bench report RESULTS [PAGE]")
+	}
+	results, err := report.Load(args[0])
+	if err != nil {
+		return err
+	}
+	if len(results) == 0 {
+		return fmt.Errorf("%s holds no results", args[0])
+	}
+	report.Goals(os.Stdout, report.Judge(results))
+	if err := report.Write(results, args[0]); err != nil {
+		return err
+	}
+	if len(args) == 2 {
+		return report.Refresh(results, args[1])
+	}
+	return nil
+}
+
 // dispatch tells the processes that the bench starts from the bench itself.
 func dispatch(ctx context.Context, args []string) error {
 	if len(args) == 3 && args[0] == "child" {
@@ -31,6 +55,9 @@ func dispatch(ctx context.Context, args []string) error {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(result)
+	}
+	if len(args) > 0 && args[0] == "report" {
+		return again(args[1:])
 	}
 	return run(ctx, args)
 }

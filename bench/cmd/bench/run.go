@@ -19,6 +19,7 @@ import (
 	"github.com/cbagent/cbagent/bench/peer"
 	"github.com/cbagent/cbagent/bench/procfs"
 	"github.com/cbagent/cbagent/bench/refusal"
+	"github.com/cbagent/cbagent/bench/report"
 	"github.com/cbagent/cbagent/bench/row"
 	"github.com/cbagent/cbagent/bench/scale"
 	"github.com/cbagent/cbagent/bench/seeds"
@@ -38,6 +39,7 @@ type options struct {
 	quick   bool
 	rounds  int
 	verbose bool
+	beside  string
 	parts   []string
 }
 
@@ -49,9 +51,10 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.results, "results", "bench/results", "`folder` that gets a JSON file of each part")
 	f.BoolVar(&o.quick, "quick", false, "few and short rounds: does everything still run?")
 	f.IntVar(&o.rounds, "rounds", 0, "`number` of rounds of each part (default: as each part needs)")
+	f.StringVar(&o.beside, "beside", "", "`folder` of recorded results, whose ratios are printed beside those of this run")
 	f.BoolVar(&o.verbose, "v", false, "print each row")
 	f.Usage = func() {
-		fmt.Fprintf(f.Output(), "bench [flags] [part]...\n\nParts:\n")
+		fmt.Fprintf(f.Output(), "bench [flags] [part]...    measure, and report\nbench report RESULTS [PAGE]   report again, and refresh a page\n\nParts (default: all but containment-full):\n")
 		for _, p := range parts {
 			fmt.Fprintf(f.Output(), "  %-12s %s\n", p.Name, p.About)
 		}
@@ -104,14 +107,40 @@ func run(ctx context.Context, args []string) error {
 	bench := &peer.Bench{Agent: agent, Self: self, Tools: tools}
 	var errs []error
 	for _, p := range parts {
-		if len(o.parts) > 0 && !slices.Contains(o.parts, p.Name) {
+		if !o.wants(p.Name) {
 			continue
 		}
 		if err := measure(ctx, o, p, bench, log); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", p.Name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.report())...)
+}
+
+// wants reports whether a part is to run.
+func (o options) wants(name string) bool {
+	if len(o.parts) == 0 {
+		return name != containment.Full.Name
+	}
+	return slices.Contains(o.parts, name)
+}
+
+// report writes the report of the results, those of earlier runs of other parts among them.
+func (o options) report() error {
+	now, err := report.Load(o.results)
+	if err != nil {
+		return err
+	}
+	if o.beside != "" {
+		recorded, err := report.Load(o.beside)
+		if err != nil {
+			return err
+		}
+		report.Compare(os.Stdout, report.Judge(now), report.Judge(recorded))
+		return nil
+	}
+	report.Goals(os.Stdout, report.Judge(now))
+	return report.Write(now, o.results)
 }
 
 // measure runs one part and writes its file.

@@ -1,0 +1,133 @@
+package report
+
+import (
+	"github.com/cbagent/cbagent/bench/stat"
+)
+
+// Cases that goals name.
+const (
+	leak500      = "500, 400 rps, after 1s"
+	leak500New   = "500, 400 rps, after 1s, new connections"
+	leak500Slow  = "500, 100 rps, after 1s"
+	leak500Fast  = "500, 1600 rps, after 1s"
+	leak500Long  = "500, 400 rps, after 11s"
+	leakByRate   = "500, 400 rps, after 11s, by rate"
+	leakHang     = "hang, 400 rps, after 1s"
+	withStreak   = "cbagent, a streak beside the rate"
+	withLimits   = "cbagent, pendingAge and maxRequests"
+	nginxClosing = "nginx 503, keepalive_timeout 0"
+)
+
+// goals of the project, in the order of docs/performance.md.
+var goals = []Goal{
+	{
+		Name: "added p50, keep-alive, 1 connection", Want: "at most 0.1 x HAProxy's", Limit: 0.1,
+		estimate: func(s Set) (stat.Estimate, error) { return s.addedBy("keep-alive/1", "p50_us") },
+	},
+	{
+		Name: "throughput, keep-alive, 16 connections", Want: "not resolvable from direct's", Limit: 1, AtLeast: true,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.ratio(pick{"overhead", "keep-alive/16", "cbagent", "rate_rps"}, pick{"overhead", "keep-alive/16", "direct", "rate_rps"})
+		},
+	},
+	{
+		Name: "agent's CPU per request, keep-alive", Want: "at most 1/20 of HAProxy's", Limit: 0.05,
+		estimate: func(s Set) (stat.Estimate, error) { return s.cpu("keep-alive/16") },
+	},
+	{
+		Name: "agent's CPU per request, new connections", Want: "at most 1/20 of HAProxy's", Limit: 0.05,
+		estimate: func(s Set) (stat.Estimate, error) { return s.cpu("new/16") },
+	},
+	{
+		Name: "CPU added to the machine, softirq included, keep-alive", Want: "at most 1/4 of HAProxy's", Limit: 0.25,
+		estimate: func(s Set) (stat.Estimate, error) { return s.addedBy("keep-alive/16", "machine_s_per_100k") },
+	},
+	{
+		Name: "CPU added to the machine, softirq included, new connections", Want: "at most 1/4 of HAProxy's", Limit: 0.25,
+		estimate: func(s Set) (stat.Estimate, error) { return s.addedBy("new/16", "machine_s_per_100k") },
+	},
+	{
+		Name: "RSS, 1,000 backends and 50,000 connections (HAProxy: as many as it may open here)", Want: "at most 2 x HAProxy's", Limit: 2,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.ratio(pick{"scale", "flows/50000", "cbagent", "rss_mb"}, pick{"scale", "connections/9000", "haproxy", "rss_mb"})
+		},
+	},
+	{
+		Name: "leaked to a backend that answers 500, beyond 4 and what was in flight, worst of all runs", Want: "0", Limit: 0,
+		estimate: func(s Set) (stat.Estimate, error) {
+			var all []pick
+			for _, of := range []string{leak500, leak500New, leak500Slow, leak500Fast, leak500Long} {
+				all = append(all, pick{"containment", of, "cbagent", "over"})
+			}
+			return s.worst(all...)
+		},
+	},
+	{
+		Name: "leaked, 11 s of good traffic before, judged by rate", Want: "at most 1/10 of oxy's", Limit: 0.1,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.ratio(pick{"containment", leakByRate, withStreak, "leaked"}, pick{"containment", leakByRate, "oxy", "leaked"})
+		},
+	},
+	{
+		Name: "leaked to a backend that hangs", Want: "at most 1/10 of HAProxy's", Limit: 0.1,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.ratio(pick{"containment", leakHang, withLimits, "leaked"}, pick{"containment", leakHang, "haproxy", "leaked"})
+		},
+	},
+	{
+		Name: "p50 of a refusal, new connection", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
+		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("new/1", "p50_us", "haproxy 503") },
+	},
+	{
+		Name: "p50 of a refusal, callers that keep connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
+		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("keep-alive/1", "p50_us", "haproxy 503") },
+	},
+	{
+		Name: "refusals a second, new connections", Want: "at least 2 x nginx's", Limit: 2, AtLeast: true,
+		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("new/16", "rate_rps", nginxClosing) },
+	},
+	{
+		Name: "p50 from an outcome to its verdict", Want: "at most 1.5 x a ring's wake-up and a map's write", Limit: 1.5,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.ratio(pick{"verdict", "verdict", "cbagent", "p50_us"}, pick{"verdict", "verdict", "floor", "p50_us"})
+		},
+	},
+	{
+		Name: "vegeta: answers of 200", Want: "at least 0.95 x HAProxy's with its queue", Limit: 0.95, AtLeast: true,
+		estimate: func(s Set) (stat.Estimate, error) { return s.vegeta("share_200") },
+	},
+	{
+		Name: "vegeta: p99", Want: "below HAProxy's", Limit: 1,
+		estimate: func(s Set) (stat.Estimate, error) { return s.vegeta("p99_200_ms") },
+	},
+	{
+		Name: "ns per outcome: tripper and window", Want: "at most 1 x failsafe-go's count window", Limit: 1,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.ratio(pick{"breaker", "Outcome", "cbagent count window/ask+record", "ns"},
+				pick{"breaker", "Outcome", "failsafe-go count window/ask+record", "ns"})
+		},
+	},
+	{
+		Name: "allocations per outcome", Want: "0", Limit: 0,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.worst(pick{"breaker", "Outcome", "cbagent count window/ask+record", "allocs"},
+				pick{"breaker", "Outcome", "cbagent time window, every tripper/ask+record", "allocs"})
+		},
+	},
+}
+
+func (s Set) addedBy(of, value string) (stat.Estimate, error) {
+	return s.added(pick{"overhead", of, "cbagent", value}, pick{"overhead", of, "haproxy", value}, pick{"overhead", of, "direct", value})
+}
+
+func (s Set) cpu(of string) (stat.Estimate, error) {
+	return s.ratio(pick{"overhead", of, "cbagent", "cpu_s_per_100k"}, pick{"overhead", of, "haproxy", "cpu_s_per_100k"})
+}
+
+func (s Set) refusal(of, value, than string) (stat.Estimate, error) {
+	return s.ratio(pick{"refusal", of, "cbagent 503", value}, pick{"refusal", of, than, value})
+}
+
+func (s Set) vegeta(value string) (stat.Estimate, error) {
+	return s.ratio(pick{"seeds", "vegeta", "cbagent", value}, pick{"seeds", "vegeta", "haproxy", value})
+}
