@@ -65,10 +65,11 @@ func (t *tracer) Close() {
 func (a *Agent) trace(c *circuitState, ev *loader.Event) {
 	l := control.TraceLine{
 		Policy: c.policy.Name, Circuit: c.name, Backend: ev.Backend, Client: ev.Client.Addr(), At: ev.At, Began: ev.Began,
+		Generation: ev.Generation,
 	}
 	switch ev.Kind {
 	case loader.EventOutcome:
-		l.Kind, l.Result = control.TraceOutcome, breaker.Result(ev.Result)
+		l.Kind, l.Result, l.Permit = control.TraceOutcome, breaker.Result(ev.Result), ev.Permit
 	case loader.EventProbe:
 		l.Kind = control.TraceAttempt
 	case loader.EventReturn:

@@ -59,7 +59,9 @@ func (a *Agent) viewAgent() view.Agent {
 	v.Version, v.Node, v.Started, v.Ready = a.cfg.Version, a.cfg.NodeName, a.started, a.ready
 	v.PoliciesLoaded, v.Reloads, v.ReloadFailures, v.ReloadError = a.reload.Loaded, a.reload.Attempts, a.reload.Failures, a.reload.LastError
 	v.RingEvents, v.Records, v.RecordsLost = a.ringEvents, a.history.Seq(), a.history.Lost()
-	v.Readers, v.ReaderDropped = a.history.Followers()
+	var missed uint64
+	v.Readers, missed = a.history.Followers()
+	v.Tracers, v.ReaderDropped = len(a.tracers), v.ReaderDropped+missed
 	v.CircuitsMax, v.Sweep = a.cfg.circuitTable(), a.lastSweep
 	return v
 }

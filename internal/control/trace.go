@@ -2,6 +2,7 @@ package control
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,30 +27,50 @@ type TraceLine struct {
 	Backend netip.AddrPort
 	Client  netip.Addr
 	Result  breaker.Result
-	At      int64 // ns
-	Began   int64 // ns; when the request was sent, or its permit taken
+	Permit  bool // of an outcome: it held a half-open permit
+	// Generation of the circuit when the request was sent.
+	Generation uint32
+	At         int64 // ns
+	Began      int64 // ns; when the request was sent, or its permit taken
 }
 
 // TraceWriter writes lines in the format of cbagent replay. Times are those of the kernel's clock, so that buckets of time
 // windows fall as they did in the agent; they never go back, although the CPUs of the node may overtake one another.
 type TraceWriter struct {
 	last     int64
-	attempts map[attemptKey]int64 // when probes that are out were written to have begun
+	attempts map[netip.AddrPort][]attempt // probes that are out, oldest first
 }
 
-type attemptKey struct {
-	backend netip.AddrPort
-	began   int64
+// attempt is a permit that was taken.
+type attempt struct {
+	generation uint32
+	began      int64
+	written    int64 // what the trace says of it
+}
+
+// take returns when the trace says that an outcome began. A permit that a connection reserved is used by its first request,
+// which is sent later: an outcome with a permit that was taken at no known moment belongs to the oldest one.
+func (w *TraceWriter) take(l *TraceLine) int64 {
+	all := w.attempts[l.Backend]
+	i := slices.IndexFunc(all, func(a attempt) bool { return a.began == l.Began && a.generation == l.Generation })
+	if i < 0 && l.Permit && len(all) > 0 && all[0].generation == l.Generation {
+		i = 0
+	}
+	if i < 0 {
+		return min(l.Began, w.last)
+	}
+	written := all[i].written
+	if all = slices.Delete(all, i, i+1); len(all) == 0 {
+		delete(w.attempts, l.Backend)
+	} else {
+		w.attempts[l.Backend] = all
+	}
+	return written
 }
 
 // Append appends a line.
 func (w *TraceWriter) Append(b []byte, l *TraceLine) []byte {
 	w.last = max(w.last, l.At)
-	key := attemptKey{l.Backend, l.Began}
-	began, probe := w.attempts[key]
-	if !probe {
-		began = min(l.Began, w.last)
-	}
 	b = append(b, `{"t":`...)
 	b = appendSeconds(b, w.last)
 	b = append(b, `,"backend":"`...)
@@ -57,12 +78,14 @@ func (w *TraceWriter) Append(b []byte, l *TraceLine) []byte {
 	b = append(b, '"')
 	if l.Kind == TraceAttempt {
 		if w.attempts == nil {
-			w.attempts = map[attemptKey]int64{}
+			w.attempts = map[netip.AddrPort][]attempt{}
 		}
-		w.attempts[key] = w.last
+		// Probes of an earlier half-open period that never reported are over.
+		same := slices.DeleteFunc(w.attempts[l.Backend], func(a attempt) bool { return a.generation != l.Generation })
+		w.attempts[l.Backend] = append(same, attempt{l.Generation, l.Began, w.last})
 		return append(b, `,"attempt":true}`+"\n"...)
 	}
-	delete(w.attempts, key)
+	began := w.take(l)
 	result := l.Result
 	if l.Kind == TraceReturn {
 		result = breaker.ResultAborted // the policy's own word for what gives a permit back

@@ -119,6 +119,7 @@ var (
 	sweepTime      = describe(gauge, "agent", "sweep_duration_seconds", "How long the last look at all connections took.", "")
 	records        = describe(counter, "agent", "records_total", "Records of the history: transitions, overflows, overrides.", "")
 	recordsLost    = describe(counter, "agent", "records_lost_total", "Records that could not be written to the history's file.", "")
-	readers        = describe(gauge, "agent", "event_readers", "Readers of events and traces now.", "")
+	readers        = describe(gauge, "agent", "event_readers", "Readers of events now.", "")
+	traceReaders   = describe(gauge, "agent", "trace_readers", "Readers of traces now. While there is one, the kernel tells of every outcome.", "")
 	readersDropped = describe(counter, "agent", "event_readers_dropped_total", "Events and outcomes that readers missed because they were too slow.", "")
 )

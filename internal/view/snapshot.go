@@ -48,7 +48,8 @@ type Agent struct {
 	MadeGood      uint64 // of those lost, put into windows from the totals
 	Records       uint64 // in the history, ever
 	RecordsLost   uint64 // not written to the history's file
-	Readers       int    // of events and traces, now
+	Readers       int    // of events, now
+	Tracers       int    // readers of traces, now
 	ReaderDropped uint64 // what was not handed to readers because they were slow
 	CircuitsMax   int
 	Sweep         loader.SweepResult

@@ -39,7 +39,7 @@ func TestMetricsOfAnIncident(t *testing.T) {
 	for i, at := range s.targets {
 		c := s.servers[i].Counts()
 		want := map[string]float64{
-			"cbagent_admitted_total{}": float64(c.Requests),
+			"cbagent_admitted_total{}":              float64(c.Requests),
 			`cbagent_outcomes_total{outcome="2xx"}`: float64(c.ByStatus[200]), `cbagent_outcomes_total{outcome="4xx"}`: float64(c.ByStatus[404]),
 			`cbagent_outcomes_total{outcome="5xx"}`: float64(c.ByStatus[503]), `cbagent_outcomes_total{outcome="reset"}`: float64(c.Resets),
 			`cbagent_outcomes_total{outcome="timeout"}`: 0,

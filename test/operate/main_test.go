@@ -179,7 +179,9 @@ func (s *stage) load(backend, requests, workers int) loadgen.Counts {
 
 // web is a client of the agent's metrics address, which is in the node's namespace.
 func (s *stage) web() *http.Client {
-	dial := func(ctx context.Context, network, addr string) (net.Conn, error) { return s.Node.DialContext(ctx, network, addr) }
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return s.Node.DialContext(ctx, network, addr)
+	}
 	return &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 }
 
@@ -264,4 +266,16 @@ func (s *stage) run(args ...string) (stdout, stderr string, code int) {
 		s.t.Fatal(err)
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// replay runs a trace through a policy with the agent's binary.
+func replay(t *testing.T, policy, trace string) (stdout, stderr string) {
+	t.Helper()
+	cmd := exec.CommandContext(soon(t), binary, "replay", "--policy", policy, trace)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("replay: %v\n%s", err, &errs)
+	}
+	return out.String(), errs.String()
 }
