@@ -38,6 +38,7 @@ type runOptions struct {
 	logLevel   string
 	datapath   loader.Options
 	learned    int
+	events     int
 	stateDir   string
 	xdp        string
 	connect    string
@@ -80,6 +81,7 @@ func newRunCommand(e *env) *cobra.Command {
 	f.IntVar(&o.datapath.Policies, "max-policies", 2048, "policies that fit, two for each while it is reloaded")
 	f.IntVar(&o.datapath.Answers, "max-answers", 4096, "different HTTP answers that fit")
 	f.IntVar(&o.datapath.Flows, "max-flows", 262144, "connections that are followed at once")
+	f.IntVar(&o.events, "max-events", 32768, "events that may wait for the agent; those beyond are known by number only")
 	f.StringVar(&o.metrics, "metrics-address", "127.0.0.1:9464", "`ADDRESS:PORT` of /metrics, /healthz, /readyz and the page; empty: none")
 	f.StringVar(&o.socket, "control-socket", control.DefaultSocket, "`path` of the socket through which cbagent status and its like speak to the agent; empty: none")
 	f.StringVar(&o.group, "control-group", "", "`group` whose members may use the control socket besides root")
@@ -108,7 +110,7 @@ func (o *runOptions) validate() error {
 	check(o.logFormat == "text" || o.logFormat == "json", "--log-format: must be text or json, got %q", o.logFormat)
 	for flag, n := range map[string]int{
 		"--max-circuits": o.datapath.Circuits, "--max-policies": o.datapath.Policies, "--max-answers": o.datapath.Answers,
-		"--max-flows": o.datapath.Flows, "--max-learned": o.learned, "--metrics-circuits": o.circuits,
+		"--max-flows": o.datapath.Flows, "--max-learned": o.learned, "--metrics-circuits": o.circuits, "--max-events": o.events,
 	} {
 		check(n >= 16 && n <= 1<<22, "%s: must be between 16 and %d, got %d", flag, 1<<22, n)
 	}
@@ -143,6 +145,7 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 	if o.stateDir != "" {
 		history = filepath.Join(o.stateDir, "history.jsonl")
 	}
+	o.datapath.Ring = loader.RingFor(o.events)
 	if o.datapath.PinPath == "" {
 		o.stateDir = ""
 	}

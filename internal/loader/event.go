@@ -92,5 +92,14 @@ func addrPort(addr [16]byte, portBe uint16) netip.AddrPort {
 // eventRoom is what an event takes in the ring, its header included.
 const eventRoom = 8 + (int(unsafe.Sizeof(bpfEvent{}))+7)&^7
 
+// RingFor returns the size of a ring (Options.Ring) that holds so many events.
+func RingFor(events int) int {
+	size := os.Getpagesize()
+	for size < events*eventRoom {
+		size *= 2
+	}
+	return size
+}
+
 // EventsWaiting returns how many events are in the ring.
 func (d *Datapath) EventsWaiting() int { return d.events.AvailableBytes() / eventRoom }
