@@ -69,12 +69,17 @@ func (a *Agent) findLost(now int64) {
 func (c *circuitState) beginCheck(p loader.Progress) {
 	t := &c.told
 	seen := t.events - t.missing
-	if c.circuit.Probing() || p.Events <= seen {
-		return // probes are looked after by themselves
+	if c.probesSoon() || p.Events <= seen {
+		return
 	}
 	t.check = &lossCheck{
 		Progress: p, unseen: p.Events - seen, failures: monus(p.Failures, t.failures), slow: monus(p.Slow, t.slow),
 	}
+}
+
+// probesSoon reports whether what the kernel counts now, or next, are probes: those are looked after by themselves.
+func (c *circuitState) probesSoon() bool {
+	return c.circuit.Probing() || c.circuit.State() == breaker.StateOpen && c.policy.group.Settings().HalfOpen.Ramp == nil
 }
 
 // makeGood tells the circuit of the events that did not come: the totals say what they were.
@@ -82,7 +87,7 @@ func (a *Agent) makeGood(c *circuitState, now int64) {
 	t := &c.told
 	check := t.check
 	t.check = nil
-	if check.unseen == 0 {
+	if check.unseen == 0 || c.probesSoon() {
 		return
 	}
 	failures := min(check.unseen, check.failures)
