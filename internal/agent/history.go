@@ -36,7 +36,9 @@ func (a *Agent) tell(p *policyState, e *breaker.Event) {
 		Window: &window, Step: e.Step, JitterSeconds: e.Jitter.Seconds(), By: e.Who, Why: e.Why, VerdictSeconds: took.Seconds(),
 	}
 	if e.HasNumbers {
-		r.Value, r.Threshold = &e.Value, &e.Threshold
+		// Copies: the event lies in a buffer that is used again.
+		value, threshold := e.Value, e.Threshold
+		r.Value, r.Threshold = &value, &threshold
 	}
 	if e.Until != breaker.Never {
 		until := at(e.Until)
