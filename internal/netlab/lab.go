@@ -3,9 +3,11 @@ package netlab
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -17,6 +19,8 @@ const upWithin = 5 * time.Second
 // Lab owns a set of namespaces. The zero value is an empty lab.
 type Lab struct {
 	namespaces []*Namespace
+	open       []io.Closer    // what carries packets as long as it is open
+	carrying   sync.WaitGroup // goroutines that end with it
 }
 
 // Namespace adds a namespace. The name is for messages only.
@@ -101,21 +105,18 @@ func (l *Lab) Bridge(in *Namespace, name string, ports []string, addresses []net
 			return fmt.Errorf("make %s a port of %s in %s: %w", port, name, in.name, err)
 		}
 	}
-	if err := in.Up(name); err != nil {
-		return err
-	}
-	for _, addr := range addresses {
-		if err := in.Address(name, addr); err != nil {
-			return err
-		}
-	}
-	return in.awaitUp(name, upWithin)
+	return in.ready(name, addresses)
 }
 
 // Close lets go of all namespaces; each is gone as soon as no process and no socket is left in it. Nothing may use the
 // lab at the same time. A second call does nothing.
 func (l *Lab) Close() error {
 	var errs []error
+	for _, c := range l.open {
+		errs = append(errs, c.Close())
+	}
+	l.open = nil
+	l.carrying.Wait()
 	for _, n := range slices.Backward(l.namespaces) {
 		errs = append(errs, n.close())
 	}

@@ -159,7 +159,7 @@ func (n *Namespace) awaitUp(iface string, limit time.Duration) error {
 			return fmt.Errorf("find %s in %s: %w", iface, n.name, err)
 		}
 		state := link.Attrs().OperState
-		if state == netlink.OperUp || (state == netlink.OperUnknown && link.Type() == "tuntap") {
+		if state == netlink.OperUp || (state == netlink.OperUnknown && !tellsState(link.Type())) {
 			return nil
 		}
 		if time.Now().After(deadline) {
@@ -168,6 +168,9 @@ func (n *Namespace) awaitUp(iface string, limit time.Duration) error {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// tellsState reports whether devices of the kind say when they carry packets. Others do as soon as they are up.
+func tellsState(kind string) bool { return kind == "veth" || kind == "bridge" || kind == "vlan" }
 
 // close lets go of the namespace; it is gone when nothing else holds it. A second call does nothing.
 func (n *Namespace) close() error {
