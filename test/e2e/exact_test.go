@@ -228,6 +228,7 @@ func TestCountsAreExact(t *testing.T) {
 func TestCountsAreExactOnEveryWay(t *testing.T) {
 	for name, newPlace := range places {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t)
 			d := newDatapath(t, p.node, loader.Options{}, p.interfacesNow(t), []netip.AddrPort{p.backend, p.neighbour})
 			servers := []*testserver.Server{p.server, p.other}

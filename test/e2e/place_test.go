@@ -5,6 +5,8 @@ import (
 	"path"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cbagent/cbagent/internal/netlab"
 	"github.com/cbagent/cbagent/internal/testserver"
 )
@@ -105,6 +107,27 @@ var places = map[string]func(t *testing.T) place{
 	"node address on lo": func(t *testing.T) place {
 		return loPlace(t, netlab.NodeIPv4.String(), netlab.NodeIPv4.String())
 	},
+	"VXLAN":         func(t *testing.T) place { return farPlace(t, vxlan, false) },
+	"VXLAN IPv6":    func(t *testing.T) place { return farPlace(t, vxlan, true) },
+	"TUN":           func(t *testing.T) place { return farPlace(t, tun(false), false) },
+	"TUN IPv6":      func(t *testing.T) place { return farPlace(t, tun(true), true) },
+	"TUN offload":   func(t *testing.T) place { return farPlace(t, tun(true), false) },
+	"Geneve":        func(t *testing.T) place { return farPlace(t, geneve, false) },
+	"IP in IP":      func(t *testing.T) place { return farPlace(t, ipip, false) },
+	"GRE":           func(t *testing.T) place { return farPlace(t, gre, false) },
+	"VLAN":          func(t *testing.T) place { return farPlace(t, vlan, false) },
+	"pods":          func(t *testing.T) place { p, _ := podsPlace(t, false); return p },
+	"tagged pods":   func(t *testing.T) place { return taggedPlace(t, false, unix.ETH_P_8021Q) },
+	"QinQ pods":     func(t *testing.T) place { return taggedPlace(t, false, unix.ETH_P_8021Q, unix.ETH_P_8021AD) },
+	"QinQ IPv6":     func(t *testing.T) place { return taggedPlace(t, true, unix.ETH_P_8021Q, unix.ETH_P_8021Q) },
+	"MTU 9000":      func(t *testing.T) place { return jumboPlace(t, false) },
+	"MTU 9000 IPv6": func(t *testing.T) place { return jumboPlace(t, true) },
+	"no offloads": func(t *testing.T) place {
+		return offloadPlace(t, false, false, unix.ETHTOOL_STXCSUM, unix.ETHTOOL_SGRO)
+	},
+	"GRO":        func(t *testing.T) place { return offloadPlace(t, true, true, unix.ETHTOOL_SGRO) },
+	"everywhere": func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2}) },
+	"every port": func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2, Bridge: true}) },
 }
 
 // firewall lets the node forward new connections from the client, and what belongs to known connections.
@@ -148,7 +171,11 @@ func nft(t *testing.T, in *netlab.Namespace, rules string) {
 
 // starPlace is from the client through the node to b1, with b2 as the neighbour.
 func starPlace(t *testing.T, o netlab.Options, v6 bool) place {
-	star := newStar(t, o)
+	return backendsPlace(t, newStar(t, o), v6)
+}
+
+// backendsPlace is from the client to the first backend of a star, with the second as the neighbour.
+func backendsPlace(t *testing.T, star *netlab.Star, v6 bool) place {
 	at := func(b netlab.Backend) netip.AddrPort {
 		if v6 {
 			return netip.AddrPortFrom(b.IPv6, port)

@@ -1,0 +1,272 @@
+package e2e
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/netlab"
+)
+
+// joint connects two nodes by some kind of link, and returns the name of its interfaces, the same on both.
+type joint func(t *testing.T, lab *netlab.Lab, near, far *netlab.Namespace) string
+
+// Addresses of the two nodes on the link between them, and on the one that carries it, if any.
+var (
+	nearLink  = []netip.Prefix{netip.MustParsePrefix("10.24.0.1/24"), netip.MustParsePrefix("2001:db8:24::1/64")}
+	farLink   = []netip.Prefix{netip.MustParsePrefix("10.24.0.2/24"), netip.MustParsePrefix("2001:db8:24::2/64")}
+	nearUnder = []netip.Prefix{netip.MustParsePrefix("10.23.0.1/24")}
+	farUnder  = []netip.Prefix{netip.MustParsePrefix("10.23.0.2/24")}
+)
+
+// farStar is a client behind one node, and backends behind another.
+type farStar struct {
+	*netlab.Star
+	Far    *netlab.Namespace
+	Device string // between the nodes
+}
+
+// newFarStar makes one with two backends, which are of the far node.
+func newFarStar(t *testing.T, connect joint) farStar {
+	t.Helper()
+	s := farStar{Star: newStar(t, netlab.Options{})}
+	var err error
+	if s.Far, err = s.Namespace("far"); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
+		set(t, s.Far, key, "1")
+	}
+	s.Device = connect(t, &s.Lab, s.Node, s.Far)
+	for i, b := range []netlab.Backend{
+		{Interface: "be1", IPv4: netip.MustParseAddr("10.21.1.2"), IPv6: netip.MustParseAddr("2001:db8:21:1::2")},
+		{Interface: "be2", IPv4: netip.MustParseAddr("10.21.2.2"), IPv6: netip.MustParseAddr("2001:db8:21:2::2")},
+	} {
+		if b.Namespace, err = s.Namespace([]string{"b1", "b2"}[i]); err != nil {
+			t.Fatal(err)
+		}
+		here := netlab.End{In: s.Far, Interface: b.Interface, Addresses: []netip.Prefix{
+			netip.PrefixFrom(b.IPv4.Prev(), 24), netip.PrefixFrom(b.IPv6.Prev(), 64),
+		}}
+		there := netlab.End{In: b.Namespace, Interface: "eth0", Addresses: []netip.Prefix{
+			netip.PrefixFrom(b.IPv4, 24), netip.PrefixFrom(b.IPv6, 64),
+		}}
+		if err := s.Veth(here, there); err != nil {
+			t.Fatal(err)
+		}
+		for _, gateway := range here.Addresses {
+			route(t, b.Namespace, netip.PrefixFrom(zero(gateway.Addr()), 0), gateway.Addr())
+		}
+		s.Backends = append(s.Backends, b)
+	}
+	for i, to := range []string{"10.21.0.0/16", "2001:db8:21::/48"} {
+		route(t, s.Node, netip.MustParsePrefix(to), farLink[i].Addr())
+	}
+	for i, to := range []string{"10.20.0.0/24", "2001:db8:20::/64"} {
+		route(t, s.Far, netip.MustParsePrefix(to), nearLink[i].Addr())
+	}
+	return s
+}
+
+func zero(like netip.Addr) netip.Addr {
+	if like.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+func route(t *testing.T, in *netlab.Namespace, to netip.Prefix, via netip.Addr) {
+	t.Helper()
+	if err := in.Route(to, via); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// farPlace is from a client of one node to a backend of another; the agent is on the caller's node, on the link alone.
+func farPlace(t *testing.T, connect joint, v6 bool) place {
+	s := newFarStar(t, connect)
+	p := backendsPlace(t, s.Star, v6)
+	p.interfaces = []string{s.Device}
+	return p
+}
+
+// under connects the nodes by a plain link, for another one to be built upon.
+func under(t *testing.T, lab *netlab.Lab, near, far *netlab.Namespace) {
+	t.Helper()
+	err := lab.Veth(netlab.End{In: near, Interface: "und0", Addresses: nearUnder}, netlab.End{In: far, Interface: "und0", Addresses: farUnder})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// built connects the nodes by a device that make makes on top of a plain link.
+func built(option string, device func(in *netlab.Namespace, attrs netlink.LinkAttrs, local, remote net.IP) (netlink.Link, error)) joint {
+	return func(t *testing.T, lab *netlab.Lab, near, far *netlab.Namespace) string {
+		under(t, lab, near, far)
+		local, remote := nearUnder[0].Addr(), farUnder[0].Addr()
+		for _, end := range []netlab.End{{In: near, Addresses: nearLink}, {In: far, Addresses: farLink}} {
+			d, err := device(end.In, netlink.LinkAttrs{Name: "link0"}, local.AsSlice(), remote.AsSlice())
+			if err == nil {
+				err = lab.Device(end.In, d, end.Addresses...)
+			}
+			if errors.Is(err, unix.EOPNOTSUPP) {
+				t.Skipf("this kernel is built without %s: %v", option, err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			local, remote = remote, local
+		}
+		return "link0"
+	}
+}
+
+var (
+	vxlan = built("CONFIG_VXLAN", func(_ *netlab.Namespace, a netlink.LinkAttrs, local, remote net.IP) (netlink.Link, error) {
+		return &netlink.Vxlan{LinkAttrs: a, VxlanId: 7, SrcAddr: local, Group: remote, Port: 4789, Learning: true}, nil
+	})
+	geneve = built("CONFIG_GENEVE", func(_ *netlab.Namespace, a netlink.LinkAttrs, _, remote net.IP) (netlink.Link, error) {
+		return &netlink.Geneve{LinkAttrs: a, ID: 7, Remote: remote}, nil
+	})
+	ipip = built("CONFIG_NET_IPIP", func(_ *netlab.Namespace, a netlink.LinkAttrs, local, remote net.IP) (netlink.Link, error) {
+		return &netlink.Iptun{LinkAttrs: a, Local: local, Remote: remote, PMtuDisc: 1}, nil
+	})
+	gre = built("CONFIG_NET_IPGRE", func(_ *netlab.Namespace, a netlink.LinkAttrs, local, remote net.IP) (netlink.Link, error) {
+		return &netlink.Gretun{LinkAttrs: a, Local: local, Remote: remote, PMtuDisc: 1}, nil
+	})
+	vlan = built("CONFIG_VLAN_8021Q", func(in *netlab.Namespace, a netlink.LinkAttrs, _, _ net.IP) (netlink.Link, error) {
+		below, err := in.Links().LinkByName("und0")
+		if err != nil {
+			return nil, err
+		}
+		a.ParentIndex = below.Attrs().Index
+		return &netlink.Vlan{LinkAttrs: a, VlanId: 7, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}, nil
+	})
+)
+
+// tun connects the nodes by devices without a MAC header.
+func tun(offload bool) joint {
+	return func(t *testing.T, lab *netlab.Lab, near, far *netlab.Namespace) string {
+		err := lab.Tun(netlab.End{In: near, Interface: "tun0", Addresses: nearLink}, netlab.End{In: far, Interface: "tun0", Addresses: farLink}, offload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "tun0"
+	}
+}
+
+// podsPlace is between pods of one bridge, which itself never sees what they say to each other.
+func podsPlace(t *testing.T, v6 bool) (place, *netlab.Star) {
+	star := newStar(t, netlab.Options{Backends: 3, Bridge: true})
+	p := backendsPlace(t, star, v6)
+	p.caller = star.Backends[2].Namespace
+	return p, star
+}
+
+// taggedPlace is between pods of one bridge whose frames carry VLAN tags, the inner one first.
+func taggedPlace(t *testing.T, v6 bool, protocols ...uint16) place {
+	p, star := podsPlace(t, v6)
+	var push, pop asm.Instructions
+	for i, protocol := range protocols {
+		push = append(push,
+			asm.Mov.Reg(asm.R1, asm.R6), asm.Mov.Imm(asm.R2, int32(protocol>>8|protocol&0xff<<8)), asm.Mov.Imm(asm.R3, int32(i+1)), asm.FnSkbVlanPush.Call())
+		pop = append(pop, asm.Mov.Reg(asm.R1, asm.R6), asm.FnSkbVlanPop.Call())
+	}
+	for _, pod := range star.Backends {
+		attachTC(t, pod.Namespace, "eth0", ebpf.AttachTCXEgress, classifier(t, push))
+		attachTC(t, pod.Namespace, "eth0", ebpf.AttachTCXIngress, classifier(t, pop))
+	}
+	return p
+}
+
+// classifier loads a program that does what the instructions say, which find the packet in R6, and lets the next one
+// decide.
+func classifier(t *testing.T, body asm.Instructions) *ebpf.Program {
+	t.Helper()
+	all := append(asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1)}, body...)
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "Dual MIT/GPL", Instructions: append(all, asm.Mov.Imm(asm.R0, -1), asm.Return()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = prog.Close() })
+	return prog
+}
+
+// attachTC attaches a program behind those that an interface has, for as long as the test lasts.
+func attachTC(t *testing.T, in *netlab.Namespace, iface string, where ebpf.AttachType, prog *ebpf.Program) {
+	t.Helper()
+	err := in.Do(func() error {
+		ifc, err := net.InterfaceByName(iface)
+		if err != nil {
+			return err
+		}
+		l, err := link.AttachTCX(link.TCXOptions{Interface: ifc.Index, Program: prog, Attach: where, Anchor: link.Tail()})
+		if err == nil {
+			t.Cleanup(func() { _ = l.Close() })
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// everywherePlace has the agent on every interface, so that it meets each packet more than once.
+func everywherePlace(t *testing.T, o netlab.Options) place {
+	p := starPlace(t, o, false)
+	p.interfaces = []string{"*"}
+	return p
+}
+
+// jumboPlace has links for packets of 9000 bytes.
+func jumboPlace(t *testing.T, v6 bool) place {
+	star := newStar(t, netlab.Options{Backends: 2})
+	for _, n := range []*netlab.Namespace{star.Client, star.Node, star.Backends[0].Namespace, star.Backends[1].Namespace} {
+		for _, iface := range ethernets(t, n) {
+			if err := n.MTU(iface, 9000); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return backendsPlace(t, star, v6)
+}
+
+// offloadPlace switches offloads of all links, on both ends.
+func offloadPlace(t *testing.T, v6, on bool, commands ...uint32) place {
+	star := newStar(t, netlab.Options{Backends: 2})
+	for _, n := range []*netlab.Namespace{star.Client, star.Node, star.Backends[0].Namespace, star.Backends[1].Namespace} {
+		for _, iface := range ethernets(t, n) {
+			for _, c := range commands {
+				if err := n.Do(func() error { return ethtool(iface, c, on) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	return backendsPlace(t, star, v6)
+}
+
+// ethernets returns the names of a namespace's interfaces, lo excepted.
+func ethernets(t *testing.T, n *netlab.Namespace) []string {
+	t.Helper()
+	all, err := n.Links().LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, l := range all {
+		if l.Attrs().Flags&net.FlagLoopback == 0 {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names
+}
