@@ -8,7 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 
-args=(-cover -timeout 15m)
+# -count=1: tests that run the agent as a process depend on more than Go sees.
+args=(-cover -count=1 -timeout 15m)
 if [ "$(id -u)" != 0 ]; then
     if ! command -v sudo >/dev/null; then
         echo "test: the tests load BPF programs and make network namespaces: run them as root" >&2
@@ -17,7 +18,7 @@ if [ "$(id -u)" != 0 ]; then
     echo "test: the tests need root: running them through sudo"
     args+=(-exec "sudo -E env PATH=$PATH")
 fi
-[ -z "${CI:-}" ] || args+=(-v -count=1)
+[ -z "${CI:-}" ] || args+=(-v)
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
