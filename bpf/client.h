@@ -48,7 +48,7 @@ __noinline int learn(struct __sk_buff *skb, const struct packet *pkt, struct nod
 	struct cidr_key key = { .prefix_len = 144 };
 	struct endpoint ep = {};
 	__u32 entered = skb->ingress_ifindex, *directions;
-	struct event e = { .at = now, .began = now, .kind = EVENT_LEARN };
+	struct event *e;
 	__u64 *last;
 
 	if (!n || !pkt)
@@ -68,9 +68,14 @@ __noinline int learn(struct __sk_buff *skb, const struct packet *pkt, struct nod
 	if (last && now - *last < 1000000000ULL)
 		return 0;
 	bpf_map_update_elem(&learning, &ep, &now, BPF_ANY);
-	e.flow = pkt->key;
-	e.circuit = ep.direction;
-	tell(n, &e);
+	e = news(n, &pkt->key);
+	if (!e)
+		return 0;
+	e->at = now;
+	e->began = now;
+	e->circuit = ep.direction;
+	e->kind = EVENT_LEARN;
+	tell(e);
 	return 0;
 }
 
@@ -743,6 +748,19 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 	return decision(TODO_OF_FLOW, 0);
 }
 
+/* A connection whose time ran out gave its place back. While others fill all places it may not go on. */
+static __always_inline bool has_place(const struct flow *f)
+{
+	struct circuit *c;
+	struct policy *p;
+
+	if (phase_of(READ_ONCE(f->turn)) != PHASE_EXPIRED)
+		return true;
+	c = circuit_of(f->circuit);
+	p = c ? policy_of(c) : NULL;
+	return !p || !p->max_connections || READ_ONCE(c->connections) < p->max_connections;
+}
+
 __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
 	struct backend b = {};
@@ -754,11 +772,11 @@ __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_stat
 		return 0;
 	f = find_flow(&pkt->key);
 	if (f) {
-		if (f->isn == pkt->seq && !(f->flags & FLOW_JOINED)) {
+		if (f->isn == pkt->seq && !(f->flags & FLOW_JOINED) && has_place(f)) {
 			f->seen = bpf_ktime_get_coarse_ns();
 			return decision(ACTION_PASS, REASON_FLOW); /* a retransmission: admitted already */
 		}
-		/* The ports are used again: the old connection is over. */
+		/* The ports are used again: the old connection is over. Or it is asked anew whether this one may be. */
 		close_flow(&pkt->key, f, if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
 	}
 	/* Also where the new connection is nobody's business any more. */

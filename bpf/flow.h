@@ -123,7 +123,8 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 			return_permit(c, f->generation, now, true);
 			tell_permit(n, key, f->circuit, f->generation, now, EVENT_RETURN);
 		}
-		__sync_fetch_and_add(&c->connections, -1);
+		if (phase_of(turn) != PHASE_EXPIRED)
+			__sync_fetch_and_add(&c->connections, -1);
 	}
 	if (!forget_flow(key))
 		__sync_fetch_and_add(&n->flow_count, -1);
@@ -157,7 +158,9 @@ __noinline int established(const struct flow_key *key, struct flow *f, __u64 tur
 		record(key, f->circuit, &end);
 		return 0;
 	}
-	move(f, turn, PHASE_IDLE);
+	/* One that comes after its time counts again, whatever the limit: it is open. */
+	if (move(f, turn, PHASE_IDLE) && c && phase_of(turn) == PHASE_EXPIRED)
+		__sync_fetch_and_add(&c->connections, 1);
 	return 0;
 }
 

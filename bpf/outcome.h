@@ -49,32 +49,44 @@ static __always_inline struct node_state *the_node(void)
 	return bpf_map_lookup_elem(&node, &zero);
 }
 
-static __always_inline void tell(struct node_state *n, const struct event *from)
+/* news begins an event, which tell ends. It is filled where it stands: there is no room for a copy on the stack. */
+static __always_inline struct event *news(struct node_state *n, const struct flow_key *key)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e) {
 		__sync_fetch_and_add(&n->lost_events, 1);
-		return;
+		return NULL;
 	}
-	*e = *from;
+	__builtin_memset(e, 0, sizeof(*e));
+	/* One word at a time: the compiler would load all of it first, onto the stack. */
+#pragma unroll
+	for (int i = 0; i < sizeof(*key) / 4; i++) {
+		((__u32 *)&e->flow)[i] = ((const __u32 *)key)[i];
+		asm volatile("" ::: "memory");
+	}
+	return e;
+}
+
+static __always_inline void tell(struct event *e)
+{
 	bpf_ringbuf_submit(e, 0);
 }
 
 static __always_inline void tell_permit(struct node_state *n, const struct flow_key *key, __u32 circuit, __u32 generation,
 					__u64 now, enum event_kind kind)
 {
-	struct event e = {
-		.at = now,
-		.began = now,
-		.circuit = circuit,
-		.generation = generation,
-		.kind = kind,
-		.flags = EVENT_PERMIT,
-		.flow = *key,
-	};
+	struct event *e = news(n, key);
 
-	tell(n, &e);
+	if (!e)
+		return;
+	e->at = now;
+	e->began = now;
+	e->circuit = circuit;
+	e->generation = generation;
+	e->kind = kind;
+	e->flags = EVENT_PERMIT;
+	tell(e);
 }
 
 /* How the pending thing of a flow ended, once. generation and permit are the flow's. */
@@ -91,12 +103,13 @@ __noinline int record(const struct flow_key *key, __u32 circuit, const struct en
 {
 	struct circuit *c = circuit_of(circuit);
 	struct node_state *n = the_node();
-	struct event e = {};
 	struct policy *p;
 	struct verdict *v;
+	struct event *e;
 	__u16 result;
+	__u8 flags;
 	bool failure, ignored, judged, current, want;
-	__u64 latency, now;
+	__u64 latency, now, ordinal = 0, duration = 0;
 	__u32 class;
 
 	if (!c || !n || !key || !end)
@@ -131,19 +144,19 @@ __noinline int record(const struct flow_key *key, __u32 circuit, const struct en
 	current = end->generation && end->generation == generation_of(v, now);
 	judged = current && !ignored && (v->kind == VERDICT_CLOSED || half_open(v, now));
 
-	e.flags = (failure ? EVENT_FAILURE : 0) | (end->permit ? EVENT_PERMIT : 0);
+	flags = (failure ? EVENT_FAILURE : 0) | (end->permit ? EVENT_PERMIT : 0);
 	if (p->slow && latency > p->slow)
-		e.flags |= EVENT_SLOW;
+		flags |= EVENT_SLOW;
 	want = n->flags & NODE_TRACE;
 	if (judged) {
-		want = want || e.flags || v->kind != VERDICT_CLOSED || p->flags & POLICY_EVERY;
-		e.flags |= EVENT_JUDGED;
-		e.duration = __sync_fetch_and_add(&v->duration, latency) + latency;
+		want = want || flags || v->kind != VERDICT_CLOSED || p->flags & POLICY_EVERY;
+		flags |= EVENT_JUDGED;
+		duration = __sync_fetch_and_add(&v->duration, latency) + latency;
 		if (failure)
 			__sync_fetch_and_add(&v->failures, 1);
-		else if (e.flags & EVENT_SLOW)
+		else if (flags & EVENT_SLOW)
 			__sync_fetch_and_add(&v->slow, 1);
-		e.judged = __sync_fetch_and_add(&v->judged, want ? 1 + JUDGED_EVENT : 1);
+		ordinal = __sync_fetch_and_add(&v->judged, want ? 1 + JUDGED_EVENT : 1);
 	} else {
 		__sync_fetch_and_add(&c->unjudged, 1);
 	}
@@ -154,13 +167,18 @@ __noinline int record(const struct flow_key *key, __u32 circuit, const struct en
 	}
 	if (!want)
 		return 0;
-	e.at = now;
-	e.began = end->began;
-	e.circuit = circuit;
-	e.generation = end->generation;
-	e.result = result;
-	e.kind = EVENT_OUTCOME;
-	e.flow = *key;
-	tell(n, &e);
+	e = news(n, key);
+	if (!e)
+		return 0;
+	e->at = now;
+	e->began = end->began;
+	e->judged = ordinal;
+	e->duration = duration;
+	e->circuit = circuit;
+	e->generation = end->generation;
+	e->result = result;
+	e->kind = EVENT_OUTCOME;
+	e->flags = flags;
+	tell(e);
 	return 0;
 }

@@ -83,6 +83,7 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 			if (!move(f, turn, PHASE_EXPIRED))
 				return 0;
 			__sync_fetch_and_and(&f->flags, ~(FLOW_PERMIT | FLOW_RESERVED));
+			__sync_fetch_and_add(&c->connections, -1);
 			record(&k, f->circuit, &end);
 			return 0;
 		}

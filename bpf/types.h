@@ -128,7 +128,7 @@ enum phase {
 	PHASE_IDLE, /* established, no request pending */
 	PHASE_WAIT, /* a request is pending */
 	PHASE_TUNNEL, /* after 101 or CONNECT: no longer HTTP */
-	PHASE_EXPIRED, /* the SYN's time ran out: its outcome is told */
+	PHASE_EXPIRED, /* the SYN's time ran out: its outcome is told, its place among the connections given back */
 	PHASE_GONE, /* being deleted */
 };
 

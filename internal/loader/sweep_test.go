@@ -1,0 +1,243 @@
+package loader
+
+import (
+	"testing"
+	"time"
+)
+
+func TestSweep(t *testing.T) {
+	const idle = time.Hour
+	policy := PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
+	tcp := policy
+	tcp.Protocol, tcp.Reject = TCP, Reset
+	never := PolicySettings{Existing: true}
+	for _, tc := range []struct {
+		name   string
+		policy PolicySettings
+		before func(c *conn)
+		after  time.Duration
+		gone   bool // the flow is forgotten
+		want   want
+		then   func(c *conn)
+		end    want
+	}{
+		{"a request that may wait", policy, func(c *conn) { c.open().ask(get) }, 29 * time.Second, false,
+			want{Connections: 1, InFlight: 1, Admitted: 1},
+			func(c *conn) { c.answer(ok) },
+			want{Connections: 1, Admitted: 1, Judged: 1, Outcomes: map[string]uint64{"2xx": 1}}},
+		{"a request that hangs", policy, func(c *conn) { c.open().ask(get) }, 30 * time.Second, false,
+			want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"timeout": 1}},
+			func(c *conn) {
+				c.answer(ok) // too late: told already
+				c.ask(get)
+				c.answer(ok)
+			},
+			want{Connections: 1, Admitted: 2, Judged: 2, Failures: 1, Outcomes: map[string]uint64{"timeout": 1, "2xx": 1}}},
+		{"a response that begins and hangs", policy, func(c *conn) {
+			c.open().ask(get)
+			c.answer("HTTP/1.1 2")
+		}, 30 * time.Second, false,
+			want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"timeout": 1}}, nil, want{}},
+		{"a caller that has half-closed, and waits in vain", policy, func(c *conn) {
+			c.open().ask(get)
+			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
+		}, 30 * time.Second, false,
+			want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"aborted": 1}}, nil, want{}},
+		{"a request whose responses go another way", policy, func(c *conn) {
+			c.passed(c.send(syn, ""), c.hookOut, "admitted")
+			c.passed(c.send(ack, ""), c.hookOut, "flow")
+			c.ask(get)
+		}, 30 * time.Second, false,
+			want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"unknown": 1}}, nil, want{}},
+		{"no timeout", never, func(c *conn) { c.open().ask(get) }, idle - time.Second, false,
+			want{Connections: 1, InFlight: 1, Admitted: 1}, nil, want{}},
+		{"no timeout, silent for too long", never, func(c *conn) { c.open().ask(get) }, idle + time.Second, true,
+			want{Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"unknown": 1}}, nil, want{}},
+		{"a SYN that may wait", policy, func(c *conn) { c.send(syn, "") }, 2 * time.Second, false,
+			want{Connections: 1}, func(c *conn) {
+				c.passed(c.recv(syn|ack, ""), c.hookIn, "flow")
+			}, want{Connections: 1}},
+		{"a SYN that nobody answers", policy, func(c *conn) { c.send(syn, "") }, 3 * time.Second, false,
+			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}},
+			func(c *conn) {
+				c.ack = 5000
+				c.passed(c.recv(syn|ack, ""), c.hookIn, "flow") // late, but welcome
+				c.ask(get)
+				c.answer(ok)
+			},
+			want{
+				Connections: 1, Admitted: 1, Judged: 2, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1, "2xx": 1},
+			}},
+		{"a SYN that nobody answers, and then refused", policy, func(c *conn) { c.send(syn, "") }, 3 * time.Second, false,
+			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}},
+			func(c *conn) { c.passed(c.recvAt(0, rst|ack, ""), c.hookIn, "flow") },
+			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}},
+		{"a SYN that nobody answers, tcp", tcp, func(c *conn) { c.send(syn, "") }, 3 * time.Second, false,
+			want{Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}},
+			func(c *conn) { c.recv(syn|ack, "") },
+			want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}},
+		{"a connect() that was given up", policy, func(c *conn) { c.send(syn, "") }, 71 * time.Second, false,
+			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}},
+			func(c *conn) { c.r.sweepAt(Now()+int64(71*time.Second), idle) },
+			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}},
+		{"no connect timeout", never, func(c *conn) { c.send(syn, "") }, 69 * time.Second, false,
+			want{Connections: 1}, nil, want{}},
+		{"no connect timeout, silent for too long", never, func(c *conn) { c.send(syn, "") }, 71 * time.Second, true,
+			want{Unjudged: 1, Outcomes: map[string]uint64{"unknown": 1}}, nil, want{}},
+		{"idle", policy, func(c *conn) { c.open() }, idle - time.Second, false, want{Connections: 1}, nil, want{}},
+		{"idle for too long", policy, func(c *conn) { c.open() }, idle + time.Second, true, want{}, nil, want{}},
+		{"closed by the caller alone", policy, func(c *conn) {
+			c.open()
+			c.send(fin|ack, "")
+		}, 119 * time.Second, false, want{Connections: 1}, nil, want{}},
+		{"closed by the caller alone, silent for too long", policy, func(c *conn) {
+			c.open()
+			c.send(fin|ack, "")
+		}, 121 * time.Second, true, want{}, nil, want{}},
+		{"closed by the backend alone, silent for too long", policy, func(c *conn) {
+			c.open()
+			c.recv(fin|ack, "")
+		}, 121 * time.Second, true, want{}, nil, want{}},
+		{"closed by the backend, and the request hangs", policy, func(c *conn) {
+			c.open().ask(get)
+			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
+			// In place of the response something that is lost, and a FIN after it.
+			c.passed(c.recvAt(c.ack+100, fin|ack, ""), c.hookIn, "flow")
+		}, 30 * time.Second, true,
+			want{Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"aborted": 1}}, nil, want{}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			everywhere(t, tc.policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+				c.ack = 5000
+				tc.before(c)
+				f, found := c.r.flow(c.caller, c.backend)
+				if !found {
+					t.Fatal("the connection is not followed")
+				}
+				// Ages count from when the request was sent, silence from the last packet (on a coarser clock).
+				at := int64(f.Started)
+				if tc.after > time.Minute {
+					at = int64(f.Seen)
+				}
+				left := c.r.sweepAt(at+int64(tc.after), idle)
+				c.r.counted()
+				c.r.wantTotals(tc.want)
+				if _, found := c.r.flow(c.caller, c.backend); found == tc.gone {
+					t.Errorf("the connection is followed: %t", found)
+				}
+				if n := int(c.r.d.NodeCounts().Flows); n != left && !(tc.gone && n == 0) {
+					t.Errorf("%d connections are followed, the sweep saw %d", n, left)
+				}
+				if tc.then != nil {
+					tc.then(c)
+					c.r.wantTotals(tc.end)
+				}
+			})
+		})
+	}
+}
+
+func TestProbeThatHangs(t *testing.T) {
+	policy := PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
+	for _, connected := range []bool{false, true} {
+		everywhere(t, policy, halfOpen(1, 1), func(t *testing.T, c *conn) {
+			w := want{Probes: 1, Judged: 1, Failures: 1, Permits: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}
+			event := "outcome 3 judged 0 failure permit generation 2"
+			if connected {
+				c.connect("probe")
+				c.passed(c.send(psh|ack, get), c.hookOut, "probe")
+				w.Connections, w.Admitted, w.Outcomes = 1, 1, map[string]uint64{"timeout": 1}
+				event = "outcome 5 judged 0 failure permit generation 2"
+			} else {
+				c.passed(c.send(syn, ""), c.hookOut, "probe")
+			}
+			c.r.sweepAt(Now()+int64(40*time.Second), time.Hour)
+			c.r.wantTotals(w)
+			c.r.wantEvents("probe permit generation 2", event)
+			c.r.sweepAt(Now()+int64(60*time.Second), time.Hour)
+			c.r.wantTotals(w)
+		})
+	}
+}
+
+// The oldest request of the circuit's generation is what pendingAge looks at.
+func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
+	everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+		pending := func() (int64, bool) {
+			t.Helper()
+			res, err := c.r.d.Sweep(time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c.r.d.Pending(1, res.Number)
+		}
+		if _, found := pending(); found {
+			t.Error("a request is pending although there is none")
+		}
+		var conns []*conn
+		for port := uint16(41000); port < 41010; port++ {
+			o := c.another(port)
+			o.open().ask(get)
+			conns = append(conns, o)
+		}
+		for i, o := range conns {
+			f, _ := c.r.flow(o.caller, o.backend)
+			if since, found := pending(); !found || since != int64(f.Started) {
+				t.Errorf("the oldest of %d was sent at %d, %t; expected %d", len(conns)-i, since, found, f.Started)
+			}
+			o.answer(ok)
+		}
+		if _, found := pending(); found {
+			t.Error("a request is pending although all are answered")
+		}
+		conns[0].ask(get)
+		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 2})
+		if _, found := pending(); found {
+			t.Error("a request of an earlier generation is pending")
+		}
+	})
+}
+
+func TestForgetInterface(t *testing.T) {
+	everywhere(t, PolicySettings{}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+		c.ctx.IngressIfindex = 5
+		c.open().ask(get)
+		other := c.another(41000)
+		other.ctx.IngressIfindex = 6
+		other.open()
+		for _, step := range []struct{ ifindex, left int }{{4, 2}, {5, 1}, {c.r.ifindex, 0}} {
+			res, err := c.r.d.ForgetInterface(step.ifindex, time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := c.r.d.NodeCounts().Flows; res.Flows != step.left || n != uint64(step.left) {
+				t.Errorf("after interface %d went: %d connections, the sweep says %d; expected %d", step.ifindex, n, res.Flows, step.left)
+			}
+		}
+		c.r.wantTotals(want{Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"unknown": 1}})
+	})
+}
+
+// A SYN that nobody answers must not hold its place for ever, and one that goes on needs a place.
+func TestConnectTimeoutGivesItsPlaceBack(t *testing.T) {
+	policy := PolicySettings{MaxConnections: 1, ConnectTimeout: 3 * time.Second}
+	everywhere(t, policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+		s := c.segment(syn, "")
+		s.options = mssOption(1460)
+		c.passed(c.send(syn, ""), c.hookOut, "admitted")
+		other := c.another(41000)
+		other.answeredSYN("connection-limit")
+		c.r.sweepAt(Now()+int64(4*time.Second), time.Hour)
+		w := want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}
+		c.r.wantTotals(w)
+
+		c.passed(c.put(c.out, s, c.ctx), c.hookOut, "flow")
+		other = c.another(41001)
+		other.open()
+		c.did(c.put(c.out, s, c.ctx), c.answers, c.hookOut+" respond connection-limit")
+		other.end()
+		c.passed(c.put(c.out, s, c.ctx), c.hookOut, "admitted")
+		w.Connections = 1
+		c.r.wantTotals(w)
+	})
+}
