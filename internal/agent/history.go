@@ -48,6 +48,9 @@ func (a *Agent) tell(p *policyState, e *breaker.Event) {
 		totals := a.dp.Totals(c.id)
 		r.Connections, r.InFlight = totals.Connections, totals.InFlight
 		c.countTransition(e)
+		if e.Kind == breaker.EventTransition && e.From == breaker.StateClosed {
+			c.refusedAt = totals.RefusedTotal()
+		}
 	}
 	if e.Kind == breaker.EventTransition && r.Cause == view.CauseOutcome {
 		a.watched.Verdicts.Observe(took)

@@ -144,8 +144,9 @@ func Explain(c *control.Circuit, now time.Time) string {
 		}
 	}
 	b.WriteString("\n")
-	if n := c.Refused(); n > 0 {
-		fmt.Fprintf(&b, "  cost:  %s turned away since the backend is known%s\n", plural(n, "caller", "callers"), byReason(c.TurnedAway))
+	if all := c.Refused(); all > 0 {
+		fmt.Fprintf(&b, "  cost:  %s turned away since it left closed, %d since the backend is known%s\n",
+			plural(c.TurnedAwaySince, "caller", "callers"), all, byReason(c.TurnedAway))
 	}
 	switch {
 	case c.Override != nil:

@@ -90,6 +90,9 @@ func circuitOfView(s *view.Snapshot, p *view.Policy, c *view.Circuit) Circuit {
 		Connections: c.Totals.Connections, InFlight: c.Totals.InFlight, Admitted: c.Totals.Admitted, Unjudged: c.Totals.Unjudged,
 		TurnedAway: map[string]uint64{}, Outcomes: map[string]uint64{}, Last: c.Last,
 	}
+	if c.Status.State != breaker.StateClosed {
+		out.TurnedAwaySince = c.Totals.RefusedTotal() - c.RefusedAt
+	}
 	for _, b := range c.Backends {
 		out.Endpoints = append(out.Endpoints, Endpoint{
 			Address: b.Addr.String(), Kind: b.Kind.String(), Source: b.Source, Namespace: b.Namespace, Pod: b.Pod, Node: b.Node,

@@ -82,6 +82,7 @@ type Circuit struct {
 	InFlight           uint64            `json:"in_flight"`
 	Admitted           uint64            `json:"admitted"`
 	TurnedAway         map[string]uint64 `json:"turned_away"`               // by reason
+	TurnedAwaySince    uint64            `json:"turned_away_since_closed"`  // of them, since it last left closed; 0 while closed
 	WouldTurnAway      map[string]uint64 `json:"would_turn_away,omitempty"` // in monitor
 	Outcomes           map[string]uint64 `json:"outcomes"`
 	Responses          map[string]uint64 `json:"responses,omitempty"` // by status

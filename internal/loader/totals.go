@@ -23,6 +23,17 @@ type Totals struct {
 	RateNext    int64 // when the rate limiter's next permission would be due at an even pace
 }
 
+// RefusedTotal returns how many callers were turned away, for whatever reason.
+func (t *Totals) RefusedTotal() uint64 {
+	var n uint64
+	for i := range t.Refused {
+		for _, of := range t.Refused[i] {
+			n += of
+		}
+	}
+	return n
+}
+
 // OutcomeClasses is the length of Totals.Outcomes: the results below 8, then 1xx..9xx.
 const (
 	OutcomeClasses = len(bpfCircuit{}.Outcomes)

@@ -77,6 +77,7 @@ type Circuit struct {
 	Progress    loader.Progress
 	Statuses    []Status
 	Transitions []Transition
+	RefusedAt   uint64  // callers turned away in all when it last left closed
 	Last        *Record // what happened to it last; nil when nothing did since the agent's start
 }
 
