@@ -26,7 +26,7 @@ import (
 // Part is this part.
 var Part = part.Part{
 	Name: "verdict",
-	About: "A backend answers 500 and its circuit opens at that: from just before the backend writes to the verdict in the kernel's map, " +
+	About: "A backend answers 500 and its circuit opens at that: from the hook that sees it to the verdict in the kernel's map, " +
 		"beside the least it can be: waking a reader of a ring buffer, and a write into a map.",
 	Rounds: 10, Quick: 1,
 	Run: run,
@@ -55,22 +55,24 @@ func run(ctx context.Context, r *part.Run) error {
 			"wake_p50_us": stat.Median(wake), "wake_p99_us": stat.Percentile(wake, 99),
 			"write_p50_us": stat.Median(write), "p50_us": stat.Median(wake) + stat.Median(write),
 		})
-		took, err := sample(ctx, r, pause)
+		took, since, err := sample(ctx, r, pause)
 		if err != nil {
 			return err
 		}
 		r.Add("verdict", string(peer.Cbagent), round, map[string]float64{
 			"p50_us": stat.Median(took), "p90_us": stat.Percentile(took, 90), "p99_us": stat.Percentile(took, 99),
+			"since_write_p50_us": stat.Median(since), "since_write_p99_us": stat.Percentile(since, 99),
 		})
 	}
 	return nil
 }
 
-// sample opens a circuit after the other.
-func sample(ctx context.Context, r *part.Run, pause func()) (took []float64, err error) {
+// sample opens a circuit after the other. took is from the hook that saw the outcome to the verdict, by the agent's own
+// account; since is from just before the server wrote its answer.
+func sample(ctx context.Context, r *part.Run, pause func()) (took, since []float64, err error) {
 	site, err := r.Bench.NewSite(1)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
 	var all []netip.AddrPort
@@ -79,31 +81,31 @@ func sample(ctx context.Context, r *part.Run, pause func()) (took []float64, err
 	}
 	s := &server{wrote: map[netip.AddrPort]time.Time{}}
 	if err := s.start(site, all); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	folder, err := os.MkdirTemp("", "cbagent-verdict-")
 	if err != nil {
-		return nil, fmt.Errorf("make a folder: %w", err)
+		return nil, nil, fmt.Errorf("make a folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	path := filepath.Join(folder, "policy.yaml")
 	text := peer.PolicyFile(peer.Settings{Policy: []string{"trip: [{consecutiveFailures: 1}]", "open: {duration: 5m}"}}, all...)
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		return nil, fmt.Errorf("write the policy: %w", err)
+		return nil, nil, fmt.Errorf("write the policy: %w", err)
 	}
 	p, err := site.StartAgentWith(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, at := range all {
 		pause()
 		t, err := open(ctx, site, p.Agent, at)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		took = append(took, float64(t.At.Sub(s.when(at)))/1e3)
+		took, since = append(took, float64(t.Took)/1e3), append(since, float64(t.At.Sub(s.when(at)))/1e3)
 	}
-	return took, nil
+	return took, since, nil
 }
 
 // open makes one call, and waits until the circuit is open.
@@ -156,11 +158,10 @@ func (s *server) serve(at netip.AddrPort, c net.Conn) {
 	if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
 		return // the caller sees it, and fails
 	}
-	now := time.Now()
-	_, _ = io.WriteString(c, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.wrote[at] = now
+	s.wrote[at] = time.Now()
+	s.mu.Unlock()
+	_, _ = io.WriteString(c, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
 func (s *server) when(at netip.AddrPort) time.Time {

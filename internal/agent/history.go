@@ -100,7 +100,7 @@ func (a *Agent) record(r view.Record, now time.Time) view.Record {
 	if r.By != "" {
 		attrs = append(attrs, "by", r.By, "why", r.Why)
 	}
-	attrs = append(attrs, "seq", r.Seq, "at_unix_ns", now.UnixNano())
+	attrs = append(attrs, "seq", r.Seq, "at_unix_ns", now.UnixNano(), "verdict_seconds", r.VerdictSeconds)
 	level := slog.LevelInfo
 	if opens := breaker.StateOpen.String(); r.To == opens || r.To == breaker.StateForcedOpen.String() || r.Kind == view.KindLease {
 		level = slog.LevelWarn

@@ -15,8 +15,9 @@ type Transition struct {
 	Value     float64
 	Threshold float64
 	Step      int
-	Until     time.Time // when the state ends by itself; zero: never
-	At        time.Time // soon after the verdict was published to the kernel
+	Until     time.Time     // when the state ends by itself; zero: never
+	At        time.Time     // soon after the verdict was published to the kernel
+	Took      time.Duration // from what caused it to the verdict
 }
 
 // Why tells the reason, with its numbers if it has any.
@@ -29,18 +30,19 @@ func (t Transition) Why() string {
 
 // logLine are the fields of the agent's log that are read here.
 type logLine struct {
-	Level     string  `json:"level"`
-	Msg       string  `json:"msg"`
-	Error     string  `json:"error"`
-	Policy    string  `json:"policy"`
-	Backend   string  `json:"backend"`
-	From      string  `json:"from"`
-	To        string  `json:"to"`
-	Reason    string  `json:"reason"`
-	Value     float64 `json:"value"`
-	Threshold float64 `json:"threshold"`
-	Step      int     `json:"step"`
-	AtUnixNs  int64   `json:"at_unix_ns"`
+	Level          string  `json:"level"`
+	Msg            string  `json:"msg"`
+	Error          string  `json:"error"`
+	Policy         string  `json:"policy"`
+	Backend        string  `json:"backend"`
+	From           string  `json:"from"`
+	To             string  `json:"to"`
+	Reason         string  `json:"reason"`
+	Value          float64 `json:"value"`
+	Threshold      float64 `json:"threshold"`
+	Step           int     `json:"step"`
+	AtUnixNs       int64   `json:"at_unix_ns"`
+	VerdictSeconds float64 `json:"verdict_seconds"`
 
 	Until time.Time `json:"until"`
 }
@@ -61,6 +63,6 @@ func (l logLine) transition() Transition {
 	return Transition{
 		Policy: l.Policy, Backend: l.Backend, From: l.From, To: l.To,
 		Reason: l.Reason, Value: l.Value, Threshold: l.Threshold, Step: l.Step,
-		Until: l.Until, At: time.Unix(0, l.AtUnixNs),
+		Until: l.Until, At: time.Unix(0, l.AtUnixNs), Took: time.Duration(l.VerdictSeconds * float64(time.Second)),
 	}
 }
