@@ -61,6 +61,8 @@ type Settings struct {
 	Answer  int           // if not 0, every request is turned away with this status and the body below
 	Close   bool          // close the caller's connection after each answer (of nginx)
 
+	// Backends of cbagent's policy, if not the site's first alone.
+	Backends []netip.AddrPort
 	// Policy, if set, are lines of a policy (after name and match) in place of those that follow from the above.
 	Policy []string
 	// Flags of cbagent.
@@ -131,7 +133,11 @@ func (s *Site) startProxy(k Kind, command ...string) (*Peer, error) {
 
 // startAgent attaches cbagent to all of the node's interfaces, as it is on a Kubernetes node.
 func (s *Site) startAgent(o Settings) (*Peer, error) {
-	path, err := s.file("policy.yaml", PolicyFile(o, s.Backend(0)))
+	backends := o.Backends
+	if backends == nil {
+		backends = []netip.AddrPort{s.Backend(0)}
+	}
+	path, err := s.file("policy.yaml", PolicyFile(o, backends...))
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/cbagent/cbagent/bench/proxy"
+	"github.com/cbagent/cbagent/bench/ring"
 	"github.com/cbagent/cbagent/bench/wire"
 )
 
@@ -42,6 +43,8 @@ func Child(ctx context.Context, role, argument string) (result any, err error) {
 	switch role {
 	case "proxy":
 		return nil, proxy.Main(ctx, argument)
+	case "ring":
+		return ring.Main(ctx, argument)
 	case "serve":
 		var o serve
 		if err := json.Unmarshal([]byte(argument), &o); err != nil {

@@ -5,14 +5,11 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -20,7 +17,6 @@ import (
 	"github.com/cbagent/cbagent/bench/peer"
 	"github.com/cbagent/cbagent/bench/stat"
 	"github.com/cbagent/cbagent/internal/agentproc"
-	"github.com/cbagent/cbagent/internal/loadgen"
 )
 
 // Part is this part.
@@ -39,21 +35,16 @@ const (
 )
 
 func run(ctx context.Context, r *part.Run) error {
-	f, err := openFloor()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.close() }()
 	for round := range r.Rounds {
 		random := rand.New(rand.NewPCG(12, uint64(round)))
 		pause := func() { time.Sleep(time.Millisecond + time.Duration(random.Int64N(int64(4*time.Millisecond)))) }
-		wake, write, err := f.sample(samples, pause)
+		least, err := floor(ctx, r, pause)
 		if err != nil {
 			return err
 		}
 		r.Add("verdict", "floor", round, map[string]float64{
-			"wake_p50_us": stat.Median(wake), "wake_p99_us": stat.Percentile(wake, 99),
-			"write_p50_us": stat.Median(write), "p50_us": stat.Median(wake) + stat.Median(write),
+			"wake_p50_us": stat.Median(least.Wake), "write_p50_us": stat.Median(least.Write),
+			"p50_us": stat.Median(least.Both()), "p90_us": stat.Percentile(least.Both(), 90), "p99_us": stat.Percentile(least.Both(), 99),
 		})
 		took, since, err := sample(ctx, r, pause)
 		if err != nil {
@@ -67,39 +58,41 @@ func run(ctx context.Context, r *part.Run) error {
 	return nil
 }
 
+// open makes a network with a server on many ports.
+func open(r *part.Run) (site *peer.Site, all []netip.AddrPort, s *server, err error) {
+	if site, err = r.Bench.NewSite(1); err != nil {
+		return nil, nil, nil, err
+	}
+	for i := range samples {
+		all = append(all, netip.AddrPortFrom(site.Backends[0].IPv4, uint16(firstPort+i)))
+	}
+	s = &server{wrote: map[netip.AddrPort]time.Time{}}
+	if err := s.start(site, all); err != nil {
+		return nil, nil, nil, errors.Join(err, site.Close())
+	}
+	return site, all, s, nil
+}
+
 // sample opens a circuit after the other. took is from the hook that saw the outcome to the verdict, by the agent's own
 // account; since is from just before the server wrote its answer.
 func sample(ctx context.Context, r *part.Run, pause func()) (took, since []float64, err error) {
-	site, err := r.Bench.NewSite(1)
+	site, all, s, err := open(r)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
-	var all []netip.AddrPort
-	for i := range samples {
-		all = append(all, netip.AddrPortFrom(site.Backends[0].IPv4, uint16(firstPort+i)))
-	}
-	s := &server{wrote: map[netip.AddrPort]time.Time{}}
-	if err := s.start(site, all); err != nil {
-		return nil, nil, err
-	}
-	folder, err := os.MkdirTemp("", "cbagent-verdict-")
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a folder: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	path := filepath.Join(folder, "policy.yaml")
-	text := peer.PolicyFile(peer.Settings{Policy: []string{"trip: [{consecutiveFailures: 1}]", "open: {duration: 5m}"}}, all...)
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		return nil, nil, fmt.Errorf("write the policy: %w", err)
-	}
-	p, err := site.StartAgentWith(path)
+	p, err := site.Start(peer.Cbagent, peer.Settings{
+		Policy: []string{"trip: [{consecutiveFailures: 1}]", "open: {duration: 5m}"}, Backends: all,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, at := range all {
 		pause()
-		t, err := open(ctx, site, p.Agent, at)
+		if err := call(ctx, site, at); err != nil {
+			return nil, nil, err
+		}
+		t, err := await(ctx, p.Agent, at)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -108,15 +101,10 @@ func sample(ctx context.Context, r *part.Run, pause func()) (took, since []float
 	return took, since, nil
 }
 
-// open makes one call, and waits until the circuit is open.
-func open(ctx context.Context, site *peer.Site, agent *agentproc.Process, at netip.AddrPort) (agentproc.Transition, error) {
+// await returns when a circuit is open.
+func await(ctx context.Context, agent *agentproc.Process, at netip.AddrPort) (agentproc.Transition, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	c := &loadgen.Client{Dial: site.Client.DialContext, Target: at}
-	defer c.Close()
-	if res := c.Do(ctx, loadgen.Request{}); res.Status != http.StatusInternalServerError {
-		return agentproc.Transition{}, fmt.Errorf("the backend answered %s: %w", res.Outcome(), res.Err)
-	}
 	return agent.Await(ctx, at.String(), "open", time.Time{})
 }
 
