@@ -1,0 +1,66 @@
+/* For tests only: the pure parts of a decision, with a clock and a random number that the caller chooses. */
+#include "../verdict.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+enum question {
+	QUESTION_CIRCUIT, /* ask_circuit, and a permit when it takes one */
+	QUESTION_RETURN, /* return_permit: random = 1 when it was not used */
+	QUESTION_RATE,
+	QUESTION_RETURN_RATE,
+	QUESTION_CONNECTION, /* reserve one of max_connections */
+	QUESTION_RETURN_CONNECTION,
+};
+
+struct decide_args {
+	__u64 now;
+	__u64 until; /* out */
+	__u32 circuit;
+	__u32 random;
+	__u32 question; /* enum question */
+	__u32 generation; /* out; in for QUESTION_RETURN */
+	__u32 reason; /* out */
+	__u32 yes; /* out */
+};
+
+/* Only what is used reaches the type information from which the Go constants are made. */
+struct types {
+	enum question question;
+} types SEC(".data.types") __attribute__((unused));
+
+SEC("syscall")
+int decide(struct decide_args *args)
+{
+	struct admission adm = {};
+	struct circuit *c = circuit_of(args->circuit);
+	struct policy *p = c ? policy_of(c) : NULL;
+
+	if (!p)
+		return 1;
+	switch (args->question) {
+	case QUESTION_CIRCUIT:
+		ask_circuit(c, args->now, args->random, &adm);
+		if (adm.reason == REASON_PROBE && !permit(c, &adm, args->now))
+			adm.reason = REASON_HALF_OPEN;
+		args->reason = adm.reason;
+		args->generation = adm.generation;
+		args->until = adm.until;
+		break;
+	case QUESTION_RETURN:
+		return_permit(c, args->generation, args->now, args->random);
+		break;
+	case QUESTION_RATE:
+		args->yes = take_rate(c, p, args->now);
+		break;
+	case QUESTION_RETURN_RATE:
+		return_rate(c, p);
+		break;
+	case QUESTION_CONNECTION:
+		args->yes = reserve(&c->connections, p->max_connections);
+		break;
+	case QUESTION_RETURN_CONNECTION:
+		__sync_fetch_and_add(&c->connections, -1);
+		break;
+	}
+	return 0;
+}
