@@ -114,6 +114,7 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 		p.group.Add(b.Addr.String(), breaker.Time(now))
 	}
 	c.backends[b.Addr] = b
+	c.hold()
 	flags := a.whereabouts(b)
 	if flags&loader.OnHost != 0 {
 		a.dp.SetHostBackends(true)

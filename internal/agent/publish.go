@@ -49,10 +49,16 @@ func (a *Agent) publish(c *circuitState) {
 	}
 	a.dp.Publish(c.id, want)
 	c.told = told{}
-	if c.policy.learned != nil {
-		for addr := range c.backends {
-			c.policy.learned.Hold(addr, c.circuit.State() != breaker.StateClosed, time.Duration(loader.Now()))
-		}
+	c.hold()
+}
+
+// hold keeps backends that were learned from traffic from being forgotten while their circuit is not closed.
+func (c *circuitState) hold() {
+	if c.policy.learned == nil {
+		return
+	}
+	for addr := range c.backends {
+		c.policy.learned.Hold(addr, c.circuit.State() != breaker.StateClosed, time.Duration(loader.Now()))
 	}
 }
 
