@@ -406,3 +406,35 @@ func TestLeftWhileNoAgentRan(t *testing.T) {
 	}
 	wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
 }
+
+// An agent without pins that ends leaves nothing on any interface.
+func TestStoppedAgentLeavesNothing(t *testing.T) {
+	for _, flags := range [][]string{nil, {"--clsact"}} {
+		p := places["IPv4"](t)
+		agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), []string{"*"}, flags...)
+		if got := attached(t, p.node); len(got) < 7 {
+			t.Errorf("%v: attached %v", flags, got)
+		}
+		if err := agent.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if got := attached(t, p.node); len(got) > 0 {
+			t.Errorf("%v: still attached: %v", flags, got)
+		}
+		links, err := p.node.Links().LinkList()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range links {
+			qdiscs, err := p.node.Links().QdiscList(l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, q := range qdiscs {
+				if q.Type() == "clsact" {
+					t.Errorf("%v: a clsact qdisc is left on %s", flags, l.Attrs().Name)
+				}
+			}
+		}
+	}
+}
