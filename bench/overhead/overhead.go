@@ -18,13 +18,11 @@ import (
 var Part = part.Part{
 	Name: "overhead",
 	About: "One caller, or 16, send requests through each peer to a healthy backend for a second, on kept connections and on new ones. " +
-		"Each peer has a network of its own; they take turns.",
+		"Caller and backend are as lean as can be, so that all of every difference shows; the last case has fortio and Go's own server " +
+		"in their places. Each peer has a network of its own; they take turns.",
 	Rounds: 20, Quick: 2,
 	Run: run,
 }
-
-// callersAtBackend is more than any peer opens connections.
-const callersAtBackend = 300
 
 // shape of a load.
 type shape struct {
@@ -51,7 +49,15 @@ func run(ctx context.Context, r *part.Run) error {
 		}
 	}()
 	for _, k := range r.Peers(peer.Direct, peer.Cbagent, peer.HAProxy, peer.Nginx, peer.Gobreaker) {
-		p, err := open(r, k)
+		p, err := open(r, k, false)
+		if err != nil {
+			return fmt.Errorf("%s: %w", k, err)
+		}
+		places = append(places, p)
+	}
+	ordinary := len(places)
+	for _, k := range r.Peers(peer.Direct, peer.Cbagent, peer.HAProxy, peer.Nginx) {
+		p, err := open(r, k, true)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k, err)
 		}
@@ -63,7 +69,7 @@ func run(ctx context.Context, r *part.Run) error {
 	}
 	for round := range r.Rounds {
 		for _, s := range shapes {
-			for _, p := range part.Turn(places, round) {
+			for _, p := range part.Turn(places[:ordinary], round) {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
@@ -74,18 +80,30 @@ func run(ctx context.Context, r *part.Run) error {
 				r.Add(s.name, string(p.Kind), round, values)
 			}
 		}
+		for _, p := range part.Turn(places[ordinary:], round) {
+			values, err := p.fortio(ctx, r, length)
+			if err != nil {
+				return fmt.Errorf("fortio, %s: %w", p.Kind, err)
+			}
+			r.Add("fortio to a Go server/16", string(p.Kind), round, values)
+		}
 	}
 	return nil
 }
 
-// open makes a network with a backend and a peer, and sends it some requests.
-func open(r *part.Run, k peer.Kind) (place, error) {
+// open makes a network with a backend and a peer, and sends it some requests. The backend is the leanest, or an ordinary
+// one.
+func open(r *part.Run, k peer.Kind, ordinary bool) (place, error) {
 	site, err := r.Bench.NewSite(1)
 	if err != nil {
 		return place{}, err
 	}
 	p := place{site: site}
-	if err := site.ServeWire(0, callersAtBackend); err != nil {
+	serve := site.ServeWire
+	if ordinary {
+		serve = site.ServeGo
+	}
+	if err := serve(0); err != nil {
 		return place{}, errors.Join(err, site.Close())
 	}
 	if p.Peer, err = site.Start(k, peer.Settings{Trip: proxy.Trip{Consecutive: 5}, Open: 5 * time.Second}); err != nil {

@@ -1,9 +1,12 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"net/netip"
 
 	"github.com/cbagent/cbagent/bench/proxy"
@@ -11,19 +14,14 @@ import (
 	"github.com/cbagent/cbagent/bench/wire"
 )
 
-// serve is what the role "serve" is asked for.
-type serve struct {
-	At      netip.AddrPort
-	Callers int
-}
+// ServeWire starts a wire.Server, as a process of its own, as backend i.
+func (s *Site) ServeWire(i int) error { return s.serve(i, "serve") }
 
-// ServeWire starts a wire.Server, as a process of its own, as backend i, for up to so many connections at once.
-func (s *Site) ServeWire(i, callers int) error {
-	argument, err := json.Marshal(serve{At: s.Backend(i), Callers: callers})
-	if err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	p, err := s.start(s.Backends[i].Namespace, "the backend", s.bench.Self, "child", "serve", string(argument))
+// ServeGo starts a server as people write them, Go's own, as backend i.
+func (s *Site) ServeGo(i int) error { return s.serve(i, "serve-go") }
+
+func (s *Site) serve(i int, role string) error {
+	p, err := s.start(s.Backends[i].Namespace, "the backend", s.bench.Self, "child", role, s.Backend(i).String())
 	if err != nil {
 		return err
 	}
@@ -37,6 +35,18 @@ func (s *Site) Load(l wire.Load) (wire.Result, error) {
 	return r, err
 }
 
+// serveGo answers as wire.Server does.
+func serveGo(ctx context.Context, at string) error {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(ctx, "tcp", at)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	body := bytes.Repeat([]byte("0123456789"), 10)
+	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }))
+}
+
 // Child is the main function of a process that a site started: role and argument are its command line. result is to be
 // printed as JSON; nil if there is none.
 func Child(ctx context.Context, role, argument string) (result any, err error) {
@@ -46,15 +56,17 @@ func Child(ctx context.Context, role, argument string) (result any, err error) {
 	case "ring":
 		return ring.Main(ctx, argument)
 	case "serve":
-		var o serve
-		if err := json.Unmarshal([]byte(argument), &o); err != nil {
+		at, err := netip.ParseAddrPort(argument)
+		if err != nil {
 			return nil, fmt.Errorf("serve: %w", err)
 		}
-		server, err := wire.Listen(o.At)
+		server, err := wire.Listen(at)
 		if err != nil {
 			return nil, err
 		}
-		return nil, server.Serve(o.Callers)
+		return nil, server.Serve()
+	case "serve-go":
+		return nil, serveGo(ctx, argument)
 	case "load":
 		var l wire.Load
 		if err := json.Unmarshal([]byte(argument), &l); err != nil {

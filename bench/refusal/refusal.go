@@ -107,7 +107,7 @@ func open(r *part.Run, w way) (place, error) {
 			"ip daddr %s tcp dport %d reject with tcp reset; }; }", site.Backend(0).Addr(), site.Backend(0).Port()))
 	}
 	if err == nil {
-		err = site.ServeWire(0, 16)
+		err = site.ServeWire(0)
 	}
 	if err == nil {
 		p.Peer, err = site.Start(w.kind, w.set)

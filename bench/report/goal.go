@@ -24,6 +24,7 @@ type Goal struct {
 	Want     string
 	Limit    float64
 	AtLeast  bool // the number is to be at least Limit; else at most
+	reaches  bool // it is enough that the interval reaches the limit: what is wanted is that no difference can be told
 	estimate func(Set) (stat.Estimate, error)
 }
 
@@ -67,7 +68,7 @@ func (g Goal) judge(e stat.Estimate) Verdict {
 		limit = -limit
 	}
 	switch {
-	case high <= limit:
+	case high <= limit, g.reaches && low <= limit:
 		return Met
 	case low > limit:
 		return Missed

@@ -73,7 +73,7 @@ func open(r *part.Run, n int, flows int) (p place, err error) {
 			err = errors.Join(err, p.site.Close())
 		}
 	}()
-	if err := p.site.ServeWire(0, 8); err != nil {
+	if err := p.site.ServeWire(0); err != nil {
 		return p, err
 	}
 	var all []netip.AddrPort
@@ -312,7 +312,7 @@ func holdConnections(ctx context.Context, r *part.Run, round int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
-	if err := site.ServeWire(0, 64); err != nil {
+	if err := site.ServeWire(0); err != nil {
 		return err
 	}
 	var more strings.Builder

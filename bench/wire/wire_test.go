@@ -29,12 +29,14 @@ func start(t *testing.T) netip.AddrPort {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(8) }()
+	go func() { ended <- s.Serve() }()
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		<-ended
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	})
 	return at
 }
