@@ -62,6 +62,7 @@ type Agent struct {
 	ready      bool
 	inherited  inheritance
 	dirty      bool // the state file is behind
+	nextSave   int64
 	started    time.Time
 	watched    view.Agent // what is only counted to be shown
 	tracers    map[*tracer]struct{}
@@ -296,7 +297,7 @@ func (a *Agent) onTick() {
 	a.forgetInherited(now)
 	a.reuseReleased(now)
 	a.reuseRetired(now)
-	a.saveState()
+	a.saveSometimes(now)
 	a.retryLinks()
 	if a.cfg.Alive != nil {
 		a.cfg.Alive()

@@ -98,7 +98,8 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 	c := p.circuits[name]
 	if c == nil {
 		c = &circuitState{name: name, policy: p, backends: map[netip.AddrPort]discovery.Backend{}}
-		if !a.adoptCircuit(c, loader.Backend{Addr: b.Addr, Direction: dir}, b.Addr.String(), now) && !a.newCircuit(c, b.Addr, now) {
+		adopted := a.adoptCircuit(c, loader.Backend{Addr: b.Addr, Direction: dir}, b.Addr.String(), now)
+		if !adopted && !a.newCircuit(c, b.Addr, now) {
 			return
 		}
 		p.circuits[name] = c
@@ -109,7 +110,9 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 		a.dp.SetPolicy(c.id, p.index)
 		a.carryOut(p)
 		a.publish(c)
-		a.obeyStanding(c, now)
+		if !adopted { // it was obeyed before, or taken back since
+			a.obeyStanding(c, now)
+		}
 	} else {
 		p.group.Add(b.Addr.String(), breaker.Time(now))
 	}

@@ -111,6 +111,7 @@ func imposed(o control.Order, now breaker.Time) breaker.Override {
 
 // setStanding keeps what is done to a whole policy, or forgets it.
 func (a *Agent) setStanding(policy string, o control.Order, now int64) {
+	a.dirty = true
 	delete(a.standing, policy)
 	if o.Action == control.ActionOpen || o.Action == control.ActionDisable {
 		a.standing[policy] = imposed(o, breaker.Time(now))

@@ -27,6 +27,8 @@ const forgetAfter = time.Minute
 type savedState struct {
 	Boot     string         `json:"boot"` // monotonic times mean nothing after a reboot
 	Circuits []savedCircuit `json:"circuits"`
+
+	Standing map[string]breaker.Override `json:"standing,omitempty"` // of whole policies
 }
 
 type savedCircuit struct {
@@ -76,6 +78,7 @@ func (a *Agent) inherit() {
 	if err != nil {
 		a.log.Warn("state file not read: overrides by hand and backoff steps may be lost", "error", err)
 	}
+	maps.Copy(a.standing, saved.Standing)
 	for _, c := range saved.Circuits {
 		a.inherited.snapshots[circuitName{c.Policy, c.Backend}] = c.Snapshot
 	}
@@ -211,7 +214,7 @@ func (a *Agent) saveState() {
 		return
 	}
 	a.dirty = false
-	s := savedState{Boot: bootID()}
+	s := savedState{Boot: bootID(), Standing: a.standing}
 	for _, c := range a.circuits {
 		if c == nil {
 			continue
@@ -225,6 +228,15 @@ func (a *Agent) saveState() {
 	if err := writeState(a.statePath(), s); err != nil {
 		a.log.Error("state file not written: a restart may lose overrides by hand and backoff steps", "error", err)
 	}
+}
+
+// saveSometimes saves the state, for at most a twentieth of the time: with thousands of circuits verdicts would wait.
+func (a *Agent) saveSometimes(now int64) {
+	if !a.dirty || now < a.nextSave {
+		return
+	}
+	a.saveState()
+	a.nextSave = now + 20*(loader.Now()-now)
 }
 
 func writeState(path string, s savedState) error {

@@ -438,3 +438,46 @@ func TestStoppedAgentLeavesNothing(t *testing.T) {
 		}
 	}
 }
+
+// What an operator did by hand holds under the next agent, with its end; what was done to a policy also for backends that
+// come later.
+func TestOverridesSurviveRestart(t *testing.T) {
+	for name, end := range map[string]func(*lineage){"killed": func(l *lineage) { kill(l.now) }, "stopped": (*lineage).stop} {
+		t.Run(name, func(t *testing.T) {
+			p := places["IPv4"](t)
+			socket := filepath.Join(t.TempDir(), "cbagent.sock")
+			l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), "--control-socket", socket)
+			l.start()
+			cbagent := func(args ...string) string {
+				t.Helper()
+				cmd := exec.Command(binary, append(args, "--control-socket", socket)...)
+				cmd.Env = append(os.Environ(), "SUDO_USER=")
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Fatalf("cbagent %v: %v: %s", args, err, out)
+				}
+				return string(out)
+			}
+			target := "test/" + p.backend.String()
+			cbagent("open", target, "--reason", "for long", "--for", "10s")
+			cbagent("open", "test", "--reason", "all of it", "--for", "1h")
+			cbagent("disable", target, "--reason", "but this one", "--for", "6s")
+			said := time.Now()
+			end(l)
+			l.policy = policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...)
+			l.start()
+			wantStatus(t, call(t, caller(t, p.caller, p.backend)), 200)
+			wantAnswer(t, call(t, caller(t, p.caller, p.neighbour)), "forced-open")
+			if got := cbagent("status"); !strings.Contains(got, "but this one") || !strings.Contains(got, "all of it") {
+				t.Errorf("status says\n%s", got)
+			}
+			back, err := l.now.Await(soon(t), p.backend.String(), "closed", said)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := back.At.Sub(said); d < 5*time.Second || d > 8*time.Second {
+				t.Errorf("the override ended after %s, want 6s", d)
+			}
+		})
+	}
+}
