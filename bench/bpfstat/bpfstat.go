@@ -37,8 +37,22 @@ func (r Runs) Sub(earlier Runs) Runs { return Runs{r.Count - earlier.Count, r.Ti
 // Programs returns the runs of all programs that a process holds, by name.
 func Programs(pid int) (map[string]Runs, error) {
 	all := map[string]Runs{}
+	err := EachProgram(pid, func(name string, program *ebpf.Program) error {
+		stats, err := program.Stats()
+		if err != nil {
+			return fmt.Errorf("statistics of program %s: %w", name, err)
+		}
+		r := all[name]
+		all[name] = Runs{r.Count + stats.RunCount, r.Time + stats.Runtime}
+		return nil
+	})
+	return all, err
+}
+
+// EachProgram calls do with each program that a process holds. The program is closed afterwards.
+func EachProgram(pid int, do func(name string, program *ebpf.Program) error) error {
 	seen := map[string]bool{}
-	err := eachDescriptor(pid, "prog_id", func(fields map[string]string) error {
+	return eachDescriptor(pid, "prog_id", func(fields map[string]string) error {
 		if seen[fields["prog_id"]] {
 			return nil
 		}
@@ -56,15 +70,8 @@ func Programs(pid int) (map[string]Runs, error) {
 		if err != nil {
 			return fmt.Errorf("describe program %d: %w", id, err)
 		}
-		stats, err := program.Stats()
-		if err != nil {
-			return fmt.Errorf("statistics of program %d: %w", id, err)
-		}
-		r := all[info.Name]
-		all[info.Name] = Runs{r.Count + stats.RunCount, r.Time + stats.Runtime}
-		return nil
+		return do(info.Name, program)
 	})
-	return all, err
 }
 
 // MapMemory returns the bytes of kernel memory that the maps of a process take.

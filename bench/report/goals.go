@@ -89,6 +89,30 @@ var goals = []Goal{
 		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("new/16", "rate_rps", nginxClosing) },
 	},
 	{
+		Name: "ns added to a packet, port not watched", Want: "at most 5 more than an empty program", Limit: 5,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.median(pick{"packets", "port not watched, to", "cbagent", "added_ns"})
+		},
+	},
+	{
+		Name: "ns added to a packet, pure ACK to a backend", Want: "at most 60 more than an empty program", Limit: 60,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.median(pick{"packets", "pure ACK, to a backend", "cbagent", "added_ns"})
+		},
+	},
+	{
+		Name: "ns added to a packet, pure ACK from a backend", Want: "at most 60 more than an empty program", Limit: 60,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.median(pick{"packets", "pure ACK, from a backend", "cbagent", "added_ns"})
+		},
+	},
+	{
+		Name: "SYN to an ejected backend, reset", Want: "at most 0.5 x nft's reject with tcp reset", Limit: 0.5,
+		estimate: func(s Set) (stat.Estimate, error) {
+			return s.ratio(pick{"packets", "SYN", "cbagent reset", "ns"}, pick{"packets", "SYN", "nft reject with tcp reset", "ns"})
+		},
+	},
+	{
 		Name: "p50 from an outcome to its verdict", Want: "at most 1.5 x a ring's wake-up and a map's write", Limit: 1.5,
 		estimate: func(s Set) (stat.Estimate, error) {
 			return s.ratio(pick{"verdict", "verdict", "cbagent", "p50_us"}, pick{"verdict", "verdict", "floor", "p50_us"})

@@ -63,7 +63,7 @@ func Tables(w io.Writer, s Set) {
 
 // order returns the parts in the order in which they are told.
 func order(s Set) []string {
-	told := []string{"overhead", "refusal", "verdict", "containment", "seeds", "scale", "kernel", "breaker", "scrape"}
+	told := []string{"overhead", "refusal", "verdict", "containment", "seeds", "scale", "packets", "kernel", "breaker", "scrape"}
 	names := slices.Sorted(maps.Keys(s))
 	slices.SortStableFunc(names, func(a, b string) int { return place(told, a) - place(told, b) })
 	return names

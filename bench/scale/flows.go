@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/cbagent/cbagent/bench/frame"
 	"github.com/cbagent/cbagent/bench/peer"
 	"github.com/cbagent/cbagent/internal/netlab"
 )
@@ -44,16 +45,16 @@ func makeFlows(ctx context.Context, site *peer.Site, first, n int) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", site.Backends[0].Interface, err)
 	}
-	caller, err := openPort(site.Client, clientSide.Attrs().HardwareAddr)
+	caller, err := frame.Open(site.Client, clientSide.Attrs().HardwareAddr)
 	if err != nil {
 		return err
 	}
-	defer caller.close()
-	server, err := openPort(site.Backends[0].Namespace, backendSide.Attrs().HardwareAddr)
+	defer caller.Close()
+	server, err := frame.Open(site.Backends[0].Namespace, backendSide.Attrs().HardwareAddr)
 	if err != nil {
 		return err
 	}
-	defer server.close()
+	defer server.Close()
 	const request = "GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 	for i := first; i < first+n; i++ {
@@ -63,15 +64,15 @@ func makeFlows(ctx context.Context, site *peer.Site, first, n int) error {
 		c := netip.AddrPortFrom(netlab.ClientIPv4, uint16(firstPort+i%flowsOfPort))
 		s := netip.AddrPortFrom(site.Backends[0].IPv4, uint16(firstService+i/flowsOfPort))
 		for _, one := range []struct {
-			by *port
-			segment
+			by *frame.Port
+			frame.Segment
 		}{
-			{caller, segment{from: c, to: s, flags: syn, seq: 1000}},
-			{server, segment{from: s, to: c, flags: syn | ack, seq: 5000, ack: 1001}},
-			{caller, segment{from: c, to: s, flags: psh | ack, seq: 1001, ack: 5001, payload: request}},
-			{server, segment{from: s, to: c, flags: psh | ack, seq: 5001, ack: 1001 + uint32(len(request)), payload: answer}},
+			{caller, frame.Segment{From: c, To: s, Flags: frame.SYN, Seq: 1000}},
+			{server, frame.Segment{From: s, To: c, Flags: frame.SYN | frame.ACK, Seq: 5000, Ack: 1001}},
+			{caller, frame.Segment{From: c, To: s, Flags: frame.PSH | frame.ACK, Seq: 1001, Ack: 5001, Payload: request}},
+			{server, frame.Segment{From: s, To: c, Flags: frame.PSH | frame.ACK, Seq: 5001, Ack: 1001 + uint32(len(request)), Payload: answer}},
 		} {
-			if err := one.by.send(one.segment); err != nil {
+			if err := one.by.Send(one.Segment); err != nil {
 				return err
 			}
 		}

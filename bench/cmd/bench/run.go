@@ -15,6 +15,7 @@ import (
 	"github.com/cbagent/cbagent/bench/containment"
 	"github.com/cbagent/cbagent/bench/gobench"
 	"github.com/cbagent/cbagent/bench/overhead"
+	"github.com/cbagent/cbagent/bench/packets"
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
 	"github.com/cbagent/cbagent/bench/procfs"
@@ -28,7 +29,7 @@ import (
 
 // parts in the order in which they run.
 var parts = []part.Part{
-	overhead.Part, refusal.Part, verdict.Part, containment.Part, containment.Full, seeds.Part, scale.Part,
+	overhead.Part, refusal.Part, verdict.Part, containment.Part, containment.Full, seeds.Part, scale.Part, packets.Part,
 	gobench.Part("breaker", "What one outcome costs a circuit, beside other libraries, and 100,000 circuits in one process.", "."),
 }
 

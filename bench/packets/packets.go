@@ -1,0 +1,29 @@
+// Package packets measures what a packet costs: each class of packets put to the programs by the kernel's own test run,
+// and SYNs to a backend that turns callers away, as frames that pass a node.
+package packets
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cbagent/cbagent/bench/part"
+)
+
+// Part is this part.
+var Part = part.Part{
+	Name: "packets",
+	About: "Packets are put to the attached programs with BPF_PROG_TEST_RUN, beside a program that does nothing; and one core sends SYNs " +
+		"through the node to a backend whose callers are turned away in different ways.",
+	Rounds: 20, Quick: 1,
+	Run: run,
+}
+
+func run(ctx context.Context, r *part.Run) error {
+	if err := runClasses(ctx, r); err != nil {
+		return fmt.Errorf("classes of packets: %w", err)
+	}
+	if err := runFlood(ctx, r); err != nil {
+		return fmt.Errorf("SYNs: %w", err)
+	}
+	return nil
+}
