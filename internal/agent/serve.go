@@ -13,6 +13,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/control"
 	"github.com/cbagent/cbagent/internal/metrics"
+	"github.com/cbagent/cbagent/internal/page"
 )
 
 // serve opens what the agent shows to the outside. The function that it returns ends it.
@@ -63,6 +64,7 @@ func (a *Agent) serveMetrics() (stop func(), err error) {
 	}))
 	mux.HandleFunc("GET /healthz", answersWith(a.Healthy))
 	mux.HandleFunc("GET /readyz", answersWith(a.Ready))
+	page.Register(mux, a.Snapshot, a.history.Last)
 	return serveHTTP(l, mux, a.log), nil
 }
 
