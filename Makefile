@@ -30,6 +30,11 @@ test: ## every test, with what they need installed (root)
 	@scripts/setup.sh test
 	@scripts/test.sh
 
+.PHONY: test-monitoring
+test-monitoring: ## alerts by promtool, the dashboard by Prometheus, the page by Chromium; screenshots in bin/screenshots (root)
+	@scripts/setup.sh test monitoring
+	@scripts/test.sh -tags monitoring -run 'TestRules|TestQueries|TestPage' ./test/operate
+
 .PHONY: test-k8s
 test-k8s: ## the tests that need a Kubernetes API: a real one (builds it, once)
 	@scripts/test-k8s.sh

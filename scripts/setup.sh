@@ -16,6 +16,7 @@ declare -A groups=(
     [generate]="clang-19=clang-19 llvm-strip-19=llvm-19 /usr/include/bpf/bpf_helpers.h=libbpf-dev
                 /usr/include/linux/bpf.h=linux-libc-dev"
     [lint]="shellcheck=shellcheck"
+    [monitoring]="promtool=prometheus prometheus=prometheus chromium=chromium"
     [packages]="systemd-analyze=systemd dpkg-deb=dpkg rpm=rpm jq=jq"
     [cluster]="containerd=containerd runc=runc /usr/lib/cni/bridge=containernetworking-plugins
                iptables=iptables nft=nftables ip=iproute2 openssl=openssl curl=curl jq=jq"
@@ -47,7 +48,7 @@ missing() {
     done | sort -u
 }
 
-[ $# -gt 0 ] || set -- test generate lint packages cluster kernels
+[ $# -gt 0 ] || set -- test generate lint packages cluster kernels monitoring
 for group in "$@"; do
     [ -n "${groups[$group]:-}" ] || die "no group $group: there are ${!groups[*]}"
 done
