@@ -250,10 +250,10 @@ func (d *Datapath) Close() error {
 		errs = append(errs, h.release(d.pins != nil))
 	}
 	for _, l := range d.xdp {
-		errs = append(errs, l.Close())
+		errs = append(errs, d.pins.letGo(l.Link, true))
 	}
 	for _, l := range d.others {
-		errs = append(errs, l.Close())
+		errs = append(errs, d.pins.letGo(l, true))
 	}
 	if d.events != nil {
 		errs = append(errs, d.events.Close())

@@ -81,7 +81,9 @@ func (d *Datapath) AttachXDP(name string, mode XDPMode) (used XDPMode, err error
 		if m == XDPGeneric {
 			flags = link.XDPGenericMode
 		}
-		l, err := link.AttachXDP(link.XDPOptions{Program: d.programs.XDP, Interface: ifc.Index, Flags: flags})
+		l, err := d.attachOnce(fmt.Sprintf("%d-xdp-%s", ifc.Index, m), d.programs.XDP, func() (link.Link, error) {
+			return link.AttachXDP(link.XDPOptions{Program: d.programs.XDP, Interface: ifc.Index, Flags: flags})
+		})
 		if err == nil {
 			d.xdp[ifc.Index] = xdpLink{l, m}
 			return m, nil
@@ -89,6 +91,21 @@ func (d *Datapath) AttachXDP(name string, mode XDPMode) (used XDPMode, err error
 		errs = append(errs, fmt.Errorf("attach XDP to %s (%s): %w", name, m, err))
 	}
 	return "", errors.Join(errs...)
+}
+
+// attachOnce takes over the link that a former agent has pinned under the name, or makes one and pins it.
+func (d *Datapath) attachOnce(name string, prog *ebpf.Program, attach func() (link.Link, error)) (link.Link, error) {
+	if l := d.pins.adopt(name, prog); l != nil {
+		return l, nil
+	}
+	l, err := attach()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.pins.pin(name, l); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
 }
 
 // DetachXDP takes the XDP program off an interface.
@@ -100,7 +117,7 @@ func (d *Datapath) DetachXDP(ifindex int) error {
 		return nil
 	}
 	delete(d.xdp, ifindex)
-	return l.Close()
+	return d.pins.letGo(l.Link, false)
 }
 
 // XDPModes returns how the XDP program is attached, by interface index.
@@ -131,7 +148,11 @@ func (d *Datapath) AttachConnect(cgroup string) error {
 	if st.Type != unix.CGROUP2_SUPER_MAGIC {
 		return fmt.Errorf("cgroup %s: not on a cgroup v2 file system: name one, such as /sys/fs/cgroup or /sys/fs/cgroup/unified", cgroup)
 	}
-	var err error
+	var id unix.Stat_t
+	err := unix.Stat(cgroup, &id)
+	if err != nil {
+		return fmt.Errorf("cgroup %s: %w", cgroup, err)
+	}
 	if d.programs.Connect4, err = d.loadOne("connect4"); err != nil {
 		return err
 	}
@@ -141,7 +162,9 @@ func (d *Datapath) AttachConnect(cgroup string) error {
 	for attach, prog := range map[ebpf.AttachType]*ebpf.Program{
 		ebpf.AttachCGroupInet4Connect: d.programs.Connect4, ebpf.AttachCGroupInet6Connect: d.programs.Connect6,
 	} {
-		l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: attach, Program: prog})
+		l, err := d.attachOnce(fmt.Sprintf("%d-%s", id.Ino, attach), prog, func() (link.Link, error) {
+			return link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: attach, Program: prog})
+		})
 		if err != nil {
 			return fmt.Errorf("attach to cgroup %s: %w", cgroup, err)
 		}
@@ -164,7 +187,13 @@ func (d *Datapath) AttachLookup() error {
 		return fmt.Errorf("open the network namespace: %w", err)
 	}
 	defer ns.Close()
-	l, err := link.AttachNetNs(int(ns.Fd()), d.programs.Lookup)
+	var id unix.Stat_t
+	if err := unix.Fstat(int(ns.Fd()), &id); err != nil {
+		return fmt.Errorf("look at the network namespace: %w", err)
+	}
+	l, err := d.attachOnce(fmt.Sprintf("%d-lookup", id.Ino), d.programs.Lookup, func() (link.Link, error) {
+		return link.AttachNetNs(int(ns.Fd()), d.programs.Lookup)
+	})
 	if err != nil {
 		return fmt.Errorf("attach to socket look-ups of the network namespace: %w", err)
 	}

@@ -85,11 +85,24 @@ func (d *Datapath) attach(h *Hook, want []attachment) error {
 			return fmt.Errorf("attach %s to %s (%s): %w", a.name, h.Name, h.Mode, err)
 		}
 	}
+	if h.Mode == "tcx" {
+		// Filters of a former agent that used clsact would see every packet, too.
+		return removeFilters(h.Index)
+	}
 	return nil
 }
 
+func removeFilters(index int) error {
+	l, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return err
+	}
+	_, err = detachClsact(l)
+	return err
+}
+
 func (h *Hook) attachTCX(a attachment, p *pins) error {
-	if l := p.adoptLink(h.Index, a); l != nil {
+	if l := p.adopt(linkName(h.Index, a), a.prog); l != nil {
 		h.links = append(h.links, l)
 		return nil
 	}
@@ -98,7 +111,7 @@ func (h *Hook) attachTCX(a attachment, p *pins) error {
 		return err
 	}
 	h.links = append(h.links, l)
-	return p.pinLink(h.Index, a, l)
+	return p.pin(linkName(h.Index, a), l)
 }
 
 // filterHandle and filterPriority mark our filters among others on the same qdisc.

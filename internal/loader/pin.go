@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -26,7 +25,7 @@ var ErrBusy = errors.New("another agent is running")
 // pins is a directory of a BPF file system, locked by this process:
 //
 //	PATH/maps-LAYOUT/NAME        maps; LAYOUT is a hash of their types, sizes and fields
-//	PATH/links/IFINDEX-HOOK      attached programs
+//	PATH/links/WHERE-HOOK        attached programs; WHERE is an interface, a cgroup or a network namespace by number
 //
 // Maps of another layout are left alone until the new programs are attached, and then removed.
 type pins struct {
@@ -34,10 +33,11 @@ type pins struct {
 	maps string
 	lock *os.File
 	log  *slog.Logger
+	used map[string]bool // links that this process has taken over or made
 }
 
 func openPins(path string, spec *ebpf.CollectionSpec, log *slog.Logger) (*pins, error) {
-	p := &pins{path: path, maps: filepath.Join(path, "maps-"+layout(spec)), log: log}
+	p := &pins{path: path, maps: filepath.Join(path, "maps-"+layout(spec)), log: log, used: map[string]bool{}}
 	// The directory itself need not be there yet, but what it will be in.
 	var st unix.Statfs_t
 	parent := path
@@ -220,16 +220,17 @@ func (d *Datapath) UsedTables() (policies, answers map[int]bool) {
 	return policies, answers
 }
 
-func (p *pins) linkPath(index int, a attachment) string {
-	return filepath.Join(p.links(), fmt.Sprintf("%d-%s", index, strings.TrimPrefix(a.name, "cbagent-")))
+func linkName(index int, a attachment) string {
+	return fmt.Sprintf("%d-%s", index, strings.TrimPrefix(a.name, "cbagent-"))
 }
 
-// adoptLink puts a new program in the place of the one that a former agent attached, without a moment between.
-func (p *pins) adoptLink(index int, a attachment) link.Link {
+// adopt puts a new program in the place of the one that a former agent attached, without a moment between. Nil: there is
+// none.
+func (p *pins) adopt(name string, prog *ebpf.Program) link.Link {
 	if p == nil {
 		return nil
 	}
-	path := p.linkPath(index, a)
+	path := filepath.Join(p.links(), name)
 	l, err := link.LoadPinnedLink(path, nil)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -238,32 +239,43 @@ func (p *pins) adoptLink(index int, a attachment) link.Link {
 		}
 		return nil
 	}
-	if err := l.Update(a.prog); err != nil {
+	if err := l.Update(prog); err != nil {
 		// The interface is gone and another has its index.
 		p.log.Debug("pinned link is dead, attaching anew", "path", path, "error", err)
 		l.Unpin()
 		l.Close()
 		return nil
 	}
+	p.used[name] = true
 	return l
 }
 
-func (p *pins) pinLink(index int, a attachment, l link.Link) error {
+// pin makes a link outlive this process.
+func (p *pins) pin(name string, l link.Link) error {
 	if p == nil {
 		return nil
 	}
-	path := p.linkPath(index, a)
+	path := filepath.Join(p.links(), name)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replace pin: %w", err)
 	}
 	if err := l.Pin(path); err != nil {
 		return fmt.Errorf("pin to %s: %w", path, err)
 	}
+	p.used[name] = true
 	return nil
 }
 
-// Prune removes what a former agent left on interfaces that are not attached now, and maps of other layouts. It is
-// called once the interfaces of the start are attached.
+// letGo closes a link; keep leaves what is pinned attached.
+func (p *pins) letGo(l link.Link, keep bool) error {
+	if keep && p != nil {
+		return l.Close()
+	}
+	return errors.Join(l.Unpin(), l.Close())
+}
+
+// Prune removes what a former agent has attached and this one has not, and maps of other layouts. It is called once
+// everything of the start is attached.
 func (d *Datapath) Prune() error {
 	if d.pins == nil {
 		return nil
@@ -276,12 +288,9 @@ func (d *Datapath) Prune() error {
 		return fmt.Errorf("list pins: %w", err)
 	}
 	for _, e := range entries {
-		index, _, _ := strings.Cut(e.Name(), "-")
-		n, err := strconv.Atoi(index)
-		if _, attached := d.hooks[n]; attached && err == nil {
-			continue
+		if !d.pins.used[e.Name()] {
+			errs = append(errs, os.Remove(filepath.Join(d.pins.links(), e.Name())))
 		}
-		errs = append(errs, os.Remove(filepath.Join(d.pins.links(), e.Name())))
 	}
 	others, err := filepath.Glob(filepath.Join(d.pins.path, "maps-*"))
 	errs = append(errs, err)
