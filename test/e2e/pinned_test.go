@@ -346,9 +346,7 @@ func TestDetachAfterCrash(t *testing.T) {
 			if !strings.Contains(out, "removed ") {
 				t.Errorf("detach said %q", out)
 			}
-			if got := attached(t, p.node); len(got) > 0 {
-				t.Errorf("still attached: %v", got)
-			}
+			eventually(t, "nothing is attached", func() bool { return len(attached(t, p.node)) == 0 })
 			if left, err := os.ReadDir(l.pins); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("pins: %v, %v; want none", left, err)
 			}
@@ -479,5 +477,84 @@ func TestOverridesSurviveRestart(t *testing.T) {
 				t.Errorf("the override ended after %s, want 6s", d)
 			}
 		})
+	}
+}
+
+// The hooks before TC go on from agent to agent as well: there is no moment in which one is not there.
+func TestEarlyHooksSurviveRestart(t *testing.T) {
+	star := newStar(t, netlab.Options{Backends: 1, Remote: true})
+	home := netip.AddrPortFrom(netlab.NodeIPv4, port)
+	vip := netip.MustParseAddrPort("10.96.0.20:80")
+	server := serve(t, star.Node, home)
+	err := star.Node.NFT(`table ip nat {
+		chain prerouting { type nat hook prerouting priority -100; ip daddr 10.96.0.20 tcp dport 80 dnat to 10.20.0.1:8080; }
+	}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := netip.AddrPortFrom(star.Backends[0].IPv4, port)
+	podServer := serve(t, star.Backends[0].Namespace, pod)
+	wantStatus(t, call(t, caller(t, star.Client, vip)), 200)
+	policy := policyOf([]netip.AddrPort{home}, "mode: forced-open", "reject: {with: reset}") +
+		fmt.Sprintf("- {name: in, mode: forced-open, direction: inbound, match: {addresses: [%q]}, reject: {with: reset}}\n", pod)
+	l := newLineage(t, star.Node, policy, "--interface", "up0", "--uplink", "up0", "--xdp", "generic", "--sk-lookup",
+		"--connect-cgroup", newCgroup(t))
+	l.start()
+	for _, c := range []struct {
+		from *netlab.Namespace
+		to   netip.AddrPort
+	}{{star.Client, vip}, {star.Remote, pod}} {
+		if r := call(t, caller(t, c.from, c.to)); r.Class != loadgen.ConnectRefused {
+			t.Fatalf("%s: got %s, %v; want a refusal", c.to, r.Outcome(), r.Err)
+		}
+	}
+	before, podBefore := server.Counts(), podServer.Counts()
+	toVIP := background(t, loadgen.Load{Dial: star.Client.DialContext, Targets: []netip.AddrPort{vip}, Workers: 2, Rate: 200, Every: 1})
+	toPod := background(t, loadgen.Load{Dial: star.Remote.DialContext, Targets: []netip.AddrPort{pod}, Workers: 2, Rate: 200, Every: 1})
+	for i := range 4 {
+		if i%2 == 0 {
+			kill(l.now)
+		} else {
+			l.stop()
+		}
+		l.start()
+	}
+	for name, got := range map[string]loadgen.Counts{"NAT": toVIP(), "remote": toPod()} {
+		if got.Requests != got.ByOutcome["connect-refused"] || got.Requests < 50 {
+			t.Errorf("%s: callers got %v, want nothing but refusals", name, got.ByOutcome)
+		}
+	}
+	if a, b := server.Counts().Sub(before).Connections, podServer.Counts().Sub(podBefore).Connections; a+b != 0 {
+		t.Errorf("the backends saw %d and %d connections", a, b)
+	}
+	links, err := os.ReadDir(filepath.Join(l.pins, "links"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(links) != 2*2+4 { // be1, up0; XDP, two of connect, lookup
+		t.Errorf("pinned links %v", links)
+	}
+	kill(l.now)
+	if out, err := l.detach(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	// The kernel lets go of a link a moment after the last that held it.
+	isEnforced(t, star.Client, vip, false)
+	isEnforced(t, star.Remote, pod, false)
+}
+
+// An agent that attaches in another way than its predecessor leaves none of the other's programs behind.
+func TestOtherWayOfAttaching(t *testing.T) {
+	p := places["IPv4"](t)
+	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
+	openCircuit(t, l.start(), p.server, caller(t, p.caller, p.backend))
+	for i, flags := range [][]string{{"--clsact"}, nil, {"--clsact"}, nil} {
+		kill(l.now)
+		l.start(flags...)
+		wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+		wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
+		if got := attached(t, p.node); len(got) != 4 {
+			t.Errorf("round %d: attached %v, want two on each of two interfaces", i, got)
+		}
 	}
 }
