@@ -206,3 +206,26 @@ func TestUnusedPermitIsGivenBack(t *testing.T) {
 		t.Errorf("it opened again: %+v", agent.Transitions())
 	}
 }
+
+// An agent that hangs loses its lease, and nobody is turned away any more; when it goes on, so does what it had imposed.
+func TestHangingAgentLosesItsLease(t *testing.T) {
+	p := places["IPv4"](t)
+	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces, "--lease", "1s")
+	openCircuit(t, agent, p.server, caller(t, p.caller, p.backend))
+	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+	resume := pause(t, agent)
+	kept := caller(t, p.caller, p.backend)
+	eventually(t, "callers are admitted", func() bool { return call(t, kept).Status == 500 })
+	resume()
+	eventually(t, "callers are turned away again", func() bool {
+		_, kernel := call(t, caller(t, p.caller, p.backend)).FromKernel()
+		return kernel
+	})
+	wantAnswer(t, call(t, kept), "open")
+	if n, _ := metric(t, p.node, "cbagent_lease_expired_admissions_total"); n == 0 {
+		t.Error("nobody was counted as admitted for want of a lease")
+	}
+	if got := agent.Transitions(); len(got) != 1 {
+		t.Errorf("transitions %+v, want the first opening alone", got)
+	}
+}

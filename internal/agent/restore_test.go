@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/loader"
+)
+
+// The kernel was told first: where the state file says otherwise, it is behind.
+func TestReconcile(t *testing.T) {
+	const now = 1000
+	open := breaker.Snapshot{State: breaker.StateOpen, Generation: 4, Step: 2, Since: 500, Until: 1500, Ejected: 7, Openings: 3}
+	forced := breaker.Snapshot{State: breaker.StateForcedOpen, Generation: 4, Overridden: true, Until: breaker.Never,
+		Override: breaker.Override{Mode: breaker.ModeForcedOpen, Who: "root", Until: breaker.Never}}
+	for name, c := range map[string]struct {
+		saved   breaker.Snapshot
+		known   bool
+		verdict loader.Verdict
+		want    breaker.Snapshot
+	}{
+		"as saved": {open, true, loader.Verdict{Kind: loader.Open, Generation: 5, Until: 1500, Step: 2}, open},
+		"by hand":  {forced, true, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5}, forced},
+		"nothing saved, closed": {breaker.Snapshot{}, false, loader.Verdict{Kind: loader.Closed, Generation: 1},
+			breaker.Snapshot{State: breaker.StateClosed, Since: now, Until: breaker.Never}},
+		"nothing saved, open": {breaker.Snapshot{}, false, loader.Verdict{Kind: loader.Open, Generation: 3, Until: 2000, Step: 1},
+			breaker.Snapshot{State: breaker.StateOpen, Generation: 2, Step: 1, Since: now, Until: 2000, Ejected: 1}},
+		"opened since": {breaker.Snapshot{State: breaker.StateClosed, Generation: 4, Openings: 2}, true,
+			loader.Verdict{Kind: loader.Open, Generation: 6, Until: 2000, Step: 3},
+			breaker.Snapshot{State: breaker.StateOpen, Generation: 5, Step: 3, Since: now, Until: 2000, Ejected: 1, Openings: 2}},
+		"half-open since": {open, true, loader.Verdict{Kind: loader.Open, Generation: 5, Until: 900, Step: 2},
+			breaker.Snapshot{State: breaker.StateHalfOpen, Generation: 5, Step: 2, Since: now, Until: breaker.Never, Ejected: 1, Openings: 3}},
+		"taken back since": {forced, true, loader.Verdict{Kind: loader.Closed, Generation: 6},
+			breaker.Snapshot{State: breaker.StateClosed, Generation: 5, Since: now, Until: breaker.Never, Override: forced.Override}},
+		"of another life": {open, true, loader.Verdict{Kind: loader.Closed, Generation: 5},
+			breaker.Snapshot{State: breaker.StateClosed, Generation: 4, Since: now, Until: breaker.Never, Openings: 3}},
+	} {
+		if got := reconcile(c.saved, c.known, c.verdict, now); got != c.want {
+			t.Errorf("%s: got %+v\nwant %+v", name, got, c.want)
+		}
+	}
+}
+
+func TestStateFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deep", "state.json")
+	if s, err := readState(path); err != nil || len(s.Circuits) != 0 {
+		t.Errorf("no file: %+v, %v", s, err)
+	}
+	want := savedState{Boot: bootID(), Circuits: []savedCircuit{{Policy: "orders", Backend: "192.0.2.1:80",
+		Snapshot: breaker.Snapshot{State: breaker.StateOpen, Until: breaker.Never, Step: 3}}}}
+	if err := writeState(path, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readState(path)
+	if err != nil || len(got.Circuits) != 1 || got.Circuits[0] != want.Circuits[0] {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	want.Boot = "another"
+	if err := writeState(path, want); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readState(path); err != nil || len(got.Circuits) != 0 {
+		t.Errorf("of another boot: %+v, %v; want nothing", got, err)
+	}
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readState(path); err == nil {
+		t.Error("half a file is no error")
+	}
+}
