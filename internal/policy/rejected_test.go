@@ -69,6 +69,8 @@ func TestRejected(t *testing.T) {
 		{"trip: {all: []}", "4:15: policies[0].trip.all: must have at least one tripper"},
 		{"trip: {not: null}", "4:9: policies[0].trip: must have a value"},
 		{"trip: {minCalls: 5, failureRate: 0.5}", "4:9: policies[0].trip: must have exactly one key, got minCalls, failureRate; combine trippers with any or all"},
+		{"trip: {minCalls: 5, failureRate: 2}", "4:9: policies[0].trip: must have exactly one key, got minCalls, failureRate; combine trippers with any or all\n" +
+			"p.yaml:4:36: policies[0].trip.failureRate: must be above 0 and at most 1, got 2"},
 		{"trip:\n- all:\n  - failurRate: 0.5", "6:7: policies[0].trip[0].all[0].failurRate: unknown key; did you mean failureRate?"},
 		{"trip: {any: {failureRate: 0.5}}", "4:15: policies[0].trip.any: must be a list, got a map"},
 		{"trip: {any: [failureRate]}", `4:16: policies[0].trip.any[0]: must be a map with one key, or a list, got "failureRate"`},

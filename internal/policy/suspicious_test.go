@@ -25,7 +25,8 @@ func TestWarnings(t *testing.T) {
 		{"reject: {with: drop, body: x}", "p.yaml:4:30: policies[0].reject.body: has no effect with reject.with drop"},
 		{"protocol: tcp\nlimits: {maxRequests: 1}",
 			"p.yaml:5:25: policies[0].limits.maxRequests: has no effect with protocol tcp, which knows connections only"},
-		{"protocol: tcp\noutcome: {slow: 1s}", "p.yaml:5:19: policies[0].outcome.slow: has no effect with protocol tcp, which knows connections only"},
+		{"protocol: tcp\noutcome: {timeout: 1s}", "p.yaml:5:22: policies[0].outcome.timeout: has no effect with protocol tcp, which knows connections only"},
+		{"protocol: tcp\noutcome: {slow: 1s}\ntrip: {slowRate: 0.5}", ""},
 		{"open: {duration: 10s, max: 5s}", "p.yaml:4:30: policies[0].open.max: 5s is below open.duration, 10s: every opening lasts 5s"},
 		{"exempt: {sources: [192.0.2.1, 192.0.2.1/32]}", "p.yaml:4:33: policies[0].exempt.sources[1]: is the same as entry 0 of this list"},
 	} {

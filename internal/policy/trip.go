@@ -49,10 +49,7 @@ func (t *Trip) decodeNode(s *scope, n *yaml.Node, path string) {
 	}
 	errs := len(s.errs)
 	s.structure(n, reflect.ValueOf(&t.TripSpec).Elem(), reflect.ValueOf(new(TripSpec)).Elem(), path)
-	if len(s.errs) > errs {
-		s.bad["trip"] = true
-		return
-	}
+	wrong := len(s.errs) > errs
 	if len(target.Content) != 2 {
 		keys := make([]string, 0, len(target.Content)/2)
 		for i := 0; i < len(target.Content); i += 2 {
@@ -63,6 +60,10 @@ func (t *Trip) decodeNode(s *scope, n *yaml.Node, path string) {
 			got = "none"
 		}
 		s.rejectTrip(path, "must have exactly one key, got %s; combine trippers with any or all", got)
+		return
+	}
+	if wrong {
+		s.bad["trip"] = true
 		return
 	}
 	t.check(s, path)
