@@ -80,13 +80,17 @@ func (a *Agent) onEvent(ev *loader.Event) {
 		}
 		_, buf = c.circuit.Record(at, &breaker.Outcome{
 			Result: breaker.Result(ev.Result), HasLatency: true, Latency: time.Duration(ev.At - ev.Began),
-			Permit: ev.Permit, Generation: generation, Began: began, Client: ev.Client.Addr(),
+			Permit: ev.Permit || ev.Judged && c.ramps(), Generation: generation, Began: began, Client: ev.Client.Addr(),
 		}, buf)
 		c.touch(ev.At)
 	}
 	a.events = buf
 	a.carryOut(c.policy)
 }
+
+// ramps reports whether half-open admits a share instead of probes. There the kernel gives its generation to those in the
+// share only: whom it judges, it would have admitted in any mode.
+func (c *circuitState) ramps() bool { return c.policy.Breaker.HalfOpen.Ramp != nil }
 
 // probeBegan returns when a probe was admitted, which with http is before its request was sent.
 func (c *circuitState) probeBegan(flow probeKey, generation uint32, ev *loader.Event) breaker.Time {

@@ -299,6 +299,29 @@ func TestMonitorCounts(t *testing.T) {
 	wantMetric(t, p, 0, "cbagent_turned_away_total")
 }
 
+// A ramp judges those whom it would admit, also where nobody is turned away.
+func TestMonitorJudgesARamp(t *testing.T) {
+	p := places["IPv4"](t)
+	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "mode: monitor", "trip: [{consecutiveFailures: 3}]",
+		"open: {duration: 300ms, max: 10m}", "halfOpen: {ramp: {from: 1, over: 10m}}"), p.interfaces)
+	c := caller(t, p.caller, p.backend)
+	opened := openCircuit(t, agent, p.server, c)
+	half, err := agent.Await(soon(t), p.backend.String(), "half-open", opened.At)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		wantStatus(t, call(t, c), 500)
+	}
+	again, err := agent.Await(soon(t), p.backend.String(), "open", half.At)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Reason != "consecutiveFailures" || again.Value != 3 {
+		t.Errorf("opened again by %+v; want three failures in a row", again)
+	}
+}
+
 func TestMonitorCountsLimits(t *testing.T) {
 	p := places["IPv4"](t)
 	startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "mode: monitor", "limits: {maxConnections: 2}",
