@@ -44,6 +44,7 @@ type runOptions struct {
 	connect    string
 	lookup     bool
 	metrics    string
+	anyMetrics bool // nobody asked for that address
 	socket     string
 	group      string
 	circuits   int
@@ -58,7 +59,10 @@ func newRunCommand(e *env) *cobra.Command {
 			"from those that fail, until it gets SIGTERM or SIGINT. Then it detaches; with\n" +
 			"--bpffs it leaves everything in force for the agent that comes after, for at most --lease: see cbagent detach.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), e, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.anyMetrics = !cmd.Flags().Changed("metrics-address")
+			return runAgent(cmd.Context(), e, o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.policyPath, "policy", "", "policy `file`, or a directory of *.yaml")
@@ -184,7 +188,7 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 		Kube:     kube,
 		Datapath: o.datapath, MaxLearned: o.learned, StateDir: o.stateDir,
 		XDP: xdpMode(o.xdp), Connect: o.connect, Lookup: o.lookup,
-		Version: version, History: history, MetricsAddress: o.metrics, MetricsCircuits: o.circuits,
+		Version: version, History: history, MetricsAddress: o.metrics, MetricsOptional: o.anyMetrics, MetricsCircuits: o.circuits,
 		ControlSocket: o.socket, ControlGroup: o.group,
 		Logger:   logger,
 		Ready:    func() { told(notifier.Ready("circuits are in force")) },

@@ -31,6 +31,7 @@ type Config struct {
 	Version         string // of the agent
 	History         string // file that keeps the last events over restarts; empty: they are in memory only
 	MetricsAddress  string // ADDRESS:PORT of metrics, health and the page; empty: none
+	MetricsOptional bool   // where that address cannot be had the agent goes on without
 	ControlSocket   string // path of the control socket; empty: none
 	ControlGroup    string // whose members may use it besides root; empty: nobody
 	MetricsCircuits int    // with series of their own; more are summed by policy

@@ -34,7 +34,8 @@ func (a *Agent) serve() (stop func(), err error) {
 }
 
 // serveControl opens the control socket. Where it cannot be made, such as on a read-only file system, the agent goes on
-// without: callers' protection matters more. Another agent that answers there, or a group that there is not, is an error.
+// without: callers' protection matters more. So it does where an agent of another network namespace has the socket, which
+// shares nothing else with this one. Another agent of this namespace, or a group that there is not, is an error.
 func (a *Agent) serveControl() (stop func(), err error) {
 	if a.cfg.ControlSocket == "" {
 		return func() {}, nil
@@ -56,7 +57,12 @@ func (a *Agent) serveMetrics() (stop func(), err error) {
 	}
 	l, err := net.Listen("tcp", a.cfg.MetricsAddress)
 	if err != nil {
-		return nil, fmt.Errorf("serve metrics: %w; give another address with --metrics-address, or an empty one for none", err)
+		err = fmt.Errorf("serve metrics: %w; give another address with --metrics-address, or an empty one for none", err)
+		if a.cfg.MetricsOptional {
+			a.log.Error("nobody can see the metrics of this agent", "error", err)
+			return func() {}, nil
+		}
+		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.New(a.Snapshot, a.cfg.MetricsCircuits, true), promhttp.HandlerOpts{

@@ -21,15 +21,20 @@ const DefaultSocket = "/run/cbagent/cbagent.sock"
 
 // Errors of Listen that are the caller's.
 var (
-	ErrInUse = errors.New("another agent answers there")
-	ErrGroup = errors.New("there is no such group")
+	ErrInUse     = errors.New("another agent answers there")
+	ErrElsewhere = errors.New("an agent of another network namespace answers there")
+	ErrGroup     = errors.New("there is no such group")
 )
 
 // Listen opens the socket for root, and for a group if one is named. It has its owner and mode before its name exists. One
-// that a dead agent left is replaced; one on which somebody answers is ErrInUse.
+// that a dead agent left is replaced; one on which somebody answers is ErrInUse, or ErrElsewhere if he is known to be in
+// another network namespace: then he is no rival, but has the name.
 func Listen(path, group string) (net.Listener, error) {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = c.Close()
+		defer func() { _ = c.Close() }()
+		if elsewhere(peerOf(c).pid) {
+			return nil, fmt.Errorf("control socket %s: %w: use another --control-socket", path, ErrElsewhere)
+		}
 		return nil, fmt.Errorf("control socket %s: %w: stop it, or use another --control-socket", path, ErrInUse)
 	}
 	gid := -1
@@ -48,6 +53,16 @@ func Listen(path, group string) (net.Listener, error) {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
 	return l, nil
+}
+
+// elsewhere reports whether a process is in another network namespace than this one; false when that cannot be told.
+func elsewhere(pid int32) bool {
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return false
+	}
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
+	return err == nil && theirs != own
 }
 
 // bind makes the socket under another name and renames it: whoever sees the name finds a socket that is listened on.

@@ -15,6 +15,7 @@ type callerKey struct{}
 // caller is who is at the other end of the socket, as the kernel says.
 type caller struct {
 	uid   uint32
+	pid   int32
 	known bool
 }
 
@@ -35,7 +36,7 @@ func peerOf(c net.Conn) caller {
 	var peer caller
 	err = raw.Control(func(fd uintptr) {
 		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			peer = caller{uid: cred.Uid, known: true}
+			peer = caller{uid: cred.Uid, pid: cred.Pid, known: true}
 		}
 	})
 	if err != nil {

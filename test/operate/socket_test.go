@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -70,6 +71,39 @@ func TestSocketAndHistoryOutliveACrash(t *testing.T) {
 	if _, err := os.Lstat(s.socket); err == nil {
 		t.Error("the socket is there after the agent has ended")
 	}
+}
+
+// Agents of other network namespaces are no rivals: one that finds the name of its socket taken works without a socket, and
+// so it does without an address for metrics that nobody asked for.
+func TestAgentsOfOtherNamespaces(t *testing.T) {
+	s := newStage(t, 1, nil)
+	taken, err := s.Client.Listen(netip.MustParseAddrPort("127.0.0.1:9464"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	other, err := agentproc.Start(s.Client, binary, "run", "--policy", s.policy, "--interface", "eth0", "--control-socket", s.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.AwaitReady(soon(t)); err != nil {
+		t.Error(err)
+	}
+	if err := other.Stop(); err != nil {
+		t.Error(err)
+	}
+	if stdout, stderr, code := s.run("status"); code != 0 || !strings.Contains(stdout, s.targets[0].String()) {
+		t.Errorf("the first agent's status: code %d, %q, %q", code, stdout, stderr)
+	}
+	named, err := agentproc.Start(s.Client, binary, "run", "--policy", s.policy, "--interface", "eth0", "--control-socket", "",
+		"--metrics-address", "127.0.0.1:9464")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := named.AwaitReady(soon(t)); err == nil || !strings.Contains(err.Error(), "serve metrics: ") {
+		t.Errorf("an address for metrics that was asked for, and is taken: %v", err)
+	}
+	named.Kill()
 }
 
 // A user who may not speak to the agent is told who may.
