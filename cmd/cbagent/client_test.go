@@ -47,7 +47,9 @@ func (a *standIn) Policies() *policy.Set {
 	return set
 }
 
-func (a *standIn) Follow(n, buffer int) ([]view.Record, *history.Follower) { return a.history.Follow(n, buffer) }
+func (a *standIn) Follow(n, buffer int) ([]view.Record, *history.Follower) {
+	return a.history.Follow(n, buffer)
+}
 
 func (a *standIn) Override(t control.Target, o control.Order) []control.Change {
 	a.orders, a.targets = append(a.orders, o), append(a.targets, t)
