@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -54,8 +55,9 @@ func run() (failed []string, err error) {
 		}
 	}
 	for key, value := range map[string]string{
-		"PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME": "/tmp",
+		"PATH":           "/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME":           "/tmp",
+		"CBAGENT_BINARY": "/cbagent",
 	} {
 		if err := os.Setenv(key, value); err != nil {
 			return nil, err
@@ -85,7 +87,8 @@ func run() (failed []string, err error) {
 		}
 		cmd := exec.Command(binary, strings.Fields(string(flags))...)
 		cmd.Dir = dir
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+		// Not the console itself: nothing here is a terminal.
+		cmd.Stdout, cmd.Stderr = io.MultiWriter(os.Stdout), io.MultiWriter(os.Stdout)
 		if err := cmd.Run(); err != nil {
 			fmt.Printf("kernel-tests: %s: %v\n", filepath.Base(dir), err)
 			failed = append(failed, filepath.Base(dir))
