@@ -210,3 +210,6 @@ func (e *early) close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Program returns one of the programs by its name in C, to be measured by BPF_PROG_TEST_RUN. The caller closes it.
+func (d *Datapath) Program(name string) (*ebpf.Program, error) { return d.loadOne(name) }
