@@ -20,13 +20,20 @@ type way struct {
 	kind peer.Kind
 	set  peer.Settings
 	nft  string // a rule of the node's forward chain
+	gone bool   // they are thrown away on entering the node: what sending itself costs
 }
 
 var ways = []way{
 	{name: "cbagent reset", kind: peer.Cbagent, set: peer.Settings{Policy: []string{"mode: forced-open", "reject: {with: reset}"}}},
 	{name: "cbagent drop", kind: peer.Cbagent, set: peer.Settings{Policy: []string{"mode: forced-open", "reject: {with: drop}"}}},
+	{name: "cbagent reset, XDP", kind: peer.Cbagent, set: peer.Settings{
+		Policy: []string{"mode: forced-open", "direction: inbound", "reject: {with: reset}"},
+		// Only generic XDP can send from a veth; on a network card native XDP is faster.
+		Flags: []string{"--uplink", "cl0", "--xdp", "generic"},
+	}},
 	{name: "nft reject with tcp reset", kind: peer.Direct, nft: "reject with tcp reset"},
 	{name: "nft drop", kind: peer.Direct, nft: "drop"},
+	{name: "dropped on entering the node", kind: peer.Direct, gone: true},
 	{name: "forwarded to a closed port", kind: peer.Direct},
 }
 
@@ -82,6 +89,9 @@ func open(r *part.Run, w way) (place, error) {
 	if w.nft != "" {
 		err = site.Node.NFT(fmt.Sprintf("table ip bench { chain refuse { type filter hook forward priority 0; ip daddr %s tcp dport %d %s; }; }",
 			site.Backend(0).Addr(), site.Backend(0).Port(), w.nft))
+	}
+	if w.gone {
+		err = site.Node.NFT("table netdev bench { chain lose { type filter hook ingress device cl0 priority 0; tcp flags syn drop; }; }")
 	}
 	if err == nil {
 		_, err = site.Start(w.kind, w.set)

@@ -77,8 +77,8 @@ func (t *tail) String() string {
 	return strings.TrimSpace(string(t.kept))
 }
 
-// Child runs the bench's own binary in a namespace until it ends: argument as JSON in, result as JSON out.
-func (s *Site) Child(in *netlab.Namespace, role string, argument, result any) error {
+// child runs the bench's own binary in a namespace until it ends: argument as JSON in, result as JSON out.
+func (s *Site) child(in *netlab.Namespace, role string, argument, result any) error {
 	text, err := json.Marshal(argument)
 	if err != nil {
 		return fmt.Errorf("%s: %w", role, err)
@@ -99,6 +99,9 @@ func (s *Site) Output(in *netlab.Namespace, cmd *exec.Cmd) ([]byte, error) {
 	var said tail
 	cmd.Stdout, cmd.Stderr = &out, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if s.callers != nil && in == s.Client {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(s.callers.Fd())
+	}
 	if err := in.Start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}

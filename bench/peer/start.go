@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +67,8 @@ type Settings struct {
 	Backends []netip.AddrPort
 	// Policy, if set, are lines of a policy (after name and match) in place of those that follow from the above.
 	Policy []string
+	// Connect makes cbagent refuse callers at connect(), in a cgroup of their own.
+	Connect bool
 	// Flags of cbagent.
 	Flags []string
 	// HAProxyServer, if set, are words of the server line in place of those that follow from the above.
@@ -141,12 +145,24 @@ func (s *Site) startAgent(o Settings) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.StartAgentWith(path, o.Flags...)
+	flags := o.Flags
+	if o.Connect {
+		cgroup, err := s.cgroup()
+		if err != nil {
+			return nil, err
+		}
+		flags = append(slices.Clone(flags), "--connect-cgroup", cgroup)
+	}
+	return s.StartAgentWith(path, flags...)
 }
 
 // StartAgentWith starts cbagent with a policy file of the caller's.
 func (s *Site) StartAgentWith(policy string, flags ...string) (*Peer, error) {
-	command := append([]string{s.bench.Agent, "run", "--policy", policy, "--interface", "cl*", "--interface", "be*"}, flags...)
+	command := append([]string{
+		s.bench.Agent, "run", "--policy", policy, "--interface", "cl*", "--interface", "be*",
+		// Several agents run at once.
+		"--state-dir", filepath.Join(s.folder, "state"), "--control-socket", "",
+	}, flags...)
 	agent, err := agentproc.Start(s.Node, command...)
 	if err != nil {
 		return nil, err

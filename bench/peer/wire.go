@@ -31,7 +31,7 @@ func (s *Site) serve(i int, role string) error {
 // Load sends a load from the client, as a process of its own.
 func (s *Site) Load(l wire.Load) (wire.Result, error) {
 	var r wire.Result
-	err := s.Child(s.Client, "load", l, &r)
+	err := s.child(s.Client, "load", l, &r)
 	return r, err
 }
 

@@ -30,9 +30,19 @@ type way struct {
 	reset bool // callers get a RST when they connect, not an answer
 }
 
+// xdp takes the client's veth for an uplink. Only generic XDP can send there; on a network card native XDP is faster.
+var xdp = peer.Settings{
+	Policy: []string{"mode: forced-open", "direction: inbound", "reject: {with: reset}"},
+	Flags:  []string{"--uplink", "cl0", "--xdp", "generic"},
+}
+
 var ways = []way{
 	{name: "cbagent 503", kind: peer.Cbagent, set: peer.Settings{Answer: 503}},
 	{name: "cbagent reset", kind: peer.Cbagent, set: peer.Settings{Policy: []string{"mode: forced-open", "reject: {with: reset}"}}, reset: true},
+	{name: "cbagent reset, connect hook", kind: peer.Cbagent, set: peer.Settings{
+		Policy: []string{"mode: forced-open", "reject: {with: reset}"}, Connect: true,
+	}, reset: true},
+	{name: "cbagent reset, XDP", kind: peer.Cbagent, set: xdp, reset: true},
 	{name: "haproxy 503", kind: peer.HAProxy, set: peer.Settings{Answer: 503}},
 	{name: "nginx 503", kind: peer.Nginx, set: peer.Settings{Answer: 503}},
 	{name: "nginx 503, keepalive_timeout 0", kind: peer.Nginx, set: peer.Settings{Answer: 503, Close: true}},
@@ -67,6 +77,10 @@ func run(ctx context.Context, r *part.Run) error {
 			continue
 		}
 		p, err := open(r, w)
+		if errors.Is(err, peer.ErrNoCgroup) {
+			r.LeftOut(fmt.Sprintf("%s: %v", w.name, err))
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}

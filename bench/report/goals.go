@@ -107,10 +107,12 @@ var goals = []Goal{
 		},
 	},
 	{
-		Name: "SYN to an ejected backend, reset", Want: "at most 0.5 x nft's reject with tcp reset", Limit: 0.5,
-		estimate: func(s Set) (stat.Estimate, error) {
-			return s.ratio(pick{"packets", "SYN", "cbagent reset", "ns"}, pick{"packets", "SYN", "nft reject with tcp reset", "ns"})
-		},
+		Name: "SYN to an ejected backend, reset by TC, beyond what sending it costs", Want: "at most 0.5 x nft's reject with tcp reset", Limit: 0.5,
+		estimate: func(s Set) (stat.Estimate, error) { return s.syn("cbagent reset") },
+	},
+	{
+		Name: "SYN to an ejected backend, reset by XDP (generic), beyond what sending it costs", Want: "at most 0.5 x nft's reject with tcp reset", Limit: 0.5,
+		estimate: func(s Set) (stat.Estimate, error) { return s.syn("cbagent reset, XDP") },
 	},
 	{
 		Name: "p50 from an outcome to its verdict", Want: "at most 1.5 x a ring's wake-up and a map's write", Limit: 1.5,
@@ -156,6 +158,11 @@ func (s Set) cpu(of string) (stat.Estimate, error) {
 
 func (s Set) refusal(of, value, than string) (stat.Estimate, error) {
 	return s.ratio(pick{"refusal", of, "cbagent 503", value}, pick{"refusal", of, than, value})
+}
+
+func (s Set) syn(way string) (stat.Estimate, error) {
+	return s.added(pick{"packets", "SYN", way, "ns"}, pick{"packets", "SYN", "nft reject with tcp reset", "ns"},
+		pick{"packets", "SYN", "dropped on entering the node", "ns"})
 }
 
 func (s Set) vegeta(value string) (stat.Estimate, error) {
