@@ -231,6 +231,14 @@ func TestCountsAreExactOnEveryWay(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
 			d := newDatapath(t, p.node, loader.Options{}, p.interfacesNow(t), []netip.AddrPort{p.backend, p.neighbour})
+			if p.onNode {
+				d.SetHostBackends(true)
+				for i, at := range []netip.AddrPort{p.backend, p.neighbour} {
+					if err := d.PutBackend(loader.Backend{Addr: at, Direction: loader.Outbound}, i, loader.OnHost); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
 			servers := []*testserver.Server{p.server, p.other}
 			for _, s := range servers {
 				s.SetDecide(testserver.Cycle(mixture...))

@@ -18,20 +18,49 @@ func TestLifeCycle(t *testing.T) {
 	for name, newPlace := range places {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPlace(t)
-			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour},
-				"trip: [{consecutiveFailures: 3}]", "open: {duration: 1s}", "halfOpen: {calls: 2}"), p.interfaces)
-			stopNeighbour := callNeighbour(t, p)
-			lifeCycle(t, p, agent)
-			if n := stopNeighbour(); n == 0 {
-				t.Error("the neighbour was never called")
-			}
-			for _, tr := range agent.Transitions() {
-				if tr.Backend != p.backend.String() {
-					t.Errorf("another circuit changed: %+v", tr)
-				}
-			}
+			lifeCycleAt(t, newPlace(t))
 		})
+	}
+}
+
+// TestLifeCycleOfInboundCircuits does so with callers from elsewhere.
+func TestLifeCycleOfInboundCircuits(t *testing.T) {
+	for name, newPlace := range inboundPlaces {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lifeCycleAt(t, newPlace(t))
+		})
+	}
+}
+
+// TestLifeCycleWithClsact does so with programs that are attached as before Linux 6.6.
+func TestLifeCycleWithClsact(t *testing.T) {
+	for name, newPlace := range map[string]func(*testing.T) place{
+		"IPv4": places["IPv4"], "IPv6": places["IPv6"], "bridge": places["bridge"], "DNAT and masquerade": places["DNAT and masquerade"],
+		"host process": places["host process"], "lo": places["lo"], "node itself": places["node itself"], "TUN": places["TUN"],
+		"VXLAN": places["VXLAN"], "tagged pods": places["tagged pods"], "everywhere": places["everywhere"],
+		"inbound": inboundPlaces["pod"], "inbound to the node": inboundPlaces["node"],
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lifeCycleAt(t, newPlace(t), "--clsact")
+		})
+	}
+}
+
+// lifeCycleAt takes the backend of a place through the life of a circuit.
+func lifeCycleAt(t *testing.T, p place, flags ...string) {
+	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, append(p.policy,
+		"trip: [{consecutiveFailures: 3}]", "open: {duration: 1s}", "halfOpen: {calls: 2}")...), p.interfaces, flags...)
+	stopNeighbour := callNeighbour(t, p)
+	lifeCycle(t, p, agent)
+	if n := stopNeighbour(); n == 0 {
+		t.Error("the neighbour was never called")
+	}
+	for _, tr := range agent.Transitions() {
+		if tr.Backend != p.backend.String() {
+			t.Errorf("another circuit changed: %+v", tr)
+		}
 	}
 }
 

@@ -18,6 +18,8 @@ type place struct {
 	backend    netip.AddrPort // what the backend is called after NAT
 	neighbour  netip.AddrPort // another backend
 	interfaces []string
+	policy     []string // keys of its policy
+	onNode     bool     // the backends are addresses of the node
 	node       *netlab.Namespace
 	home       *netlab.Namespace // of the backend
 	server     *testserver.Server
@@ -107,6 +109,9 @@ var places = map[string]func(t *testing.T) place{
 	"node address on lo": func(t *testing.T) place {
 		return loPlace(t, netlab.NodeIPv4.String(), netlab.NodeIPv4.String())
 	},
+	"node itself":      func(t *testing.T) place { return nodePlace(t, false) },
+	"node itself IPv6": func(t *testing.T) place { return nodePlace(t, true) },
+
 	"VXLAN":         func(t *testing.T) place { return farPlace(t, vxlan, false) },
 	"VXLAN IPv6":    func(t *testing.T) place { return farPlace(t, vxlan, true) },
 	"TUN":           func(t *testing.T) place { return farPlace(t, tun(false), false) },
