@@ -114,6 +114,7 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 	done.start = pkt->ack;
 	done.answer = s->answer;
 	done.head = s->head;
+	done.known = s->known;
 	a = answer_at(s->answer);
 	s->back = 1;
 	s->seq = pkt->ack;
@@ -168,6 +169,7 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 	swap_ts(&s, &o);
 	s.answer = answer;
 	s.head = pkt->head;
+	s.known = 1;
 	s.retry = seconds_until(pkt->until, now);
 	return reply(skb, pkt, &s, reason, pkt->until);
 }
@@ -184,6 +186,10 @@ __noinline __u64 of_answered(struct __sk_buff *skb, const struct packet *pkt)
 	if (!done)
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	if (pkt->flags & TCP_RST) {
+		/* Our own for the backend, which an interface's way in brings here again, or the caller's, who answers a
+		 * backend that has lost ours. */
+		if (done->known)
+			return decision(ACTION_PASS, REASON_ANSWERED);
 		forget_answered(&pkt->key);
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	}

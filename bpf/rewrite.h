@@ -15,7 +15,8 @@ struct segment {
 	__be32 ts_ecr;
 	__u32 back; /* 1: to where the packet came from; 0: onward */
 	__u32 answer; /* index in answers, ANSWER_NONE = no payload */
-	__u32 head; /* headers only */
+	__u16 head; /* headers only */
+	__u16 known; /* the backend has the connection too */
 	__u64 retry; /* seconds for Retry-After */
 };
 

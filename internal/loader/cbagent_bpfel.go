@@ -42,7 +42,8 @@ type bpfAnsweredFlow struct {
 	Start  uint32
 	Next   uint32
 	Answer uint32
-	Head   uint32
+	Head   uint16
+	Known  uint16
 }
 
 type bpfBackend struct {

@@ -30,7 +30,8 @@ type decideAnsweredFlow struct {
 	Start  uint32
 	Next   uint32
 	Answer uint32
-	Head   uint32
+	Head   uint16
+	Known  uint16
 }
 
 type decideBackend struct {

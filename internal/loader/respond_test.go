@@ -381,7 +381,10 @@ func TestRequestOnOpenConnectionIsAnswered(t *testing.T) {
 			res = c.send(fin|psh|ack, strings.Repeat("b", 500))
 			c.did(res, c.answers, c.hookOut+" ack answered")
 			c.is(res.segment, ack, end, c.seq, swapped)
-			c.did(c.send(rst, ""), verdictDrop, c.hookOut+" swallow answered")
+			// A reset is the backend's to hear, if it has lost the one from here.
+			for range 2 {
+				c.passed(c.send(rst, ""), c.hookOut, "answered")
+			}
 			// What the backend still says is not ours.
 			c.passed(c.recvAt(first.ack, ack, ""), c.hookIn, "untracked")
 			c.r.wantTotals(refused)
