@@ -187,12 +187,12 @@ func taggedPlace(t *testing.T, v6 bool, protocols ...uint16) place {
 }
 
 // classifier loads a program that does what the instructions say, which find the packet in R6, and lets the next one
-// decide.
+// decide; they may jump there, to "next".
 func classifier(t *testing.T, body asm.Instructions) *ebpf.Program {
 	t.Helper()
 	all := append(asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1)}, body...)
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SchedCLS, License: "Dual MIT/GPL", Instructions: append(all, asm.Mov.Imm(asm.R0, -1), asm.Return()),
+		Type: ebpf.SchedCLS, License: "Dual MIT/GPL", Instructions: append(all, asm.Mov.Imm(asm.R0, -1).WithSymbol("next"), asm.Return()),
 	})
 	if err != nil {
 		t.Fatal(err)
