@@ -60,11 +60,13 @@ func newRootCommand(e *env) *cobra.Command {
 		newDisableCommand(e),
 		newDoctorCommand(e),
 		newEventsCommand(e),
+		newManCommand(e),
 		newOpenCommand(e),
 		newPolicyCommand(e),
 		newReplayCommand(e),
 		newRunCommand(e),
 		newStatusCommand(e),
+		newTopCommand(e),
 	)
 	return root
 }

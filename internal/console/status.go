@@ -85,8 +85,8 @@ func table(w io.Writer, s *control.Status, wide bool) {
 		for j := range p.Circuits {
 			c := &p.Circuits[j]
 			cells := []string{
-				c.Policy, c.Backend, state(c), Age(s.Time.Sub(c.Since)), uint64text(c.Window.Outcomes), percent(c.Window.FailureRate),
-				percent(c.Window.SlowRate), millis(c.LatencyP99), uint64text(c.Connections), uint64text(c.InFlight), uint64text(c.Refused()),
+				c.Policy, c.Backend, state(c), Age(s.Time.Sub(c.Since)), uint64text(c.Window.Outcomes), Percent(c.Window.FailureRate),
+				Percent(c.Window.SlowRate), Millis(c.LatencyP99), uint64text(c.Connections), uint64text(c.InFlight), uint64text(c.Refused()),
 			}
 			if wide {
 				cells = append(cells, more(c, s.Time)...)

@@ -33,16 +33,16 @@ func two(d, big time.Duration, bigName string, small time.Duration, smallName st
 	return text
 }
 
-// percent says a rate, "-" when there is none.
-func percent(rate *float64) string {
+// Percent says a rate, "-" when there is none.
+func Percent(rate *float64) string {
 	if rate == nil {
 		return "-"
 	}
 	return strconv.FormatFloat(math.Round(*rate*1000)/10, 'f', -1, 64) + "%"
 }
 
-// millis says a latency, "-" when there is none.
-func millis(ms *float64) string {
+// Millis says a latency, "-" when there is none.
+func Millis(ms *float64) string {
 	switch {
 	case ms == nil:
 		return "-"
