@@ -94,6 +94,11 @@ test-packages: ## packages, image, systemd unit and install, looked into
 	@scripts/setup.sh packages
 	@scripts/test-packages.sh
 
+.PHONY: test-systemd
+test-systemd: ## the deb on a host with systemd: installed, hung, upgraded, removed (root)
+	@scripts/setup.sh packages test
+	@scripts/test-systemd.sh
+
 .PHONY: install
 install: build ## the agent as a systemd service of this host (root; DESTDIR, PREFIX)
 	@scripts/install.sh install

@@ -10,10 +10,8 @@ fail() {
     echo "demo: $*" >&2
     exit 1
 }
-call() { # BACKEND FLAGS...: what 20 requests were answered, as JSON
-    local backend=$1
-    shift
-    "$workload" call -count 20 "$@" "$backends:808$backend"
+call() { # BACKEND: what 20 requests were answered, as JSON
+    "$workload" call -count 20 -pause 20ms "$backends:808$1"
 }
 count() { # JSON KEY: the number behind the key, 0 where it is not there
     local n
@@ -43,7 +41,7 @@ done
 echo "backend-2 is healed:"
 "$workload" control "$backends:9082" 200 >/dev/null
 for _ in {1..40}; do
-    got=$(call 2 -pause 50ms)
+    got=$(call 2)
     [ "$(count "$got" 200)" != 20 ] || break
 done
 echo "  backend-2 $got"
