@@ -36,6 +36,8 @@ type Agent struct {
 	policies  map[string]*policyState
 	circuits  []*circuitState // by index in the kernel; nil: free
 	free      slots
+	unplaced  map[loader.Backend]bool // backends for which there was no circuit
+	crowded   bool
 	released  []slot // circuits whose connections are being let go
 	freeIDs   slots  // policies
 	retired   []slot // policies that programs may still read
@@ -46,8 +48,11 @@ type Agent struct {
 	history   *history.History
 	events    []breaker.Event // buffer
 	local     localAddresses
+	nextLook  int64
 
 	reload     ReloadStatus
+	unfit      *policy.Set // for which there was no room
+	nextFit    int64
 	pendingIfs map[int]ifaces.Pick // to be attached, but it failed
 	uplinks    map[int]bool
 	noXDP      map[int]bool // interfaces that cannot
@@ -96,6 +101,7 @@ func New(cfg Config) (*Agent, error) {
 		uplinks:    map[int]bool{},
 		noXDP:      map[int]bool{},
 		picks:      map[int]ifaces.Pick{},
+		unplaced:   map[loader.Backend]bool{},
 		history:    openHistory(cfg),
 		tracers:    map[*tracer]struct{}{},
 		standing:   map[string]breaker.Override{},
@@ -293,10 +299,12 @@ func (a *Agent) onTick() {
 			a.carryOut(p)
 		}
 	}
+	a.watchAddresses(now)
 	a.ageLearned(now)
 	a.forgetInherited(now)
 	a.reuseReleased(now)
 	a.reuseRetired(now)
+	a.retryPolicies(now)
 	a.saveSometimes(now)
 	a.retryLinks()
 	if a.cfg.Alive != nil {

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -72,7 +71,8 @@ func (a *Agent) assign(dir loader.Direction, now int64, deltas ...discovery.Delt
 		}
 	}
 	if len(was) > 0 {
-		a.local = addressesOfNode()
+		a.nextLook = 0
+		a.watchAddresses(now)
 	}
 	for _, addr := range slices.SortedFunc(maps.Keys(was), netip.AddrPort.Compare) {
 		policy := was[addr]
@@ -100,6 +100,7 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 		c = &circuitState{name: name, policy: p, backends: map[netip.AddrPort]discovery.Backend{}}
 		adopted := a.adoptCircuit(c, loader.Backend{Addr: b.Addr, Direction: dir}, b.Addr.String(), now)
 		if !adopted && !a.newCircuit(c, b.Addr, now) {
+			a.unplaced[loader.Backend{Addr: b.Addr, Direction: dir}] = true
 			return
 		}
 		p.circuits[name] = c
@@ -118,6 +119,7 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 	}
 	c.backends[b.Addr] = b
 	c.hold()
+	delete(a.unplaced, loader.Backend{Addr: b.Addr, Direction: dir})
 	flags := a.whereabouts(b)
 	if flags&loader.OnHost != 0 {
 		a.dp.SetHostBackends(true)
@@ -131,7 +133,11 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 func (a *Agent) newCircuit(c *circuitState, addr netip.AddrPort, now int64) bool {
 	id, ok := a.free.take(now, a.cfg.circuitTable())
 	if !ok {
-		a.log.Error("no room for another circuit: raise --max-circuits", "policy", c.policy.Name, "backend", addr)
+		if !a.crowded {
+			a.log.Error("no room for another circuit: raise --max-circuits; until there is room some backends are not protected",
+				"policy", c.policy.Name, "backend", addr)
+		}
+		a.crowded = true
 		return false
 	}
 	if err := a.dp.ResetCircuit(id, ownerOf(c.policy)); err != nil {
@@ -150,6 +156,7 @@ func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.Add
 			a.log.Error("backend", "policy", p.Name, "error", err)
 		}
 	}
+	delete(a.unplaced, loader.Backend{Addr: addr, Direction: dir})
 	c := p.circuits[p.circuitName(addr)]
 	if c == nil {
 		return
@@ -163,34 +170,6 @@ func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.Add
 	}
 	a.events = p.group.Remove(addr.String(), breaker.Time(now), a.events[:0])
 	a.carryOut(p)
-}
-
-// whereabouts says what the kernel should know of where a backend runs.
-func (a *Agent) whereabouts(b discovery.Backend) loader.BackendFlags {
-	var f loader.BackendFlags
-	if a.local[b.Addr.Addr()] {
-		f |= loader.OnHost
-	}
-	if a.cfg.NodeName != "" && b.Node == a.cfg.NodeName && b.Pod != "" {
-		f |= loader.LocalPod
-	}
-	return f
-}
-
-func addressesOfNode() localAddresses {
-	all := localAddresses{}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return all
-	}
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(n.IP); ok && !ip.IsLoopback() {
-				all[ip.Unmap()] = true
-			}
-		}
-	}
-	return all
 }
 
 // watchCIDRs makes the kernel report calls into the networks of the policies in force, and into no others.

@@ -93,7 +93,7 @@ func (a *Agent) onLink(e ifaces.Event) {
 	}
 	a.setUplinks()
 	a.setXDP()
-	a.local = addressesOfNode()
+	a.nextLook = 0 // a link brings addresses, or takes some away
 }
 
 func (a *Agent) attach(p ifaces.Pick) {

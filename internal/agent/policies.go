@@ -2,7 +2,6 @@ package agent
 
 import (
 	"errors"
-	"net/netip"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/answer"
@@ -42,9 +41,12 @@ func (a *Agent) onPolicies(u policy.Update) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.reload.Attempts++
+	a.unfit = nil
 	err := u.Err
 	if err == nil {
-		err = a.applyPolicies(u.Set)
+		if err = a.applyPolicies(u.Set); err != nil {
+			a.unfit, a.nextFit = u.Set, loader.Now()+fitAgain
+		}
 	}
 	if err != nil {
 		a.reload.Failures++
@@ -52,6 +54,25 @@ func (a *Agent) onPolicies(u policy.Update) {
 		a.log.Error("policies not reloaded, the old ones stay", "error", err)
 		return
 	}
+	a.reload.LastError = ""
+}
+
+// fitAgain is how long the agent waits before it looks whether there is room now.
+const fitAgain = int64(time.Second)
+
+// retryPolicies puts policies in force for which there was no room in the tables: places that were in use rest a little
+// before they are free.
+func (a *Agent) retryPolicies(now int64) {
+	if a.unfit == nil || now < a.nextFit {
+		return
+	}
+	a.nextFit = now + fitAgain
+	if err := a.applyPolicies(a.unfit); err != nil {
+		a.reload.LastError = err.Error()
+		return
+	}
+	a.unfit = nil
+	a.reload.Attempts++
 	a.reload.LastError = ""
 }
 
@@ -254,6 +275,3 @@ func tableSize(n, def int) int {
 
 // learnedIdle is how long a learned backend stays without traffic.
 const learnedIdle = 10 * time.Minute
-
-// localAddresses are those of this node.
-type localAddresses map[netip.Addr]bool

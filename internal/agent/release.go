@@ -45,6 +45,27 @@ func (a *Agent) reuseReleased(now int64) {
 	for id := range done {
 		a.free.give(id, now)
 	}
+	a.placeMore(now)
+}
+
+// placeMore gives circuits to backends for which there was no room.
+func (a *Agent) placeMore(now int64) {
+	for b := range a.unplaced {
+		is, owned := a.assigners[b.Direction].Owner(b.Addr)
+		p := a.policies[is.Policy]
+		if !owned || p == nil {
+			delete(a.unplaced, b)
+			continue
+		}
+		a.addBackend(p, b.Direction, is.Backend, now)
+		if a.unplaced[b] {
+			return // no more
+		}
+	}
+	if a.crowded {
+		a.crowded = false
+		a.log.Info("there is room for all circuits again")
+	}
 }
 
 // unclaimed returns circuits that are not among those used, but have connections: an agent was killed before it had

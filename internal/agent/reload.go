@@ -16,12 +16,12 @@ import (
 func (a *Agent) applyPolicies(set *policy.Set) error {
 	now := loader.Now()
 	diff := policy.Diff(a.set, set)
-	for _, w := range set.Warnings {
-		a.log.Warn("policy", "warning", w.Error())
-	}
 	compiled, err := a.compileAll(set, slices.Concat(diff.Added, diff.Changed), now)
 	if err != nil {
 		return err
+	}
+	for _, w := range set.Warnings {
+		a.log.Warn("policy", "warning", w.Error())
 	}
 	a.set = set
 	a.reload.Loaded = time.Now()
