@@ -558,3 +558,27 @@ func TestOtherWayOfAttaching(t *testing.T) {
 		}
 	}
 }
+
+// What is still in the ring when an agent takes over are the failures of a time whose successes it does not know: they
+// open no circuit.
+func TestFailuresOfAnInterregnum(t *testing.T) {
+	p := places["IPv4"](t)
+	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{all: [{minCalls: 20}, {failureRate: 0.5}]}]",
+		"window: {type: time, size: 1m}"))
+	l.start()
+	p.server.SetDecide(testserver.Cycle(testserver.Part{Behaviour: testserver.Behaviour{Status: 500}, Times: 3}, testserver.Part{Times: 7}))
+	kill(l.now)
+	send(t, p, 500, p.backend)
+	l.start()
+	send(t, p, 200, p.backend)
+	eventually(t, "the new window fills", func() bool {
+		n, _ := metric(t, p.node, "cbagent_window_outcomes")
+		return n == 200
+	})
+	if got, _ := metric(t, p.node, "cbagent_window_failure_ratio"); got < 0.25 || got > 0.35 {
+		t.Errorf("a failure ratio of %v in the window, want 0.3", got)
+	}
+	if got := l.now.Transitions(); len(got) > 0 {
+		t.Errorf("transitions %+v, want none", got)
+	}
+}

@@ -254,3 +254,64 @@ func TestConnectionsOfALeftBackend(t *testing.T) {
 		}
 	}
 }
+
+// A reload for which the tables have no room changes nothing, and says what to do; one that fits is taken, at the latest
+// when the places that were in use are free.
+func TestReloadThatDoesNotFit(t *testing.T) {
+	p := places["IPv4"](t)
+	with := func(policies int, body string) string {
+		text := policyOf([]netip.AddrPort{p.backend}, "mode: forced-open", "reject: {body: "+body+"}")
+		for i := range policies - 1 {
+			text += fmt.Sprintf("- {name: more-%d, match: {addresses: ['10.99.1.%d:8080']}, reject: {body: %s}}\n", i, i+1, body)
+		}
+		return text
+	}
+	answer := func() string { return string(call(t, caller(t, p.caller, p.backend)).Body) }
+	agent, change := startOn(t, p.node, with(10, "first"), "--max-policies", "16")
+	change(with(10, "second"))
+	eventually(t, "the reload fails", func() bool { return reloadsOf(t, p.node, "failure") == 1 })
+	if got := answer(); got != "first" {
+		t.Errorf("callers are told %q, want the old policy's answer", got)
+	}
+	if said := agent.Complaint("").Error(); !strings.Contains(said, "policies not reloaded") || !strings.Contains(said, "--max-policies") {
+		t.Errorf("the agent said %q", said)
+	}
+	change(with(5, "third"))
+	eventually(t, "a smaller one is in force", func() bool { return answer() == "third" })
+}
+
+// Backends for which there is no circuit are not protected, until others have left.
+func TestMoreBackendsThanCircuits(t *testing.T) {
+	p := places["IPv4"](t)
+	with := func(others int) string {
+		text := "version: 1\npolicies:\n"
+		if others > 0 {
+			text += "- name: others\n  match: {addresses: ["
+			for i := range others {
+				text += fmt.Sprintf("'10.1.1.%d:8080',", i+1)
+			}
+			text += "]}\n"
+		}
+		return text + fmt.Sprintf("- {name: late, mode: forced-open, match: {addresses: [%q]}}\n", p.backend)
+	}
+	agent, change := startOn(t, p.node, with(16), "--max-circuits", "16")
+	wantStatus(t, call(t, caller(t, p.caller, p.backend)), 200)
+	if said := agent.Complaint("").Error(); !strings.Contains(said, "raise --max-circuits") {
+		t.Errorf("the agent said %q", said)
+	}
+	change(with(15))
+	isEnforced(t, p.caller, p.backend, true)
+}
+
+// An address that the node gets while the agent runs is the node's own from then on.
+func TestNodeGetsAnAddress(t *testing.T) {
+	star := newStar(t, netlab.Options{Backends: 1, Remote: true})
+	at := netip.MustParseAddrPort("10.20.0.77:8080")
+	startAgent(t, star.Node, policyOf([]netip.AddrPort{at}, "mode: forced-open", "direction: inbound"), []string{"be*", "up0"}, "--uplink", "up0")
+	if err := star.Node.Address("lo", netip.PrefixFrom(at.Addr(), 32)); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, star.Node, at)
+	isEnforced(t, star.Remote, at, true)
+	isEnforced(t, star.Client, at, false)
+}
