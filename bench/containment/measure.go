@@ -16,9 +16,10 @@ const goodInARow = 20
 //	probes_rps requests a second that reached the backend from then on, while it failed
 //	hurt       callers who got neither a 200 nor a 503 while the backend failed
 //	over       leaked beyond threshold - 1 and what was in flight when the last of threshold failures reached the backend
+//	health_checks of the whole trial, which are not among the requests
 //	recover_ms from healing to the first of 20 requests in a row that are answered with 200; absent if there were none
 func (t trial) values() map[string]float64 {
-	v := map[string]float64{}
+	v := map[string]float64{"health_checks": float64(t.checks)}
 	for _, c := range t.calls {
 		if !c.began.Before(t.failed) && c.began.Before(t.healed) {
 			v["sent"]++

@@ -25,6 +25,7 @@ type trial struct {
 	failed, healed time.Time
 	calls          []call
 	arrivals       []time.Time
+	checks         int // health checks of proxies, which are no requests of callers
 }
 
 // Times of a trial after the backend fails.
@@ -113,7 +114,7 @@ func try(ctx context.Context, r *part.Run, c cell, who contestant, phase time.Du
 	if err := <-ended; err != nil {
 		return t, err
 	}
-	t.arrivals = b.arrivals()
+	t.arrivals, t.checks = b.arrivals(), b.healthChecks()
 	slices.SortFunc(t.arrivals, time.Time.Compare)
 	slices.SortFunc(t.calls, func(a, b call) int { return a.began.Compare(b.began) })
 	return t, nil

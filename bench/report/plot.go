@@ -23,13 +23,37 @@ var colours = map[string]color.Color{
 	"failsafe-go": color.RGBA{0x80, 0x7d, 0xba, 0xff}, "oxy": color.RGBA{0x9e, 0x9a, 0xc8, 0xff},
 }
 
-func colour(peer string) color.Color {
+// colour returns a peer's colour. Several ways of one peer have shades of it, by their places in a plot.
+func colour(peer string, all []string) color.Color {
 	for _, name := range slices.Sorted(maps.Keys(colours)) {
-		if strings.HasPrefix(peer, name) {
-			return colours[name]
+		if !strings.HasPrefix(peer, name) {
+			continue
 		}
+		shade := 0
+		for _, other := range all {
+			if other == peer {
+				break
+			}
+			if strings.HasPrefix(other, name) {
+				shade++
+			}
+		}
+		return lighter(colours[name], shade)
 	}
 	return color.Gray{0x90}
+}
+
+// lighter takes a colour some steps towards white.
+func lighter(c color.Color, steps int) color.Color {
+	r, g, b, _ := c.RGBA()
+	part := func(v uint32) uint8 {
+		v >>= 8
+		for range steps {
+			v += (255 - v) * 35 / 100
+		}
+		return uint8(v)
+	}
+	return color.RGBA{part(r), part(g), part(b), 0xff}
 }
 
 // Plots draws what there is into SVG files of a folder, and returns their names.
@@ -127,7 +151,7 @@ func (s Set) bars(part, value, title string, want func(of string) bool) (*plot.P
 		if err != nil {
 			return nil, err
 		}
-		b.Color, b.LineStyle.Width = colour(peer), 0
+		b.Color, b.LineStyle.Width = colour(peer, peers), 0
 		b.Offset = width * vg.Length(float64(i)-float64(len(peers)-1)/2)
 		b.XMin = 0
 		p.Add(logBars{b})
@@ -154,7 +178,8 @@ func (s Set) lines(part, prefix, suffix string, values []string, xTitle, yTitle 
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	}
 	drawn := 0
-	for _, peer := range linePeers(f, prefix) {
+	peers := linePeers(f, prefix)
+	for _, peer := range peers {
 		for i, value := range values {
 			points := s.points(f, prefix, suffix, peer, value)
 			if len(points) < 2 {
@@ -164,7 +189,7 @@ func (s Set) lines(part, prefix, suffix string, values []string, xTitle, yTitle 
 			if err != nil {
 				return nil, err
 			}
-			line.Color = colour(peer)
+			line.Color = colour(peer, peers)
 			if len(values) > 1 {
 				line.Color = palette[i%len(palette)]
 			}
@@ -176,6 +201,12 @@ func (s Set) lines(part, prefix, suffix string, values []string, xTitle, yTitle 
 	}
 	if drawn == 0 {
 		return nil, nil
+	}
+	// Room for the legend.
+	if log {
+		p.Y.Max *= 8
+	} else {
+		p.Y.Max *= 1.2
 	}
 	return p, nil
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,15 +33,16 @@ func Write(s Set, folder string) error {
 	return nil
 }
 
-// Machine writes where the run was made.
+// Machine writes where the run was made: all parts of a run are of one machine.
 func Machine(b *bytes.Buffer, s Set) {
-	for _, name := range order(s) {
-		h := s[name].Host
-		fmt.Fprintf(b, "%d cores of %s, %d MB, Linux %s.\n", h.Cores, h.CPU, h.MemoryMB, h.Kernel)
-		for _, peer := range sortedKeys(h.Versions) {
-			fmt.Fprintf(b, "%s: %s.\n", peer, h.Versions[peer])
-		}
-		return // all parts of a run are of one machine
+	names := order(s)
+	if len(names) == 0 {
+		return
+	}
+	h := s[names[0]].Host
+	fmt.Fprintf(b, "%d cores of %s, %d MB, Linux %s.\n", h.Cores, h.CPU, h.MemoryMB, h.Kernel)
+	for _, peer := range slices.Sorted(maps.Keys(h.Versions)) {
+		fmt.Fprintf(b, "%s: %s.\n", peer, h.Versions[peer])
 	}
 }
 
@@ -71,13 +73,4 @@ func Refresh(s Set, page string) error {
 		return fmt.Errorf("refresh the page: %w", err)
 	}
 	return nil
-}
-
-func sortedKeys(m map[string]string) []string {
-	var all []string
-	for k := range m {
-		all = append(all, k)
-	}
-	slices.Sort(all)
-	return all
 }

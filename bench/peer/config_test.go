@@ -1,0 +1,51 @@
+package peer
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cbagent/cbagent/bench/proxy"
+)
+
+var (
+	front   = netip.MustParseAddrPort("192.0.2.1:8000")
+	backend = netip.MustParseAddrPort("198.51.100.2:8080")
+)
+
+// Each setting must find its way into every peer's configuration: a peer that was not told of it would be compared unfairly.
+func TestConfigsSayTheSettings(t *testing.T) {
+	trip := Settings{Trip: proxy.Trip{Consecutive: 7}, Open: 3 * time.Second, Timeout: 250 * time.Millisecond}
+	for _, c := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"haproxy", haproxyConfig(front, backend, trip), []string{
+			"bind 192.0.2.1:8000", "server s 198.51.100.2:8080 check inter 3000ms", "error-limit 7", "timeout server 250ms", "timeout connect 250ms", "nbthread 1"}},
+		{"haproxy, refusing", haproxyConfig(front, backend, Settings{Answer: 503}), []string{"return status 503", RefusalBody}},
+		{"nginx", nginxConfig(front, backend, trip), []string{
+			"listen 192.0.2.1:8000", "server 198.51.100.2:8080 max_fails=7 fail_timeout=3s", "proxy_read_timeout 250ms", "worker_processes 1", "return 503"}},
+		{"nginx, refusing", nginxConfig(front, backend, Settings{Answer: 503, Close: true}), []string{"return 503 '" + RefusalBody, "keepalive_timeout 0s"}},
+		{"cbagent", PolicyFile(trip, backend), []string{
+			`"198.51.100.2:8080"`, "consecutiveFailures: 7", "duration: 3s", "timeout: 250ms", "connectTimeout: 250ms"}},
+		{"cbagent, refusing", PolicyFile(Settings{Answer: 503}, backend), []string{"forced-open", "status: 503", RefusalBody}},
+		{"cbagent, by rate", PolicyFile(Settings{Trip: proxy.Trip{Rate: 0.25, MinCalls: 30}}, backend), []string{"failureRate: 0.25", "minCalls: 30"}},
+	} {
+		for _, want := range c.want {
+			if !strings.Contains(c.text, want) {
+				t.Errorf("%s: its configuration lacks %q:\n%s", c.name, want, c.text)
+			}
+		}
+	}
+}
+
+func TestMissing(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if Missing(HAProxy) == nil || Missing(Nginx) == nil {
+		t.Error("a peer that is not installed is not missing")
+	}
+	if err := Missing(Cbagent); err != nil {
+		t.Error(err)
+	}
+}
