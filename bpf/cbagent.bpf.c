@@ -34,10 +34,15 @@ struct types {
 #define LOOK_DESTINATION (1 << 0) /* for packets on their way to a backend */
 #define LOOK_SOURCE (1 << 1) /* for packets that come from one */
 
-static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, __u32 look)
+static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
 	__u64 d = decision(ACTION_PASS, REASON_FOREIGN);
+	__u32 look;
 
+	if (pkt->hook == HOOK_LOOPBACK || n->flags & NODE_HOST_BACKENDS)
+		look = LOOK_DESTINATION | LOOK_SOURCE;
+	else
+		look = pkt->hook == HOOK_EGRESS ? LOOK_DESTINATION : LOOK_SOURCE;
 	if (look & LOOK_DESTINATION && watched(n, pkt->key.backend_port_be)) {
 		d = from_client(skb, pkt, n);
 		if ((__u32)d != REASON_FOREIGN)
@@ -92,25 +97,20 @@ static __always_inline bool tagged(struct __sk_buff *skb)
 
 static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool ethernet)
 {
-	struct packet pkt = { .hook = hook };
 	struct node_state *n = the_node();
-	__u32 look;
+	struct packet pkt;
 	__u64 d;
 
 	if (!n)
 		return TCX_NEXT;
-	if (hook == HOOK_LOOPBACK || n->flags & NODE_HOST_BACKENDS)
-		look = LOOK_DESTINATION | LOOK_SOURCE;
-	else
-		look = hook == HOOK_EGRESS ? LOOK_DESTINATION : LOOK_SOURCE;
 	if (!ethernet)
-		d = parse(skb, n, &pkt, L2_NONE);
+		d = parse(skb, n, &pkt, hook, L2_NONE);
 	else if (tagged(skb))
-		d = parse(skb, n, &pkt, L2_VLAN);
+		d = parse(skb, n, &pkt, hook, L2_VLAN);
 	else
-		d = parse(skb, n, &pkt, L2_ETHERNET);
+		d = parse(skb, n, &pkt, hook, L2_ETHERNET);
 	if (d == PARSED)
-		d = decide(skb, &pkt, n, look);
+		d = decide(skb, &pkt, n);
 	return leave(skb, hook, d);
 }
 

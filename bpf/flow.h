@@ -82,7 +82,9 @@ static __noinline void forget_answered(const struct flow_key *key)
 {
 	struct flow_key k = *key;
 
-	bpf_map_delete_elem(&answered, &k);
+	/* Looking takes no lock, which counts in a flood of SYNs. */
+	if (bpf_map_lookup_elem(&answered, &k))
+		bpf_map_delete_elem(&answered, &k);
 }
 
 /* close_flow ends whatever is pending with the given result, gives everything back and forgets the connection. */

@@ -74,8 +74,9 @@ static __always_inline bool watched(const struct node_state *n, __be16 port_be)
 }
 
 /* parse fills pkt when one of the packet's ports is watched, and returns PARSED; otherwise the decision about the
- * packet. l2 is a constant of the caller. */
-static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_state *n, struct packet *pkt, const __u32 l2)
+ * packet. Until then it writes nothing: most packets are not for us. l2 is a constant of the caller. */
+static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_state *n, struct packet *pkt, __u32 hook,
+				   const __u32 l2)
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
@@ -92,7 +93,6 @@ static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_stat
 			return decision(ACTION_PASS, REASON_SHORT);
 		proto = l2 == L2_VLAN ? *(__be16 *)(data + L2_VLAN - 2) : eth->h_proto;
 	}
-	pkt->l3 = l2;
 
 	if (proto == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = data + l2;
@@ -115,9 +115,9 @@ static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_stat
 			return decision(ACTION_PASS, REASON_SHORT);
 		if (!watched(n, tcp->dest) && !watched(n, tcp->source))
 			return decision(ACTION_PASS, REASON_FOREIGN);
+		__builtin_memset(pkt, 0, sizeof(*pkt));
 		map_v4(pkt->key.client, ip->saddr);
 		map_v4(pkt->key.backend, ip->daddr);
-		pkt->v6 = 0;
 	} else if (proto == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = data + l2;
 
@@ -139,6 +139,7 @@ static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_stat
 			return decision(ACTION_PASS, REASON_SHORT);
 		if (!watched(n, tcp->dest) && !watched(n, tcp->source))
 			return decision(ACTION_PASS, REASON_FOREIGN);
+		__builtin_memset(pkt, 0, sizeof(*pkt));
 		__builtin_memcpy(pkt->key.client, &ip->saddr, 16);
 		__builtin_memcpy(pkt->key.backend, &ip->daddr, 16);
 		pkt->v6 = 1;
@@ -146,6 +147,8 @@ static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_stat
 		return decision(ACTION_PASS, REASON_FOREIGN);
 	}
 
+	pkt->hook = hook;
+	pkt->l3 = l2;
 	pkt->l4 = l2 + l3_len;
 	pkt->tcp_len = tcp->doff * 4;
 	pkt->flags = ((__u8 *)tcp)[13];
