@@ -28,8 +28,8 @@ done
 (cd "$work/deb" && find . -type f | sed 's,^\.,,' | sort) >"$work/deb.files"
 rpm -qpl bin/*.rpm | sort | diff "$work/deb.files" - || fail "deb and rpm install different files"
 for file in /etc/cbagent/policy.yaml /etc/default/cbagent; do
-    dpkg-deb -I bin/*.deb conffiles | grep -qx "$file" || fail "an upgrade of the deb would overwrite $file"
-    rpm -qp --configfiles bin/*.rpm | grep -qx "$file" || fail "an upgrade of the rpm would overwrite $file"
+    dpkg-deb -I bin/*.deb conffiles | grep -x "$file" >/dev/null || fail "an upgrade of the deb would overwrite $file"
+    rpm -qp --configfiles bin/*.rpm | grep -x "$file" >/dev/null || fail "an upgrade of the rpm would overwrite $file"
 done
 
 "$work/deb/usr/bin/cbagent" check "$work/deb/etc/cbagent/policy.yaml" || fail "the example policy has errors"
