@@ -15,5 +15,7 @@ unformatted=$(git ls-files '*.go' | xargs -r gofmt -l)
 go mod tidy -diff || fail "go.mod is not tidy: run go mod tidy"
 go vet ./... || fail "go vet: see above"
 go tool -modfile=tools/go.mod staticcheck ./... || fail "staticcheck: see above"
+(cd bench && go mod tidy -diff) || fail "bench/go.mod is not tidy: run go mod tidy in bench"
+(cd bench && go vet ./... && go tool -modfile=../tools/go.mod staticcheck ./...) || fail "vet or staticcheck of bench: see above"
 git ls-files '*.sh' .ci/run | xargs -r shellcheck || fail "shellcheck: see above"
 exit $status
