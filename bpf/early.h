@@ -163,6 +163,8 @@ static __always_inline __u64 xdp_syn(struct xdp_md *ctx, const __u32 l2, const b
 	pkt.tcp_len = tcp->doff * 4;
 	if (!is_syn(&pkt) || pkt.tcp_len < sizeof(*tcp) || total < l3_len + pkt.tcp_len)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
+	if (bpf_xdp_get_buff_len(ctx) < l2 + total)
+		return decision(ACTION_PASS, REASON_SHORT);
 	pkt.payload = total - l3_len - pkt.tcp_len;
 	pkt.seq = bpf_ntohl(tcp->seq);
 	pkt.key.client_port_be = tcp->source;
