@@ -180,6 +180,9 @@ func (a *Agent) watchCIDRs() error {
 			all = append(all, loader.Network{Prefix: c.Prefix, Port: c.Port, Direction: loader.Direction(p.Direction)})
 		}
 	}
+	if a.nodeInNetworks() {
+		a.dp.SetHostBackends(true)
+	}
 	return a.dp.SetNetworks(all)
 }
 

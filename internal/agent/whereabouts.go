@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -13,11 +14,11 @@ import (
 // localAddresses are those of this node.
 type localAddresses map[netip.Addr]bool
 
-func addressesOfNode() localAddresses {
+func addressesOfNode() (localAddresses, error) {
 	all := localAddresses{}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return all
+		return nil, fmt.Errorf("list the node's addresses: %w", err)
 	}
 	for _, a := range addrs {
 		if n, ok := a.(*net.IPNet); ok {
@@ -26,7 +27,7 @@ func addressesOfNode() localAddresses {
 			}
 		}
 	}
-	return all
+	return all, nil
 }
 
 // whereabouts says what the kernel should know of where a backend runs.
@@ -48,12 +49,16 @@ func (a *Agent) watchAddresses(now int64) {
 		return
 	}
 	a.nextLook = now + int64(time.Second)
-	local := addressesOfNode()
+	local, err := addressesOfNode()
+	if err != nil {
+		a.log.Warn("addresses", "error", err)
+		return
+	}
 	if maps.Equal(local, a.local) {
 		return
 	}
 	a.local = local
-	onHost := false
+	onHost := a.nodeInNetworks()
 	for _, c := range a.circuits {
 		if c == nil {
 			continue
@@ -68,4 +73,19 @@ func (a *Agent) watchAddresses(now int64) {
 		}
 	}
 	a.dp.SetHostBackends(onHost)
+}
+
+// nodeInNetworks reports whether a backend that is learned may be an address of the node: what goes there is seen on its
+// way in alone.
+func (a *Agent) nodeInNetworks() bool {
+	for _, p := range a.policies {
+		for _, c := range p.Match.CIDRs {
+			for addr := range a.local {
+				if c.Prefix.Contains(addr) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
