@@ -112,15 +112,23 @@ var places = map[string]func(t *testing.T) place{
 	"node itself":      func(t *testing.T) place { return nodePlace(t, false) },
 	"node itself IPv6": func(t *testing.T) place { return nodePlace(t, true) },
 
-	"VXLAN":         func(t *testing.T) place { return farPlace(t, vxlan, false) },
-	"VXLAN IPv6":    func(t *testing.T) place { return farPlace(t, vxlan, true) },
-	"TUN":           func(t *testing.T) place { return farPlace(t, tun(false), false) },
-	"TUN IPv6":      func(t *testing.T) place { return farPlace(t, tun(true), true) },
-	"TUN offload":   func(t *testing.T) place { return farPlace(t, tun(true), false) },
-	"Geneve":        func(t *testing.T) place { return farPlace(t, geneve, false) },
-	"IP in IP":      func(t *testing.T) place { return farPlace(t, ipip, false) },
-	"GRE":           func(t *testing.T) place { return farPlace(t, gre, false) },
-	"VLAN":          func(t *testing.T) place { return farPlace(t, vlan, false) },
+	"VXLAN":       func(t *testing.T) place { return farPlace(t, vxlan, false) },
+	"VXLAN IPv6":  func(t *testing.T) place { return farPlace(t, vxlan, true) },
+	"TUN":         func(t *testing.T) place { return farPlace(t, tun(false), false) },
+	"TUN IPv6":    func(t *testing.T) place { return farPlace(t, tun(true), true) },
+	"TUN offload": func(t *testing.T) place { return farPlace(t, tun(true), false) },
+	"Geneve":      func(t *testing.T) place { return farPlace(t, geneve, false) },
+	"IP in IP":    func(t *testing.T) place { return farPlace(t, ipip, false) },
+	"GRE":         func(t *testing.T) place { return farPlace(t, gre, false) },
+	"VLAN":        func(t *testing.T) place { return farPlace(t, vlan, false) },
+	"pods, filtered": func(t *testing.T) place {
+		p, star := podsPlace(t, false)
+		set(t, star.Node, "net.bridge.bridge-nf-call-iptables", "1")
+		nft(t, star.Node, `table inet firewall {
+			chain forward { type filter hook forward priority 0; ct state invalid counter drop; }
+		}`)
+		return p
+	},
 	"pods":          func(t *testing.T) place { p, _ := podsPlace(t, false); return p },
 	"tagged pods":   func(t *testing.T) place { return taggedPlace(t, false, unix.ETH_P_8021Q) },
 	"QinQ pods":     func(t *testing.T) place { return taggedPlace(t, false, unix.ETH_P_8021Q, unix.ETH_P_8021AD) },
@@ -130,9 +138,11 @@ var places = map[string]func(t *testing.T) place{
 	"no offloads": func(t *testing.T) place {
 		return offloadPlace(t, false, false, unix.ETHTOOL_STXCSUM, unix.ETHTOOL_SGRO)
 	},
-	"GRO":        func(t *testing.T) place { return offloadPlace(t, true, true, unix.ETHTOOL_SGRO) },
-	"everywhere": func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2}) },
-	"every port": func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2, Bridge: true}) },
+	"GRO":          func(t *testing.T) place { return offloadPlace(t, true, true, unix.ETHTOOL_SGRO) },
+	"BIG TCP":      bigPlace,
+	"other routes": changingPlace,
+	"everywhere":   func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2}) },
+	"every port":   func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2, Bridge: true}) },
 }
 
 // firewall lets the node forward new connections from the client, and what belongs to known connections.
