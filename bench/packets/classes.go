@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -140,17 +141,25 @@ func runClasses(ctx context.Context, r *part.Run) (err error) {
 	return nil
 }
 
+// batches of a run. The best counts: in the others somebody else had the core for a while.
+const batches = 20
+
 // run puts the packet to the program so many times, and returns the nanoseconds of one. The kernel's own account of them
 // knows whole nanoseconds only, so the clock is read around the call.
 func (c class) run(repeat uint32) (float64, error) {
-	began := time.Now()
-	got, _, err := c.program.Benchmark(c.packet.Bytes(), int(repeat), nil)
-	took := time.Since(began)
-	if err != nil {
-		return 0, fmt.Errorf("put %s to the program: %w", c.name, err)
+	each := int(max(1, repeat/batches))
+	best := math.Inf(1)
+	for done := 0; done < int(repeat); done += each {
+		began := time.Now()
+		got, _, err := c.program.Benchmark(c.packet.Bytes(), each, nil)
+		took := time.Since(began)
+		if err != nil {
+			return 0, fmt.Errorf("put %s to the program: %w", c.name, err)
+		}
+		if int32(got) != c.returns {
+			return 0, fmt.Errorf("of %s the program returned %d, not %d", c.name, int32(got), c.returns)
+		}
+		best = min(best, float64(took.Nanoseconds())/float64(each))
 	}
-	if int32(got) != c.returns {
-		return 0, fmt.Errorf("of %s the program returned %d, not %d", c.name, int32(got), c.returns)
-	}
-	return float64(took.Nanoseconds()) / float64(repeat), nil
+	return best, nil
 }
