@@ -63,6 +63,22 @@ func (d *Datapath) Amend(circuit int, v Verdict) {
 	atomic.StoreUint64(&s.RampOver, uint64(v.RampOver))
 }
 
+// Settle makes of an open verdict the closed one that comes after it, with the next generation, where it stands: its counts
+// go on. An open verdict without permits has admitted and judged under that generation since its deadline. What ends between
+// the two stores is not judged.
+func (d *Datapath) Settle(circuit int, v Verdict) {
+	s := d.circuits.vals[circuit].slot()
+	s.Kind, s.Step = uint8(Closed), v.Step
+	s.Flags = boolByte(v.Monitor) * uint8(bpfVerdictFlagVERDICT_MONITOR)
+	atomic.StoreUint32(&s.Generation, v.Generation)
+	atomic.StoreUint64(&s.Until, 0)
+	atomic.StoreUint32(&s.Calls, 0)
+	atomic.StoreUint32(&s.Concurrent, 0)
+	atomic.StoreUint64(&s.RampOver, 0)
+	atomic.StoreUint32(&s.RampFrom, 0)
+	atomic.StoreUint32(&s.RampTo, 0)
+}
+
 // Published returns the verdict that is in force.
 func (d *Datapath) Published(circuit int) Verdict {
 	s := d.circuits.vals[circuit].slot()
