@@ -88,7 +88,7 @@ func (w *TraceWriter) Append(b []byte, l *TraceLine) []byte {
 	began := w.take(l)
 	result := l.Result
 	if l.Kind == TraceReturn {
-		result = breaker.ResultAborted // the policy's own word for what gives a permit back
+		result = breaker.ResultUnknown // no policy can call that a failure: it gives the permit back
 	}
 	if status, ok := result.Status(); ok {
 		b = append(b, `,"status":`...)

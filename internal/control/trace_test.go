@@ -37,7 +37,7 @@ func TestTraceWriter(t *testing.T) {
 			{Kind: TraceReturn, Backend: at, At: 6 * s, Began: 4 * s, Generation: 3},
 		}, `{"t":5,"backend":"192.0.2.7:8080","status":200,"latency_ms":0,"began":5}` + "\n" +
 			`{"t":5,"backend":"192.0.2.7:8080","attempt":true}` + "\n" +
-			`{"t":6,"backend":"192.0.2.7:8080","outcome":"aborted","began":5}` + "\n"},
+			`{"t":6,"backend":"192.0.2.7:8080","outcome":"unknown","began":5}` + "\n"},
 		{"a probe of an earlier period", []TraceLine{
 			{Kind: TraceAttempt, Backend: at, At: s, Began: s, Generation: 3},
 			{Kind: TraceAttempt, Backend: at, At: 5 * s, Began: 5 * s, Generation: 5},
