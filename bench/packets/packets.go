@@ -12,7 +12,7 @@ import (
 // Part is this part.
 var Part = part.Part{
 	Name: "packets",
-	About: "Packets are put to the attached programs with BPF_PROG_TEST_RUN, beside a program that does nothing; and one core sends SYNs " +
+	About: "Packets are put to the attached programs with BPF_PROG_TEST_RUN, beside a program that does nothing; the kernel's accounts tell how long programs run under load; and one core sends SYNs " +
 		"through the node to a backend whose callers are turned away in different ways.",
 	Rounds: 20, Quick: 1,
 	Run: run,
@@ -21,6 +21,9 @@ var Part = part.Part{
 func run(ctx context.Context, r *part.Run) error {
 	if err := runClasses(ctx, r); err != nil {
 		return fmt.Errorf("classes of packets: %w", err)
+	}
+	if err := runPrograms(ctx, r); err != nil {
+		return fmt.Errorf("programs: %w", err)
 	}
 	if err := runFlood(ctx, r); err != nil {
 		return fmt.Errorf("SYNs: %w", err)

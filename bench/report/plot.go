@@ -95,7 +95,7 @@ func Plots(s Set, folder string) ([]string, error) {
 			return s.lines("scale", "backends/", "", []string{"ns_per_packet", "p50_us"}, "backends", "ns per packet; us per request", true)
 		}},
 		{"scale-backends-agent", func() (*plot.Plot, error) {
-			return s.lines("scale", "backends/", "", []string{"rss_mb", "map_memory_mb", "idle_cpu_ms_per_s", "verdict_for_all_ms", "start_ms"}, "backends", "MB; ms", true)
+			return s.lines("scale", "backends/", "", []string{"rss_mb", "map_memory_mb", "idle_cpu_ms_per_s", "verdict_for_all_ms", "start_ms", "scrape_ms"}, "backends", "MB; ms", true)
 		}},
 		{"scale-flows", func() (*plot.Plot, error) {
 			return s.lines("scale", "flows/", "", []string{"ns_per_packet", "p50_us", "rss_mb", "map_memory_mb", "idle_cpu_ms_per_s"}, "connections", "ns; us; MB; ms", true)
@@ -213,7 +213,7 @@ func (s Set) lines(part, prefix, suffix string, values []string, xTitle, yTitle 
 
 var palette = []color.Color{
 	color.RGBA{0xd9, 0x48, 0x01, 0xff}, color.RGBA{0x21, 0x71, 0xb5, 0xff}, color.RGBA{0x23, 0x8b, 0x45, 0xff},
-	color.RGBA{0x6a, 0x51, 0xa3, 0xff}, color.Gray{0x60},
+	color.RGBA{0x6a, 0x51, 0xa3, 0xff}, color.Gray{0x60}, color.RGBA{0xcc, 0x9a, 0x06, 0xff},
 }
 
 func linePeers(f *row.File, prefix string) []string {

@@ -235,7 +235,12 @@ func (p place) cost(ctx context.Context, r *part.Run) (map[string]float64, error
 	if err != nil {
 		return nil, err
 	}
+	took, size, err := p.scrape(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return map[string]float64{
+		"scrape_ms": ms(took), "scrape_kb": float64(size) / 1024,
 		"p50_us": float64(plain.P50) / 1e3, "p99_us": float64(plain.P99) / 1e3,
 		"idle_cpu_ms_per_s": ms(after-before) / watch.Seconds(),
 		"rss_mb":            mb(rss), "map_memory_mb": mb(maps),
