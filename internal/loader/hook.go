@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -114,11 +115,31 @@ func (h *Hook) attachTCX(a attachment, p *pins) error {
 	return p.pin(linkName(h.Index, a), l)
 }
 
-// filterHandle and filterPriority mark our filters among others on the same qdisc.
-const (
-	filterHandle   = 0xcb
-	filterPriority = 1
-)
+// filterHandle marks our filters among others of the same qdisc and priority.
+const filterHandle = 0xcb
+
+// firstPriority returns where our filter is already, or else the priority that comes first among those where it can be:
+// nobody else's is there, or only such of the same kind and protocol, for the kernel keeps others apart.
+func firstPriority(ifindex int, parent uint32) (uint16, error) {
+	filters, err := netlink.FilterList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, parent)
+	if err != nil {
+		return 0, fmt.Errorf("list filters: %w", err)
+	}
+	taken := map[uint16]bool{}
+	for _, f := range filters {
+		if b, ok := f.(*netlink.BpfFilter); ok && b.Handle == filterHandle && strings.HasPrefix(b.Name, "cbagent-") {
+			return b.Priority, nil
+		}
+		if f.Type() != "bpf" || f.Attrs().Protocol != unix.ETH_P_ALL {
+			taken[f.Attrs().Priority] = true
+		}
+	}
+	var priority uint16 = 1
+	for taken[priority] {
+		priority++
+	}
+	return priority, nil
+}
 
 func (h *Hook) attachClsact(a attachment) error {
 	qdisc := &netlink.GenericQdisc{
@@ -133,9 +154,13 @@ func (h *Hook) attachClsact(a attachment) error {
 	default:
 		return fmt.Errorf("add clsact qdisc: %w", err)
 	}
+	priority, err := firstPriority(h.Index, a.parent)
+	if err != nil {
+		return err
+	}
 	filter := &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: h.Index, Parent: a.parent, Handle: filterHandle, Protocol: unix.ETH_P_ALL, Priority: filterPriority,
+			LinkIndex: h.Index, Parent: a.parent, Handle: filterHandle, Protocol: unix.ETH_P_ALL, Priority: priority,
 		},
 		Fd: a.prog.FD(), Name: a.name, DirectAction: true,
 	}
