@@ -13,6 +13,7 @@ import (
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/kubeevents"
 	"github.com/cbagent/cbagent/internal/policy"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -40,17 +41,22 @@ func kubeClient(kubeconfig string, required bool) (kubernetes.Interface, error) 
 }
 
 // followConfigMap gives the policies of a ConfigMap's *.yaml, at first and whenever they change, until ctx is done. While
-// the ConfigMap has never been read, it says why in the log and goes on asking: a node may start before its API does.
+// the API has never answered it says why in the log and goes on asking: a node may start before its API does. What only
+// somebody's hand can mend is an update with an error.
 func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.Interface, ref configMapRef) <-chan policy.Update {
 	updates := make(chan policy.Update)
 	follower := discovery.FollowConfigMap(log, client, ref.namespace, ref.name, func(files map[string]string, err error) {
-		if err != nil {
-			log.Error("policies cannot be read", "configmap", ref.String(), "error", err, "in_force", files != nil)
+		err = withRemedy(ref, err)
+		if err != nil && files == nil && !errors.Is(err, errNeedsHand) {
+			log.Error("policies cannot be read yet", "configmap", ref.String(), "error", err)
 			return
 		}
-		set, err := policy.ParseAll(configMapSources(ref, files))
+		update := policy.Update{Err: err}
+		if err == nil {
+			update.Set, update.Err = policy.ParseAll(configMapSources(ref, files))
+		}
 		select {
-		case updates <- policy.Update{Set: set, Err: err}:
+		case updates <- update:
 		case <-ctx.Done():
 		}
 	})
@@ -62,6 +68,23 @@ func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.In
 		close(updates)
 	}()
 	return updates
+}
+
+// errNeedsHand marks what will not mend itself.
+var errNeedsHand = errors.New("see deploy/daemonset.yaml")
+
+// withRemedy adds to an error of the API what mends it, where that is known.
+func withRemedy(ref configMapRef, err error) error {
+	switch {
+	case errors.Is(err, discovery.ErrNoConfigMap):
+		return fmt.Errorf("%w: make it, `policies: []` is enough (%w)", err, errNeedsHand)
+	case apierrors.IsForbidden(err):
+		return fmt.Errorf("%w: a Role must grant get, list and watch on configmaps with resourceNames [%s] in namespace %s (%w)",
+			err, ref.name, ref.namespace, errNeedsHand)
+	case apierrors.IsUnauthorized(err):
+		return fmt.Errorf("%w: the API does not know this ServiceAccount's token (%w)", err, errNeedsHand)
+	}
+	return err
 }
 
 // configMapSources are the policy files of a ConfigMap, in the order of their names, as in a directory.
