@@ -87,6 +87,28 @@ func TestProtect(t *testing.T) {
 				}
 			})
 
+			t.Run("status tells the truth", func(t *testing.T) {
+				for _, agent := range s.agents(t) {
+					status := s.status(t, agent)
+					if !status.Agent.Ready || status.Agent.Node != agent.Node {
+						t.Errorf("the agent of %s says ready %v on node %q", agent.Node, status.Agent.Ready, status.Agent.Node)
+					}
+					for _, backend := range s.backends {
+						// Also of backends on the other node.
+						c, want := circuit(t, status, "orders", backend), "closed"
+						if backend == failing {
+							want = "open"
+						}
+						if c.State != want || (c.TurnedAway["open"] > 0) != (want == "open") {
+							t.Errorf("%s: circuit of %s is %s, turned away %v; want %s", agent.Node, backend.Name, c.State, c.TurnedAway, want)
+						}
+						if len(c.Endpoints) != 1 || c.Endpoints[0].Pod != backend.Name || c.Endpoints[0].Node != backend.Node {
+							t.Errorf("%s: endpoints of %s are %+v", agent.Node, backend.Name, c.Endpoints)
+						}
+					}
+				}
+			})
+
 			t.Run("a changed policy takes effect", func(t *testing.T) {
 				s.policy(t, strings.Replace(example(t), "status: 503", "status: 418", 1))
 				for _, caller := range s.callers {
