@@ -50,28 +50,30 @@ type Agent struct {
 	local     localAddresses
 	nextLook  int64
 
-	reload     ReloadStatus
-	unfit      *policy.Set // for which there was no room
-	nextFit    int64
-	pendingIfs map[int]ifaces.Pick // to be attached, but it failed
-	uplinks    map[int]bool
-	noXDP      map[int]bool // interfaces that cannot
-	gone       []int        // interfaces that have left since the last sweep
-	picks      map[int]ifaces.Pick
-	nextSweep  int64
-	lastSweep  loader.SweepResult
-	nextLease  int64
-	ringEvents uint64 // read
-	heard      int64  // when the latest of them happened
-	losses     losses
-	ready      bool
-	inherited  inheritance
-	dirty      bool // the state file is behind
-	nextSave   int64
-	started    time.Time
-	watched    view.Agent // what is only counted to be shown
-	tracers    map[*tracer]struct{}
-	standing   map[string]breaker.Override // of whole policies, for backends that come later
+	reload        ReloadStatus
+	unfit         *policy.Set // for which there was no room
+	nextFit       int64
+	pendingIfs    map[int]ifaces.Pick // to be attached, but it failed
+	uplinks       map[int]bool
+	noXDP         map[int]bool // interfaces that cannot
+	gone          []int        // interfaces that have left since the last sweep
+	picks         map[int]ifaces.Pick
+	nextSweep     int64
+	lastSweep     loader.SweepResult
+	nextLease     int64
+	ringEvents    uint64 // read
+	heard         int64  // when the latest of them happened
+	losses        losses
+	ready         bool
+	inherited     inheritance
+	dirty         bool // the state file is behind
+	nextSave      int64
+	started       time.Time
+	watched       view.Agent // what is only counted to be shown
+	leaseTold     uint64     // callers that were let through for want of the lease, as far as told
+	nextLeaseLook int64
+	tracers       map[*tracer]struct{}
+	standing      map[string]breaker.Override // of whole policies, for backends that come later
 
 	ticked  atomic.Int64 // time of the last turn of the event loop
 	viewing sync.RWMutex // held by readers of the kernel's counts that do not hold mu
@@ -107,6 +109,7 @@ func New(cfg Config) (*Agent, error) {
 		standing:   map[string]breaker.Override{},
 		started:    time.Now(),
 	}
+	a.leaseTold = leaseTold(a.history)
 	a.inherit()
 	return a, nil
 }
@@ -274,6 +277,7 @@ func (a *Agent) onTick() {
 	now := loader.Now()
 	a.ticked.Store(time.Now().UnixNano())
 	a.renewLease(now)
+	a.noteLease(now)
 	if now >= a.nextSweep {
 		a.sweep(now)
 	}

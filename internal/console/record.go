@@ -25,7 +25,10 @@ func Record(r *view.Record) string {
 	case view.KindDroppedOverride:
 		fmt.Fprintf(&b, "  left, and with it the override to %s", r.Mode)
 	case view.KindLease:
-		b.WriteString("  the agent was too late to renew its lease, callers were let through")
+		b.WriteString("  the agent was too late to renew its lease")
+		if r.Value != nil {
+			fmt.Fprintf(&b, ", %s let through", plural(uint64(*r.Value), "caller was", "callers were"))
+		}
 	default:
 		b.WriteString("  " + r.Kind)
 	}

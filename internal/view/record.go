@@ -27,6 +27,7 @@ type Record struct {
 	InFlight       uint64     `json:"in_flight"`                // requests at the time
 	By             string     `json:"by,omitempty"`             // who did it by hand
 	Why            string     `json:"why,omitempty"`            // the reason they gave
+	Total          uint64     `json:"total,omitempty"`          // of a lease: callers let through since the kernel counts; Value is those that are new
 	VerdictSeconds float64    `json:"verdict_seconds"`          // from Time to the verdict in the kernel
 }
 
