@@ -14,7 +14,8 @@ import (
 func newOpenCommand(e *env) *cobra.Command {
 	return newOverrideCommand(e, control.ActionOpen, "Turn all callers of a backend away, by hand",
 		`Turn every caller of the circuits away, whatever their backends do, until the time is over or cbagent auto takes it
-back. Ejection limits are not asked. Of a whole policy it also holds for backends that come later.`,
+back. Ejection limits are not asked. Of a whole policy it also holds for backends that come later.
+It outlives a restart of the agent if circuits do: with --bpffs.`,
 		"  cbagent open orders/10.0.0.7:8080 --for 10m --reason 'disk is being replaced'")
 }
 
@@ -28,7 +29,8 @@ again: a backend that still fails opens again. To keep callers coming all the sa
 func newDisableCommand(e *env) *cobra.Command {
 	return newOverrideCommand(e, control.ActionDisable, "Let all callers through and judge nothing, by hand",
 		`Let every caller of the circuits through, whatever their backends do, until the time is over or cbagent auto takes it
-back. Limits and rate limits go on. Of a whole policy it also holds for backends that come later.`,
+back. Limits and rate limits go on. Of a whole policy it also holds for backends that come later.
+It outlives a restart of the agent if circuits do: with --bpffs.`,
 		"  cbagent disable orders --for 1h --reason 'load test'")
 }
 

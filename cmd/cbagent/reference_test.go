@@ -25,6 +25,27 @@ fish, powershell) a script that completes commands, flags, and the names of poli
 | 4 | not permitted to speak to the agent: the message says who is |
 | 5 | there is no such policy or backend: the message names the nearest |
 
+Commands that ask or tell the running agent use its HTTP API on a unix socket, which is for root, and for a group if the
+agent was given one with ` + "`--control-group`" + `. Anything that speaks HTTP can use it too:
+
+` + "```" + `
+curl --unix-socket /run/cbagent/cbagent.sock http://cbagent/v1/status?target=orders
+curl --unix-socket /run/cbagent/cbagent.sock http://cbagent/v1/events?follow=true
+curl --unix-socket /run/cbagent/cbagent.sock http://cbagent/v1/override \
+  -d '{"action":"open","target":"orders/10.0.0.7:8080","for_seconds":600,"reason":"disk"}'
+` + "```" + `
+
+| request | answer |
+|---|---|
+| ` + "`GET /v1/status?target=T`" + ` | what ` + "`cbagent status -o json`" + ` prints |
+| ` + "`GET /v1/events?target=T&last=N&follow=true`" + ` | JSON lines, a record each; ` + "`{\"missed\":n}`" + ` stands for what the reader was too slow for |
+| ` + "`GET /v1/trace?target=T`" + ` | JSON lines in the format of ` + "`cbagent replay`" + `, as outcomes happen |
+| ` + "`GET /v1/policies?target=T`" + ` | the policies in force with all defaults, as a policy file in JSON |
+| ` + "`POST /v1/override`" + ` | ` + "`{\"changes\":[...]}`" + `, one for each circuit |
+
+A target is a policy, a backend (by address and port, or by the name of its pod) or POLICY/BACKEND; none means all. Errors
+have a status of 400 or above and are ` + "`{\"error\":\"...\",\"nearest\":[...]}`" + `. Within v1 keys are added, never renamed.
+
 `
 
 // reference is the page of all commands.

@@ -37,6 +37,9 @@ func Listen(path, group string) (net.Listener, error) {
 		}
 		return nil, fmt.Errorf("control socket %s: %w: stop it, or use another --control-socket", path, ErrInUse)
 	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
+		return nil, fmt.Errorf("control socket %s: there is something that is no socket; use another --control-socket", path)
+	}
 	gid := -1
 	if group != "" {
 		g, err := lookupGroup(group)

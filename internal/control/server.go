@@ -56,14 +56,15 @@ func (s *server) policies(w http.ResponseWriter, r *http.Request) {
 		set = &policy.Set{}
 	}
 	if text := r.FormValue("target"); text != "" {
-		t, err := Resolve(s.agent.Snapshot(), text)
+		snapshot := s.agent.Snapshot()
+		t, err := Resolve(snapshot, text)
 		if err != nil {
 			fail(w, err)
 			return
 		}
-		snapshot, meant := s.agent.Snapshot(), &policy.Set{}
+		meant := &policy.Set{}
 		for _, p := range set.Policies {
-			if len(NewStatus(snapshot, Target{Policy: p.Name, Backend: t.Backend}).Policies) > 0 && (t.Policy == "" || t.Policy == p.Name) {
+			if shown := find(snapshot, p.Name); shown != nil && covers(shown, t) {
 				meant.Policies = append(meant.Policies, p)
 			}
 		}

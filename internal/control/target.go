@@ -96,6 +96,14 @@ func find(s *view.Snapshot, name string) *view.Policy {
 	return nil
 }
 
+// covers reports whether a policy or one of its circuits is meant.
+func covers(p *view.Policy, t Target) bool {
+	if t.Backend == "" {
+		return t.Has(p.Name, "")
+	}
+	return slices.ContainsFunc(p.Circuits, func(c view.Circuit) bool { return t.Has(p.Name, c.Name) })
+}
+
 // circuitOf returns the name of the circuit that a backend has.
 func circuitOf(p *view.Policy, name string) (string, bool) {
 	for i := range p.Circuits {
