@@ -33,7 +33,7 @@ static __always_inline void override_refusal(struct circuit *c, struct node_stat
 	}
 }
 
-/* limit refuses for a limit, unless the circuit is only monitored. True if refused. */
+/* limit refuses for a limit, unless the circuit is only monitored, or disabled: that admits all. True if refused. */
 static __always_inline bool limit(struct circuit *c, struct admission *adm, __u32 reason, bool count)
 {
 	if (monitored(c)) {
@@ -42,6 +42,8 @@ static __always_inline bool limit(struct circuit *c, struct admission *adm, __u3
 		adm->reason = REASON_MONITORED;
 		return false;
 	}
+	if (verdict_of(c)->kind == VERDICT_DISABLED)
+		return false;
 	adm->reason = reason;
 	adm->until = 0;
 	return true;

@@ -44,9 +44,13 @@ static __always_inline enum method method(struct __sk_buff *skb, const struct pa
 		return METHOD_HEAD;
 	if (IS("CONN"))
 		return METHOD_CONNECT;
-	/* TRACE, QUERY, PURGE, and those of WebDAV. PRI, with which HTTP/2 begins, is not among them. */
-	if (IS("TRAC") || IS("QUER") || IS("PURG") || IS("PROP") || IS("REPO") || IS("MKCO") || IS("MKCA") || IS("COPY") ||
-	    IS("MOVE") || IS("LOCK") || IS("UNLO") || IS("SEAR") || IS("ACL ") || IS("BIND"))
+	/* The rest of IANA's registry, and PURGE, NOTIFY, (UN)SUBSCRIBE and M-SEARCH. PRI, with which HTTP/2 begins, is not
+	 * among them. */
+	if (IS("TRAC") || IS("QUER") || IS("PROP") || IS("REPO") || IS("SEAR") || IS("MKCO") || IS("MKCA") || IS("MKAC") ||
+	    IS("MKRE") || IS("MKWO") || IS("COPY") || IS("MOVE") || IS("LOCK") || IS("UNLO") || IS("ACL ") || IS("BIND") ||
+	    IS("UNBI") || IS("REBI") || IS("LINK") || IS("UNLI") || IS("MERG") || IS("UPDA") || IS("LABE") || IS("BASE") ||
+	    IS("CHEC") || IS("UNCH") || IS("VERS") || IS("ORDE") || IS("PURG") || IS("NOTI") || IS("SUBS") || IS("UNSU") ||
+	    IS("M-SE"))
 		return METHOD_OTHER;
 	return METHOD_NONE;
 }

@@ -345,7 +345,8 @@ func TestMonitorCountsLimits(t *testing.T) {
 func TestForcedOpenAndDisabled(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "mode: forced-open")+
-		fmt.Sprintf("- {name: off, mode: disabled, match: {addresses: [%q]}, trip: [{consecutiveFailures: 3}]}\n", p.neighbour), p.interfaces)
+		fmt.Sprintf("- {name: off, mode: disabled, match: {addresses: [%q]}, trip: [{consecutiveFailures: 3}], "+
+			"limits: {maxConnections: 1}, rateLimit: {limit: 1, period: 1h}}\n", p.neighbour), p.interfaces)
 	p.other.Set(testserver.Behaviour{Status: 500})
 	for range 10 {
 		r := call(t, caller(t, p.caller, p.dial))
