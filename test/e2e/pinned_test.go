@@ -372,7 +372,7 @@ func TestOtherLayoutIsReplaced(t *testing.T) {
 		t.Errorf("the agent said %q, want word of the layout", said)
 	}
 	wantStatus(t, call(t, caller(t, p.caller, p.backend)), 500)
-	openCircuit(t, next, p.server, caller(t, p.caller, p.backend))
+	openCircuitOf(t, p)
 	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
 	if maps, err := filepath.Glob(filepath.Join(l.pins, "maps-*")); err != nil || len(maps) != 1 {
 		t.Errorf("maps of %v (%v), want those of one layout", maps, err)
