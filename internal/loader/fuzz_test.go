@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,9 +20,9 @@ type zoo struct {
 	hooks    []hookUnderTest
 }
 
-func newZoo(t *testing.T) *zoo {
+func newZoo(t testing.TB) *zoo {
 	z := &zoo{rig: newRig(t)}
-	z.hooks = z.rig.hooks()
+	z.hooks = append(z.rig.hooks(), hookUnderTest{name: "xdp", prog: z.program("xdp"), xdp: true})
 	far := Verdict{Kind: Open, Generation: 1, Until: 1 << 62}
 	for i, c := range []struct {
 		policy  PolicySettings
@@ -43,6 +44,12 @@ func newZoo(t *testing.T) *zoo {
 		ap := netip.AddrPortFrom(addr, 8080)
 		if err := z.putAt(i+1, ap, c.policy, c.verdict); err != nil {
 			t.Fatal(err)
+		}
+		// Those that reset are for callers from elsewhere too, which XDP is for.
+		if c.policy.Reject == Reset {
+			if err := z.backend(Backend{Addr: ap, Direction: Inbound}, i+1, 0); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if i%3 == 0 {
 			if err := z.backend(Backend{Addr: ap}, i+1, OnHost); err != nil {
@@ -91,7 +98,15 @@ func (z *zoo) ours(frame []byte, l3 bool) bool {
 // try puts a frame to a program and checks what must be true of any frame.
 func (z *zoo) try(t *testing.T, h hookUnderTest, frame []byte, ctx skbContext) {
 	t.Helper()
-	verdict, out, err := z.run(h.prog, frame, ctx)
+	verdict, out, err := 0, []byte(nil), error(nil)
+	if h.xdp {
+		opts := ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+256)}
+		var ret uint32
+		ret, err = h.prog.Run(&opts)
+		verdict, out = map[uint32]int{xdpPass: verdictNext, xdpTX: verdictRedirect, xdpDrop: verdictDrop}[ret], opts.DataOut
+	} else {
+		verdict, out, err = z.run(h.prog, frame, ctx)
+	}
 	if errors.Is(err, unix.EINVAL) && len(frame) < 14+40 {
 		return // the kernel does not put such a frame to programs
 	}
@@ -226,7 +241,7 @@ func TestRandomPackets(t *testing.T) {
 	n := 0
 	for ; time.Now().Before(end) && n < 40000; n++ {
 		h := z.hooks[rnd.IntN(len(z.hooks))]
-		ctx := skbContext{}
+		ctx := skbContext{} // XDP has none, and is on an uplink
 		if rnd.IntN(8) == 0 {
 			ctx.IngressIfindex = []uint32{5, uplinkIndex}[rnd.IntN(2)]
 		}
@@ -250,21 +265,16 @@ func TestRandomPackets(t *testing.T) {
 }
 
 func FuzzFrames(f *testing.F) {
+	z := newZoo(f)
+	f.Cleanup(func() { z.t = f })
 	seed := rand.New(rand.NewPCG(1, 2))
-	for i := range 200 {
-		z := &zoo{backends: []netip.AddrPort{
-			netip.MustParseAddrPort("198.51.100.1:8080"), netip.MustParseAddrPort("[2001:db8::2]:8080"),
-			netip.MustParseAddrPort("198.51.100.3:8080"), netip.MustParseAddrPort("[2001:db8::6]:8080"),
-		}}
-		f.Add(uint8(i), z.random(seed, hookUnderTest{}))
+	for i := range 300 {
+		f.Add(uint8(i), z.random(seed, z.hooks[i%len(z.hooks)]))
 	}
-	var z *zoo
 	f.Fuzz(func(t *testing.T, which uint8, frame []byte) {
-		if len(frame) < 14 || len(frame) > 3000 { // a page is all that BPF_PROG_TEST_RUN takes
+		// A page is all that BPF_PROG_TEST_RUN takes.
+		if len(frame) < 14 || len(frame) > 3000 {
 			return
-		}
-		if z == nil {
-			z = newZoo(t)
 		}
 		z.t = t
 		z.try(t, z.hooks[int(which)%len(z.hooks)], frame, skbContext{})

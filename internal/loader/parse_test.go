@@ -16,17 +16,18 @@ type hookUnderTest struct {
 	prog    *ebpf.Program
 	l3      bool
 	sources bool // looks at where a packet comes from
+	xdp     bool
 }
 
 func (r *rig) hooks() []hookUnderTest {
 	o := &r.d.objs
 	return []hookUnderTest{
-		{"egress", o.Egress, false, false},
-		{"egress", o.EgressL3, true, false},
-		{"ingress", o.Ingress, false, true},
-		{"ingress", o.IngressL3, true, true},
-		{"loopback", o.Loopback, false, false},
-		{"loopback", o.Loopback, false, true},
+		{"egress", o.Egress, false, false, false},
+		{"egress", o.EgressL3, true, false, false},
+		{"ingress", o.Ingress, false, true, false},
+		{"ingress", o.IngressL3, true, true, false},
+		{"loopback", o.Loopback, false, false, false},
+		{"loopback", o.Loopback, false, true, false},
 	}
 }
 

@@ -47,7 +47,7 @@ type skbContext struct {
 // rig is a datapath with a circuit in a network namespace of its own. Packets are put to the programs one by one. What
 // they send by cloning leaves through an interface whose other end is listened to.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	d        *Datapath
 	ns       *netlab.Namespace
 	ifindex  int
@@ -71,7 +71,7 @@ var common struct {
 }
 
 // newRig returns the rig as new.
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	if common.rig == nil {
 		r := &rig{total: map[string]uint64{}}
