@@ -144,6 +144,9 @@ func Explain(c *control.Circuit, now time.Time) string {
 		}
 	}
 	b.WriteString("\n")
+	if c.Backend == "*" {
+		name = c.Policy // a star would have to be quoted
+	}
 	if all := c.Refused(); all > 0 {
 		fmt.Fprintf(&b, "  cost:  %s turned away since it left closed, %d since the backend is known%s\n",
 			plural(c.TurnedAwaySince, "caller", "callers"), all, byReason(c.TurnedAway))
