@@ -13,7 +13,13 @@ SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export ARCH VERSION SOURCE_DATE_EPOCH
 
 GOARCH=$ARCH VERSION=$described scripts/build.sh bin/package/cbagent
-unset GOARCH # nfpm runs here
+unset GOARCH # what follows runs here
+cbagent() { go run -ldflags "-X main.version=$described" ./cmd/cbagent "$@"; }
+cbagent man bin/package/man
+gzip -9nf bin/package/man/*.8
+for shell in bash zsh fish; do
+    cbagent completion $shell >bin/package/completion.$shell
+done
 for kind in deb rpm; do
     go tool -modfile=tools/go.mod nfpm package --config deploy/packages/nfpm.yaml --packager "$kind" --target bin/
 done

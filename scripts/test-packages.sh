@@ -32,6 +32,12 @@ for file in /etc/cbagent/policy.yaml /etc/default/cbagent; do
     rpm -qp --configfiles bin/*.rpm | grep -x "$file" >/dev/null || fail "an upgrade of the rpm would overwrite $file"
 done
 
+for file in man/man8/cbagent-status.8.gz bash-completion/completions/cbagent zsh/vendor-completions/_cbagent \
+    fish/vendor_completions.d/cbagent.fish doc/cbagent/cbagent.rules.yaml doc/cbagent/runbook.md; do
+    [ -s "$work/deb/usr/share/$file" ] || fail "the deb has no $file"
+done
+bash -n "$work/deb/usr/share/bash-completion/completions/cbagent" || fail "the completion for bash is no script"
+
 "$work/deb/usr/bin/cbagent" check "$work/deb/etc/cbagent/policy.yaml" || fail "the example policy has errors"
 uncomment() { sed '/^policies: \[\]/d; s/^# \(policies:\|- name\|  \)/\1/' "$1"; }
 uncomment deploy/policy.yaml >"$work/example.yaml"
