@@ -29,8 +29,11 @@ __noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_
 	/* What ends before is a retransmission, or was seen on another interface. */
 	if (pkt->payload && before(f->client_end, end)) {
 		/* After a gap only what the backend has acknowledged up to here is in order. */
-		if (phase_of(turn) == PHASE_IDLE && pkt->seq != f->client_end && before(f->acked, pkt->seq))
+		if (phase_of(turn) == PHASE_IDLE && pkt->seq != f->client_end && before(f->acked, pkt->seq)) {
+			if (pkt->flags & TCP_FIN)
+				__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN);
 			return d;
+		}
 		c = circuit_of(f->circuit);
 		p = c ? policy_of(c) : NULL;
 		if (p && p->protocol == PROTOCOL_HTTP) {

@@ -345,6 +345,15 @@ func TestOutcomes(t *testing.T) {
 			c.answer(ok)
 			c.end()
 		}, outcomes(2, 2, 0, "2xx", "2xx")},
+		{"a FIN that overtakes what comes before it", func(c *conn) {
+			c.open().ask("POST / HTTP/1.1\r\n\r\n")
+			c.answer(ok)
+			first := c.segment(psh|ack, "body 1")
+			c.seq += uint32(len(first.payload))
+			c.passed(c.send(psh|ack|fin, "body 2"), c.hookOut, "flow")
+			c.passed(c.put(c.out, first, c.ctx), c.hookOut, "flow")
+			c.passed(c.recv(fin|ack, ""), c.hookIn, "flow")
+		}, outcomes(1, 1, 0, "2xx")},
 		{"joined midway", func(c *conn) {
 			c.ack = 7000
 			c.passed(c.send(ack, ""), c.hookOut, "untracked")
