@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -204,6 +205,9 @@ func TestUnusedPermitIsGivenBack(t *testing.T) {
 	}
 	if _, again, _ := agent.Find(p.backend.String(), "open", opened.At.Add(time.Millisecond)); again {
 		t.Errorf("it opened again: %+v", agent.Transitions())
+	}
+	if said := agent.Complaint("").Error(); strings.Contains(said, "news of probes was lost") {
+		t.Errorf("no event was lost, and yet the agent said %s", said)
 	}
 }
 

@@ -119,8 +119,10 @@ func TestRestartsUnderLoad(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			p := places["IPv4"](t)
 			l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
+			kills := restarts(t)
 			if mode == "clsact" {
 				l.flags = append(l.flags, "--clsact")
+				kills = (kills + 2) / 3
 			}
 			first := l.start()
 			var idle []*loadgen.Client
@@ -135,7 +137,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 			before := p.server.Counts()
 			well := background(t, loadgen.Load{Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 4, Rate: 200, Every: 3})
 			ill := background(t, loadgen.Load{Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.backend}, Workers: 2, Rate: 100, Every: 2})
-			for i := range restarts(t) {
+			for i := range kills {
 				if i%5 == 4 {
 					l.stop()
 				} else {
@@ -442,6 +444,7 @@ func TestStoppedAgentLeavesNothing(t *testing.T) {
 func TestOverridesSurviveRestart(t *testing.T) {
 	for name, end := range map[string]func(*lineage){"killed": func(l *lineage) { kill(l.now) }, "stopped": (*lineage).stop} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := places["IPv4"](t)
 			socket := filepath.Join(t.TempDir(), "cbagent.sock")
 			l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), "--control-socket", socket)
