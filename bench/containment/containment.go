@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cbagent/cbagent/bench/part"
+	"github.com/cbagent/cbagent/bench/peer"
 )
 
 // Part is this part.
@@ -39,7 +41,16 @@ func run(ctx context.Context, r *part.Run, all []cell) error {
 		r.Log.Info("containment", "case", c.String(), "at once", atOnce)
 		for round := range r.Rounds {
 			if err := oneRound(ctx, r, c, round, atOnce); err != nil {
-				return fmt.Errorf("%s: %w", c, err)
+				if ctx.Err() != nil {
+					return err
+				}
+				// One trial that could not be made is not worth the hour of the others, but is told.
+				r.LeftOut(fmt.Sprintf("%s, round %d: %v", c, round, err))
+			}
+		}
+		for _, who := range c.contestants() {
+			if peer.Missing(who.kind) == nil && !slices.Contains(r.File.Peers(c.String()), who.name) {
+				return fmt.Errorf("%s: %s could not be tried once: %v", c, who.name, r.File.Left)
 			}
 		}
 	}

@@ -67,6 +67,7 @@ func try(ctx context.Context, r *part.Run, c cell, who contestant, phase time.Du
 	}
 	var mu sync.Mutex
 	recovered := make(chan struct{})
+	var enough sync.Once
 	streak := 0
 	load.Done = func(_ netip.AddrPort, res loadgen.Result) {
 		mu.Lock()
@@ -80,7 +81,7 @@ func try(ctx context.Context, r *part.Run, c cell, who contestant, phase time.Du
 			streak = 0
 		}
 		if streak == 2*goodInARow {
-			close(recovered)
+			enough.Do(func() { close(recovered) })
 		}
 	}
 	ended := make(chan error, 1)

@@ -169,7 +169,8 @@ func measure(ctx context.Context, o options, p part.Part, bench *peer.Bench, log
 	f.Ended = time.Now().UTC().Truncate(time.Second)
 	f.Host.LoadAfter = row.LoadAverage()
 	if err != nil {
-		return err
+		f.Left = append(f.Left, fmt.Sprintf("it ended early: %v", err))
+		return errors.Join(err, f.Write(filepath.Join(o.results, p.Name+".json")))
 	}
 	log.Info("measured", "part", p.Name, "rows", len(f.Rows), "took", f.Ended.Sub(f.Began))
 	return f.Write(filepath.Join(o.results, p.Name+".json"))
