@@ -592,7 +592,6 @@ const (
 	head    = "HEAD /orders HTTP/1.1\r\nHost: orders\r\n\r\n"
 	ok      = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 	failed  = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
-	teapot  = "HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n"
 	proceed = "HTTP/1.1 100 Continue\r\n\r\n"
 )
 
