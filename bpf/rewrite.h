@@ -213,8 +213,12 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 		err |= bpf_skb_store_bytes(skb, payload, a->bytes, n + 1, 0);
 		err |= put_retry(skb, payload, s->retry, a, &payload_sum);
 	}
-	if (s->back && pkt->l3 != L2_NONE)
-		err |= swap_macs(skb);
+	if (s->back) {
+		/* Marks of the caller's packet, which rules for the way back would take for their own. */
+		skb->mark = 0;
+		if (pkt->l3 != L2_NONE)
+			err |= swap_macs(skb);
+	}
 	pseudo = put_ip(skb, pkt, s->back, payload + len - pkt->l4, &ip_sum, &err);
 	err |= put_tcp(skb, pkt, s, pseudo, payload_sum);
 	/* TCP with its checksum sums up to the inverse of the pseudo header. */
