@@ -17,6 +17,18 @@ func (l *Lab) Device(in *Namespace, device netlink.Link, addresses ...netip.Pref
 	return in.ready(name, addresses)
 }
 
+// Take moves an interface from another namespace to this one, brings it up and gives it addresses.
+func (n *Namespace) Take(from *Namespace, iface string, addresses ...netip.Prefix) error {
+	link, err := from.links.LinkByName(iface)
+	if err != nil {
+		return fmt.Errorf("find %s in %s: %w", iface, from.name, err)
+	}
+	if err := from.links.LinkSetNsFd(link, int(n.handle)); err != nil {
+		return fmt.Errorf("move %s from %s to %s: %w", iface, from.name, n.name, err)
+	}
+	return n.ready(iface, addresses)
+}
+
 // ready brings an interface up, gives it addresses and returns when it carries packets.
 func (n *Namespace) ready(iface string, addresses []netip.Prefix) error {
 	if err := n.Up(iface); err != nil {

@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
+	"os/exec"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -160,6 +162,95 @@ func tun(offload bool) joint {
 		}
 		return "tun0"
 	}
+}
+
+// metadataVXLAN connects the nodes by VXLAN devices that learn from a packet's route where to send it, as overlay
+// networks use them.
+func metadataVXLAN(t *testing.T, lab *netlab.Lab, near, far *netlab.Namespace) string {
+	under(t, lab, near, far)
+	for _, end := range []struct {
+		in        *netlab.Namespace
+		addresses []netip.Prefix
+		mac, peer byte
+		to        string
+		via       netip.Prefix
+		remote    netip.Prefix
+	}{
+		{near, nearLink, 1, 2, "10.21.0.0/16", farLink[0], farUnder[0]},
+		{far, farLink, 2, 1, "10.20.0.0/24", nearLink[0], nearUnder[0]},
+	} {
+		device := &netlink.Vxlan{
+			LinkAttrs: netlink.LinkAttrs{Name: "link0", HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, end.mac}},
+			FlowBased: true, Port: 4789,
+		}
+		if err := lab.Device(end.in, device, end.addresses...); err != nil {
+			t.Fatal(err)
+		}
+		err := end.in.Links().NeighSet(&netlink.Neigh{
+			LinkIndex: device.Attrs().Index, State: netlink.NUD_PERMANENT, IP: end.via.Addr().AsSlice(),
+			HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, end.peer},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// More specific than the routes of newFarStar.
+		for _, half := range halves(netip.MustParsePrefix(end.to)) {
+			run(t, end.in, "ip", "route", "add", half, "encap", "ip", "id", "7", "dst", end.remote.Addr().String(), "via", end.via.Addr().String(), "dev", "link0")
+		}
+	}
+	return "link0"
+}
+
+// halves returns the two networks that make up another.
+func halves(p netip.Prefix) []string {
+	upper := p.Addr().As4()
+	upper[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
+	return []string{
+		netip.PrefixFrom(p.Addr(), p.Bits()+1).String(), netip.PrefixFrom(netip.AddrFrom4(upper), p.Bits()+1).String(),
+	}
+}
+
+// run runs a command in a namespace.
+func run(t *testing.T, in *netlab.Namespace, command ...string) {
+	t.Helper()
+	var said bytes.Buffer
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := in.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %v: %s", command, err, &said)
+	}
+}
+
+// macvlanPlace is from a pod whose interface is a MACVLAN of the node's: the node sees what goes out, at the latter.
+func macvlanPlace(t *testing.T) place {
+	star := newStar(t, netlab.Options{Backends: 2})
+	// The far side is the client of the star.
+	pod, err := star.Namespace("pod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := star.Client
+	parent, err := star.Node.Links().LinkByName("cl0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := &netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "mv0", ParentIndex: parent.Attrs().Index}, Mode: netlink.MACVLAN_MODE_BRIDGE}
+	if err := star.Node.Links().LinkAdd(child); err != nil {
+		t.Fatal(err)
+	}
+	if err := pod.Take(star.Node, "mv0", netip.MustParsePrefix("10.20.0.9/24")); err != nil {
+		t.Fatal(err)
+	}
+	p := place{
+		caller: pod, node: star.Node, home: outside, interfaces: []string{"cl0"},
+		backend: netip.AddrPortFrom(netlab.ClientIPv4, port), neighbour: netip.AddrPortFrom(netlab.ClientIPv4, port+1),
+	}
+	p.dial = p.backend
+	p.server, p.other = serve(t, outside, p.backend), serve(t, outside, p.neighbour)
+	return p
 }
 
 // podsPlace is between pods of one bridge, which itself never sees what they say to each other.

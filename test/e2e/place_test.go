@@ -138,11 +138,15 @@ var places = map[string]func(t *testing.T) place{
 	"no offloads": func(t *testing.T) place {
 		return offloadPlace(t, false, false, unix.ETHTOOL_STXCSUM, unix.ETHTOOL_SGRO)
 	},
-	"GRO":          func(t *testing.T) place { return offloadPlace(t, true, true, unix.ETHTOOL_SGRO) },
-	"BIG TCP":      bigPlace,
-	"other routes": changingPlace,
-	"everywhere":   func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2}) },
-	"every port":   func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2, Bridge: true}) },
+	"GRO":            func(t *testing.T) place { return offloadPlace(t, true, true, unix.ETHTOOL_SGRO) },
+	"BIG TCP":        bigPlace,
+	"other routes":   changingPlace,
+	"marks":          func(t *testing.T) place { return markedPlace(t, false) },
+	"marks IPv6":     func(t *testing.T) place { return markedPlace(t, true) },
+	"MACVLAN":        macvlanPlace,
+	"VXLAN by route": func(t *testing.T) place { return farPlace(t, metadataVXLAN, false) },
+	"everywhere":     func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2}) },
+	"every port":     func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2, Bridge: true}) },
 }
 
 // firewall lets the node forward new connections from the client, and what belongs to known connections.
