@@ -54,6 +54,13 @@ func run() (failed []string, err error) {
 			return nil, fmt.Errorf("mount %s at %s: %w", m.kind, m.at, err)
 		}
 	}
+	// The kernel loads the module behind it when it is opened; making it is udev's work elsewhere.
+	if err := os.MkdirAll("/dev/net", 0o755); err != nil {
+		return nil, err
+	}
+	if err := unix.Mknod("/dev/net/tun", unix.S_IFCHR|0o600, int(unix.Mkdev(10, 200))); err != nil {
+		return nil, fmt.Errorf("make /dev/net/tun: %w", err)
+	}
 	for key, value := range map[string]string{
 		"PATH":           "/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME":           "/tmp",
