@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"maps"
 	"math"
 	"slices"
 )
@@ -33,7 +34,7 @@ func (s *slots) reserve(used map[int]bool, until int64) {
 	if until == never {
 		return
 	}
-	for id := range used {
+	for _, id := range slices.Sorted(maps.Keys(used)) {
 		s.give(id, until)
 	}
 }
