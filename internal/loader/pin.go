@@ -91,9 +91,13 @@ func (p *pins) close() error {
 	return lock.Close()
 }
 
+// layoutVersion is raised when the meaning of what is in a map changes while its fields do not: of a flag, of a phase.
+const layoutVersion = 1
+
 // layout hashes what must be equal for a map to be taken over: kinds, sizes, and the fields of what is in them.
 func layout(spec *ebpf.CollectionSpec) string {
 	h := sha256.New()
+	fmt.Fprintln(h, layoutVersion)
 	names := make([]string, 0, len(spec.Maps))
 	for name := range spec.Maps {
 		names = append(names, name)
