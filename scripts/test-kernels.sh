@@ -57,6 +57,8 @@ mkdir -p "$cache" "$work/root/tests"
 
 # What all kernels get: the tests, and the programs that they call.
 CGO_ENABLED=0 go build -trimpath -o "$work/root/init" ./test/kernels/init
+# Not this one: it has a latency in a bucket that is narrower than an emulated machine's delays.
+slow='^TestLatencyBuckets$'
 for package in "${packages[@]}"; do
     into=$work/root/tests/$(basename "$package")
     mkdir -p "$into"
@@ -65,7 +67,7 @@ for package in "${packages[@]}"; do
     if [ -d "$package/testdata" ]; then
         cp -r "$package/testdata" "$into/"
     fi
-    echo "-test.v -test.parallel=1 -test.timeout=${TIMEOUT:-10m} -test.run=${RUN:-${only[$package]:-.}}" >"$into/flags"
+    echo "-test.v -test.parallel=1 -test.timeout=${TIMEOUT:-10m} -test.skip=$slow -test.run=${RUN:-${only[$package]:-.}}" >"$into/flags"
 done
 scripts/build.sh "$work/root/cbagent"
 for program in sh cat sleep nft ip modprobe; do
