@@ -43,7 +43,9 @@ func pool() http.Handler {
 func runVegeta(ctx context.Context, r *part.Run) error {
 	places, closeAll, err := open(r, []contestant{
 		{"direct", peer.Direct, peer.Settings{}},
-		{"cbagent", peer.Cbagent, limited(16)},
+		// It has no queue but the backend's own. Half as many as HAProxy lets in, served and waiting, are enough to keep the
+		// workers busy.
+		{"cbagent", peer.Cbagent, limited(40)},
 		{"haproxy", peer.HAProxy, bounded(16, 64)},
 		{"gobreaker", peer.Gobreaker, library()},
 		{"failsafe-go", peer.Failsafe, library()},
