@@ -74,7 +74,7 @@ func run(ctx context.Context, r *part.Run) error {
 					return err
 				}
 				values, err := p.measure(s, length)
-				if err != nil {
+				if err = errors.Join(err, p.Ended()); err != nil {
 					return fmt.Errorf("%s, %s: %w", s.name, p.Kind, err)
 				}
 				r.Add(s.name, string(p.Kind), round, values)

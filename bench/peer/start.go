@@ -40,6 +40,19 @@ type Peer struct {
 	stop   func()
 }
 
+// Ended returns why cbagent has ended by itself, with what it said last; nil while it runs, and for other peers.
+func (p *Peer) Ended() error {
+	if p.Agent == nil {
+		return nil
+	}
+	select {
+	case <-p.Agent.Ended():
+		return p.Agent.Complaint("the agent ended by itself")
+	default:
+		return nil
+	}
+}
+
 // Stop ends the peer alone; the site lives on. The end of the site stops it too.
 func (p *Peer) Stop() { p.stop() }
 

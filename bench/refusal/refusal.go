@@ -100,7 +100,7 @@ func run(ctx context.Context, r *part.Run) error {
 					continue // nothing is kept where nothing was opened
 				}
 				values, err := p.measure(s, length)
-				if err != nil {
+				if err = errors.Join(err, p.Ended()); err != nil {
 					return fmt.Errorf("%s, %s: %w", s.name, p.name, err)
 				}
 				r.Add(s.name, p.name, round, values)

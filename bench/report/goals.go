@@ -1,6 +1,8 @@
 package report
 
 import (
+	"slices"
+
 	"github.com/cbagent/cbagent/bench/stat"
 )
 
@@ -17,6 +19,14 @@ const (
 	withLimits   = "cbagent, pendingAge and maxRequests"
 	nginxClosing = "nginx 503, keepalive_timeout 0"
 )
+
+// over are the leaks beyond what cannot be helped, with keep-alive and without, at every rate.
+var over = func() (all []pick) {
+	for _, of := range []string{leak500, leak500New, leak500Slow, leak500Fast, leak500Long} {
+		all = append(all, pick{"containment", of, "cbagent", "over"})
+	}
+	return all
+}()
 
 // goals of the project, in the order of docs/performance.md.
 var goals = []Goal{
@@ -68,14 +78,14 @@ var goals = []Goal{
 		},
 	},
 	{
-		Name: "leaked to a backend that answers 500, beyond 4 and what was in flight, worst of all runs", Want: "0", Limit: 0,
+		Name: "leaked to a backend that answers 500, beyond 4 and what was in flight, median", Want: "0", Limit: 0,
 		estimate: func(s Set) (stat.Estimate, error) {
-			var all []pick
-			for _, of := range []string{leak500, leak500New, leak500Slow, leak500Fast, leak500Long} {
-				all = append(all, pick{"containment", of, "cbagent", "over"})
-			}
-			return s.worst(all...)
+			return s.estimate(over, func(v [][]float64) float64 { return stat.Median(slices.Concat(v...)) })
 		},
+	},
+	{
+		Name: "the same, worst of all runs", Want: "0", Limit: 0,
+		estimate: func(s Set) (stat.Estimate, error) { return s.worst(over...) },
 	},
 	{
 		Name: "leaked, 11 s of good traffic before, judged by rate", Want: "at most 1/10 of oxy's", Limit: 0.1,
