@@ -21,7 +21,7 @@ declare -A groups=(
     [cluster]="containerd=containerd runc=runc /usr/lib/cni/bridge=containernetworking-plugins
                iptables=iptables nft=nftables ip=iproute2 openssl=openssl curl=curl jq=jq"
     [kernels]="qemu-system-x86_64=qemu-system-x86 cpio=cpio xz=xz-utils dpkg-deb=dpkg modprobe=kmod
-               nft=nftables ip=iproute2"
+               nft=nftables ip=iproute2 /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring"
     [bench]="haproxy=haproxy nginx=nginx nft=nftables ip=iproute2"
     [vagrant]="vagrant=vagrant"
 )

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Boots Debian's kernels under qemu and runs the tests of the datapath on each.
 #
-#   scripts/test-kernels.sh [KERNEL...]     6.1 and 6.12 if not given
+#   scripts/test-kernels.sh [KERNEL...]     6.1, 6.12 and newest if not given
 #
 # KERNEL is what follows "linux-image-" in the name of a Debian package (6.12-cloud-amd64),
+# with a suite before it if this machine's apt does not have it (trixie-backports/cloud-amd64),
 # or the short form of one in the table below. The newest of its line is taken.
-# PACKAGES are the Go packages to test, RUN is their -test.run.
+# PACKAGES are the Go packages to test, RUN is their -test.run, JOBS how many machines run at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -15,8 +16,8 @@ read -ra packages <<<"${PACKAGES:-./internal/netlab ./internal/loader ./test/e2e
 # Of these packages only some tests: the others measure, or send more than an emulated
 # machine carries.
 declare -A only=([./test/e2e]='^(TestKilledAgentReleasesCallers|TestStoppedAgentDetaches|TestHalfOpenAdmitsExactlyItsCalls|TestHeadGetsNoBody|TestEveryKindOfFailureOpens)$/^(IPv4.*|lo.*|status|refused)$')
-declare -A short=([6.1]=cloud-amd64 [6.12]=6.12-cloud-amd64)
-[ $# -gt 0 ] || set -- 6.1 6.12
+declare -A short=([6.1]=cloud-amd64 [6.12]=6.12-cloud-amd64 [newest]=trixie-backports/cloud-amd64)
+[ $# -gt 0 ] || set -- newest 6.1 6.12 # the slowest first
 
 die() {
     printf 'test-kernels: %s\n' "$@" >&2
@@ -25,16 +26,54 @@ die() {
 
 [ "$(uname -m)" = x86_64 ] || die "only x86_64 machines can run these kernels"
 
-# fetch prints the path of the package that the name stands for at present.
+# add_suite makes what apt needs for one suite of Debian's archive, beside that of the machine
+# and from the same mirror. It prints the configuration's path.
+add_suite() { # SUITE
+    local dir=$cache/apt/$1 keys=/usr/share/keyrings/debian-archive-keyring.gpg mirror
+    # shellcheck disable=SC2016 # apt replaces it
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' | sort -u | head -n 1)
+    [ -n "$mirror" ] || die "no kernel of $1: this machine's apt knows no archive of Debian (has apt-get update run?)"
+    [ -e "$keys" ] || die "no kernel of $1: there is no $keys to check it with (apt-get install debian-archive-keyring)"
+    mkdir -p "$dir"/{state,cache}
+    echo "deb [signed-by=$keys] $mirror $1 main" >"$dir/sources.list"
+    cat >"$dir/apt.conf" <<-END
+	Dir::Etc::sourcelist "$dir/sources.list";
+	Dir::Etc::sourceparts "-";
+	Dir::State "$dir/state";
+	Dir::Cache "$dir/cache";
+	Acquire::Languages "none";
+	APT::Default-Release "";
+	APT::Sandbox::User "root";
+	APT::Update::Error-Mode "any";
+	#clear APT::Update::Pre-Invoke;
+	#clear APT::Update::Post-Invoke;
+	#clear APT::Update::Post-Invoke-Success;
+	END
+    apt-get -q -c "$dir/apt.conf" update >&2 ||
+        die "no kernel of $1: apt-get update failed, see above (keys missing? a newer debian-archive-keyring has them)"
+    echo "$dir/apt.conf"
+}
+
+# fetch prints the paths of the packages that are the named kernel at present.
 fetch() { # KERNEL
-    local meta package
-    meta=linux-image-${short[$1]:-$1}
-    package=$(apt-cache depends "$meta" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
-    [ -n "$package" ] || package=$meta
-    if ! compgen -G "$cache/${package}_*.deb" >/dev/null; then
-        (cd "$cache" && apt-get -q -o APT::Sandbox::User=root download "$package" >&2) || die "apt-get download $package failed: see above"
+    local meta=${short[$1]:-$1} source=() config package packages
+    if [[ $meta == */* ]]; then
+        config=$(add_suite "${meta%/*}") || exit
+        source=(-c "$config")
     fi
-    compgen -G "$cache/${package}_*.deb" | sort -V | tail -n 1
+    meta=linux-image-${meta##*/}
+    package=$(apt-cache "${source[@]}" depends "$meta" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
+    [ -n "$package" ] || package=$meta
+    # Newer ones are in parts: linux-base-7.3.4..., linux-binary-7.3.4..., linux-modules-7.3.4...
+    mapfile -t packages < <(apt-cache "${source[@]}" depends "$package" 2>/dev/null |
+        sed -n 's/^ *Depends: \(linux-[a-z]*-[0-9][^ ]*\)$/\1/p' | grep -F -e "-${package#linux-image-}")
+    for package in "$package" "${packages[@]}"; do
+        if ! compgen -G "$cache/${package}_*.deb" >/dev/null; then
+            (cd "$cache" && apt-get -q "${source[@]}" -o APT::Sandbox::User=root download "$package" >&2) ||
+                die "apt-get download $package failed: see above"
+        fi
+        compgen -G "$cache/${package}_*.deb" | sort -V | tail -n 1
+    done
 }
 
 # with_libraries installs a program and the libraries that it is linked with.
@@ -78,42 +117,77 @@ ln -s usr/sbin "$work/root/bin"
 pack "$work/root" "$work/common.gz"
 
 # boot runs the tests on one kernel, and fails if they did.
-boot() { # KERNEL DEB FOLDER
-    local tree=$3/modules modules release
-    mkdir -p "$3/deb"
-    dpkg-deb --fsys-tarfile "$2" | tar -x -C "$3/deb"
-    modules=$(find "$3/deb" -path '*lib/modules/*' -prune -type d | head -n 1)
+boot() { # KERNEL FOLDER DEB...
+    local kernel=$1 dir=$2 deb modules release tree=$2/modules
+    shift 2
+    mkdir -p "$dir/deb"
+    for deb in "$@"; do
+        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$dir/deb"
+    done
+    modules=$(find "$dir/deb" -path '*lib/modules/*' -prune -type d | head -n 1)
     release=$(basename "$modules")
+    echo "$release" >"$dir/release"
+    if [[ -n ${short[$kernel]:-} && $kernel == [0-9]* && $release != "$kernel".* ]]; then
+        echo "linux-image-${short[$kernel]} of this machine's distribution is $release" >"$dir/log"
+        return 1
+    fi
     mkdir -p "$tree/lib/modules/$release/kernel/drivers"
     cp "$modules"/modules.{order,builtin,builtin.modinfo} "$tree/lib/modules/$release/"
     cp -r "$modules/kernel/"{net,lib,crypto} "$tree/lib/modules/$release/kernel/"
     cp -r "$modules/kernel/drivers/net" "$tree/lib/modules/$release/kernel/drivers/"
     depmod -b "$tree" "$release"
-    pack "$tree" "$3/modules.gz"
-    cat "$work/common.gz" "$3/modules.gz" >"$3/initrd"
+    pack "$tree" "$dir/modules.gz"
+    cat "$work/common.gz" "$dir/modules.gz" >"$dir/initrd"
 
-    # Emulated, so that it runs where virtualisation cannot be nested.
-    timeout "${BOOT_TIMEOUT:-1200}" qemu-system-x86_64 -nodefaults -no-user-config -display none -monitor none -serial stdio \
+    # Emulated, so that it runs where virtualisation cannot be nested. In the foreground:
+    # what ends this script has to reach the machine too.
+    timeout --foreground "${BOOT_TIMEOUT:-420}" qemu-system-x86_64 -nodefaults -no-user-config -display none -monitor none -serial stdio \
         -machine q35,accel="${ACCEL:-tcg}" -cpu max -smp 1 -m "${MEMORY:-1536}" -no-reboot \
-        -kernel "$(find "$3/deb" -name 'vmlinuz-*' -type f | head -n 1)" -initrd "$3/initrd" \
-        -append "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check" </dev/null 2>&1 | tr -d '\r' >"$3/log" || true
-    grep -q '^kernel-tests: passed$' "$3/log"
+        -kernel "$(find "$dir/deb" -name 'vmlinuz*' -type f | head -n 1)" -initrd "$dir/initrd" \
+        -append "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check" </dev/null 2>&1 | tr -d '\r' >"$dir/log" || true
+    grep -q '^kernel-tests: passed$' "$dir/log"
 }
 
-# All at once, a processor each.
-declare -A machines=()
-for kernel in "$@"; do
-    deb=$(fetch "$kernel")
-    mkdir "$work/$kernel"
-    boot "$kernel" "$deb" "$work/$kernel" &
-    machines[$kernel]=$!
-done
+# Each machine that has ended says so here.
+mkfifo "$work/ended"
+exec 3<>"$work/ended"
+running=0
 failed=()
-for kernel in "$@"; do
-    result=passed
-    wait "${machines[$kernel]}" || { result=FAILED && failed+=("$kernel"); }
+
+# await waits for a machine to end, and shows what it said.
+await() {
+    local status seconds kernel dir result=passed
+    read -r status seconds kernel <&3
+    running=$((running - 1))
+    dir=$work/${kernel//\//_}
+    [ "$status" = 0 ] || { result=FAILED && failed+=("$kernel"); }
     echo "=== $kernel"
-    cat "$work/$kernel/log"
-    echo "=== $kernel: $result after $SECONDS s"
+    cat "$dir/log"
+    echo "=== $kernel ($(cat "$dir/release")): $result in $seconds s"
+}
+
+# A processor for each, and no more of them at once.
+jobs=${JOBS:-$(nproc)}
+for kernel in "$@"; do
+    [ $running -lt "$jobs" ] || await
+    if ! debs=$(fetch "$kernel"); then
+        failed+=("$kernel (not to be had)")
+        continue
+    fi
+    mapfile -t debs <<<"$debs"
+    dir=$work/${kernel//\//_}
+    mkdir "$dir"
+    touch "$dir/log" "$dir/release"
+    (
+        # shellcheck disable=SC2034 # the trap uses it
+        from=$SECONDS
+        trap 'echo "$? $((SECONDS - from)) $kernel" >&3' EXIT
+        boot "$kernel" "$dir" "${debs[@]}"
+    ) &
+    running=$((running + 1))
 done
-[ ${#failed[@]} -eq 0 ] || die "failed on ${failed[*]}"
+while [ $running -gt 0 ]; do
+    await
+done
+[ ${#failed[@]} -eq 0 ] || die "failed on: ${failed[*]}"
+echo "test-kernels: passed on $* in $SECONDS s"
