@@ -141,7 +141,7 @@ boot() { # KERNEL FOLDER DEB...
 
     # Emulated, so that it runs where virtualisation cannot be nested. In the foreground:
     # what ends this script has to reach the machine too.
-    timeout --foreground "${BOOT_TIMEOUT:-420}" qemu-system-x86_64 -nodefaults -no-user-config -display none -monitor none -serial stdio \
+    timeout --foreground "${BOOT_TIMEOUT:-600}" qemu-system-x86_64 -nodefaults -no-user-config -display none -monitor none -serial stdio \
         -machine q35,accel="${ACCEL:-tcg}" -cpu max -smp 1 -m "${MEMORY:-1536}" -no-reboot \
         -kernel "$(find "$dir/deb" -name 'vmlinuz*' -type f | head -n 1)" -initrd "$dir/initrd" \
         -append "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check" </dev/null 2>&1 | tr -d '\r' >"$dir/log" || true
