@@ -1,7 +1,7 @@
 /* The programs. Each is: parse, decide, count, return. */
 #include "backend.h"
 #include "client.h"
-#include "early.h"
+#include "entry.h"
 #include "sweep.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -43,6 +43,18 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 		look = LOOK_DESTINATION | LOOK_SOURCE;
 	else
 		look = pkt->hook == HOOK_EGRESS ? LOOK_DESTINATION : LOOK_SOURCE;
+	if (pkt->hook == HOOK_INGRESS && pkt->l3 != L2_NONE && n->flags & NODE_REFUSE_AT_ENTRY &&
+	    watched(n, pkt->key.backend_port_be)) {
+		d = at_entry(skb, pkt, n);
+		switch (d >> 32) {
+		case TODO_REFUSE_SYN:
+			return refuse_syn(skb, pkt, d);
+		case TODO_OF_ANSWERED:
+			return of_answered(skb, pkt);
+		case TODO_OF_COOKIE:
+			return of_cookie(skb, pkt, d);
+		}
+	}
 	if (look & LOOK_DESTINATION && watched(n, pkt->key.backend_port_be)) {
 		d = from_client(skb, pkt, n);
 		if ((__u32)d != REASON_FOREIGN)

@@ -221,8 +221,14 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 	}
 	pseudo = put_ip(skb, pkt, s->back, payload + len - pkt->l4, &ip_sum, &err);
 	err |= put_tcp(skb, pkt, s, pseudo, payload_sum);
-	/* TCP with its checksum sums up to the inverse of the pseudo header. */
-	if (pkt->hook == HOOK_INGRESS)
-		put_complete(skb, ip_sum + (__u16)~pseudo);
+	if (pkt->hook == HOOK_INGRESS) {
+		__u32 tag = 0;
+
+		/* A card's sum begins after the Ethernet header. */
+		if (pkt->l3 == L2_VLAN)
+			err |= bpf_skb_load_bytes(skb, ETH_HLEN, &tag, sizeof(tag));
+		/* TCP with its checksum sums up to the inverse of the pseudo header. */
+		put_complete(skb, ip_sum + (__u16)~pseudo + sum_word(tag));
+	}
 	return err;
 }

@@ -264,6 +264,7 @@ struct circuit {
 	__u64 rate_next; /* theoretical arrival time of the rate limiter (GCRA) */
 	__u64 pending_since; /* start of the oldest pending request that sweep number pending_sweep saw */
 	__u64 pending_sweep;
+	__u64 answering_until; /* callers whose SYN was answered where they entered may be heard of until then */
 	__u64 admitted; /* requests (http), connections (tcp) */
 	__u64 probes;
 	__u64 unjudged;
@@ -287,12 +288,14 @@ struct node_state {
 	__u32 kubepods_level;
 	__u32 flags;
 	__u64 sweeps;
+	__u64 answering_until; /* the latest of all circuits */
 	__u64 ports[1024]; /* bit p of word p / 64: some backend listens on port p */
 };
 
 enum node_flag {
 	NODE_TRACE = 1 << 0, /* somebody reads traces: send every outcome */
 	NODE_HOST_BACKENDS = 1 << 1, /* some backend is an address of this node */
+	NODE_REFUSE_AT_ENTRY = 1 << 2, /* callers are turned away where they enter, if that is sure */
 };
 
 enum event_kind {

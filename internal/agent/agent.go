@@ -110,6 +110,7 @@ func New(cfg Config) (*Agent, error) {
 		started:    time.Now(),
 	}
 	a.leaseTold = leaseTold(a.history)
+	dp.SetRefuseAtEntry(cfg.AtEntry)
 	a.inherit()
 	return a, nil
 }

@@ -68,25 +68,26 @@ type bpfCidrKey struct {
 }
 
 type bpfCircuit struct {
-	_            structs.HostLayout
-	Published    uint64
-	Slots        [2]bpfVerdict
-	Policy       uint32
-	Pad          uint32
-	Owner        uint64
-	Connections  uint64
-	Requests     uint64
-	RateNext     uint64
-	PendingSince uint64
-	PendingSweep uint64
-	Admitted     uint64
-	Probes       uint64
-	Unjudged     uint64
-	Refused      [6][3]uint64
-	Would        [6]uint64
-	Outcomes     [17]uint64
-	Latency      [20]uint64
-	LatencySum   uint64
+	_              structs.HostLayout
+	Published      uint64
+	Slots          [2]bpfVerdict
+	Policy         uint32
+	Pad            uint32
+	Owner          uint64
+	Connections    uint64
+	Requests       uint64
+	RateNext       uint64
+	PendingSince   uint64
+	PendingSweep   uint64
+	AnsweringUntil uint64
+	Admitted       uint64
+	Probes         uint64
+	Unjudged       uint64
+	Refused        [6][3]uint64
+	Would          [6]uint64
+	Outcomes       [17]uint64
+	Latency        [20]uint64
+	LatencySum     uint64
 }
 
 type bpfDirection uint32
@@ -194,24 +195,26 @@ const (
 type bpfNodeFlag uint32
 
 const (
-	bpfNodeFlagNODE_TRACE         bpfNodeFlag = 1
-	bpfNodeFlagNODE_HOST_BACKENDS bpfNodeFlag = 2
+	bpfNodeFlagNODE_TRACE           bpfNodeFlag = 1
+	bpfNodeFlagNODE_HOST_BACKENDS   bpfNodeFlag = 2
+	bpfNodeFlagNODE_REFUSE_AT_ENTRY bpfNodeFlag = 4
 )
 
 type bpfNodeState struct {
-	_             structs.HostLayout
-	LeaseUntil    uint64
-	Secret        [2]uint64
-	FlowCount     uint64
-	FlowMax       uint64
-	FlowReserve   uint64
-	LostEvents    uint64
-	LeaseExpired  uint64
-	Kubepods      uint64
-	KubepodsLevel uint32
-	Flags         uint32
-	Sweeps        uint64
-	Ports         [1024]uint64
+	_              structs.HostLayout
+	LeaseUntil     uint64
+	Secret         [2]uint64
+	FlowCount      uint64
+	FlowMax        uint64
+	FlowReserve    uint64
+	LostEvents     uint64
+	LeaseExpired   uint64
+	Kubepods       uint64
+	KubepodsLevel  uint32
+	Flags          uint32
+	Sweeps         uint64
+	AnsweringUntil uint64
+	Ports          [1024]uint64
 }
 
 type bpfPacketCounts struct {

@@ -69,22 +69,23 @@ type decideCircuit struct {
 		Flags      uint8
 		Step       uint16
 	}
-	Policy       uint32
-	Pad          uint32
-	Owner        uint64
-	Connections  uint64
-	Requests     uint64
-	RateNext     uint64
-	PendingSince uint64
-	PendingSweep uint64
-	Admitted     uint64
-	Probes       uint64
-	Unjudged     uint64
-	Refused      [6][3]uint64
-	Would        [6]uint64
-	Outcomes     [17]uint64
-	Latency      [20]uint64
-	LatencySum   uint64
+	Policy         uint32
+	Pad            uint32
+	Owner          uint64
+	Connections    uint64
+	Requests       uint64
+	RateNext       uint64
+	PendingSince   uint64
+	PendingSweep   uint64
+	AnsweringUntil uint64
+	Admitted       uint64
+	Probes         uint64
+	Unjudged       uint64
+	Refused        [6][3]uint64
+	Would          [6]uint64
+	Outcomes       [17]uint64
+	Latency        [20]uint64
+	LatencySum     uint64
 }
 
 type decideDecideArgs struct {
@@ -136,19 +137,20 @@ type decideFlowKey struct {
 }
 
 type decideNodeState struct {
-	_             structs.HostLayout
-	LeaseUntil    uint64
-	Secret        [2]uint64
-	FlowCount     uint64
-	FlowMax       uint64
-	FlowReserve   uint64
-	LostEvents    uint64
-	LeaseExpired  uint64
-	Kubepods      uint64
-	KubepodsLevel uint32
-	Flags         uint32
-	Sweeps        uint64
-	Ports         [1024]uint64
+	_              structs.HostLayout
+	LeaseUntil     uint64
+	Secret         [2]uint64
+	FlowCount      uint64
+	FlowMax        uint64
+	FlowReserve    uint64
+	LostEvents     uint64
+	LeaseExpired   uint64
+	Kubepods       uint64
+	KubepodsLevel  uint32
+	Flags          uint32
+	Sweeps         uint64
+	AnsweringUntil uint64
+	Ports          [1024]uint64
 }
 
 type decidePacketCounts struct {

@@ -60,7 +60,7 @@ const unavailable = "HTTP/1.1 503 Service Unavailable"
 
 func TestNewConnectionIsAnswered(t *testing.T) {
 	s := PolicySettings{Reject: Respond, Existing: true}
-	everywhere(t, s, openFor(time.Minute), func(t *testing.T, c *conn) {
+	wherever(t, s, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
 		c.r.wantTotals(want{})
 		first := c.segment(psh|ack, get)
@@ -194,7 +194,7 @@ func TestFirstBytesDecideTheAnswer(t *testing.T) {
 }
 
 func TestConnectionThatTheKernelAnsweredClosesWithoutARequest(t *testing.T) {
-	everywhere(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	wherever(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
 		res := c.send(fin|ack, "")
 		c.did(res, c.answers, c.hookOut+" ack answered")
@@ -206,7 +206,7 @@ func TestConnectionThatTheKernelAnsweredClosesWithoutARequest(t *testing.T) {
 }
 
 func TestConnectionThatTheKernelAnsweredIsReset(t *testing.T) {
-	everywhere(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	wherever(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
 		c.did(c.send(rst|ack, ""), verdictDrop, c.hookOut+" swallow answered")
 		c.r.wantTotals(want{})
@@ -215,7 +215,7 @@ func TestConnectionThatTheKernelAnsweredIsReset(t *testing.T) {
 
 // What the caller was promised by a SYN-ACK is kept, whatever has happened since.
 func TestVerdictThatChangesBetweenSYNAndRequest(t *testing.T) {
-	everywhere(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	wherever(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
 		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 2})
 		res := c.send(psh|ack, get)
@@ -557,15 +557,10 @@ func TestAnswersOfEachReason(t *testing.T) {
 // What a network card summed up must follow the change of a packet that stays as long as it is; in others the kernel
 // itself lets go of it.
 func TestSumsOfNetworkCardsFollow(t *testing.T) {
-	for _, f := range families {
-		t.Run(f.name, func(t *testing.T) {
-			r := newRig(t)
-			r.needsChecksumComplete(t)
-			r.put(f.backend, PolicySettings{Reject: Respond}, Verdict{Kind: ForcedOpen})
-			c := r.dial(f.caller, f.backend)
-			places[slices.IndexFunc(places, func(p place) bool { return p.name == "ingress" })].set(r, c)
-			c.answeredSYN("forced-open")
-			c.did(c.send(fin|ack, ""), c.answers, "ingress ack answered")
-		})
-	}
+	ingress := places[slices.IndexFunc(places, func(p place) bool { return p.name == "ingress" }):][:1]
+	at(t, append(ingress, entries...), PolicySettings{Reject: Respond}, Verdict{Kind: ForcedOpen}, func(t *testing.T, c *conn) {
+		c.r.needsChecksumComplete(t)
+		c.answeredSYN("forced-open")
+		c.did(c.send(fin|ack, ""), c.answers, "ingress ack answered")
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,8 @@ func newRig(t testing.TB) *rig {
 	r.settle()
 	r.d.RenewLease(Now() + int64(time.Hour))
 	r.d.SetHostBackends(false)
+	r.d.SetRefuseAtEntry(false)
+	r.d.node.vals[0].AnsweringUntil = 0
 	r.d.SetTrace(false)
 	return r
 }
@@ -117,6 +120,10 @@ func (r *rig) build(lab *netlab.Lab) error {
 		return err
 	}
 	r.ifindex = l.Attrs().Index
+	// Frames to the node are for it.
+	if err := r.ns.Links().LinkSetHardwareAddr(l, nodeMAC[:]); err != nil {
+		return err
+	}
 	if err := errors.Join(r.listen(far, "v1"), r.listen(r.ns, "v0")); err != nil {
 		return err
 	}
@@ -438,6 +445,7 @@ type conn struct {
 	hookOut, hookIn string
 	ctx             skbContext // of packets to the backend
 	l3              bool
+	to              [6]byte // where frames go; zero: to the node
 	vlans           []uint16
 	answers         int    // verdict for packets that were turned into answers
 	options         []byte // of all but SYNs
@@ -481,6 +489,9 @@ func (c *conn) put(p *ebpf.Program, s segment, ctx skbContext) result {
 	c.r.t.Helper()
 	s.l3, s.vlans = c.l3, c.vlans
 	s.srcMAC, s.dstMAC = callerMAC, nodeMAC
+	if c.to != ([6]byte{}) {
+		s.dstMAC = c.to
+	}
 	frame := s.bytes()
 	verdict, out, err := c.r.run(p, frame, ctx)
 	if err != nil {
@@ -640,10 +651,35 @@ var places = []place{
 	}},
 }
 
+// entries are where callers are turned away before their packets are routed.
+var entries = []place{
+	{"entry", families, enter},
+	{"entry with a VLAN tag", families, func(r *rig, c *conn) {
+		enter(r, c)
+		c.vlans = []uint16{etherTypeVLAN}
+	}},
+}
+
+func enter(r *rig, c *conn) {
+	r.d.SetRefuseAtEntry(true)
+	c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Ingress, r.d.objs.Egress, "ingress", "egress"
+}
+
 // everywhere runs a case at each place, over IPv4 and IPv6, with a circuit of its own.
 func everywhere(t *testing.T, s PolicySettings, v Verdict, test func(t *testing.T, c *conn)) {
 	t.Helper()
-	for _, p := range places {
+	at(t, places, s, v, test)
+}
+
+// wherever is everywhere, and at entries too.
+func wherever(t *testing.T, s PolicySettings, v Verdict, test func(t *testing.T, c *conn)) {
+	t.Helper()
+	at(t, slices.Concat(places, entries), s, v, test)
+}
+
+func at(t *testing.T, where []place, s PolicySettings, v Verdict, test func(t *testing.T, c *conn)) {
+	t.Helper()
+	for _, p := range where {
 		for _, f := range p.families {
 			t.Run(p.name+"/"+f.name, func(t *testing.T) {
 				r := newRig(t)
