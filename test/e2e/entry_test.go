@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/loadgen"
+	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/testserver"
+)
+
+// masqueraded hides callers behind the node's address, without another destination.
+func masqueraded(t *testing.T) place {
+	p := everywherePlace(t, netlab.Options{Backends: 2})
+	nft(t, p.node, `table ip nat {
+		chain postrouting { type nat hook postrouting priority 100; ip daddr 10.21.1.2 masquerade; }
+	}`)
+	firewall(t, p.node)
+	return p
+}
+
+// On interfaces that callers enter by they are turned away there, if they dial the backend itself. What is seen on the way
+// out only, or was let in before, is turned away as ever. Once the circuit has closed all is as it was.
+func TestCallersAreTurnedAwayWhereTheyEnter(t *testing.T) {
+	ipv6 := starEverywhere(true)
+	for _, tc := range []struct {
+		name  string
+		place func(t *testing.T) place
+		flags []string
+		at    string // the hook that turns new callers away
+	}{
+		{"IPv4", starEverywhere(false), nil, "ingress"},
+		{"IPv6", ipv6, nil, "ingress"},
+		{"clsact", ipv6, []string{"--clsact"}, "ingress"},
+		{"switched off", ipv6, []string{"--refuse-at-entry=false"}, "egress"},
+		{"bridge", places["every port"], nil, "ingress"},
+		{"pods of one bridge", func(t *testing.T) place {
+			p, _ := podsPlace(t, false)
+			p.interfaces = []string{"*"}
+			return p
+		}, nil, "egress"},
+		{"firewall", func(t *testing.T) place {
+			p := everywherePlace(t, netlab.Options{Backends: 2})
+			firewall(t, p.node)
+			return p
+		}, nil, "ingress"},
+		{"masquerade", masqueraded, nil, "ingress"},
+		{"DNAT and masquerade", func(t *testing.T) place {
+			p := places["DNAT and masquerade"](t)
+			p.interfaces = []string{"*"}
+			return p
+		}, nil, "egress"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p := tc.place(t)
+			began := time.Now()
+			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},
+				"trip: [{consecutiveFailures: 3}]", "open: {duration: 8s, max: 8s}", "halfOpen: {calls: 1}"), p.interfaces, tc.flags...)
+			kept := caller(t, p.caller, p.dial)
+			wantStatus(t, call(t, kept), 200)
+			at := func(action string) (ingress, egress float64) {
+				ingress, _ = metric(t, p.node, "cbagent_packets_total", `hook="ingress"`, `action="`+action+`"`, `reason="open"`)
+				egress, _ = metric(t, p.node, "cbagent_packets_total", `hook="egress"`, `action="`+action+`"`, `reason="open"`)
+				return ingress, egress
+			}
+
+			p.server.Set(testserver.Behaviour{Status: 500})
+			c := caller(t, p.caller, p.backend)
+			for range 3 {
+				wantStatus(t, call(t, c), 500)
+			}
+			eventually(t, "the circuit opens", func() bool {
+				_, kernel := call(t, caller(t, p.caller, p.dial)).FromKernel()
+				return kernel
+			})
+			before := p.server.Counts()
+			in, out := at("respond")
+			for _, request := range []loadgen.Request{{}, {Method: "DELETE"}, {Method: "POST", Body: testserver.FakeTraffic(1 << 20)}} {
+				wantAnswer(t, caller(t, p.caller, p.dial).Do(soon(t), request), "open")
+			}
+			inNow, outNow := at("respond")
+			if tc.at == "ingress" && (inNow < in+6 || outNow != out) || tc.at == "egress" && (inNow != in || outNow < out+6) {
+				t.Errorf("a SYN and a request of 3 callers each were turned away at ingress %v times, at egress %v", inNow-in, outNow-out)
+			}
+			// The backend's side is reset on the way out.
+			wantAnswer(t, call(t, kept), "open")
+			if _, last := at("respond"); last != outNow+1 {
+				t.Errorf("a request of a connection that was let in: turned away at egress %v times", last-outNow)
+			}
+			if got := p.server.Counts().Sub(before); got.Requests != 0 {
+				t.Errorf("the backend got %d requests", got.Requests)
+			}
+
+			p.server.Set(testserver.Behaviour{})
+			again := caller(t, p.caller, p.dial)
+			eventually(t, "callers are served again", func() bool { return call(t, again).Status == 200 })
+			if _, err := agent.Await(soon(t), p.backend.String(), "closed", began); err != nil {
+				t.Fatal(err)
+			}
+			for range 20 {
+				wantStatus(t, call(t, again), 200)
+				wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+			}
+		})
+	}
+}
+
+// starEverywhere is a star whose every interface has the programs.
+func starEverywhere(v6 bool) func(t *testing.T) place {
+	return func(t *testing.T) place {
+		p := starPlace(t, netlab.Options{Backends: 2}, v6)
+		p.interfaces = []string{"*"}
+		return p
+	}
+}
