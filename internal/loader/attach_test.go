@@ -413,11 +413,3 @@ func TestClsactStaysUntilItIsDetached(t *testing.T) {
 		wantAttached(t, "eth0")
 	})
 }
-
-func TestPinsNeedABPFFileSystem(t *testing.T) {
-	opts := small
-	opts.PinPath = filepath.Join(t.TempDir(), "cbagent")
-	if _, err := Load(opts); err == nil || !strings.Contains(err.Error(), "not on a BPF file system") {
-		t.Errorf("load: %v", err)
-	}
-}

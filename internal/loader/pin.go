@@ -16,16 +16,13 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
-
-// ErrBusy says that another agent uses the same pins.
-var ErrBusy = errors.New("another agent is running")
 
 // pins is a directory of a BPF file system, locked by this process:
 //
 //	PATH/maps-LAYOUT/NAME        maps; LAYOUT is a hash of their types, sizes and fields
 //	PATH/links/WHERE-HOOK        attached programs; WHERE is an interface, a cgroup or a network namespace by number
+//	PATH/netns-NUMBER            the network namespace whose interfaces the links are on
 //
 // Maps of another layout are left alone until the new programs are attached, and then removed.
 type pins struct {
@@ -38,23 +35,12 @@ type pins struct {
 
 func openPins(path string, spec *ebpf.CollectionSpec, log *slog.Logger) (*pins, error) {
 	p := &pins{path: path, maps: filepath.Join(path, "maps-"+layout(spec)), log: log, used: map[string]bool{}}
-	// The directory itself need not be there yet, but what it will be in.
-	var st unix.Statfs_t
-	parent := path
-	err := unix.Statfs(parent, &st)
-	if errors.Is(err, fs.ErrNotExist) {
-		parent = filepath.Dir(path)
-		err = unix.Statfs(parent, &st)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look at %s: %w", parent, err)
-	}
-	if st.Type != unix.BPF_FS_MAGIC {
-		return nil, fmt.Errorf("%s is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf), or do without --bpffs", parent)
+	if err := CheckPinPath(path); err != nil {
+		return nil, err
 	}
 	for _, dir := range []string{p.maps, p.links()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("make directory for pins: %w", err)
+			return nil, cannotPin(path, err)
 		}
 	}
 	lock, err := lockDir(path)
@@ -62,22 +48,10 @@ func openPins(path string, spec *ebpf.CollectionSpec, log *slog.Logger) (*pins, 
 		return nil, err
 	}
 	p.lock = lock
+	if err := p.claim(); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
 	return p, nil
-}
-
-func lockDir(path string) (*os.File, error) {
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		dir.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s: %w: stop it first, or name another directory with --bpffs", path, ErrBusy)
-		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	return dir, nil
 }
 
 func (p *pins) links() string { return filepath.Join(p.path, "links") }
@@ -327,7 +301,7 @@ func removeTree(dir string) error {
 }
 
 // DetachAll removes everything that agents with these pins have left: links, maps, and clsact filters on interfaces of
-// the calling thread's network namespace. It refuses while such an agent runs. An empty path means that nothing is
+// the calling thread's network namespace. What others have pinned in the same directory stays. It refuses while such an agent runs. An empty path means that nothing is
 // pinned. It returns what it removed, in words.
 func DetachAll(path string) ([]string, error) {
 	var removed []string
@@ -343,14 +317,21 @@ func DetachAll(path string) ([]string, error) {
 			errs = append(errs, err)
 			// Programs first: maps without them do nothing, programs without maps do not exist.
 			slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+			others := 0
 			for _, e := range entries {
+				if !ours(e.Name()) {
+					others++
+					continue
+				}
 				pinned, _ := os.ReadDir(filepath.Join(path, e.Name()))
 				for _, l := range pinned {
 					removed = append(removed, "pin "+filepath.Join(path, e.Name(), l.Name()))
 				}
 				errs = append(errs, removeTree(filepath.Join(path, e.Name())))
 			}
-			errs = append(errs, os.Remove(path))
+			if others == 0 {
+				errs = append(errs, os.Remove(path))
+			}
 		}
 	}
 	links, err := netlink.LinkList()

@@ -1,0 +1,177 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// Errors of pins that are somebody else's, for errors.Is.
+var (
+	ErrBusy      = errors.New("another agent is running with these pins")
+	ErrElsewhere = errors.New("the pins are those of an agent of another network namespace")
+)
+
+// inPod is what a manifest needs for pins, as a remedy.
+const inPod = "in a pod the volume `hostPath: {path: /sys/fs/bpf}` at `mountPath: /sys/fs/bpf`"
+
+// CheckPinPath returns nil when an agent could pin below path: it is on a BPF file system or would be, and can be written.
+func CheckPinPath(path string) error {
+	// The directory itself need not be there yet, but what it will be in.
+	var st unix.Statfs_t
+	at := path
+	err := unix.Statfs(at, &st)
+	if errors.Is(err, fs.ErrNotExist) {
+		at = filepath.Dir(path)
+		err = unix.Statfs(at, &st)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("--bpffs %s: there is no %s: name a directory right below a BPF file system, such as /sys/fs/bpf/cbagent", path, at)
+	case err != nil:
+		return cannotPin(path, fmt.Errorf("look at %s: %w", at, err))
+	case st.Type != unix.BPF_FS_MAGIC:
+		return fmt.Errorf("--bpffs %s: %s is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf), %s; "+
+			"or do without --bpffs", path, at, inPod)
+	}
+	if err := unix.Access(at, unix.W_OK); err != nil {
+		return cannotPin(path, fmt.Errorf("write to %s: %w", at, err))
+	}
+	return nil
+}
+
+// cannotPin adds to an error of the file system what mends it.
+func cannotPin(path string, err error) error {
+	switch {
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("--bpffs %s: %w: mount -o remount,rw /sys/fs/bpf, %s without `readOnly: true`", path, err, inPod)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("--bpffs %s: %w: run as the owner of the directory, in a pod with `runAsUser: 0`, or name another", path, err)
+	}
+	return fmt.Errorf("--bpffs %s: %w", path, err)
+}
+
+// lockDir holds the directory for this process while the file that it returns is open.
+func lockDir(path string) (*os.File, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, cannotPin(path, err)
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer dir.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("--bpffs %s: %w (%s): stop it (systemctl stop cbagent, or kubectl get daemonsets -A "+
+				"-l app.kubernetes.io/name=cbagent to find one that is too many), or name another directory",
+				path, ErrBusy, holder(dir))
+		}
+		return nil, fmt.Errorf("--bpffs %s: lock it: %w", path, err)
+	}
+	return dir, nil
+}
+
+// holder says who has the lock of a directory, as far as that can be seen from here.
+func holder(dir *os.File) string {
+	const unknown = "in another container"
+	var st unix.Stat_t
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil || unix.Fstat(int(dir.Fd()), &st) != nil {
+		return unknown
+	}
+	// 1: FLOCK  ADVISORY  WRITE 1234 00:2f:5678 0 EOF
+	inode := ":" + strconv.FormatUint(st.Ino, 10)
+	for line := range strings.Lines(string(locks)) {
+		f := strings.Fields(line)
+		if len(f) < 6 || f[1] != "FLOCK" || !strings.HasSuffix(f[5], inode) {
+			continue
+		}
+		var major, minor uint32
+		if _, err := fmt.Sscanf(f[5], "%x:%x:", &major, &minor); err != nil || unix.Mkdev(major, minor) != st.Dev {
+			continue
+		}
+		return "process " + f[4]
+	}
+	return unknown
+}
+
+const ownerPrefix = "netns-"
+
+// ours reports whether an agent makes a directory of this name for its pins.
+func ours(name string) bool {
+	return name == "links" || strings.HasPrefix(name, "maps-") || strings.HasPrefix(name, ownerPrefix)
+}
+
+// claim writes down that the pins are those of the calling thread's network namespace. Links go by the number of their
+// interface, which another namespace gives to others: while an agent's of another one are attached they are not touched.
+// Those whose interfaces have gone with their namespace are forgotten.
+func (p *pins) claim() error {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return fmt.Errorf("look at the network namespace: %w", err)
+	}
+	own := ownerPrefix + strconv.FormatUint(st.Ino, 10)
+	entries, err := os.ReadDir(p.path)
+	if err != nil {
+		return cannotPin(p.path, err)
+	}
+	for _, e := range entries {
+		other, found := strings.CutPrefix(e.Name(), ownerPrefix)
+		if !found || e.Name() == own {
+			continue
+		}
+		if attached := p.attached(); len(attached) > 0 {
+			return fmt.Errorf("--bpffs %s: %w (net:[%s]), and %s still attached: name another directory, in a pod set "+
+				"`hostNetwork: true`, or take them away with `cbagent detach --bpffs %s`",
+				p.path, ErrElsewhere, other, strings.Join(attached, ", "), p.path)
+		}
+		if err := errors.Join(removeTree(p.links()), os.Mkdir(p.links(), 0o700), os.Remove(filepath.Join(p.path, e.Name()))); err != nil {
+			return fmt.Errorf("--bpffs %s: forget an agent of a network namespace that is gone: %w", p.path, err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(p.path, own), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return cannotPin(p.path, err)
+	}
+	return nil
+}
+
+// attached names the pinned links that are attached to something.
+func (p *pins) attached() []string {
+	entries, err := os.ReadDir(p.links())
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		if l, err := link.LoadPinnedLink(filepath.Join(p.links(), e.Name()), nil); err == nil {
+			if alive(l) {
+				names = append(names, e.Name())
+			}
+			l.Close()
+		}
+	}
+	return names
+}
+
+// alive reports whether what a link was attached to is still there: the kernel then knows it by its number.
+func alive(l link.Link) bool {
+	info, err := l.Info()
+	if err != nil {
+		return false
+	}
+	if x := info.TCX(); x != nil {
+		return x.Ifindex != 0
+	}
+	if x := info.XDP(); x != nil {
+		return x.Ifindex != 0
+	}
+	if x := info.NetNs(); x != nil {
+		return x.NetnsInode != 0
+	}
+	return false // a cgroup is the same in every network namespace
+}
