@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"io"
 	"log/slog"
@@ -38,6 +39,13 @@ type standIn struct {
 }
 
 func (a *standIn) Snapshot() *view.Snapshot { return a.snapshot }
+
+func (a *standIn) Ready() error {
+	if text := a.snapshot.Agent.WaitsFor; text != "" {
+		return errors.New(text)
+	}
+	return nil
+}
 
 func (a *standIn) Policies() *policy.Set {
 	set := &policy.Set{}

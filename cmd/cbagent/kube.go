@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cbagent/cbagent/internal/agent"
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/kubeevents"
@@ -41,15 +42,15 @@ func kubeClient(kubeconfig string, required bool) (kubernetes.Interface, error) 
 }
 
 // followConfigMap gives the policies of a ConfigMap's *.yaml, at first and whenever they change, until ctx is done. While
-// the API has never answered it says why in the log and goes on asking: a node may start before its API does. What only
-// somebody's hand can mend is an update with an error.
+// the API has never answered it says why, by updates with agent.ErrNotYet, and goes on asking: a node may start before
+// its API does. What only somebody's hand can mend is an update with another error.
 func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.Interface, ref configMapRef) <-chan policy.Update {
 	updates := make(chan policy.Update)
 	follower := discovery.FollowConfigMap(log, client, ref.namespace, ref.name, func(files map[string]string, err error) {
-		err = withRemedy(ref, err)
+		err = final(ref, err)
 		if err != nil && files == nil && !errors.Is(err, errNeedsHand) {
 			log.Error("policies cannot be read yet", "configmap", ref.String(), "error", err)
-			return
+			err = fmt.Errorf("%w: %w", agent.ErrNotYet, err)
 		}
 		update := policy.Update{Err: err}
 		if err == nil {
@@ -73,16 +74,14 @@ func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.In
 // errNeedsHand marks what will not mend itself.
 var errNeedsHand = errors.New("see deploy/daemonset.yaml")
 
-// withRemedy adds to an error of the API what mends it, where that is known.
-func withRemedy(ref configMapRef, err error) error {
+// final marks errors of the API that will not mend themselves.
+func final(ref configMapRef, err error) error {
 	switch {
 	case errors.Is(err, discovery.ErrNoConfigMap):
-		return fmt.Errorf("%w: make it, `policies: []` is enough (%w)", err, errNeedsHand)
-	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%w: a Role must grant get, list and watch on configmaps with resourceNames [%s] in namespace %s (%w)",
+		return fmt.Errorf("%w: make it (kubectl create configmap %s -n %s --from-literal='policy.yaml={version: 1, policies: []}'; %w)",
 			err, ref.name, ref.namespace, errNeedsHand)
-	case apierrors.IsUnauthorized(err):
-		return fmt.Errorf("%w: the API does not know this ServiceAccount's token (%w)", err, errNeedsHand)
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		return fmt.Errorf("%w (%w)", err, errNeedsHand)
 	}
 	return err
 }

@@ -1,10 +1,17 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/cbagent/cbagent/internal/agent"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/kubeevents"
 	"github.com/cbagent/cbagent/internal/policy"
@@ -19,6 +26,35 @@ func TestParseConfigMapRef(t *testing.T) {
 		if _, err := parseConfigMapRef(bad); err == nil || !strings.Contains(err.Error(), "NAMESPACE/NAME") {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+// An API server that does not answer: the update says so, to whoever asks what the agent waits for, and what to look at.
+func TestSilentAPI(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(config, []byte(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+		"clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+		"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}], "users": [{"name": "u", "user": {}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client, err := kubeClient(config, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	select {
+	case u := <-followConfigMap(ctx, slog.New(slog.DiscardHandler), client, configMapRef{"shop", "breakers"}):
+		if !errors.Is(u.Err, agent.ErrNotYet) {
+			t.Errorf("%+v, want %v", u, agent.ErrNotYet)
+		}
+		for _, want := range []string{"ConfigMap shop/breakers", "connection refused", "curl -k http://127.0.0.1:1/readyz", "KUBERNETES_SERVICE_HOST"} {
+			if !strings.Contains(u.Err.Error(), want) {
+				t.Errorf("%v lacks %q", u.Err, want)
+			}
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("no update within 20 s")
 	}
 }
 

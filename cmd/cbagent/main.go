@@ -63,6 +63,7 @@ func newRootCommand(e *env) *cobra.Command {
 		newManCommand(e),
 		newOpenCommand(e),
 		newPolicyCommand(e),
+		newReadyCommand(e),
 		newReplayCommand(e),
 		newRunCommand(e),
 		newStatusCommand(e),

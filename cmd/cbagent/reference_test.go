@@ -40,6 +40,7 @@ curl --unix-socket /run/cbagent/cbagent.sock http://cbagent/v1/override \
 | ` + "`GET /v1/status?target=T`" + ` | what ` + "`cbagent status -o json`" + ` prints |
 | ` + "`GET /v1/events?target=T&last=N&follow=true`" + ` | JSON lines, a record each; ` + "`{\"missed\":n}`" + ` stands for what the reader was too slow for |
 | ` + "`GET /v1/trace?target=T`" + ` | JSON lines in the format of ` + "`cbagent replay`" + `, as outcomes happen |
+| ` + "`GET /v1/ready`" + ` | ` + "`{\"ready\":true}`" + `, or ` + "`{\"ready\":false,\"waits_for\":\"...\"}`" + ` |
 | ` + "`GET /v1/policies?target=T`" + ` | the policies in force with all defaults, as a policy file in JSON |
 | ` + "`POST /v1/override`" + ` | ` + "`{\"changes\":[...]}`" + `, one for each circuit |
 

@@ -34,6 +34,7 @@ type runOptions struct {
 	lease      time.Duration
 	idle       time.Duration
 	nodeName   string
+	podsCgroup string
 	logFormat  string
 	logLevel   string
 	datapath   loader.Options
@@ -62,7 +63,11 @@ func newRunCommand(e *env) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.anyMetrics = !cmd.Flags().Changed("metrics-address")
-			return runAgent(cmd.Context(), e, o)
+			err := runAgent(cmd.Context(), e, o)
+			if err != nil {
+				tellEnd(endMessagePath, err)
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -74,6 +79,7 @@ func newRunCommand(e *env) *cobra.Command {
 	f.DurationVar(&o.lease, "lease", 10*time.Second, "how long circuits stay open without a living agent (1s..1h)")
 	f.DurationVar(&o.idle, "flow-idle", 2*time.Hour+15*time.Minute, "forget connections that were silent so long (1m or more)")
 	f.StringVar(&o.nodeName, "node-name", "", "Kubernetes `name` of this node")
+	f.StringVar(&o.podsCgroup, "pods-cgroup", agent.PodsAuto, "`directory` of the cgroup v2 of this node's pods, by which the node's own checks of them are known; auto: the kubelet's, with --node-name; none")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.datapath.PinPath, "bpffs", "", "`directory` of a BPF file system, such as /sys/fs/bpf/cbagent, where programs and state outlive the agent")
@@ -179,14 +185,10 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 		defer recorder.Close()
 		tell = tellKubernetes(recorder)
 	}
-	spec := ifaces.Spec{Attach: o.interfaces, Uplinks: o.uplinks}
-	if err := agent.Preflight(spec); err != nil {
-		return err
-	}
-	a, err := agent.New(agent.Config{
+	cfg := agent.Config{
 		Policies:   updates,
-		Interfaces: spec,
-		Lease:      o.lease, Idle: o.idle, Seed: rand.Uint64(), NodeName: o.nodeName,
+		Interfaces: ifaces.Spec{Attach: o.interfaces, Uplinks: o.uplinks},
+		Lease:      o.lease, Idle: o.idle, Seed: rand.Uint64(), NodeName: o.nodeName, PodsCgroup: o.podsCgroup,
 		Kube:     kube,
 		Datapath: o.datapath, MaxLearned: o.learned, StateDir: o.stateDir,
 		XDP: xdpMode(o.xdp), AtEntry: o.atEntry, Connect: o.connect, Lookup: o.lookup,
@@ -196,7 +198,11 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 		Ready:    func() { told(notifier.Ready("circuits are in force")) },
 		Alive:    func() { told(notifier.Alive(time.Now())) },
 		Happened: tell,
-	})
+	}
+	if err := agent.Preflight(cfg); err != nil {
+		return err
+	}
+	a, err := agent.New(cfg)
 	if err != nil {
 		return err
 	}

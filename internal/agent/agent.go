@@ -65,6 +65,7 @@ type Agent struct {
 	heard         int64  // when the latest of them happened
 	losses        losses
 	ready         bool
+	waits         error // why the first policies are not there yet
 	inherited     inheritance
 	dirty         bool // the state file is behind
 	nextSave      int64
@@ -131,6 +132,9 @@ func (a *Agent) Close() error {
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := a.findPods(); err != nil {
+		return err
+	}
 	stop, err := a.serve()
 	if err != nil {
 		return err
@@ -138,14 +142,19 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stop()
 
 	var first policy.Update
-	select {
-	case <-ctx.Done():
-		return nil
-	case u, ok := <-a.cfg.Policies:
-		if !ok {
-			return nil // they end with ctx
+	for got := false; !got; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case u, ok := <-a.cfg.Policies:
+			if !ok {
+				return nil // they end with ctx
+			}
+			first, got = u, !errors.Is(u.Err, ErrNotYet)
+			a.mu.Lock()
+			a.waits = u.Err
+			a.mu.Unlock()
 		}
-		first = u
 	}
 	if first.Err != nil {
 		return first.Err
@@ -155,12 +164,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Lock()
 	a.discovery = finder
 	a.mu.Unlock()
-	if a.cfg.NodeName != "" {
-		if err := a.findPods(); err != nil {
-			// Everything else works.
-			a.log.Error("the node's checks of its own pods are treated as any caller's", "error", err)
-		}
-	}
 	links, err := ifaces.Watch(ctx, a.log, a.cfg.Interfaces, netns.None())
 	if err != nil {
 		return err

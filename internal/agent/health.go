@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/discovery"
 )
 
 // stuckAfter is how long the event loop may take for one turn before the agent counts as dead. Its lease is at least as
@@ -21,23 +24,39 @@ func (a *Agent) Healthy() error {
 	return nil
 }
 
-// Ready returns nil when policies are in force and interfaces attached.
+// Ready returns nil when policies are in force and interfaces attached, or all that the agent waits for.
 func (a *Agent) Ready() error {
 	if err := a.Healthy(); err != nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.waitsFor()
+}
+
+// waitsFor is what Ready returns.
+func (a *Agent) waitsFor() error {
 	switch {
-	case a.ready:
-		return nil
+	case a.set == nil && a.waits != nil:
+		return fmt.Errorf("no policies are in force: %w", a.waits)
 	case a.set == nil:
-		return fmt.Errorf("no policies are in force yet")
+		return errors.New("no policies are in force yet")
 	}
+	var errs []error
 	for _, p := range a.set.Policies {
-		if s := a.policies[p.Name]; s != nil && !s.reported {
-			return fmt.Errorf("policy %s waits for discovery", p.Name)
+		s := a.policies[p.Name]
+		var refused *discovery.KubeError
+		switch {
+		case s == nil:
+		case !s.reported:
+			errs = append(errs, fmt.Errorf("policy %s waits for discovery", p.Name))
+		case !s.complete && errors.As(s.discoveryErr, &refused):
+			// A name that nobody knows is no reason to hold a node back; an API that tells nothing of any is.
+			errs = append(errs, fmt.Errorf("policy %s is not in force: %w", p.Name, s.discoveryErr))
 		}
 	}
-	return fmt.Errorf("starting")
+	if len(errs) == 0 && !a.ready {
+		return errors.New("interfaces are being attached")
+	}
+	return errors.Join(errs...)
 }

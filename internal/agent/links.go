@@ -11,18 +11,7 @@ import (
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
-	"github.com/vishvananda/netns"
 )
-
-// Preflight returns one error that names everything that keeps an agent from starting here: what the kernel lacks, what
-// the process may not do, and which interfaces are not there.
-func Preflight(spec ifaces.Spec) error {
-	links, err := ifaces.List(netns.None())
-	if err != nil {
-		return err
-	}
-	return errors.Join(loader.Supported(), missingInterfaces(ifaces.Unmatched(links, spec)))
-}
 
 // missingInterfaces complains of names; a glob may match later.
 func missingInterfaces(unmatched []string) error {

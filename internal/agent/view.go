@@ -56,7 +56,11 @@ func (a *Agent) Snapshot() *view.Snapshot {
 
 func (a *Agent) viewAgent() view.Agent {
 	v := a.watched
-	v.Version, v.Node, v.Started, v.Ready = a.cfg.Version, a.cfg.NodeName, a.started, a.ready
+	v.Version, v.Node, v.Started = a.cfg.Version, a.cfg.NodeName, a.started
+	if err := a.waitsFor(); err != nil {
+		v.WaitsFor = err.Error()
+	}
+	v.Ready = v.WaitsFor == ""
 	v.PoliciesLoaded, v.Reloads, v.ReloadFailures, v.ReloadError = a.reload.Loaded, a.reload.Attempts, a.reload.Failures, a.reload.LastError
 	v.RingEvents, v.Records, v.RecordsLost = a.ringEvents, a.history.Seq(), a.history.Lost()
 	var missed uint64

@@ -18,6 +18,9 @@ var (
 	ErrNoPods      = errors.New("no cgroup of pods")
 )
 
+// inPod is what a manifest needs, as a remedy.
+const inPod = "in a pod the volume `hostPath: {path: /sys/fs/cgroup}` at `mountPath: /sys/fs/cgroup`"
+
 // deepest is how far below the root the kubelet may have put the pods (--cgroup-root): kind's nodes have them at depth 2.
 const deepest = 3
 
@@ -30,8 +33,8 @@ func Root() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%w at /sys/fs/cgroup or /sys/fs/cgroup/unified: mount it there, in a pod as a hostPath volume",
-		ErrNoHierarchy)
+	return "", fmt.Errorf("%w at /sys/fs/cgroup or /sys/fs/cgroup/unified: boot the node with systemd.unified_cgroup_hierarchy=1 or "+
+		"mount -t cgroup2 cgroup2 /sys/fs/cgroup, %s", ErrNoHierarchy, inPod)
 }
 
 // Pods finds the kubelet's cgroup of all pods below root and gives its path relative to it: kubepods with the kubelet's
@@ -65,9 +68,26 @@ func Pods(root string) (string, error) {
 		return "", fmt.Errorf("look for the cgroup of pods: %w", err)
 	}
 	if found == "" {
-		return "", fmt.Errorf("%w below %s: no kubelet has started pods here, or it uses another name than kubepods", ErrNoPods, root)
+		return "", fmt.Errorf("%w below %s: no kubelet has started pods here, or it keeps them elsewhere (its --cgroup-root; find %s "+
+			"-name '*kubepods*' shows where), or this is a container's own view: %s", ErrNoPods, root, root, inPod)
 	}
 	return found, nil
+}
+
+// Below checks that path is a cgroup below root, and gives it relative to root.
+func Below(root, path string) (string, error) {
+	relative, err := filepath.Rel(root, path)
+	if err != nil || relative == "." || !filepath.IsLocal(relative) {
+		return "", fmt.Errorf("%w at %s: it must be below %s", ErrNoPods, path, root)
+	}
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return "", fmt.Errorf("%w at %s: %w", ErrNoPods, path, err)
+	}
+	if s.Type != unix.CGROUP2_SUPER_MAGIC {
+		return "", fmt.Errorf("%w at %s: it is not on a cgroup v2 file system", ErrNoPods, path)
+	}
+	return relative, nil
 }
 
 func isPods(name string) bool {

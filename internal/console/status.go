@@ -53,7 +53,7 @@ func Problems(s *control.Status) []string {
 		}
 	}
 	a := &s.Agent
-	add(!a.Ready, "the agent is not ready yet")
+	add(!a.Ready, "the agent is not ready: %s", a.WaitsFor)
 	add(a.ReloadError != "", "the policies in force are those of %s; reading them again failed: %s",
 		a.PoliciesLoaded.Local().Format(time.DateTime), a.ReloadError)
 	for _, i := range s.Interfaces {

@@ -12,6 +12,7 @@ import (
 
 // Agent is what the API needs of an agent. Its methods are called concurrently.
 type Agent interface {
+	Ready() error // nil, or what the agent waits for
 	Snapshot() *view.Snapshot
 	Policies() *policy.Set // nil before there are any
 	Follow(n, buffer int) ([]view.Record, *history.Follower)

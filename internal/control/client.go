@@ -54,6 +54,13 @@ func (c *Client) Status(ctx context.Context, target string) (Status, error) {
 	return s, err
 }
 
+// Ready asks whether the agent is ready.
+func (c *Client) Ready(ctx context.Context) (Readiness, error) {
+	var r Readiness
+	err := c.get(ctx, "/v1/ready", nil, &r)
+	return r, err
+}
+
 // Policies returns the policies in force as JSON, in the format of a policy file.
 func (c *Client) Policies(ctx context.Context, target string) (json.RawMessage, error) {
 	var raw json.RawMessage

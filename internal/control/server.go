@@ -30,6 +30,7 @@ func Handler(agent Agent, logger *slog.Logger) http.Handler {
 	s := &server{agent, logger}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /v1/ready", s.ready)
 	mux.HandleFunc("GET /v1/policies", s.policies)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("GET /v1/trace", s.trace)
@@ -48,6 +49,16 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, NewStatus(snapshot, t))
+}
+
+func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
+	var ready Readiness
+	if err := s.agent.Ready(); err != nil {
+		ready.WaitsFor = err.Error()
+	} else {
+		ready.Ready = true
+	}
+	answer(w, http.StatusOK, ready)
 }
 
 func (s *server) policies(w http.ResponseWriter, r *http.Request) {

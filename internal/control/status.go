@@ -47,7 +47,7 @@ func NewStatus(s *view.Snapshot, t Target) Status {
 func agentOf(s *view.Snapshot) AgentInfo {
 	a := &s.Agent
 	out := AgentInfo{
-		Version: a.Version, Node: a.Node, Started: a.Started, Ready: a.Ready, PoliciesLoaded: a.PoliciesLoaded,
+		Version: a.Version, Node: a.Node, Started: a.Started, Ready: a.Ready, WaitsFor: a.WaitsFor, PoliciesLoaded: a.PoliciesLoaded,
 		Reloads: a.Reloads, ReloadFailures: a.ReloadFailures, ReloadError: a.ReloadError,
 		RingEvents: a.RingEvents, RingLost: s.Node.LostEvents, Flows: s.Node.Flows, FlowsLimit: s.Node.MaxFlows,
 		CircuitsLimit: a.CircuitsMax, LeaseExpired: s.Node.LeaseExpired, RecordsLost: a.RecordsLost,

@@ -31,6 +31,7 @@ type AgentInfo struct {
 	Node              string    `json:"node,omitempty"`
 	Started           time.Time `json:"started"`
 	Ready             bool      `json:"ready"`
+	WaitsFor          string    `json:"waits_for,omitempty"` // while it is not ready
 	PoliciesLoaded    time.Time `json:"policies_loaded"`
 	Reloads           uint64    `json:"reloads"`
 	ReloadFailures    uint64    `json:"reload_failures"`
@@ -44,6 +45,12 @@ type AgentInfo struct {
 	LeaseExpired      uint64    `json:"lease_expired_admissions"`
 	RecordsLost       uint64    `json:"records_lost"`
 	VerdictP99Seconds *float64  `json:"verdict_p99_seconds"` // at most; null before the first transition by an outcome
+}
+
+// Readiness says whether policies are in force and interfaces attached.
+type Readiness struct {
+	Ready    bool   `json:"ready"`
+	WaitsFor string `json:"waits_for,omitempty"` // while it is not ready
 }
 
 // Policy is a policy and its circuits.

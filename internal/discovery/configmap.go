@@ -50,6 +50,7 @@ func FollowConfigMap(logger *slog.Logger, client kubernetes.Interface, namespace
 	api := client.CoreV1().ConfigMaps(namespace)
 	m, wait := mirrorObjects(ctx, logger, listWatch[*corev1.ConfigMapList]{
 		what:     "ConfigMap " + namespace + "/" + name,
+		grant:    fmt.Sprintf("a Role must grant get, list and watch on configmaps with resourceNames [%s] in namespace %s", name, namespace),
 		selector: func(o *metav1.ListOptions) { o.FieldSelector = "metadata.name=" + name },
 		list:     api.List,
 		watch:    api.Watch,

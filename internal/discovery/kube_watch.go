@@ -25,6 +25,7 @@ var kubeBackoff = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitt
 // listWatch are the two calls that a reflector needs.
 type listWatch[L runtime.Object] struct {
 	what     string // in errors: "EndpointSlices of shop/orders"
+	grant    string // what a role must grant for it
 	selector func(*metav1.ListOptions)
 	list     func(context.Context, metav1.ListOptions) (L, error)
 	watch    func(context.Context, metav1.ListOptions) (watch.Interface, error)
@@ -40,6 +41,7 @@ type object interface {
 // what it knows.
 type mirror[T object, V any] struct {
 	what    string
+	grant   string
 	logger  *slog.Logger
 	keep    func(T) V
 	same    func(a, b V) bool
@@ -54,7 +56,7 @@ type mirror[T object, V any] struct {
 // mirrorObjects starts a mirror. It runs until ctx ends; wait waits for that.
 func mirrorObjects[T object, L runtime.Object, V any](ctx context.Context, logger *slog.Logger, calls listWatch[L], example T,
 	keep func(T) V, same func(a, b V) bool, changed func()) (m *mirror[T, V], wait func()) {
-	m = &mirror[T, V]{what: calls.what, logger: logger, keep: keep, same: same, changed: changed}
+	m = &mirror[T, V]{what: calls.what, grant: calls.grant, logger: logger, keep: keep, same: same, changed: changed}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			calls.selector(&o)
@@ -96,7 +98,7 @@ func (m *mirror[T, V]) note(ctx context.Context, err error) {
 		m.state.Successes++
 		m.state.LastSuccess = now
 	} else {
-		m.err = fmt.Errorf("watch %s: %w", m.what, plainError(err))
+		m.err = &KubeError{What: m.what, Grant: m.grant, Err: err}
 		m.state.Failures++
 		m.state.LastFailure = now
 	}

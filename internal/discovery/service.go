@@ -41,6 +41,7 @@ func newServiceSource(ctx context.Context, logger *slog.Logger, client kubernete
 	api := client.DiscoveryV1().EndpointSlices(s.namespace)
 	s.slices, s.slicesDone = mirrorObjects(s.ctx, logger, listWatch[*discoveryv1.EndpointSliceList]{
 		what:     "EndpointSlices of " + key,
+		grant:    "a ClusterRole must grant get, list and watch on endpointslices of discovery.k8s.io",
 		selector: func(o *metav1.ListOptions) { o.LabelSelector = discoveryv1.LabelServiceName + "=" + s.name },
 		list:     api.List,
 		watch:    api.Watch,
@@ -59,6 +60,7 @@ func (s *serviceSource) needs(ports []string) {
 		api := s.client.CoreV1().Services(s.namespace)
 		service, wait := mirrorObjects(ctx, s.logger, listWatch[*corev1.ServiceList]{
 			what:     "Service " + s.namespace + "/" + s.name,
+			grant:    "a ClusterRole must grant get, list and watch on services",
 			selector: func(o *metav1.ListOptions) { o.FieldSelector = "metadata.name=" + s.name },
 			list:     api.List,
 			watch:    api.Watch,

@@ -60,7 +60,7 @@ func Machine(agentRuns bool) []Check {
 		return append(all, surroundings()...)
 	default:
 		all = append(all, Check{Name: "capabilities", Level: Fail, Says: "this process lacks " + strings.Join(missing, ", "),
-			Remedy: "run as root, or give the capabilities to the process"})
+			Remedy: "run as root; in a pod, securityContext: {runAsUser: 0, capabilities: {add: [BPF, NET_ADMIN, PERFMON]}}"})
 		return append(all, surroundings()...)
 	}
 	for _, f := range loader.Features() {
@@ -121,8 +121,7 @@ func Agent(s *control.Status) []Check {
 	a := &s.Agent
 	all := []Check{{Name: "agent", Level: OK, Says: fmt.Sprintf("%s, for %s; %d circuits", a.Version, console.Age(s.Time.Sub(a.Started)), a.Circuits)}}
 	if !a.Ready {
-		all[0].Level, all[0].Says = Fail, "not ready"
-		all[0].Remedy = "its log says what it waits for"
+		all[0].Level, all[0].Says = Fail, "not ready: "+a.WaitsFor
 	}
 	all = append(all, reload(a), ring(a), room("connections", a.Flows, a.FlowsLimit, "--max-flows"),
 		room("circuits", uint64(a.Circuits), uint64(a.CircuitsLimit), "--max-circuits"))

@@ -141,12 +141,8 @@ type xdpLink struct {
 func (d *Datapath) AttachConnect(cgroup string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var st unix.Statfs_t
-	if err := unix.Statfs(cgroup, &st); err != nil {
-		return fmt.Errorf("cgroup %s: %w", cgroup, err)
-	}
-	if st.Type != unix.CGROUP2_SUPER_MAGIC {
-		return fmt.Errorf("cgroup %s: not on a cgroup v2 file system: name one, such as /sys/fs/cgroup or /sys/fs/cgroup/unified", cgroup)
+	if err := CheckConnectCgroup(cgroup); err != nil {
+		return err
 	}
 	var id unix.Stat_t
 	err := unix.Stat(cgroup, &id)
@@ -169,6 +165,19 @@ func (d *Datapath) AttachConnect(cgroup string) error {
 			return fmt.Errorf("attach to cgroup %s: %w", cgroup, err)
 		}
 		d.others = append(d.others, l)
+	}
+	return nil
+}
+
+// CheckConnectCgroup returns nil when AttachConnect could attach to the cgroup.
+func CheckConnectCgroup(cgroup string) error {
+	const remedy = "name a directory of cgroup v2, such as /sys/fs/cgroup or /sys/fs/cgroup/unified (mount -t cgroup2 shows where it is)"
+	var st unix.Statfs_t
+	if err := unix.Statfs(cgroup, &st); err != nil {
+		return fmt.Errorf("--connect-cgroup %s: %w: %s", cgroup, err, remedy)
+	}
+	if st.Type != unix.CGROUP2_SUPER_MAGIC {
+		return fmt.Errorf("--connect-cgroup %s: not on a cgroup v2 file system: %s", cgroup, remedy)
 	}
 	return nil
 }

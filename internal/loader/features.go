@@ -37,16 +37,28 @@ func Features() []Feature {
 	return all
 }
 
+// ErrNotPermitted says that this process may not do what the programs need.
+var ErrNotPermitted = errors.New("not permitted to load and attach BPF programs")
+
 // Supported returns nil when the programs can run here, or one error that names all that is missing.
 func Supported() error {
 	if missing := MissingCapabilities(); len(missing) > 0 {
-		return fmt.Errorf("not permitted to load and attach BPF programs: run as root, or give the process the capabilities %s",
-			strings.Join(missing, ", "))
+		return fmt.Errorf("%w: this process lacks the capabilities %s: run as root (sudo; in a systemd unit CapabilityBoundingSet=CAP_BPF "+
+			"CAP_NET_ADMIN CAP_PERFMON), in a pod with securityContext `runAsUser: 0` and `capabilities: {add: [BPF, NET_ADMIN, PERFMON]}`",
+			ErrNotPermitted, strings.Join(missing, ", "))
 	}
+	return unsupported(Features())
+}
+
+func unsupported(all []Feature) error {
 	var missing []string
-	for _, f := range Features() {
+	var refused int
+	for _, f := range all {
 		if !f.Required || f.OK() {
 			continue
+		}
+		if errors.Is(f.Err, unix.EPERM) {
+			refused++
 		}
 		why := "not there"
 		if !errors.Is(f.Err, ebpf.ErrNotSupported) {
@@ -54,10 +66,16 @@ func Supported() error {
 		}
 		missing = append(missing, fmt.Sprintf("%s (Linux %s or newer): %s", f.Name, f.Kernel, why))
 	}
-	if len(missing) == 0 {
+	switch {
+	case len(missing) == 0:
 		return nil
+	case refused == len(missing):
+		return fmt.Errorf("%w: the bpf system call is refused although the capabilities are there, by a seccomp profile or a security "+
+			"module: SystemCallFilter= of the systemd unit must have bpf and perf_event_open, in a pod try securityContext "+
+			"`seccompProfile: {type: Unconfined}` (an older runtime's default refuses bpf); dmesg and the audit log name others", ErrNotPermitted)
 	}
-	return fmt.Errorf("this kernel lacks what cbagent needs, which Linux 5.17 has:\n  %s", strings.Join(missing, "\n  "))
+	return fmt.Errorf("this kernel lacks what cbagent needs, which Linux 5.17 has: install a newer one (uname -r tells which runs)\n  %s",
+		strings.Join(missing, "\n  "))
 }
 
 // MissingCapabilities names those that loading and attaching need and this process does not have. SYS_ADMIN stands for

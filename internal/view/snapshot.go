@@ -39,6 +39,8 @@ type Agent struct {
 	Started time.Time
 	Ready   bool // policies are in force and interfaces attached
 
+	WaitsFor string // while it is not ready
+
 	PoliciesLoaded time.Time // when those in force were taken over
 	Reloads        uint64    // attempts
 	ReloadFailures uint64

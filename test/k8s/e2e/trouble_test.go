@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 )
@@ -40,34 +39,4 @@ func TestDrain(t *testing.T) {
 	}
 	s.asked(t, s.backends[0], 500)
 	s.trip(t, s.backends[0])
-}
-
-// An agent that may not read its policies is not ready, and its pod says why and what mends it.
-func TestForbidden(t *testing.T) {
-	s := open(t, "nftables")
-	s.kubectl(t, "delete", "rolebinding", "cbagent", "-n=cbagent")
-	s.kubectl(t, "delete", "pods", "-n=cbagent", "--all", "--wait=false")
-	eventually(t, 40*time.Second, "a pod says why it ended", func() error {
-		const message = "jsonpath={.items[*].status.containerStatuses[0].lastState.terminated.message}"
-		said := s.kubectl(t, "get", "pods", "-n=cbagent", "-o="+message)
-		if !strings.Contains(said, "forbidden") || !strings.Contains(said, "resourceNames [cbagent-policy] in namespace cbagent") {
-			return fmt.Errorf("it says %q", said)
-		}
-		return nil
-	})
-	for _, agent := range s.pods(t, "cbagent", "app.kubernetes.io/name=cbagent") {
-		if agent.Ready {
-			t.Errorf("%s is ready without policies", agent.Name)
-		}
-	}
-
-	s.kubectl(t, "apply", "-f", manifestPath)
-	eventually(t, 90*time.Second, "the agents are ready again", func() error {
-		for _, agent := range s.pods(t, "cbagent", "app.kubernetes.io/name=cbagent") {
-			if !agent.Ready {
-				return fmt.Errorf("%s is not", agent.Name)
-			}
-		}
-		return nil
-	})
 }

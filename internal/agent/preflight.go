@@ -1,0 +1,27 @@
+package agent
+
+import (
+	"errors"
+
+	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/vishvananda/netns"
+)
+
+// Preflight returns one error that names everything that keeps an agent from starting here: what the kernel lacks, what
+// the process may not do, and which interfaces and file systems are not there or not what they should be.
+func Preflight(cfg Config) error {
+	links, err := ifaces.List(netns.None())
+	if err != nil {
+		return err
+	}
+	errs := []error{loader.Supported(), missingInterfaces(ifaces.Unmatched(links, cfg.Interfaces))}
+	if cfg.Datapath.PinPath != "" {
+		errs = append(errs, loader.CheckPinPath(cfg.Datapath.PinPath))
+	}
+	if cfg.Connect != "" {
+		errs = append(errs, loader.CheckConnectCgroup(cfg.Connect))
+	}
+	_, _, err = podsCgroup(&cfg)
+	return errors.Join(append(errs, err)...)
+}
