@@ -15,6 +15,6 @@ func tellEnd(path string, err error) {
 	if failed != nil {
 		return
 	}
-	_, _ = fmt.Fprintln(f, err)
+	_, _ = fmt.Fprint(f, err)
 	_ = f.Close()
 }

@@ -50,7 +50,7 @@ func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.In
 		err = final(ref, err)
 		if err != nil && files == nil && !errors.Is(err, errNeedsHand) {
 			log.Error("policies cannot be read yet", "configmap", ref.String(), "error", err)
-			err = fmt.Errorf("%w: %w", agent.ErrNotYet, err)
+			err = fmt.Errorf("%w (%w)", err, agent.ErrNotYet)
 		}
 		update := policy.Update{Err: err}
 		if err == nil {
@@ -72,7 +72,7 @@ func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.In
 }
 
 // errNeedsHand marks what will not mend itself.
-var errNeedsHand = errors.New("see deploy/daemonset.yaml")
+var errNeedsHand = errors.New("waiting does not mend it")
 
 // final marks errors of the API that will not mend themselves.
 func final(ref configMapRef, err error) error {

@@ -34,7 +34,7 @@ func TestTellEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	tellEnd(path, errors.New("the reason"))
-	if got, err := os.ReadFile(path); err != nil || string(got) != "the reason\n" {
+	if got, err := os.ReadFile(path); err != nil || string(got) != "the reason" {
 		t.Errorf("%q, %v", got, err)
 	}
 }

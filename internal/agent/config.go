@@ -14,7 +14,7 @@ import (
 )
 
 // ErrNotYet marks the error of an update of policies that are still being asked for.
-var ErrNotYet = errors.New("not yet")
+var ErrNotYet = errors.New("it is tried again")
 
 // Values of Config.PodsCgroup besides a path.
 const (
