@@ -36,6 +36,9 @@ for file in man/man8/cbagent-status.8.gz bash-completion/completions/cbagent zsh
     fish/vendor_completions.d/cbagent.fish doc/cbagent/cbagent.rules.yaml doc/cbagent/runbook.md; do
     [ -s "$work/deb/usr/share/$file" ] || fail "the deb has no $file"
 done
+for pair in LICENSE=copyright bpf/LICENSE=copyright.bpf; do
+    cmp "${pair%%=*}" "$work/deb/usr/share/doc/cbagent/${pair#*=}" || fail "the deb has no ${pair%%=*}"
+done
 bash -n "$work/deb/usr/share/bash-completion/completions/cbagent" || fail "the completion for bash is no script"
 
 "$work/deb/usr/bin/cbagent" check "$work/deb/etc/cbagent/policy.yaml" || fail "the example policy has errors"

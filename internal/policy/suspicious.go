@@ -49,8 +49,12 @@ func (s *scope) suspect(spec *Spec, p *Policy) {
 		}
 	}
 	for _, t := range trips[breaker.TripSlowRate] {
-		if t.Over == 0 && b.Outcome.Slow == 0 {
+		switch {
+		case b.Outcome.Slow != 0:
+		case t.Over == 0:
 			s.warn("trip", "asks for slow outcomes, but outcome.slow is 0s: nothing is slow")
+		case spec.HalfOpen.Ramp == nil && spec.HalfOpen.Calls > 0:
+			s.warn("trip", "asks for outcomes over %s, but probes are slow by outcome.slow, which is 0s: slow ones close the circuit again", t.Over)
 		}
 	}
 	if b.Scope == breaker.ScopePolicy && len(trips[breaker.TripSuccessRateOutlier]) > 0 {
