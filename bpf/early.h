@@ -178,7 +178,7 @@ static __always_inline __u64 xdp_syn(struct xdp_md *ctx, const __u32 l2, const b
 	if (!p)
 		return decision(ACTION_PASS, REASON_FOREIGN);
 	/* An answer needs TC. A repeated SYN of an admitted connection passes there too. */
-	if (p->reject == REJECT_RESPOND || bpf_map_lookup_elem(&flows, &pkt.key))
+	if (p->reject == REJECT_RESPOND || (READ_ONCE(c->connections) && bpf_map_lookup_elem(&flows, &pkt.key)))
 		return decision(ACTION_PASS, REASON_FLOW);
 	reason = surely_refused(c, n, bpf_ktime_get_ns());
 	if (reason == REASON_FLOW)

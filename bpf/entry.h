@@ -80,8 +80,9 @@ __noinline __u64 at_entry(struct __sk_buff *skb, struct packet *pkt, struct node
 	if (!refuses_all(verdict_of(c), 0))
 		return 0;
 	reason = surely_refused(c, n, bpf_ktime_get_ns());
-	/* Of a connection that is followed it is a repetition, or the first of the next: the egress hook knows. */
-	if (reason == REASON_FLOW || find_flow(&pkt->key) || !answerable(skb))
+	/* Of a connection that is followed it is a repetition, or the first of the next: the egress hook knows. Most ejected
+	 * backends have none, and looking for one in a large table is slow in a flood. */
+	if (reason == REASON_FLOW || (READ_ONCE(c->connections) && find_flow(&pkt->key)) || !answerable(skb))
 		return 0;
 	if (p->reject == REJECT_RESPOND) {
 		answering(&n->answering_until, now);

@@ -16,11 +16,12 @@ import (
 
 // way is what becomes of a SYN.
 type way struct {
-	name string
-	kind peer.Kind
-	set  peer.Settings
-	nft  string // a rule of the node's forward chain
-	gone bool   // they are thrown away on entering the node: what sending itself costs
+	name  string
+	kind  peer.Kind
+	set   peer.Settings
+	nft   string // a rule of the node's forward chain
+	track bool   // the node keeps track of connections, as where kube-proxy runs
+	gone  bool   // they are thrown away on entering the node: what sending itself costs
 }
 
 var ways = []way{
@@ -32,6 +33,8 @@ var ways = []way{
 		Flags: []string{"--uplink", "cl0", "--xdp", "generic"},
 	}},
 	{name: "nft reject with tcp reset", kind: peer.Direct, nft: "reject with tcp reset"},
+	{name: "cbagent reset, conntrack", kind: peer.Cbagent, set: peer.Settings{Policy: []string{"mode: forced-open", "reject: {with: reset}"}}, track: true},
+	{name: "nft reject with tcp reset, conntrack", kind: peer.Direct, nft: "reject with tcp reset", track: true},
 	{name: "nft drop", kind: peer.Direct, nft: "drop"},
 	{name: "dropped on entering the node", kind: peer.Direct, gone: true},
 	{name: "forwarded to a closed port", kind: peer.Direct},
@@ -89,6 +92,9 @@ func open(r *part.Run, w way) (place, error) {
 	if w.nft != "" {
 		err = site.Node.NFT(fmt.Sprintf("table ip bench { chain refuse { type filter hook forward priority 0; ip daddr %s tcp dport %d %s; }; }",
 			site.Backend(0).Addr(), site.Backend(0).Port(), w.nft))
+	}
+	if err == nil && w.track {
+		err = site.Node.NFT("table ip track { chain see { type filter hook prerouting priority 0; ct state invalid counter; }; }")
 	}
 	if w.gone {
 		err = site.Node.NFT("table netdev bench { chain lose { type filter hook ingress device cl0 priority 0; tcp flags syn drop; }; }")

@@ -131,11 +131,15 @@ var goals = []Goal{
 	},
 	{
 		Name: "SYN to an ejected backend, reset by TC, beyond what sending it costs", Want: "at most 0.5 x nft's reject with tcp reset", Limit: 0.5,
-		estimate: func(s Set) (stat.Estimate, error) { return s.syn("cbagent reset") },
+		estimate: func(s Set) (stat.Estimate, error) { return s.syn("cbagent reset", "") },
+	},
+	{
+		Name: "the same on a node that tracks connections, as kube-proxy has it", Want: "at most 0.5 x nft's reject with tcp reset", Limit: 0.5,
+		estimate: func(s Set) (stat.Estimate, error) { return s.syn("cbagent reset", ", conntrack") },
 	},
 	{
 		Name: "SYN to an ejected backend, reset by XDP (generic), beyond what sending it costs", Want: "at most 0.5 x nft's reject with tcp reset", Limit: 0.5,
-		estimate: func(s Set) (stat.Estimate, error) { return s.syn("cbagent reset, XDP") },
+		estimate: func(s Set) (stat.Estimate, error) { return s.syn("cbagent reset, XDP", "") },
 	},
 	{
 		Name: "p50 from an outcome to its verdict", Want: "at most 1.5 x a ring's wake-up and a map's write", Limit: 1.5,
@@ -183,8 +187,8 @@ func (s Set) refusal(of, value, than string) (stat.Estimate, error) {
 	return s.ratio(pick{"refusal", of, "cbagent 503", value}, pick{"refusal", of, than, value})
 }
 
-func (s Set) syn(way string) (stat.Estimate, error) {
-	return s.added(pick{"packets", "SYN", way, "ns"}, pick{"packets", "SYN", "nft reject with tcp reset", "ns"},
+func (s Set) syn(way, on string) (stat.Estimate, error) {
+	return s.added(pick{"packets", "SYN", way + on, "ns"}, pick{"packets", "SYN", "nft reject with tcp reset" + on, "ns"},
 		pick{"packets", "SYN", "dropped on entering the node", "ns"})
 }
 
