@@ -19,6 +19,8 @@ LABEL org.opencontainers.image.title="cbagent" \
       org.opencontainers.image.version=$VERSION \
       org.opencontainers.image.revision=$COMMIT
 COPY --from=build --chmod=555 /cbagent /cbagent
+COPY LICENSE /LICENSE
+COPY bpf/LICENSE /LICENSE.bpf
 ENV PATH=/
 USER 65532:65532
 ENTRYPOINT ["/cbagent"]

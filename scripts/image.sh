@@ -31,6 +31,7 @@ if [ -z "$binary" ]; then
 fi
 install -m 555 "$binary" "$work/root/$(basename "$binary")"
 [ ! -e LICENSE ] || install -m 444 LICENSE "$work/root/LICENSE"
+[ ! -e bpf/LICENSE ] || install -m 444 bpf/LICENSE "$work/root/LICENSE.bpf"
 
 archive() { # FOLDER OUT
     tar --sort=name --format=gnu --mtime="@$epoch" --owner=0 --group=0 --numeric-owner -C "$1" -cf "$2" .

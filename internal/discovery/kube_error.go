@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -25,11 +26,15 @@ func (e *KubeError) Unwrap() error { return e.Err }
 func (e *KubeError) remedy() string {
 	var silent *net.OpError
 	var inURL *url.Error
+	var untrusted *tls.CertificateVerificationError
 	switch {
 	case apierrors.IsForbidden(e.Err):
 		return ": " + e.Grant + ", and be bound to the ServiceAccount of the agent (kubectl apply -f deploy/daemonset.yaml makes both)"
 	case apierrors.IsUnauthorized(e.Err):
 		return ": the API does not know the token: delete the pod so that it gets another, or name a good one with --kubeconfig"
+	case errors.As(e.Err, &untrusted):
+		return ": the certificate is not the API server's, or that of another cluster: compare the server and the certificate authority " +
+			"with those of kubectl config view --minify"
 	case errors.As(e.Err, &silent) && errors.As(e.Err, &inURL):
 		at := inURL.URL
 		if u, err := url.Parse(inURL.URL); err == nil {
