@@ -52,7 +52,8 @@ func kubeConfig(kubeconfig string) (*rest.Config, error) {
 	case errors.Is(err, rest.ErrNotInCluster):
 		return nil, ErrNoKube
 	case err != nil:
-		return nil, fmt.Errorf("use the pod's service account: %w", err)
+		return nil, fmt.Errorf("use the pod's service account: %w: the pod needs a serviceAccountName and `automountServiceAccountToken: true`, "+
+			"or --kubeconfig", err)
 	}
 	return config, nil
 }
