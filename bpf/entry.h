@@ -18,13 +18,20 @@ static __always_inline void answering(__u64 *until, __u64 now)
 		*(volatile __u64 *)until = now + ANSWERING_TIME;
 }
 
+static __always_inline bool ours_alone(struct __sk_buff *skb)
+{
+	__u32 here = skb->ifindex;
+
+	return bpf_map_lookup_elem(&entries, &here);
+}
+
 /* A packet for this node that did not come out of a tunnel whose key would be needed to answer. On a bridge's port others'
  * packets are seen as well; the bridge itself has those that are for the node. */
 static __always_inline bool answerable(struct __sk_buff *skb)
 {
 	struct bpf_tunnel_key key = {};
 
-	return skb->pkt_type == PACKET_HOST && bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0);
+	return skb->pkt_type == PACKET_HOST && ours_alone(skb) && bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0);
 }
 
 /* Returns what is to be done, or 0 to let the packet go on its way. */
@@ -61,7 +68,7 @@ __noinline __u64 at_entry(struct __sk_buff *skb, struct packet *pkt, struct node
 	pkt->circuit = b->circuit;
 
 	if (!opens) {
-		if (now >= READ_ONCE(c->answering_until))
+		if (now >= READ_ONCE(c->answering_until) || !ours_alone(skb))
 			return 0;
 		done = find_answered(&pkt->key);
 		/* Where the backend knows the connection, so do NAT and firewalls on the way. */

@@ -75,6 +75,16 @@ struct {
 	__type(value, __u32);
 } uplinks SEC(".maps");
 
+/* Interfaces where callers are turned away as they enter, by ifindex: no programs of others would miss the packets that are
+ * taken, or drop an answer that they know nothing of. Written by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, __u32);
+} entries SEC(".maps");
+
 struct status_key {
 	__u32 circuit;
 	__u32 status;

@@ -49,6 +49,7 @@ type Agent struct {
 	events    []breaker.Event // buffer
 	local     localAddresses
 	nextLook  int64
+	nextEntry int64 // of the event loop alone
 
 	reload        ReloadStatus
 	unfit         *policy.Set // for which there was no room
@@ -111,7 +112,6 @@ func New(cfg Config) (*Agent, error) {
 		started:    time.Now(),
 	}
 	a.leaseTold = leaseTold(a.history)
-	dp.SetRefuseAtEntry(cfg.AtEntry)
 	a.inherit()
 	return a, nil
 }
@@ -172,8 +172,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	// Policies before interfaces: what an adopted program enforces is right before this one replaces it.
 	a.mu.Lock()
 	a.links = links
-	a.mu.Unlock()
-	a.mu.Lock()
 	a.renewLease(loader.Now())
 	err = a.applyPolicies(first.Set)
 	a.mu.Unlock()
@@ -189,6 +187,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.dp.Prune(); err != nil {
 		a.log.Warn("what a former agent left", "error", err)
 	}
+	a.watchEntries(loader.Now())
 
 	failed := make(chan error, 1)
 	var wg sync.WaitGroup
@@ -217,6 +216,7 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 			return err
 		case <-ticker.C:
 			a.onTick()
+			a.watchEntries(loader.Now())
 		case u, ok := <-policies:
 			if !ok {
 				policies = nil

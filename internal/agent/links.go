@@ -151,6 +151,17 @@ func (a *Agent) setXDP() {
 	}
 }
 
+// watchEntries looks every other second where callers can be turned away as they enter. It takes its time, and so no lock.
+func (a *Agent) watchEntries(now int64) {
+	if now < a.nextEntry {
+		return
+	}
+	a.nextEntry = now + int64(2*time.Second)
+	if err := a.dp.RefuseAtEntry(a.cfg.AtEntry); err != nil {
+		a.log.Warn("callers are turned away where they leave the node", "error", err)
+	}
+}
+
 // attachEarly attaches what is not bound to an interface.
 func (a *Agent) attachEarly() error {
 	if a.cfg.Connect != "" {

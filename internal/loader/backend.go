@@ -85,10 +85,6 @@ func (d *Datapath) watchPort(port uint16, by int) {
 // looked at on every interface.
 func (d *Datapath) SetHostBackends(on bool) { d.setFlag(bpfNodeFlagNODE_HOST_BACKENDS, on) }
 
-// SetRefuseAtEntry lets callers be turned away where they enter the node when that is sure: by an open or forced-open
-// circuit of a policy that exempts nobody by address, at the backend's own address. Else they are where they leave it.
-func (d *Datapath) SetRefuseAtEntry(on bool) { d.setFlag(bpfNodeFlagNODE_REFUSE_AT_ENTRY, on) }
-
 // Network is a range whose backends are learned from traffic.
 type Network struct {
 	Prefix    netip.Prefix

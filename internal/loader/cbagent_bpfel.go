@@ -437,6 +437,7 @@ const (
 	bpfMapBackends      = "backends"
 	bpfMapCidrs         = "cidrs"
 	bpfMapCircuits      = "circuits"
+	bpfMapEntries       = "entries"
 	bpfMapEvents        = "events"
 	bpfMapExemptSources = "exempt_sources"
 	bpfMapFlows         = "flows"
@@ -522,6 +523,7 @@ type bpfMapSpecs struct {
 	Backends      *ebpf.MapSpec `ebpf:"backends"`
 	Cidrs         *ebpf.MapSpec `ebpf:"cidrs"`
 	Circuits      *ebpf.MapSpec `ebpf:"circuits"`
+	Entries       *ebpf.MapSpec `ebpf:"entries"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	ExemptSources *ebpf.MapSpec `ebpf:"exempt_sources"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
@@ -565,6 +567,7 @@ type bpfMaps struct {
 	Backends      *ebpf.Map `ebpf:"backends"`
 	Cidrs         *ebpf.Map `ebpf:"cidrs"`
 	Circuits      *ebpf.Map `ebpf:"circuits"`
+	Entries       *ebpf.Map `ebpf:"entries"`
 	Events        *ebpf.Map `ebpf:"events"`
 	ExemptSources *ebpf.Map `ebpf:"exempt_sources"`
 	Flows         *ebpf.Map `ebpf:"flows"`
@@ -583,6 +586,7 @@ func (m *bpfMaps) Close() error {
 		m.Backends,
 		m.Cidrs,
 		m.Circuits,
+		m.Entries,
 		m.Events,
 		m.ExemptSources,
 		m.Flows,

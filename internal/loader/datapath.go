@@ -169,28 +169,7 @@ func (d *Datapath) SetUplinks(ifindexes []int) error {
 	for _, i := range ifindexes {
 		want[uint32(i)] = true
 	}
-	var key, val uint32
-	var stale []uint32
-	it := d.objs.Uplinks.Iterate()
-	for it.Next(&key, &val) {
-		if !want[key] {
-			stale = append(stale, key)
-		}
-	}
-	if err := it.Err(); err != nil {
-		return fmt.Errorf("read uplinks: %w", err)
-	}
-	for k := range want {
-		if err := d.objs.Uplinks.Put(k, uint32(1)); err != nil {
-			return fmt.Errorf("add uplink %d: %w", k, err)
-		}
-	}
-	for _, k := range stale {
-		if err := d.objs.Uplinks.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("remove uplink %d: %w", k, err)
-		}
-	}
-	return nil
+	return setKeys(d.objs.Uplinks, want)
 }
 
 // SetPodsCgroup names the cgroup (v2) under which all pods run, by its id and its depth (the root's is 0). Host

@@ -217,6 +217,7 @@ const (
 	decideMapBackends      = "backends"
 	decideMapCidrs         = "cidrs"
 	decideMapCircuits      = "circuits"
+	decideMapEntries       = "entries"
 	decideMapEvents        = "events"
 	decideMapExemptSources = "exempt_sources"
 	decideMapFlows         = "flows"
@@ -284,6 +285,7 @@ type decideMapSpecs struct {
 	Backends      *ebpf.MapSpec `ebpf:"backends"`
 	Cidrs         *ebpf.MapSpec `ebpf:"cidrs"`
 	Circuits      *ebpf.MapSpec `ebpf:"circuits"`
+	Entries       *ebpf.MapSpec `ebpf:"entries"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	ExemptSources *ebpf.MapSpec `ebpf:"exempt_sources"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
@@ -327,6 +329,7 @@ type decideMaps struct {
 	Backends      *ebpf.Map `ebpf:"backends"`
 	Cidrs         *ebpf.Map `ebpf:"cidrs"`
 	Circuits      *ebpf.Map `ebpf:"circuits"`
+	Entries       *ebpf.Map `ebpf:"entries"`
 	Events        *ebpf.Map `ebpf:"events"`
 	ExemptSources *ebpf.Map `ebpf:"exempt_sources"`
 	Flows         *ebpf.Map `ebpf:"flows"`
@@ -345,6 +348,7 @@ func (m *decideMaps) Close() error {
 		m.Backends,
 		m.Cidrs,
 		m.Circuits,
+		m.Entries,
 		m.Events,
 		m.ExemptSources,
 		m.Flows,

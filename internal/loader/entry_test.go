@@ -15,12 +15,16 @@ func TestEntryLeavesToEgress(t *testing.T) {
 		prepare func(c *conn)
 		as      string // what it is counted as; empty: foreign
 	}{
-		"closed":                {verdict: Verdict{Kind: Closed}},
-		"disabled":              {verdict: Verdict{Kind: Disabled}},
-		"half-open":             {verdict: halfOpen(1, 1)},
-		"monitored":             {verdict: Verdict{Kind: ForcedOpen, Monitor: true}},
-		"no lease":              {verdict: forced, prepare: func(c *conn) { c.r.d.RenewLease(Now()) }},
-		"switched off":          {verdict: forced, prepare: func(c *conn) { c.r.d.SetRefuseAtEntry(false) }},
+		"closed":       {verdict: Verdict{Kind: Closed}},
+		"disabled":     {verdict: Verdict{Kind: Disabled}},
+		"half-open":    {verdict: halfOpen(1, 1)},
+		"monitored":    {verdict: Verdict{Kind: ForcedOpen, Monitor: true}},
+		"no lease":     {verdict: forced, prepare: func(c *conn) { c.r.d.RenewLease(Now()) }},
+		"switched off": {verdict: forced, prepare: func(c *conn) { c.r.entry(false) }},
+		"programs of others": {verdict: forced, prepare: func(c *conn) {
+			c.r.entry(false)
+			c.r.d.setFlag(bpfNodeFlagNODE_REFUSE_AT_ENTRY, true)
+		}},
 		"a frame for others":    {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{2, 0, 0, 0, 0, 9} }},
 		"a frame for everybody": {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{255, 255, 255, 255, 255, 255} }},
 		"inbound policy":        {verdict: forced, policy: PolicySettings{Direction: Inbound}},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -127,8 +126,8 @@ func firstPriority(ifindex int, parent uint32) (uint16, error) {
 	}
 	taken := map[uint16]bool{}
 	for _, f := range filters {
-		if b, ok := f.(*netlink.BpfFilter); ok && b.Handle == filterHandle && strings.HasPrefix(b.Name, "cbagent-") {
-			return b.Priority, nil
+		if ownFilter(f) {
+			return f.Attrs().Priority, nil
 		}
 		if f.Type() != "bpf" || f.Attrs().Protocol != unix.ETH_P_ALL {
 			taken[f.Attrs().Priority] = true

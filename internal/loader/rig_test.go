@@ -92,7 +92,7 @@ func newRig(t testing.TB) *rig {
 	r.settle()
 	r.d.RenewLease(Now() + int64(time.Hour))
 	r.d.SetHostBackends(false)
-	r.d.SetRefuseAtEntry(false)
+	r.entry(false)
 	r.d.node.vals[0].AnsweringUntil = 0
 	r.d.SetTrace(false)
 	return r
@@ -661,8 +661,20 @@ var entries = []place{
 }
 
 func enter(r *rig, c *conn) {
-	r.d.SetRefuseAtEntry(true)
+	r.entry(true)
 	c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Ingress, r.d.objs.Egress, "ingress", "egress"
+}
+
+// entry has callers turned away as they enter, or not. The programs are not attached, so the datapath cannot tell by itself.
+func (r *rig) entry(on bool) {
+	r.d.setFlag(bpfNodeFlagNODE_REFUSE_AT_ENTRY, on)
+	want := map[uint32]bool{}
+	if on {
+		want[uint32(r.ifindex)] = true
+	}
+	if err := setKeys(r.d.objs.Entries, want); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // everywhere runs a case at each place, over IPv4 and IPv6, with a circuit of its own.

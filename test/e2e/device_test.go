@@ -292,8 +292,8 @@ func classifier(t *testing.T, body asm.Instructions) *ebpf.Program {
 	return prog
 }
 
-// attachTC attaches a program behind those that an interface has, for as long as the test lasts.
-func attachTC(t *testing.T, in *netlab.Namespace, iface string, where ebpf.AttachType, prog *ebpf.Program) {
+// attachTC attaches a program behind those that an interface has, for as long as the test lasts or until it is detached.
+func attachTC(t *testing.T, in *netlab.Namespace, iface string, where ebpf.AttachType, prog *ebpf.Program) (detach func()) {
 	t.Helper()
 	err := in.Do(func() error {
 		ifc, err := net.InterfaceByName(iface)
@@ -302,13 +302,15 @@ func attachTC(t *testing.T, in *netlab.Namespace, iface string, where ebpf.Attac
 		}
 		l, err := link.AttachTCX(link.TCXOptions{Interface: ifc.Index, Program: prog, Attach: where, Anchor: link.Tail()})
 		if err == nil {
-			t.Cleanup(func() { _ = l.Close() })
+			detach = func() { _ = l.Close() }
+			t.Cleanup(detach)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return detach
 }
 
 // everywherePlace has the agent on every interface, so that it meets each packet more than once.

@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"net/netip"
+	"os/exec"
 	"testing"
-	"time"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/cbagent/cbagent/internal/loadgen"
 	"github.com/cbagent/cbagent/internal/netlab"
@@ -55,9 +57,7 @@ func TestCallersAreTurnedAwayWhereTheyEnter(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			p := tc.place(t)
-			began := time.Now()
-			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},
-				"trip: [{consecutiveFailures: 3}]", "open: {duration: 8s, max: 8s}", "halfOpen: {calls: 1}"), p.interfaces, tc.flags...)
+			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces, tc.flags...)
 			kept := caller(t, p.caller, p.dial)
 			wantStatus(t, call(t, kept), 200)
 			at := func(action string) (ingress, egress float64) {
@@ -94,15 +94,42 @@ func TestCallersAreTurnedAwayWhereTheyEnter(t *testing.T) {
 			}
 
 			p.server.Set(testserver.Behaviour{})
-			again := caller(t, p.caller, p.dial)
-			eventually(t, "callers are served again", func() bool { return call(t, again).Status == 200 })
-			if _, err := agent.Await(soon(t), p.backend.String(), "closed", began); err != nil {
-				t.Fatal(err)
+			closing := exec.CommandContext(soon(t), binary, "close", "test", "--reason", "it is well", "--control-socket", agent.ControlSocket())
+			if said, err := closing.CombinedOutput(); err != nil {
+				t.Fatalf("close the circuit: %v, %s", err, said)
 			}
+			again := caller(t, p.caller, p.dial)
 			for range 20 {
 				wantStatus(t, call(t, again), 200)
 				wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
 			}
+		})
+	}
+}
+
+// Where others attach a program, before the agent or after, callers are turned away on the way out: an answer that the
+// others' connection tracking does not know could be dropped there. When they have gone all is as before.
+func TestEntriesOfOthersAreLeftAlone(t *testing.T) {
+	for name, where := range map[string]ebpf.AttachType{"ingress": ebpf.AttachTCXIngress, "egress": ebpf.AttachTCXEgress} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := starEverywhere(false)(t)
+			startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "mode: forced-open"), p.interfaces)
+			at := func(hook string) func() bool {
+				return func() bool {
+					before, _ := metric(t, p.node, "cbagent_packets_total", `hook="`+hook+`"`, `action="respond"`)
+					wantAnswer(t, call(t, caller(t, p.caller, p.dial)), "forced-open")
+					after, _ := metric(t, p.node, "cbagent_packets_total", `hook="`+hook+`"`, `action="respond"`)
+					return after == before+2
+				}
+			}
+			if !at("ingress")() {
+				t.Error("callers are not turned away where they enter")
+			}
+			detach := attachTC(t, p.node, "cl0", where, classifier(t, nil))
+			eventually(t, "callers are turned away on the way out", at("egress"))
+			detach()
+			eventually(t, "callers are turned away where they enter again", at("ingress"))
 		})
 	}
 }
