@@ -100,12 +100,20 @@ var goals = []Goal{
 		},
 	},
 	{
-		Name: "p50 of a refusal, new connection", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
+		Name: "p50 of a refusal, new connection, one caller", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
 		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("new/1", "p50_us", "haproxy 503") },
 	},
 	{
-		Name: "p50 of a refusal, callers that keep connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
+		Name: "the same, 16 callers", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
+		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("new/16", "p50_us", "haproxy 503") },
+	},
+	{
+		Name: "p50 of a refusal, one caller that keeps connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
 		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("keep-alive/1", "p50_us", "haproxy 503") },
+	},
+	{
+		Name: "the same, 16 callers that keep connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
+		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("keep-alive/16", "p50_us", "haproxy 503") },
 	},
 	{
 		Name: "refusals a second, new connections", Want: "at least 2 x nginx's", Limit: 2, AtLeast: true,
