@@ -87,8 +87,11 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 			record(&k, f->circuit, &end);
 			return 0;
 		}
-		if (silent <= EXPIRED_FOR)
+		if (silent <= EXPIRED_FOR) {
+			/* The request behind it waits as well. */
+			note_pending(c, f, s);
 			return 0;
+		}
 		break;
 	case PHASE_EXPIRED:
 		if (silent <= EXPIRED_FOR)

@@ -21,8 +21,11 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// tick is how often totals are read, time-driven transitions made, and connections swept.
+// tick is how often totals are read, and time-driven transitions made.
 const tick = 100 * time.Millisecond
+
+// sweepTick is how often the kernel looks for what no packet ends, at most: time-outs are told so late.
+const sweepTick = 25 * time.Millisecond
 
 // Agent is the running breaker of a node. All its state is behind mu: the reader of events takes it for each batch, the
 // ticker and the callers of its methods for their turn.
@@ -49,7 +52,9 @@ type Agent struct {
 	events    []breaker.Event // buffer
 	local     localAddresses
 	nextLook  int64
-	nextEntry int64 // of the event loop alone
+
+	nextEntry    int64  // of the event loop alone, as the next
+	entryTrouble string // the last that was told
 
 	reload        ReloadStatus
 	unfit         *policy.Set // for which there was no room
@@ -207,6 +212,8 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan error) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	sweeps := time.NewTicker(sweepTick)
+	defer sweeps.Stop()
 	policies, updates, linkEvents := a.cfg.Policies, a.discovery.Updates(), links.Events()
 	for {
 		select {
@@ -217,6 +224,8 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 		case <-ticker.C:
 			a.onTick()
 			a.watchEntries(loader.Now())
+		case <-sweeps.C:
+			a.onSweep()
 		case u, ok := <-policies:
 			if !ok {
 				policies = nil
@@ -278,13 +287,14 @@ func (a *Agent) readEvents(ctx context.Context) error {
 func (a *Agent) onTick() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := loader.Now()
+	a.turn(loader.Now())
+}
+
+// turn does what is due.
+func (a *Agent) turn(now int64) {
 	a.ticked.Store(time.Now().UnixNano())
 	a.renewLease(now)
 	a.noteLease(now)
-	if now >= a.nextSweep {
-		a.sweep(now)
-	}
 	drained := a.dp.EventsWaiting() == 0
 	for _, c := range a.circuits {
 		switch {
@@ -320,6 +330,23 @@ func (a *Agent) onTick() {
 	}
 }
 
+// onSweep finds what no packet ends. A request that has waited too long is not left until the next turn.
+func (a *Agent) onSweep() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := loader.Now()
+	if now < a.nextSweep {
+		return
+	}
+	a.sweep(now)
+	for _, p := range a.policies {
+		if p.watchesPending && p.group.NextDeadline() <= breaker.Time(now) {
+			a.turn(now)
+			return
+		}
+	}
+}
+
 func (a *Agent) renewLease(now int64) {
 	if now < a.nextLease {
 		return
@@ -346,7 +373,10 @@ func (a *Agent) sweep(now int64) {
 		return
 	}
 	a.lastSweep = res
-	a.nextSweep = now + int64(max(tick, 100*res.Took)) - int64(tick/2)
+	a.nextSweep = now + int64(max(sweepTick, 100*res.Took)) - int64(sweepTick/2)
+	if !a.watchesPending() {
+		return
+	}
 	for _, c := range a.circuits {
 		if c == nil || !c.policy.watchesPending {
 			continue
@@ -354,6 +384,15 @@ func (a *Agent) sweep(now int64) {
 		since, ok := a.dp.Pending(c.id, res.Number)
 		c.circuit.SetOldestPending(breaker.Time(since), ok)
 	}
+}
+
+func (a *Agent) watchesPending() bool {
+	for _, p := range a.policies {
+		if p.watchesPending {
+			return true
+		}
+	}
+	return false
 }
 
 // noteReady tells once that policies are in force: when discovery has said of each policy what it knows.

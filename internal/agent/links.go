@@ -157,8 +157,10 @@ func (a *Agent) watchEntries(now int64) {
 		return
 	}
 	a.nextEntry = now + int64(2*time.Second)
-	if err := a.dp.RefuseAtEntry(a.cfg.AtEntry); err != nil {
-		a.log.Warn("callers are turned away where they leave the node", "error", err)
+	err := a.dp.RefuseAtEntry(a.cfg.AtEntry)
+	if said := fmt.Sprint(err); err != nil && said != a.entryTrouble {
+		a.log.Warn("some callers are turned away only where they leave the node", "error", err)
+		a.entryTrouble = said
 	}
 }
 

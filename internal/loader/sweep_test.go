@@ -190,6 +190,17 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 		if _, found := pending(); found {
 			t.Error("a request is pending although all are answered")
 		}
+		opening := c.another(42000)
+		opening.passed(opening.send(syn, ""), opening.hookOut, "admitted")
+		f, _ := c.r.flow(opening.caller, opening.backend)
+		if since, found := pending(); !found || since != int64(f.Started) {
+			t.Errorf("an attempt to connect was begun at %d, %t; expected %d", since, found, f.Started)
+		}
+		opening.ack = 5000
+		opening.passed(opening.recv(syn|ack, ""), opening.hookIn, "flow")
+		if _, found := pending(); found {
+			t.Error("an attempt to connect is pending although it was answered")
+		}
 		conns[0].ask(get)
 		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 2})
 		if _, found := pending(); found {
