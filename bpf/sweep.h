@@ -16,7 +16,16 @@ struct sweep {
 	__u64 gone;
 	__u64 number;
 	__u64 flows;
+	__u64 due;
 };
+
+static __always_inline void note_due(struct sweep *s, const struct flow *f, __u64 timeout)
+{
+	__u64 due = f->started + timeout;
+
+	if (timeout && (!s->due || due < s->due))
+		s->due = due;
+}
 
 static __always_inline void note_pending(struct circuit *c, struct flow *f, const struct sweep *s)
 {
@@ -65,8 +74,10 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 				    if_seen(f, f->flags & FLOW_CLIENT_FIN ? RESULT_ABORTED : RESULT_TIMEOUT), s->now);
 		else if (!p->timeout && silent > s->idle)
 			break;
-		else
+		else {
 			note_pending(c, f, s);
+			note_due(s, f, p->timeout);
+		}
 		if (f->flags & FLOW_BACKEND_FIN)
 			close_if_finished(&k, f);
 		return 0;
@@ -90,6 +101,7 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 		if (silent <= EXPIRED_FOR) {
 			/* The request behind it waits as well. */
 			note_pending(c, f, s);
+			note_due(s, f, p->connect_timeout);
 			return 0;
 		}
 		break;

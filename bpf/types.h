@@ -331,4 +331,5 @@ struct sweep_args {
 	__u64 idle; /* forget flows that were silent so long */
 	__u64 gone; /* index of an interface that does not exist any more: forget its flows; 0 = none */
 	__u64 flows; /* out: flows left */
+	__u64 due; /* out: when the first of what is pending now will have timed out; 0 = nothing will */
 };

@@ -24,8 +24,12 @@ import (
 // tick is how often totals are read, and time-driven transitions made.
 const tick = 100 * time.Millisecond
 
-// sweepTick is how often the kernel looks for what no packet ends, at most: time-outs are told so late.
-const sweepTick = 25 * time.Millisecond
+// Sweeps, by which the kernel finds what no packet ends, take at most a hundredth of the time, and a twentieth while
+// something is about to time out.
+const (
+	sweepShare  = 100
+	urgentShare = 20
+)
 
 // Agent is the running breaker of a node. All its state is behind mu: the reader of events takes it for each batch, the
 // ticker and the callers of its methods for their turn.
@@ -64,7 +68,6 @@ type Agent struct {
 	noXDP         map[int]bool // interfaces that cannot
 	gone          []int        // interfaces that have left since the last sweep
 	picks         map[int]ifaces.Pick
-	nextSweep     int64
 	lastSweep     loader.SweepResult
 	nextLease     int64
 	ringEvents    uint64 // read
@@ -212,7 +215,7 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan error) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	sweeps := time.NewTicker(sweepTick)
+	sweeps := time.NewTimer(tick)
 	defer sweeps.Stop()
 	policies, updates, linkEvents := a.cfg.Policies, a.discovery.Updates(), links.Events()
 	for {
@@ -225,7 +228,7 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 			a.onTick()
 			a.watchEntries(loader.Now())
 		case <-sweeps.C:
-			a.onSweep()
+			sweeps.Reset(a.onSweep())
 		case u, ok := <-policies:
 			if !ok {
 				policies = nil
@@ -330,21 +333,20 @@ func (a *Agent) turn(now int64) {
 	}
 }
 
-// onSweep finds what no packet ends. A request that has waited too long is not left until the next turn.
-func (a *Agent) onSweep() {
+// onSweep finds what no packet ends, and returns how long to wait before it is called again. A request that has waited too
+// long is not left until the next turn.
+func (a *Agent) onSweep() time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	next := a.sweep(loader.Now())
 	now := loader.Now()
-	if now < a.nextSweep {
-		return
-	}
-	a.sweep(now)
 	for _, p := range a.policies {
 		if p.watchesPending && p.group.NextDeadline() <= breaker.Time(now) {
 			a.turn(now)
-			return
+			break
 		}
 	}
+	return max(time.Millisecond, time.Duration(next-loader.Now()))
 }
 
 func (a *Agent) renewLease(now int64) {
@@ -355,8 +357,8 @@ func (a *Agent) renewLease(now int64) {
 	a.nextLease = now + int64(min(time.Second, a.cfg.Lease/4))
 }
 
-// sweep runs at most a hundredth of the time.
-func (a *Agent) sweep(now int64) {
+// sweep returns when the next is due.
+func (a *Agent) sweep(now int64) (next int64) {
 	for _, index := range a.gone {
 		if _, back := a.picks[index]; back {
 			continue // the same index again
@@ -369,13 +371,20 @@ func (a *Agent) sweep(now int64) {
 	res, err := a.dp.Sweep(a.cfg.Idle)
 	if err != nil {
 		a.log.Error("sweep", "error", err)
-		a.nextSweep = now + int64(time.Second)
-		return
+		return now + int64(time.Second)
 	}
 	a.lastSweep = res
-	a.nextSweep = now + int64(max(sweepTick, 100*res.Took)) - int64(sweepTick/2)
-	if !a.watchesPending() {
-		return
+	next = now + int64(max(tick, sweepShare*res.Took))
+	soonest := now + int64(max(tick/20, urgentShare*res.Took))
+	if res.Due > 0 {
+		next = min(next, max(res.Due, soonest))
+	}
+	watched := false
+	for _, p := range a.policies {
+		watched = watched || p.watchesPending
+	}
+	if !watched {
+		return next
 	}
 	for _, c := range a.circuits {
 		if c == nil || !c.policy.watchesPending {
@@ -384,15 +393,12 @@ func (a *Agent) sweep(now int64) {
 		since, ok := a.dp.Pending(c.id, res.Number)
 		c.circuit.SetOldestPending(breaker.Time(since), ok)
 	}
-}
-
-func (a *Agent) watchesPending() bool {
 	for _, p := range a.policies {
 		if p.watchesPending {
-			return true
+			next = min(next, max(int64(p.group.NextDeadline()), soonest))
 		}
 	}
-	return false
+	return next
 }
 
 // noteReady tells once that policies are in force: when discovery has said of each policy what it knows.

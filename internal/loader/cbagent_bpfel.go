@@ -350,6 +350,7 @@ type bpfSweepArgs struct {
 	Idle  uint64
 	Gone  uint64
 	Flows uint64
+	Due   uint64
 }
 
 type bpfTypes struct {

@@ -185,6 +185,7 @@ type SweepResult struct {
 	Flows  int   // followed connections
 	Number int64 // of the sweep, for Pending
 	Took   time.Duration
+	Due    int64 // when the first of what is pending now will have timed out; 0: nothing will
 }
 
 // Sweep ends requests that hang, SYNs that nobody answers, and connections that were silent for longer than idle. One
@@ -212,6 +213,7 @@ func (d *Datapath) sweep(args bpfSweepArgs) (SweepResult, error) {
 		Flows:  int(args.Flows),
 		Number: int64(atomic.LoadUint64(&d.node.vals[0].Sweeps)),
 		Took:   time.Duration(Now() - start),
+		Due:    int64(args.Due),
 	}, nil
 }
 

@@ -160,6 +160,41 @@ func TestProbeThatHangs(t *testing.T) {
 	}
 }
 
+// A sweep says when the next is needed.
+func TestSweepSaysWhenTheNextTimeOutIsDue(t *testing.T) {
+	policy := PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
+	everywhere(t, policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+		due := func(want int64) {
+			t.Helper()
+			res, err := c.r.d.Sweep(time.Hour)
+			if err != nil || res.Due != want {
+				t.Errorf("due at %d, %v; expected %d", res.Due, err, want)
+			}
+		}
+		started := func(o *conn) int64 {
+			t.Helper()
+			f, found := c.r.flow(o.caller, o.backend)
+			if !found {
+				t.Fatal("the connection is not followed")
+			}
+			return int64(f.Started)
+		}
+		due(0)
+		c.open()
+		due(0)
+		c.ask(get)
+		due(started(c) + int64(30*time.Second))
+		opening := c.another(42000)
+		opening.passed(opening.send(syn, ""), opening.hookOut, "admitted")
+		due(started(opening) + int64(3*time.Second))
+		opening.ack = 5000
+		opening.passed(opening.recv(syn|ack, ""), opening.hookIn, "flow")
+		due(started(c) + int64(30*time.Second))
+		c.answer(ok)
+		due(0)
+	})
+}
+
 // The oldest request of the circuit's generation is what pendingAge looks at.
 func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 	everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
