@@ -39,6 +39,9 @@ done
 hostname agent
 ip link set lo up
 rm -f etc/machine-id
+# A host that boots empties /tmp, where the tree may be.
+mkdir -p etc/tmpfiles.d
+ln -sf /dev/null etc/tmpfiles.d/tmp.conf
 systemd-id128 new >etc/machine-id
 export container=cbagent-test
 export SYSTEMD_UNIT_PATH=$here/units:/etc/systemd/system:/usr/lib/systemd/system:/lib/systemd/system
