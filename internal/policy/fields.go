@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/cbagent/cbagent/internal/nearest"
 )
 
 // field is a key of a struct type, with those of embedded structs.
@@ -63,35 +65,8 @@ func isNodeDecoder(v reflect.Value) bool {
 
 // suggest names the key that was probably meant, or all that there are.
 func suggest(got string, known []string) string {
-	best, bestDistance := "", len(got)/2+1
-	for _, key := range known {
-		if d := distance(strings.ToLower(got), strings.ToLower(key)); d < bestDistance {
-			best, bestDistance = key, d
-		}
-	}
-	if best != "" {
-		return "did you mean " + best + "?"
+	if near := nearest.Names(got, known); len(near) > 0 {
+		return "did you mean " + near[0] + "?"
 	}
 	return "there are " + strings.Join(known, ", ")
-}
-
-// distance is the number of letters to insert, delete or replace to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
