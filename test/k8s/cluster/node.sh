@@ -39,6 +39,9 @@ grep -qw memory /sys/fs/cgroup/cgroup.controllers || runc=$DIR/runc-without-limi
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns /run/containerd "$DIR"/{containerd,kubelet,ipam,cni,log,varlog,plugins,sysctl}
 mount --bind "$DIR/varlog" /var/log
+# Wherever its root is, kubelet has a socket for device plugins here: one of two nodes would find it taken.
+mkdir -p /var/lib/kubelet
+mount -t tmpfs tmpfs /var/lib/kubelet
 
 # kubelet and kube-proxy write settings that all of the machine shares: they get
 # files that look like them.
