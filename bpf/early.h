@@ -142,7 +142,7 @@ static __always_inline __u64 xdp_syn(struct xdp_md *ctx, const __u32 l2, const b
 	if (v6) {
 		struct ipv6hdr *ip = data + l2;
 
-		if (ip->nexthdr != IPPROTO_TCP)
+		if (ip->nexthdr != IPPROTO_TCP || ip->version != 6)
 			return decision(ACTION_PASS, REASON_FOREIGN);
 		__builtin_memcpy(pkt.key.client, &ip->saddr, 16);
 		__builtin_memcpy(pkt.key.backend, &ip->daddr, 16);
@@ -151,7 +151,7 @@ static __always_inline __u64 xdp_syn(struct xdp_md *ctx, const __u32 l2, const b
 		struct iphdr *ip = data + l2;
 
 		/* What is not a plain TCP packet is TC's to count. */
-		if (ip->protocol != IPPROTO_TCP || ip->ihl != 5 || ip->frag_off & bpf_htons(0x3fff))
+		if (ip->protocol != IPPROTO_TCP || ip->version != 4 || ip->ihl != 5 || ip->frag_off & bpf_htons(0x3fff))
 			return decision(ACTION_PASS, REASON_FOREIGN);
 		map_v4(pkt.key.client, ip->saddr);
 		map_v4(pkt.key.backend, ip->daddr);

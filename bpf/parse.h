@@ -99,7 +99,7 @@ static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_stat
 
 		if ((void *)(ip + 1) > end)
 			return decision(ACTION_PASS, REASON_SHORT);
-		if (ip->protocol != IPPROTO_TCP)
+		if (ip->protocol != IPPROTO_TCP || ip->version != 4)
 			return decision(ACTION_PASS, REASON_FOREIGN);
 		if (ip->ihl < 5)
 			return decision(ACTION_PASS, REASON_SHORT);
@@ -123,6 +123,8 @@ static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_stat
 
 		if ((void *)(ip + 1) > end)
 			return decision(ACTION_PASS, REASON_SHORT);
+		if (ip->version != 6)
+			return decision(ACTION_PASS, REASON_FOREIGN);
 		if (ip->nexthdr == IPPROTO_FRAGMENT)
 			return decision(ACTION_PASS, REASON_FRAGMENT);
 		if (ip->nexthdr == IPPROTO_HOPOPTS || ip->nexthdr == IPPROTO_ROUTING || ip->nexthdr == IPPROTO_DSTOPTS ||

@@ -76,6 +76,8 @@ func TestXDP(t *testing.T) {
 			change: func(s *segment) { s.vlans = []uint16{0x88a8, etherTypeVLAN} }},
 		{name: "SYN, padded", policy: inbound(Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open",
 			change: func(s *segment) { s.trailer = 6 }},
+		{name: "SYN, neither IPv4 nor IPv6", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
+			edit: func(frame []byte, ip, _ int) []byte { frame[ip] ^= 0x10; return frame }},
 		{name: "ACK", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass untracked",
 			change: func(s *segment) { s.flags = ack }},
 		{name: "RST", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass untracked",

@@ -71,6 +71,8 @@ func TestPacketsThatAreNotUnderstoodPass(t *testing.T) {
 		{name: "cut in the TCP header", v6: true, cut: 59, reason: "short"},
 		{name: "cut in the TCP options", v4: true, cut: 42, reason: "short"},
 		{name: "cut in the TCP options", v6: true, cut: 62, reason: "short"},
+		{name: "another version", v4: true, edit: &edit{0, []byte{0x55}}, reason: "foreign"},
+		{name: "another version", v6: true, edit: &edit{0, []byte{0x70}}, reason: "foreign"},
 		{name: "header length below 5 words", v4: true, edit: &edit{0, []byte{0x44}}, reason: "short"},
 		{name: "header length 0", v4: true, edit: &edit{0, []byte{0x40}}, reason: "short"},
 		{name: "IP options", v4: true, change: func(s *segment) { s.ipOptions = []byte{1, 1, 1, 0} }, reason: "ip-options"},
