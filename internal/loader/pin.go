@@ -301,8 +301,8 @@ func removeTree(dir string) error {
 }
 
 // DetachAll removes everything that agents with these pins have left: links, maps, and clsact filters on interfaces of
-// the calling thread's network namespace. What others have pinned in the same directory stays. It refuses while such an agent runs. An empty path means that nothing is
-// pinned. It returns what it removed, in words.
+// the calling thread's network namespace. What others have pinned in the same directory stays. It refuses while such an
+// agent runs. An empty path means that nothing is pinned. It returns what it removed, in words.
 func DetachAll(path string) ([]string, error) {
 	var removed []string
 	var errs []error
