@@ -134,7 +134,7 @@ __noinline int record(const struct flow_key *key, __u32 circuit, const struct en
 
 	ignored = in_set(p->ignore, result);
 	failure = !ignored && in_set(p->failure, result);
-	if (!failure && (result == RESULT_ABORTED || result == RESULT_UNKNOWN))
+	if (!failure && (result == RESULT_ABORTED || result == RESULT_ABANDONED || result == RESULT_RACED))
 		ignored = true;
 	if (result == RESULT_UNKNOWN)
 		ignored = true, failure = false;

@@ -19,6 +19,9 @@ enum result {
 	RESULT_TIMEOUT,
 	RESULT_ABORTED,
 	RESULT_UNKNOWN,
+	RESULT_ABANDONED,
+	RESULT_RACED,
+	RESULT_UNREACHABLE,
 	RESULT_NAMED, /* length of the named part */
 };
 
@@ -203,6 +206,7 @@ struct policy {
 	__u64 slow; /* ns; 0 = nothing is slow */
 	__u64 timeout; /* ns; 0 = never */
 	__u64 connect_timeout; /* ns; 0 = never */
+	__u64 patience; /* ns that a client waits before its leaving is an outcome of the backend; 0 = never one */
 	__u64 rate_interval; /* ns between two permissions; 0 = no rate limit */
 	__u64 rate_burst; /* ns of credit: (burst - 1) x interval */
 	__u32 max_connections; /* 0 = no limit, as the next two */

@@ -67,7 +67,7 @@ func classify(rules *OutcomeRules, r Result) class {
 		return classIgnored
 	case rules.Failure.Has(r):
 		return classFailure
-	case r == ResultAborted || r == ResultUnknown:
+	case r == ResultAborted || r == ResultAbandoned || r == ResultRaced || r == ResultUnknown:
 		return classIgnored
 	}
 	return 0

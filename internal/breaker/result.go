@@ -18,8 +18,11 @@ const (
 	ResultConnectTimeout               // no SYN-ACK within outcome.connectTimeout
 	ResultReset                        // the backend closed or reset before a full status line
 	ResultTimeout                      // no response within outcome.timeout
-	ResultAborted                      // the caller gave up before the response
+	ResultAborted                      // the client left before the response, and before outcome.patience
 	ResultUnknown                      // the direction of the responses was never seen; counted, not judged
+	ResultAbandoned                    // the client left before the response, after outcome.patience
+	ResultRaced                        // the request crossed the backend's closing of a used connection
+	ResultUnreachable                  // the network said that the backend cannot be reached
 	resultNamed                        // length of the named part
 )
 
@@ -35,6 +38,9 @@ var resultNames = [resultNamed]string{
 	ResultTimeout:        "timeout",
 	ResultAborted:        "aborted",
 	ResultUnknown:        "unknown",
+	ResultAbandoned:      "abandoned",
+	ResultRaced:          "raced",
+	ResultUnreachable:    "unreachable",
 }
 
 // NamedResults returns the results that are not an HTTP status, in the order of their numbers.
@@ -73,7 +79,7 @@ func ParseResult(s string) (Result, error) {
 		return Result(n), nil
 	}
 	return ResultNone, fmt.Errorf("%q is neither an HTTP status (100-999) nor one of connected, connect-refused, "+
-		"connect-timeout, reset, timeout, aborted, unknown", s)
+		"connect-timeout, reset, timeout, aborted, unknown, abandoned, raced, unreachable", s)
 }
 
 // ResultSet is a set of results. The zero value is empty. It is comparable and may be copied; its words are laid out

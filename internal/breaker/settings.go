@@ -45,8 +45,8 @@ const (
 	ScopePolicy
 )
 
-// OutcomeRules classify results. Ignore wins over Failure; ResultAborted and ResultUnknown in neither are ignored;
-// anything else in neither is a success.
+// OutcomeRules classify results. Ignore wins over Failure; ResultAborted, ResultAbandoned, ResultRaced and ResultUnknown
+// in neither are ignored; anything else in neither is a success.
 type OutcomeRules struct {
 	Failure ResultSet
 	Ignore  ResultSet

@@ -85,7 +85,7 @@ type bpfCircuit struct {
 	Unjudged       uint64
 	Refused        [6][3]uint64
 	Would          [6]uint64
-	Outcomes       [17]uint64
+	Outcomes       [20]uint64
 	Latency        [20]uint64
 	LatencySum     uint64
 }
@@ -241,6 +241,7 @@ type bpfPolicy struct {
 	Slow                     uint64
 	Timeout                  uint64
 	ConnectTimeout           uint64
+	Patience                 uint64
 	RateInterval             uint64
 	RateBurst                uint64
 	MaxConnections           uint32
@@ -318,7 +319,10 @@ const (
 	bpfResultRESULT_TIMEOUT         bpfResult = 5
 	bpfResultRESULT_ABORTED         bpfResult = 6
 	bpfResultRESULT_UNKNOWN         bpfResult = 7
-	bpfResultRESULT_NAMED           bpfResult = 8
+	bpfResultRESULT_ABANDONED       bpfResult = 8
+	bpfResultRESULT_RACED           bpfResult = 9
+	bpfResultRESULT_UNREACHABLE     bpfResult = 10
+	bpfResultRESULT_NAMED           bpfResult = 11
 )
 
 type bpfSize uint32

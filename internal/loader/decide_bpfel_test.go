@@ -83,7 +83,7 @@ type decideCircuit struct {
 	Unjudged       uint64
 	Refused        [6][3]uint64
 	Would          [6]uint64
-	Outcomes       [17]uint64
+	Outcomes       [20]uint64
 	Latency        [20]uint64
 	LatencySum     uint64
 }
@@ -165,6 +165,7 @@ type decidePolicy struct {
 	Slow                     uint64
 	Timeout                  uint64
 	ConnectTimeout           uint64
+	Patience                 uint64
 	RateInterval             uint64
 	RateBurst                uint64
 	MaxConnections           uint32

@@ -36,6 +36,7 @@ type PolicySettings struct {
 	Slow           time.Duration // 0 = nothing is slow
 	Timeout        time.Duration // 0 = never
 	ConnectTimeout time.Duration // 0 = never
+	Patience       time.Duration // a client that leaves after so long is `abandoned`, before it `aborted`; 0 = always `aborted`
 	Direction      Direction
 	Protocol       Protocol
 	Reject         Reject
@@ -61,7 +62,7 @@ func (d *Datapath) PutPolicy(index int, s PolicySettings) error {
 	}
 	p := bpfPolicy{
 		Failure: s.Failure, Ignore: s.Ignore,
-		Slow: uint64(s.Slow), Timeout: uint64(s.Timeout), ConnectTimeout: uint64(s.ConnectTimeout),
+		Slow: uint64(s.Slow), Timeout: uint64(s.Timeout), ConnectTimeout: uint64(s.ConnectTimeout), Patience: uint64(s.Patience),
 		MaxConnections: s.MaxConnections, MaxRequests: s.MaxRequests,
 		MaxRequestsPerConnection: s.MaxRequestsPerConnection,
 		Direction:                uint8(s.Direction), Protocol: uint8(s.Protocol), Reject: uint8(s.Reject),

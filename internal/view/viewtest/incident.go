@@ -91,7 +91,8 @@ func Incident(t testing.TB) *view.Snapshot {
 
 	busy := loader.Totals{Connections: 3, InFlight: 2, Admitted: 500, Probes: 3, Unjudged: 4, LatencySum: 90 * time.Second, RateNext: s.Clock + int64(30*time.Millisecond)}
 	busy.Outcomes[breaker.ResultReset], busy.Outcomes[breaker.ResultAborted] = 2, 1
-	busy.Outcomes[8+1], busy.Outcomes[8+4] = 400, 90 // 2xx, 5xx
+	first := len(breaker.NamedResults()) // 1xx
+	busy.Outcomes[first+1], busy.Outcomes[first+4] = 400, 90
 	busy.Latency[0], busy.Latency[4], busy.Latency[19] = 100, 380, 10
 	busy.Refused[loader.RefusedOpen][0], busy.Refused[loader.RefusedOpen][1] = 30, 2
 	busy.Refused[loader.RefusedConnectionLimit][0] = 11
