@@ -122,6 +122,7 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	f.generation = adm.generation;
 	f.isn = pkt->seq;
 	f.client_end = pkt->seq + 1;
+	f.client_max = pkt->seq + 1 + pkt->payload;
 	f.acked = pkt->seq + 1;
 	f.mss = o.mss;
 	f.flags = (probe ? FLOW_PERMIT | (tcp ? 0 : FLOW_RESERVED) : 0) | (counted ? FLOW_COUNTED : 0);

@@ -108,20 +108,20 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 	__u64 d = decision(ACTION_PASS, REASON_FLOW), turn;
 	__u32 status;
 	struct flow *f;
+	bool in_order;
 
 	if (!n || !pkt)
 		return 0;
 	f = find_flow(&pkt->key);
 	if (!f)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	f->seen = bpf_ktime_get_coarse_ns();
-	if (!(f->flags & FLOW_ANSWERING))
-		__sync_fetch_and_or(&f->flags, FLOW_ANSWERING);
 	turn = READ_ONCE(f->turn);
 
 	if (pkt->flags & TCP_RST) {
 		__u32 result = RESULT_RESET;
 
+		if (!backend_reset_fits(f, pkt, opening(phase_of(turn))))
+			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 		if (phase_of(turn) == PHASE_SYN)
 			result = RESULT_CONNECT_REFUSED;
 		else if (f->flags & FLOW_CLIENT_FIN)
@@ -129,12 +129,23 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 		close_flow(&pkt->key, f, result, bpf_ktime_get_ns());
 		return d;
 	}
-	if (pkt->flags & TCP_ACK && before(f->acked, pkt->ack))
-		f->acked = pkt->ack;
 	if (pkt->flags & TCP_SYN) {
-		established(&pkt->key, f, turn);
+		if (!acknowledges_syn(f, pkt))
+			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
+		f->seen = bpf_ktime_get_coarse_ns();
+		note_backend_ack(f, pkt);
+		syn_ack(&pkt->key, f, pkt->seq);
 		return d;
 	}
+	/* Before its SYN-ACK a backend sends nothing. */
+	if (opening(phase_of(turn)) && !(f->flags & FLOW_ANSWERING))
+		return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
+	f->seen = bpf_ktime_get_coarse_ns();
+	if (!(f->flags & FLOW_ANSWERING))
+		__sync_fetch_and_or(&f->flags, FLOW_ANSWERING);
+	in_order = !before(f->backend_end, pkt->seq);
+	note_backend_ack(f, pkt);
+	note_backend_data(f, pkt);
 	if (phase_of(turn) == PHASE_WAIT) {
 		if (pkt->payload) {
 			status = read_response(skb, pkt, f);
@@ -156,6 +167,8 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 				    bpf_ktime_get_ns());
 	}
 	if (pkt->flags & TCP_FIN)
+		note_backend_fin(f, pkt->seq + pkt->payload, in_order);
+	else if (f->flags & FLOW_BACKEND_FIN_AHEAD && f->backend_fin == f->backend_end)
 		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
 	if (f->flags & FLOW_BACKEND_FIN)
 		close_if_finished(&pkt->key, f);

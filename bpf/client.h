@@ -4,56 +4,110 @@
 #include "admit.h"
 #include "destination.h"
 
-/* A packet of a followed connection, SYNs excepted. */
-__noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
+/* complete_handshake opens the connection. A connection that took too long holds no place any more: it takes one again, or
+ * both sides are reset. Returns what to do with the packet; REASON_FLOW: go on. */
+__noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 {
-	__u64 turn, now = bpf_ktime_get_coarse_ns(), d = decision(ACTION_PASS, REASON_FLOW);
+	__u64 turn, go_on = decision(ACTION_PASS, REASON_FLOW);
+	struct admission adm = {};
 	struct circuit *c;
 	struct policy *p;
-	__u32 end;
+
+	if (!f || !pkt)
+		return 0;
+	turn = READ_ONCE(f->turn);
+	if (!opening(phase_of(turn)))
+		return go_on;
+	if (!completes_handshake(f, pkt))
+		return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
+	if (!(f->flags & FLOW_ANSWERING)) {
+		f->client_ack = pkt->ack;
+		f->backend_end = pkt->ack;
+	}
+	if (phase_of(turn) == PHASE_SYN) {
+		connected(&pkt->key, f, turn, PHASE_IDLE);
+		return go_on;
+	}
+	if (phase_of(turn) == PHASE_ACCEPTED) {
+		move(f, turn, PHASE_IDLE);
+		return go_on;
+	}
+	c = circuit_of(f->circuit);
+	p = c ? policy_of(c) : NULL;
+	if (!p)
+		return go_on;
+	if (!reserve(&c->connections, p->max_connections)) {
+		if (limit(c, &adm, REASON_CONNECTION_LIMIT, true)) {
+			pkt->bare = 1;
+			return decision(TODO_REFUSE_REQUEST, adm.reason);
+		}
+		__sync_fetch_and_add(&c->connections, 1);
+	}
+	if (!move(f, turn, PHASE_IDLE))
+		__sync_fetch_and_add(&c->connections, -1);
+	return go_on;
+}
+
+/* New data of the client, or what is still unknown of it. */
+__noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
+{
+	__u64 turn, d = decision(ACTION_PASS, REASON_FLOW);
+	struct circuit *c;
+	struct policy *p;
 
 	if (!f || !pkt || !n)
 		return 0;
-	f->seen = now;
+	note_client_data(f, pkt);
+	turn = READ_ONCE(f->turn);
+	/* After a gap only what the backend has acknowledged up to here is in order. */
+	if (phase_of(turn) == PHASE_IDLE && pkt->seq != f->client_end && before(f->acked, pkt->seq))
+		return d;
+	c = circuit_of(f->circuit);
+	p = c ? policy_of(c) : NULL;
+	if (p && p->protocol == PROTOCOL_HTTP) {
+		if (phase_of(turn) == PHASE_IDLE) {
+			enum method m = method(skb, pkt);
+
+			if (m != METHOD_NONE)
+				d = new_request(pkt, n, f, m);
+		}
+	} else if (p && p->existing) {
+		d = open_connection(c, n, f);
+	}
+	if (d >> 32 == ACTION_PASS)
+		f->client_end = pkt->seq + pkt->payload;
+	return d;
+}
+
+/* A packet of a followed connection, SYNs excepted. */
+__noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
+{
+	__u64 d = decision(ACTION_PASS, REASON_FLOW);
+
+	if (!f || !pkt || !n)
+		return 0;
 	if (pkt->flags & TCP_RST) {
+		if (!client_reset_fits(f, pkt))
+			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 		close_flow(&pkt->key, f, if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
 		return d;
 	}
-	turn = READ_ONCE(f->turn);
-	if ((phase_of(turn) == PHASE_SYN || phase_of(turn) == PHASE_EXPIRED) && pkt->flags & TCP_ACK) {
-		/* It has its SYN-ACK, by a way that no hook here saw. */
-		established(&pkt->key, f, turn);
-		turn = READ_ONCE(f->turn);
-	}
-	end = pkt->seq + pkt->payload;
-	/* What ends before is a retransmission, or was seen on another interface. */
-	if (pkt->payload && before(f->client_end, end)) {
-		/* After a gap only what the backend has acknowledged up to here is in order. */
-		if (phase_of(turn) == PHASE_IDLE && pkt->seq != f->client_end && before(f->acked, pkt->seq)) {
-			if (pkt->flags & TCP_FIN)
-				__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN);
+	if (opening(phase_of(READ_ONCE(f->turn)))) {
+		d = complete_handshake(pkt, f);
+		if (d != decision(ACTION_PASS, REASON_FLOW))
 			return d;
-		}
-		c = circuit_of(f->circuit);
-		p = c ? policy_of(c) : NULL;
-		if (p && p->protocol == PROTOCOL_HTTP) {
-			if (phase_of(turn) == PHASE_IDLE) {
-				enum method m = method(skb, pkt);
-
-				if (m != METHOD_NONE)
-					d = new_request(pkt, n, f, m);
-			}
-		} else if (p && p->existing) {
-			d = open_connection(c, n, f);
-		}
+	}
+	f->seen = bpf_ktime_get_coarse_ns();
+	note_client_ack(f, pkt);
+	/* What ends before is a retransmission, or was seen on another interface. */
+	if (pkt->payload && before(f->client_end, pkt->seq + pkt->payload)) {
+		d = client_data(skb, pkt, n, f);
 		if (d >> 32 != ACTION_PASS)
 			return d;
-		f->client_end = end;
 	}
-	if (pkt->flags & TCP_FIN) {
-		__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN);
-		close_if_finished(&pkt->key, f);
-	}
+	if (pkt->flags & TCP_FIN)
+		note_client_fin(f, pkt->seq + pkt->payload);
+	close_if_finished(&pkt->key, f);
 	return d;
 }
 
@@ -94,7 +148,11 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 	init.entered = skb->ingress_ifindex;
 	init.leaves = skb->ifindex;
 	init.client_end = pkt->seq;
+	init.client_max = pkt->seq;
 	init.acked = pkt->seq;
+	init.client_ack = pkt->ack;
+	init.backend_end = pkt->ack;
+	init.expected = pkt->ack;
 	init.flags = FLOW_JOINED;
 	if (!open_flow(n, &pkt->key, &init, false))
 		return decision(ACTION_PASS, REASON_TABLE_FULL);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "outcome.h"
+#include "sequence.h"
 
 #define PHASE_MASK 0xffULL
 #define TURN_STEP 0x100ULL
@@ -133,37 +134,61 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 	return 0;
 }
 
-/* The backend accepted the connection: with tcp that is the outcome. */
-__noinline int established(const struct flow_key *key, struct flow *f, __u64 turn)
+/* connected moves a flow out of PHASE_SYN, unless another CPU just did. With tcp that is the outcome. */
+static __always_inline bool connected(const struct flow_key *key, struct flow *f, __u64 turn, enum phase to)
 {
-	struct circuit *c;
-	struct policy *p;
+	struct circuit *c = circuit_of(f->circuit);
+	struct policy *p = c ? policy_of(c) : NULL;
+	struct ending end = {
+		.began = f->started,
+		.generation = f->generation,
+		.permit = f->flags & FLOW_PERMIT,
+		.result = RESULT_CONNECTED,
+	};
+
+	if (!move(f, turn, to))
+		return false;
+	if (!p || p->protocol != PROTOCOL_TCP)
+		return true;
+	end.now = bpf_ktime_get_ns();
+	__sync_fetch_and_and(&f->flags, ~FLOW_PERMIT);
+	record(key, f->circuit, &end);
+	return true;
+}
+
+/* syn_ack takes in the backend's SYN-ACK. The connection is open at the client's ACK only. */
+__noinline int syn_ack(const struct flow_key *key, struct flow *f, __u32 seq)
+{
+	__u64 turn;
 
 	if (!f || !key)
 		return 0;
+	turn = READ_ONCE(f->turn);
 	if (phase_of(turn) != PHASE_SYN && phase_of(turn) != PHASE_EXPIRED)
 		return 0;
-	c = circuit_of(f->circuit);
-	p = c ? policy_of(c) : NULL;
-	if (phase_of(turn) == PHASE_SYN && p && p->protocol == PROTOCOL_TCP) {
-		struct ending end = {
-			.began = f->started,
-			.now = bpf_ktime_get_ns(),
-			.generation = f->generation,
-			.permit = f->flags & FLOW_PERMIT,
-			.result = RESULT_CONNECTED,
-		};
-
-		if (!move(f, turn, PHASE_IDLE))
-			return 0;
-		__sync_fetch_and_and(&f->flags, ~FLOW_PERMIT);
-		record(key, f->circuit, &end);
-		return 0;
-	}
-	/* One that comes after its time counts again, whatever the limit: it is open. */
-	if (move(f, turn, PHASE_IDLE) && c && phase_of(turn) == PHASE_EXPIRED)
-		__sync_fetch_and_add(&c->connections, 1);
+	f->backend_end = seq + 1;
+	f->client_ack = seq + 1;
+	f->expected = seq + 1;
+	__sync_fetch_and_or(&f->flags, FLOW_ANSWERING);
+	if (phase_of(turn) == PHASE_SYN)
+		connected(key, f, turn, PHASE_ACCEPTED);
 	return 0;
+}
+
+static __always_inline bool opening(enum phase phase)
+{
+	return phase == PHASE_SYN || phase == PHASE_ACCEPTED || phase == PHASE_EXPIRED;
+}
+
+/* A client's packet completes the handshake when it acknowledges the SYN-ACK. Where no hook here saw one, its own number
+ * must be the next after the SYN's. */
+static __always_inline bool completes_handshake(const struct flow *f, const struct packet *pkt)
+{
+	if (!(pkt->flags & TCP_ACK))
+		return false;
+	if (f->flags & FLOW_ANSWERING)
+		return between(pkt->ack, f->client_ack, f->backend_end + 1);
+	return between(pkt->seq, f->isn + 1, f->client_max);
 }
 
 /* open_flow makes an entry. held: it carries something that must be given back, and may use the reserve. */

@@ -36,7 +36,7 @@ struct packet {
 	__u32 circuit;
 	/* What a decision still needs when it is carried out. */
 	__u64 until; /* when to try again, 0 = unknown */
-	__u32 pad;
+	__u32 bare; /* no answer fits here: both sides are reset */
 	__u32 head; /* the request is a HEAD */
 };
 

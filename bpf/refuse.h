@@ -154,7 +154,7 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 	}
 	mss = f->mss;
 	close_flow(&pkt->key, f, RESULT_ABORTED, now);
-	if (p->reject == REJECT_RESPOND)
+	if (p->reject == REJECT_RESPOND && !pkt->bare)
 		answer = answer_of(p, reason);
 	a = answer_at(answer);
 	tcp_options(skb, pkt, &o);

@@ -7,6 +7,8 @@
 
 /* The longest pause between two SYNs of one connect() is 64 s on Linux. */
 #define EXPIRED_FOR (70 * SECOND)
+/* How long a handshake holds a place without a connect timeout. Linux repeats a SYN-ACK for 63 s. */
+#define HANDSHAKE_FOR (75 * SECOND)
 /* One side has closed and the other says nothing: FIN_WAIT2 lasts 60 s on Linux. */
 #define HALF_CLOSED_FOR (120 * SECOND)
 
@@ -37,11 +39,28 @@ static __always_inline void note_pending(struct circuit *c, struct flow *f, cons
 	c->pending_sweep = s->number;
 }
 
+/* expire_handshake gives back what a connection holds that its client has not completed. */
+static __always_inline void expire_handshake(const struct flow_key *key, struct flow *f, __u64 turn, __u64 now)
+{
+	struct node_state *n = the_node();
+	struct circuit *c = circuit_of(f->circuit);
+	__u32 flags;
+
+	if (!c || !n || !move(f, turn, PHASE_EXPIRED))
+		return;
+	flags = __sync_fetch_and_and(&f->flags, ~(FLOW_PERMIT | FLOW_RESERVED));
+	if (flags & FLOW_RESERVED) {
+		return_permit(c, f->generation, now, true);
+		tell_permit(n, key, f->circuit, f->generation, now, EVENT_RETURN);
+	}
+	__sync_fetch_and_add(&c->connections, -1);
+}
+
 static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct sweep *s)
 {
 	struct flow_key k = *key;
 	struct circuit *c = circuit_of(f->circuit);
-	__u64 turn = READ_ONCE(f->turn), age, silent;
+	__u64 turn = READ_ONCE(f->turn), age, silent, handshake;
 	struct policy *p;
 	__u32 closing = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
 
@@ -58,6 +77,7 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 	/* Packets go on while this runs: what is younger than the sweep has age 0. */
 	age = s->now > f->started ? s->now - f->started : 0;
 	silent = s->now > f->seen ? s->now - f->seen : 0;
+	handshake = p->connect_timeout ?: HANDSHAKE_FOR;
 
 	if (s->gone && (f->entered == s->gone || f->leaves == s->gone)) {
 		/* Its end cannot be seen any more. */
@@ -105,6 +125,14 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 			return 0;
 		}
 		break;
+	case PHASE_ACCEPTED:
+		if (age < handshake) {
+			note_due(s, f, handshake);
+			return 0;
+		}
+		/* The backend did its part: no outcome. */
+		expire_handshake(&k, f, turn, s->now);
+		return 0;
 	case PHASE_EXPIRED:
 		if (silent <= EXPIRED_FOR)
 			return 0;

@@ -60,6 +60,7 @@ enum reason {
 	REASON_TABLE_FULL,
 	REASON_ANSWERED, /* of a connection that the kernel answered */
 	REASON_ERROR, /* a helper failed half-way; the packet was let go or lost */
+	REASON_OUT_OF_SEQUENCE, /* of a followed connection, with numbers that its ends would not take: it changes nothing */
 	REASON_OPEN,
 	REASON_FORCED_OPEN,
 	REASON_HALF_OPEN,
@@ -128,10 +129,11 @@ struct flow_key {
 enum phase {
 	PHASE_NONE,
 	PHASE_SYN, /* the SYN was let through, no answer yet */
+	PHASE_ACCEPTED, /* the backend's SYN-ACK was seen, the client's ACK not yet */
 	PHASE_IDLE, /* established, no request pending */
 	PHASE_WAIT, /* a request is pending */
 	PHASE_TUNNEL, /* after 101 or CONNECT: no longer HTTP */
-	PHASE_EXPIRED, /* the SYN's time ran out: its outcome is told, its place among the connections given back */
+	PHASE_EXPIRED, /* the handshake's time ran out: the connection no longer holds a place */
 	PHASE_GONE, /* being deleted */
 };
 
@@ -145,6 +147,8 @@ enum flow_flag {
 	FLOW_INTERIM = 1 << 6, /* inside a 1xx head */
 	FLOW_JOINED = 1 << 7, /* its SYN was not seen */
 	FLOW_COUNTED = 1 << 8, /* counted as one that would have been refused: the next request (tcp: all) is not again */
+	FLOW_CLIENT_FIN_AHEAD = 1 << 9, /* a FIN came before the data ahead of it: client_fin is its number */
+	FLOW_BACKEND_FIN_AHEAD = 1 << 10, /* likewise, backend_fin */
 };
 
 #define STATUS_LINE 12 /* "HTTP/1.1 200" */
@@ -156,8 +160,14 @@ struct flow {
 	__u32 circuit;
 	__u32 generation; /* in which the pending thing was admitted; 0 = not judged */
 	__u32 isn; /* the caller's */
-	__u32 client_end; /* highest sequence number that the caller sent, plus one */
-	__u32 acked; /* highest of the caller's that the backend acknowledged */
+	__u32 client_end; /* end of what the client sent in order */
+	__u32 client_max; /* end of what it sent, gaps left out */
+	__u32 client_fin; /* FLOW_CLIENT_FIN_AHEAD: sequence number of the FIN */
+	__u32 client_ack; /* highest of the backend's that the client acknowledged */
+	__u32 acked; /* highest of the client's that the backend acknowledged */
+	__u32 backend_end; /* end of what the backend sent, gaps left out */
+	__u32 backend_fin; /* FLOW_BACKEND_FIN_AHEAD: sequence number of the FIN */
+	__u32 pad;
 	__u32 expected; /* sequence number of the response's first byte that was not read yet */
 	__u32 requests;
 	__u32 entered; /* interface through which the caller's packets come, 0 = this host */

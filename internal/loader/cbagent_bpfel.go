@@ -146,7 +146,13 @@ type bpfFlow struct {
 	Generation uint32
 	Isn        uint32
 	ClientEnd  uint32
+	ClientMax  uint32
+	ClientFin  uint32
+	ClientAck  uint32
 	Acked      uint32
+	BackendEnd uint32
+	BackendFin uint32
+	Pad        uint32
 	Expected   uint32
 	Requests   uint32
 	Entered    uint32
@@ -161,15 +167,17 @@ type bpfFlow struct {
 type bpfFlowFlag uint32
 
 const (
-	bpfFlowFlagFLOW_CLIENT_FIN  bpfFlowFlag = 1
-	bpfFlowFlagFLOW_BACKEND_FIN bpfFlowFlag = 2
-	bpfFlowFlagFLOW_ANSWERING   bpfFlowFlag = 4
-	bpfFlowFlagFLOW_PERMIT      bpfFlowFlag = 8
-	bpfFlowFlagFLOW_RESERVED    bpfFlowFlag = 16
-	bpfFlowFlagFLOW_CONNECT     bpfFlowFlag = 32
-	bpfFlowFlagFLOW_INTERIM     bpfFlowFlag = 64
-	bpfFlowFlagFLOW_JOINED      bpfFlowFlag = 128
-	bpfFlowFlagFLOW_COUNTED     bpfFlowFlag = 256
+	bpfFlowFlagFLOW_CLIENT_FIN        bpfFlowFlag = 1
+	bpfFlowFlagFLOW_BACKEND_FIN       bpfFlowFlag = 2
+	bpfFlowFlagFLOW_ANSWERING         bpfFlowFlag = 4
+	bpfFlowFlagFLOW_PERMIT            bpfFlowFlag = 8
+	bpfFlowFlagFLOW_RESERVED          bpfFlowFlag = 16
+	bpfFlowFlagFLOW_CONNECT           bpfFlowFlag = 32
+	bpfFlowFlagFLOW_INTERIM           bpfFlowFlag = 64
+	bpfFlowFlagFLOW_JOINED            bpfFlowFlag = 128
+	bpfFlowFlagFLOW_COUNTED           bpfFlowFlag = 256
+	bpfFlowFlagFLOW_CLIENT_FIN_AHEAD  bpfFlowFlag = 512
+	bpfFlowFlagFLOW_BACKEND_FIN_AHEAD bpfFlowFlag = 1024
 )
 
 type bpfFlowKey struct {
@@ -219,19 +227,20 @@ type bpfNodeState struct {
 
 type bpfPacketCounts struct {
 	_ structs.HostLayout
-	N [6][22]uint64
+	N [6][23]uint64
 }
 
 type bpfPhase uint32
 
 const (
-	bpfPhasePHASE_NONE    bpfPhase = 0
-	bpfPhasePHASE_SYN     bpfPhase = 1
-	bpfPhasePHASE_IDLE    bpfPhase = 2
-	bpfPhasePHASE_WAIT    bpfPhase = 3
-	bpfPhasePHASE_TUNNEL  bpfPhase = 4
-	bpfPhasePHASE_EXPIRED bpfPhase = 5
-	bpfPhasePHASE_GONE    bpfPhase = 6
+	bpfPhasePHASE_NONE     bpfPhase = 0
+	bpfPhasePHASE_SYN      bpfPhase = 1
+	bpfPhasePHASE_ACCEPTED bpfPhase = 2
+	bpfPhasePHASE_IDLE     bpfPhase = 3
+	bpfPhasePHASE_WAIT     bpfPhase = 4
+	bpfPhasePHASE_TUNNEL   bpfPhase = 5
+	bpfPhasePHASE_EXPIRED  bpfPhase = 6
+	bpfPhasePHASE_GONE     bpfPhase = 7
 )
 
 type bpfPolicy struct {
@@ -290,13 +299,14 @@ const (
 	bpfReasonREASON_TABLE_FULL       bpfReason = 13
 	bpfReasonREASON_ANSWERED         bpfReason = 14
 	bpfReasonREASON_ERROR            bpfReason = 15
-	bpfReasonREASON_OPEN             bpfReason = 16
-	bpfReasonREASON_FORCED_OPEN      bpfReason = 17
-	bpfReasonREASON_HALF_OPEN        bpfReason = 18
-	bpfReasonREASON_CONNECTION_LIMIT bpfReason = 19
-	bpfReasonREASON_REQUEST_LIMIT    bpfReason = 20
-	bpfReasonREASON_RATE_LIMIT       bpfReason = 21
-	bpfReasonREASON_MAX              bpfReason = 22
+	bpfReasonREASON_OUT_OF_SEQUENCE  bpfReason = 16
+	bpfReasonREASON_OPEN             bpfReason = 17
+	bpfReasonREASON_FORCED_OPEN      bpfReason = 18
+	bpfReasonREASON_HALF_OPEN        bpfReason = 19
+	bpfReasonREASON_CONNECTION_LIMIT bpfReason = 20
+	bpfReasonREASON_REQUEST_LIMIT    bpfReason = 21
+	bpfReasonREASON_RATE_LIMIT       bpfReason = 22
+	bpfReasonREASON_MAX              bpfReason = 23
 )
 
 type bpfReject uint32

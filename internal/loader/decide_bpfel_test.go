@@ -116,7 +116,13 @@ type decideFlow struct {
 	Generation uint32
 	Isn        uint32
 	ClientEnd  uint32
+	ClientMax  uint32
+	ClientFin  uint32
+	ClientAck  uint32
 	Acked      uint32
+	BackendEnd uint32
+	BackendFin uint32
+	Pad        uint32
 	Expected   uint32
 	Requests   uint32
 	Entered    uint32
@@ -155,7 +161,7 @@ type decideNodeState struct {
 
 type decidePacketCounts struct {
 	_ structs.HostLayout
-	N [6][22]uint64
+	N [6][23]uint64
 }
 
 type decidePolicy struct {

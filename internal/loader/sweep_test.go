@@ -74,7 +74,11 @@ func TestSweep(t *testing.T) {
 			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}},
 		{"a SYN that nobody answers, tcp", tcp, func(c *conn) { c.send(syn, "") }, 3 * time.Second, false,
 			want{Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}},
-			func(c *conn) { c.recv(syn|ack, "") },
+			func(c *conn) {
+				c.ack = 5000
+				c.passed(c.recv(syn|ack, ""), c.hookIn, "flow")
+				c.passed(c.send(ack, ""), c.hookOut, "flow")
+			},
 			want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}},
 		{"a connect() that was given up", policy, func(c *conn) { c.send(syn, "") }, 71 * time.Second, false,
 			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}},
@@ -103,8 +107,37 @@ func TestSweep(t *testing.T) {
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 			// In place of the response something that is lost, and a FIN after it.
 			c.passed(c.recvAt(c.ack+100, fin|ack, ""), c.hookIn, "flow")
-		}, 30 * time.Second, true,
-			want{Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"aborted": 1}}, nil, want{}},
+		}, 30 * time.Second, false,
+			want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"aborted": 1}}, nil, want{}},
+		{"a handshake that may last", policy, func(c *conn) {
+			c.send(syn, "")
+			c.recv(syn|ack, "")
+		}, 2 * time.Second, false,
+			want{Connections: 1}, func(c *conn) { c.ask(get) }, want{Connections: 1, InFlight: 1, Admitted: 1}},
+		{"a handshake that the client does not complete", policy, func(c *conn) {
+			c.send(syn, "")
+			c.recv(syn|ack, "")
+		}, 3 * time.Second, false,
+			want{},
+			func(c *conn) {
+				c.passed(c.send(ack, ""), c.hookOut, "flow") // late: it takes a place again
+				c.ask(get)
+				c.answer(ok)
+			},
+			want{Connections: 1, Admitted: 1, Judged: 1, Outcomes: map[string]uint64{"2xx": 1}}},
+		{"a handshake that the client never completes", policy, func(c *conn) {
+			c.send(syn, "")
+			c.recv(syn|ack, "")
+		}, 71 * time.Second, false,
+			want{}, func(c *conn) { c.r.sweepAt(Now()+int64(71*time.Second), idle) }, want{}},
+		{"a handshake without a connect timeout", never, func(c *conn) {
+			c.send(syn, "")
+			c.recv(syn|ack, "")
+		}, 74 * time.Second, false, want{Connections: 1}, nil, want{}},
+		{"a handshake without a connect timeout, not completed", never, func(c *conn) {
+			c.send(syn, "")
+			c.recv(syn|ack, "")
+		}, 76 * time.Second, false, want{}, nil, want{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			everywhere(t, tc.policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
@@ -189,6 +222,8 @@ func TestSweepSaysWhenTheNextTimeOutIsDue(t *testing.T) {
 		due(started(opening) + int64(3*time.Second))
 		opening.ack = 5000
 		opening.passed(opening.recv(syn|ack, ""), opening.hookIn, "flow")
+		due(started(opening) + int64(3*time.Second))
+		opening.passed(opening.send(ack, ""), opening.hookOut, "flow")
 		due(started(c) + int64(30*time.Second))
 		c.answer(ok)
 		due(0)
@@ -233,6 +268,7 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 		}
 		opening.ack = 5000
 		opening.passed(opening.recv(syn|ack, ""), opening.hookIn, "flow")
+		opening.passed(opening.send(ack, ""), opening.hookOut, "flow")
 		if _, found := pending(); found {
 			t.Error("an attempt to connect is pending although it was answered")
 		}

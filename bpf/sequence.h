@@ -1,0 +1,97 @@
+/* Which numbers the two ends of a followed connection would take. Whoever is not on the path may know addresses and ports,
+ * but has to guess these; a packet with others is let pass, and changes nothing that is known of the connection. */
+#pragma once
+
+#include "parse.h"
+
+#define WINDOW_MAX (1U << 30) /* RFC 7323, 2.3: no window is larger */
+
+/* between reports whether first <= seq <= last. */
+static __always_inline bool between(__u32 seq, __u32 first, __u32 last)
+{
+	return seq - first <= last - first;
+}
+
+/* A RST counts where it is the next number that its receiver waits for (RFC 5961, 3.2). That is what the receiver has
+ * acknowledged, or all that was sent, a FIN included. */
+static __always_inline bool client_reset_fits(const struct flow *f, const struct packet *pkt)
+{
+	return pkt->seq == f->acked || pkt->seq == f->client_end || between(pkt->seq, f->client_max, f->client_max + 1);
+}
+
+/* The answer to a SYN acknowledges it, and at most the data that it carried. */
+static __always_inline bool acknowledges_syn(const struct flow *f, const struct packet *pkt)
+{
+	return pkt->flags & TCP_ACK && !(f->flags & FLOW_JOINED) && between(pkt->ack, f->isn + 1, f->client_max);
+}
+
+/* The RST that answers a segment has the number that the segment acknowledged: f->expected for a request. The one that
+ * answers a SYN may have any, and acknowledges it. */
+static __always_inline bool backend_reset_fits(const struct flow *f, const struct packet *pkt, bool opening)
+{
+	if (opening && acknowledges_syn(f, pkt))
+		return true;
+	if (opening && !(f->flags & FLOW_ANSWERING))
+		return false;
+	return pkt->seq == f->client_ack || pkt->seq == f->expected || between(pkt->seq, f->backend_end, f->backend_end + 1);
+}
+
+/* note_client_fin takes note of a FIN once all before it was sent in order. One that is ahead of a gap counts when the
+ * backend has acknowledged it: nothing follows a FIN, so the acknowledgement ends there. */
+static __always_inline void note_client_fin(struct flow *f, __u32 fin)
+{
+	if (fin == f->client_end) {
+		__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN);
+	} else if (before(f->client_end, fin)) {
+		f->client_fin = fin;
+		__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN_AHEAD);
+	}
+}
+
+/* note_backend_fin is the same for the other side. in_order: the packet with the FIN left no gap. */
+static __always_inline void note_backend_fin(struct flow *f, __u32 fin, bool in_order)
+{
+	if (in_order && fin == f->backend_end) {
+		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
+	} else if (!before(fin, f->backend_end)) {
+		f->backend_fin = fin;
+		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN_AHEAD);
+	}
+}
+
+/* note_client_ack takes note of what the client has acknowledged of what the backend sent. */
+static __always_inline void note_client_ack(struct flow *f, const struct packet *pkt)
+{
+	if (!(pkt->flags & TCP_ACK) || !before(f->client_ack, pkt->ack) || before(f->backend_end + 1, pkt->ack))
+		return;
+	f->client_ack = pkt->ack;
+	if (f->flags & FLOW_BACKEND_FIN_AHEAD && pkt->ack == f->backend_fin + 1)
+		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
+}
+
+/* note_backend_ack is the same for the other side. */
+static __always_inline void note_backend_ack(struct flow *f, const struct packet *pkt)
+{
+	if (!(pkt->flags & TCP_ACK) || !before(f->acked, pkt->ack) || before(f->client_max + 1, pkt->ack))
+		return;
+	f->acked = pkt->ack;
+	if (f->flags & FLOW_CLIENT_FIN_AHEAD && pkt->ack == f->client_fin + 1)
+		__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN);
+}
+
+/* note_client_data and note_backend_data take note of how far a side has sent. */
+static __always_inline void note_client_data(struct flow *f, const struct packet *pkt)
+{
+	__u32 end = pkt->seq + pkt->payload;
+
+	if (pkt->payload && before(f->client_max, end) && end - f->acked < WINDOW_MAX)
+		f->client_max = end;
+}
+
+static __always_inline void note_backend_data(struct flow *f, const struct packet *pkt)
+{
+	__u32 end = pkt->seq + pkt->payload;
+
+	if (pkt->payload && before(f->backend_end, end) && end - f->client_ack < WINDOW_MAX)
+		f->backend_end = end;
+}
