@@ -9,6 +9,16 @@ static __always_inline bool lease_expired(const struct node_state *n, __u64 now)
 	return now >= READ_ONCE(n->lease_until);
 }
 
+/* surely_refused says why a circuit refuses every new connection now, or REASON_FLOW. */
+static __always_inline __u32 surely_refused(struct circuit *c, const struct node_state *n, __u64 now)
+{
+	struct verdict *v = verdict_of(c);
+
+	if (lease_expired(n, now) || v->flags & VERDICT_MONITOR)
+		return REASON_FLOW;
+	return refuses_all(v, now) ?: REASON_FLOW;
+}
+
 /* What decides whether a connection is in the share that a ramp admits. The same for its SYN and for each of its
  * requests: drawn anew for each, a share of a share would pass. */
 static __always_inline __u32 draw(const struct node_state *n, struct circuit *c, const struct flow_key *key)
@@ -124,6 +134,8 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	f.client_end = pkt->seq + 1;
 	f.client_max = pkt->seq + 1 + pkt->payload;
 	f.acked = pkt->seq + 1;
+	f.request_end = pkt->seq + 1;
+	f.request_framing = FRAMING_LENGTH;
 	f.mss = o.mss;
 	f.flags = (probe ? FLOW_PERMIT | (tcp ? 0 : FLOW_RESERVED) : 0) | (counted ? FLOW_COUNTED : 0);
 	held = probe || p->max_connections;
@@ -222,12 +234,16 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 
 	f->started = now;
 	f->generation = adm.generation;
+	/* The response comes after the one before, of which the client need not have all. */
 	f->expected = pkt->ack;
+	if (f->response_framing != FRAMING_UNKNOWN && before(pkt->ack, f->response_end))
+		f->expected = f->response_end;
+	f->response_framing = FRAMING_UNKNOWN;
 	f->head_len = 0;
 	f->tail_len = 0;
 	f->requests++;
-	flags = (probe ? FLOW_PERMIT : 0) | (kind == METHOD_CONNECT ? FLOW_CONNECT : 0);
-	__sync_fetch_and_and(&f->flags, ~(FLOW_INTERIM | FLOW_CONNECT | FLOW_COUNTED));
+	flags = (probe ? FLOW_PERMIT : 0) | (kind == METHOD_CONNECT ? FLOW_CONNECT : 0) | (kind == METHOD_HEAD ? FLOW_HEAD : 0);
+	__sync_fetch_and_and(&f->flags, ~(FLOW_INTERIM | FLOW_CONNECT | FLOW_HEAD | FLOW_DOUBT | FLOW_COUNTED));
 	if (flags)
 		__sync_fetch_and_or(&f->flags, flags);
 	f->client_end = pkt->seq + pkt->payload;

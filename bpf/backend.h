@@ -2,7 +2,7 @@
 #pragma once
 
 #include "flow.h"
-#include "parse.h"
+#include "http1.h"
 
 struct reader {
 	struct __sk_buff *skb;
@@ -94,13 +94,45 @@ __noinline __u32 read_response(struct __sk_buff *skb, const struct packet *pkt, 
 		if (bpf_skb_load_bytes(skb, r.at, line, sizeof(line)))
 			return 0;
 		r.status = status_of(line);
-		if (!interim(r.status))
+		if (!interim(r.status)) {
+			f->expected += STATUS_LINE;
 			return r.status;
+		}
 		r.status = 0;
 	}
 	/* The rare way: a line in pieces, or 1xx heads, of which one packet may bring 16 KiB. */
 	bpf_loop(16384, read_byte, &r, 0);
 	return r.status;
+}
+
+/* note_response_end takes note of how the response ends whose status was just read, if that is ever asked: where requests
+ * are answered. */
+static __always_inline void note_response_end(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 status)
+{
+	struct circuit *c = circuit_of(f->circuit);
+	struct policy *p = c ? policy_of(c) : NULL;
+	__u32 body = BODY_LIKELY;
+	struct message m = {};
+
+	if (!p || p->reject != REJECT_RESPOND)
+		return;
+	if (f->flags & FLOW_HEAD || status == 204 || status == 304)
+		body = BODY_NEVER;
+	read_head(skb, pkt, f->expected - pkt->seq, body, &m);
+	f->response_end = m.end;
+	f->response_framing = m.framing;
+	f->backend_tail = 0;
+}
+
+/* note_response_data keeps the end of a chunked response in view. */
+static __always_inline void note_response_data(struct __sk_buff *skb, const struct packet *pkt, struct flow *f)
+{
+	__u32 end = pkt->seq + pkt->payload;
+
+	if (f->response_framing != FRAMING_CHUNKED || !before(f->response_end, end))
+		return;
+	f->backend_tail = tail_after(skb, pkt, f->backend_tail, pkt->seq != f->response_end);
+	f->response_end = end;
 }
 
 __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n)
@@ -152,6 +184,7 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 			if (status) {
 				enum phase to = PHASE_IDLE;
 
+				note_response_end(skb, pkt, f, status);
 				if (status == NOT_HTTP)
 					to = PHASE_TUNNEL;
 				else if (status == 101 || (f->flags & FLOW_CONNECT && status / 100 == 2))
@@ -165,6 +198,14 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 		if (pkt->flags & TCP_FIN && phase_of(turn) == PHASE_WAIT && pkt->seq + pkt->payload == f->expected)
 			end_request(&pkt->key, f, turn, PHASE_IDLE, f->flags & FLOW_CLIENT_FIN ? RESULT_ABORTED : RESULT_RESET,
 				    bpf_ktime_get_ns());
+	}
+	if (pkt->payload) {
+		/* A new response where none is awaited: what may have been a request was one. */
+		if (f->flags & FLOW_DOUBT && responded(f, pkt->seq)) {
+			f->request_framing = FRAMING_UNKNOWN;
+			__sync_fetch_and_and(&f->flags, ~FLOW_DOUBT);
+		}
+		note_response_data(skb, pkt, f);
 	}
 	if (pkt->flags & TCP_FIN)
 		note_backend_fin(f, pkt->seq + pkt->payload, in_order);

@@ -23,6 +23,8 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 	if (!(f->flags & FLOW_ANSWERING)) {
 		f->client_ack = pkt->ack;
 		f->backend_end = pkt->ack;
+		f->response_end = pkt->ack;
+		f->response_framing = FRAMING_LENGTH;
 	}
 	if (phase_of(turn) == PHASE_SYN) {
 		connected(&pkt->key, f, turn, PHASE_IDLE);
@@ -48,6 +50,57 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 	return go_on;
 }
 
+/* Where the last request has ended, another may begin: pkt->skip bytes into the payload. False: it goes on, or may. */
+static __always_inline bool may_begin(struct packet *pkt, const struct flow *f)
+{
+	pkt->skip = 0;
+	if (f->request_framing == FRAMING_CHUNKED)
+		return f->request_end == pkt->seq && ends_chunks(f->client_tail);
+	if (f->request_framing == FRAMING_LENGTH && before(pkt->seq, f->request_end))
+		pkt->skip = f->request_end - pkt->seq;
+	return pkt->skip < pkt->payload;
+}
+
+/* Data while no response is awaited: a request, or what is left of a body whose response came early. */
+__noinline __u64 idle_data(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
+{
+	__u64 d = decision(ACTION_PASS, REASON_FLOW);
+	struct message m;
+	enum method kind;
+	struct circuit *c;
+	struct policy *p;
+	__u32 reason;
+
+	if (!f || !pkt || !n)
+		return 0;
+	if (may_begin(pkt, f)) {
+		kind = method(skb, pkt);
+		if (kind == METHOD_NONE)
+			return d;
+		d = new_request(pkt, n, f, kind);
+		if (d >> 32 == ACTION_PASS) {
+			read_head(skb, pkt, pkt->skip, BODY_NAMED, &m);
+			f->request_end = m.end;
+			f->request_framing = m.framing;
+			f->client_tail = 0;
+		}
+		return d;
+	}
+	pkt->skip = 0;
+	if (f->request_framing != FRAMING_CHUNKED || method(skb, pkt) == METHOD_NONE)
+		return d;
+	/* A chunk, or a request after trailers. Nothing passes an open circuit because that cannot be told. */
+	c = circuit_of(f->circuit);
+	p = c ? policy_of(c) : NULL;
+	reason = p && p->existing ? surely_refused(c, n, bpf_ktime_get_ns()) : REASON_FLOW;
+	if (reason != REASON_FLOW) {
+		pkt->bare = 1;
+		return decision(TODO_REFUSE_REQUEST, reason);
+	}
+	__sync_fetch_and_or(&f->flags, FLOW_DOUBT);
+	return d;
+}
+
 /* New data of the client, or what is still unknown of it. */
 __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
@@ -65,17 +118,18 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 	c = circuit_of(f->circuit);
 	p = c ? policy_of(c) : NULL;
 	if (p && p->protocol == PROTOCOL_HTTP) {
-		if (phase_of(turn) == PHASE_IDLE) {
-			enum method m = method(skb, pkt);
-
-			if (m != METHOD_NONE)
-				d = new_request(pkt, n, f, m);
-		}
+		if (phase_of(turn) == PHASE_IDLE)
+			d = idle_data(skb, pkt, n, f);
 	} else if (p && p->existing) {
 		d = open_connection(c, n, f);
 	}
-	if (d >> 32 == ACTION_PASS)
-		f->client_end = pkt->seq + pkt->payload;
+	if (d >> 32 != ACTION_PASS)
+		return d;
+	if (f->request_framing == FRAMING_CHUNKED) {
+		f->client_tail = tail_after(skb, pkt, f->client_tail, pkt->seq != f->request_end);
+		f->request_end = pkt->seq + pkt->payload;
+	}
+	f->client_end = pkt->seq + pkt->payload;
 	return d;
 }
 

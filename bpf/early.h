@@ -7,16 +7,6 @@
 #define AF_INET 2
 #define ECONNREFUSED 111
 
-/* surely_refused says why a circuit refuses every new connection now, or REASON_FLOW. */
-static __always_inline __u32 surely_refused(struct circuit *c, const struct node_state *n, __u64 now)
-{
-	struct verdict *v = verdict_of(c);
-
-	if (lease_expired(n, now) || v->flags & VERDICT_MONITOR)
-		return REASON_FLOW;
-	return refuses_all(v, now) ?: REASON_FLOW;
-}
-
 /* early decides for a destination whose policy turns callers away in the given way; others pass. */
 static __always_inline __u64 early(struct endpoint *ep, enum reject how)
 {

@@ -169,6 +169,8 @@ __noinline int syn_ack(const struct flow_key *key, struct flow *f, __u32 seq)
 	f->backend_end = seq + 1;
 	f->client_ack = seq + 1;
 	f->expected = seq + 1;
+	f->response_end = seq + 1;
+	f->response_framing = FRAMING_LENGTH;
 	__sync_fetch_and_or(&f->flags, FLOW_ANSWERING);
 	if (phase_of(turn) == PHASE_SYN)
 		connected(key, f, turn, PHASE_ACCEPTED);

@@ -150,6 +150,21 @@ struct {
 	__type(value, struct packet_counts);
 } packets SEC(".maps");
 
+/* A message's head, while it is read. Per CPU: TC programs of one CPU do not interrupt each other, and the sweep reads none. */
+#define HEAD_MAX 4096 /* a power of two */
+#define HEAD_ROOM 128 /* a step may read so far beyond the end */
+
+struct head_bytes {
+	__u8 bytes[HEAD_MAX + HEAD_ROOM];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct head_bytes);
+} heads SEC(".maps");
+
 /* News for the agent: struct event. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

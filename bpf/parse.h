@@ -38,6 +38,8 @@ struct packet {
 	__u64 until; /* when to try again, 0 = unknown */
 	__u32 bare; /* no answer fits here: both sides are reset */
 	__u32 head; /* the request is a HEAD */
+	__u32 skip; /* where in the payload the request begins */
+	__u32 pad;
 };
 
 /* Decisions that the program carries out after the deciding function has returned: the kernel allows 512 bytes of

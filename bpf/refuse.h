@@ -3,7 +3,7 @@
 
 #include "cookie.h"
 #include "flow.h"
-#include "method.h"
+#include "http1.h"
 #include "rewrite.h"
 
 #define MSS_DEFAULT 536 /* RFC 9293, 3.7.1: what a caller that names none can take */
@@ -102,7 +102,7 @@ static __always_inline void echo_ts(struct __sk_buff *skb, const struct packet *
 	swap_ts(s, &o);
 }
 
-/* reply turns the packet of a caller that has a connection into s.answer, or into a reset when there is none, and
+/* reply turns the packet of a caller that has a connection into s.answer at s.seq, or into a reset when there is none, and
  * remembers what was said so that the rest of the request can be thrown away. */
 __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct segment *s, __u32 reason, __u64 until)
 {
@@ -111,13 +111,12 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 
 	if (!pkt || !s)
 		return 0;
-	done.start = pkt->ack;
+	done.start = s->seq;
 	done.answer = s->answer;
 	done.head = s->head;
 	done.known = s->known;
 	a = answer_at(s->answer);
 	s->back = 1;
-	s->seq = pkt->ack;
 	s->ack = pkt->seq + pkt->payload + !!(pkt->flags & TCP_FIN);
 	if (!a) {
 		s->answer = ANSWER_NONE;
@@ -136,11 +135,12 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 {
 	struct segment s = { .flags = TCP_RST | TCP_ACK, .answer = ANSWER_NONE };
 	__u64 now = bpf_ktime_get_ns();
-	__u32 mss, answer = ANSWER_NONE;
+	__u32 mss, place, answer = ANSWER_NONE;
 	struct tcp_options o = {};
 	struct circuit *c;
 	struct policy *p;
 	struct answer *a;
+	bool fits;
 
 	if (!f || !pkt)
 		return 0;
@@ -152,9 +152,13 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 		count_refusal(c, reason, REJECT_DROP);
 		return decision(ACTION_DROP, reason);
 	}
+	/* An answer below bytes that are on their way would end up among them, or be thrown away. A reset is taken only where
+	 * the next byte is expected, which is after them. */
+	place = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
+	fits = !pkt->bare && place == pkt->ack && responded(f, place);
 	mss = f->mss;
 	close_flow(&pkt->key, f, RESULT_ABORTED, now);
-	if (p->reject == REJECT_RESPOND && !pkt->bare)
+	if (p->reject == REJECT_RESPOND && fits)
 		answer = answer_of(p, reason);
 	a = answer_at(answer);
 	tcp_options(skb, pkt, &o);
@@ -167,6 +171,7 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 	if (rewrite(skb, pkt, &s) || bpf_clone_redirect(skb, skb->ifindex, pkt->hook == HOOK_INGRESS ? BPF_F_INGRESS : 0))
 		return decision(ACTION_DROP, REASON_ERROR);
 	swap_ts(&s, &o);
+	s.seq = place;
 	s.answer = answer;
 	s.head = pkt->head;
 	s.known = 1;
@@ -257,5 +262,6 @@ __noinline __u64 of_cookie(struct __sk_buff *skb, const struct packet *pkt, __u3
 	s.retry = seconds_until(until, now);
 	count_refusal(c, reason, s.answer == ANSWER_NONE ? REJECT_RESET : REJECT_RESPOND);
 	echo_ts(skb, pkt, &s);
+	s.seq = pkt->ack;
 	return reply(skb, pkt, &s, reason, until);
 }

@@ -137,6 +137,13 @@ enum phase {
 	PHASE_GONE, /* being deleted */
 };
 
+/* How the end of a message is known. */
+enum framing {
+	FRAMING_UNKNOWN, /* it is not: a head out of reach, or a body that ends with the connection */
+	FRAMING_LENGTH, /* by its length: its end is known */
+	FRAMING_CHUNKED, /* by its last chunk */
+};
+
 enum flow_flag {
 	FLOW_CLIENT_FIN = 1 << 0,
 	FLOW_BACKEND_FIN = 1 << 1,
@@ -149,6 +156,8 @@ enum flow_flag {
 	FLOW_COUNTED = 1 << 8, /* counted as one that would have been refused: the next request (tcp: all) is not again */
 	FLOW_CLIENT_FIN_AHEAD = 1 << 9, /* a FIN came before the data ahead of it: client_fin is its number */
 	FLOW_BACKEND_FIN_AHEAD = 1 << 10, /* likewise, backend_fin */
+	FLOW_HEAD = 1 << 11, /* the pending request is a HEAD */
+	FLOW_DOUBT = 1 << 12, /* what may be a request was taken for a body */
 };
 
 #define STATUS_LINE 12 /* "HTTP/1.1 200" */
@@ -169,6 +178,10 @@ struct flow {
 	__u32 backend_fin; /* FLOW_BACKEND_FIN_AHEAD: sequence number of the FIN */
 	__u32 pad;
 	__u32 expected; /* sequence number of the response's first byte that was not read yet */
+	__u32 request_end; /* after the last request; FRAMING_CHUNKED: where client_tail ends */
+	__u32 response_end; /* after the last response; FRAMING_CHUNKED: where backend_tail ends */
+	__u64 client_tail; /* the last 8 bytes of a chunked request, as far as sent */
+	__u64 backend_tail; /* ... of a chunked response */
 	__u32 requests;
 	__u32 entered; /* interface through which the caller's packets come, 0 = this host */
 	__u32 leaves; /* ... and through which they go on */
@@ -177,6 +190,9 @@ struct flow {
 	__u8 head_len;
 	__u8 tail_len; /* how much of CRLFCRLF was seen at the end of what was read of a 1xx head */
 	__u16 mss; /* the caller's, 0 = not seen */
+	__u8 request_framing; /* enum framing */
+	__u8 response_framing;
+	__u16 pad2[3];
 };
 
 /* A connection that the kernel answered: what it needs to throw the rest away. */

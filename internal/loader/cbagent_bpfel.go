@@ -138,30 +138,37 @@ const (
 )
 
 type bpfFlow struct {
-	_          structs.HostLayout
-	Turn       uint64
-	Started    uint64
-	Seen       uint64
-	Circuit    uint32
-	Generation uint32
-	Isn        uint32
-	ClientEnd  uint32
-	ClientMax  uint32
-	ClientFin  uint32
-	ClientAck  uint32
-	Acked      uint32
-	BackendEnd uint32
-	BackendFin uint32
-	Pad        uint32
-	Expected   uint32
-	Requests   uint32
-	Entered    uint32
-	Leaves     uint32
-	Flags      uint32
-	Head       [12]uint8
-	HeadLen    uint8
-	TailLen    uint8
-	Mss        uint16
+	_               structs.HostLayout
+	Turn            uint64
+	Started         uint64
+	Seen            uint64
+	Circuit         uint32
+	Generation      uint32
+	Isn             uint32
+	ClientEnd       uint32
+	ClientMax       uint32
+	ClientFin       uint32
+	ClientAck       uint32
+	Acked           uint32
+	BackendEnd      uint32
+	BackendFin      uint32
+	Pad             uint32
+	Expected        uint32
+	RequestEnd      uint32
+	ResponseEnd     uint32
+	ClientTail      uint64
+	BackendTail     uint64
+	Requests        uint32
+	Entered         uint32
+	Leaves          uint32
+	Flags           uint32
+	Head            [12]uint8
+	HeadLen         uint8
+	TailLen         uint8
+	Mss             uint16
+	RequestFraming  uint8
+	ResponseFraming uint8
+	Pad2            [3]uint16
 }
 
 type bpfFlowFlag uint32
@@ -178,6 +185,8 @@ const (
 	bpfFlowFlagFLOW_COUNTED           bpfFlowFlag = 256
 	bpfFlowFlagFLOW_CLIENT_FIN_AHEAD  bpfFlowFlag = 512
 	bpfFlowFlagFLOW_BACKEND_FIN_AHEAD bpfFlowFlag = 1024
+	bpfFlowFlagFLOW_HEAD              bpfFlowFlag = 2048
+	bpfFlowFlagFLOW_DOUBT             bpfFlowFlag = 4096
 )
 
 type bpfFlowKey struct {
@@ -186,6 +195,11 @@ type bpfFlowKey struct {
 	Backend       [16]uint8
 	ClientPortBe  uint16
 	BackendPortBe uint16
+}
+
+type bpfHeadBytes struct {
+	_     structs.HostLayout
+	Bytes [4224]uint8
 }
 
 type bpfHook uint32
@@ -456,6 +470,7 @@ const (
 	bpfMapEvents        = "events"
 	bpfMapExemptSources = "exempt_sources"
 	bpfMapFlows         = "flows"
+	bpfMapHeads         = "heads"
 	bpfMapLearning      = "learning"
 	bpfMapNode          = "node"
 	bpfMapPackets       = "packets"
@@ -542,6 +557,7 @@ type bpfMapSpecs struct {
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	ExemptSources *ebpf.MapSpec `ebpf:"exempt_sources"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	Heads         *ebpf.MapSpec `ebpf:"heads"`
 	Learning      *ebpf.MapSpec `ebpf:"learning"`
 	Node          *ebpf.MapSpec `ebpf:"node"`
 	Packets       *ebpf.MapSpec `ebpf:"packets"`
@@ -586,6 +602,7 @@ type bpfMaps struct {
 	Events        *ebpf.Map `ebpf:"events"`
 	ExemptSources *ebpf.Map `ebpf:"exempt_sources"`
 	Flows         *ebpf.Map `ebpf:"flows"`
+	Heads         *ebpf.Map `ebpf:"heads"`
 	Learning      *ebpf.Map `ebpf:"learning"`
 	Node          *ebpf.Map `ebpf:"node"`
 	Packets       *ebpf.Map `ebpf:"packets"`
@@ -605,6 +622,7 @@ func (m *bpfMaps) Close() error {
 		m.Events,
 		m.ExemptSources,
 		m.Flows,
+		m.Heads,
 		m.Learning,
 		m.Node,
 		m.Packets,

@@ -108,30 +108,37 @@ type decideEndpoint struct {
 }
 
 type decideFlow struct {
-	_          structs.HostLayout
-	Turn       uint64
-	Started    uint64
-	Seen       uint64
-	Circuit    uint32
-	Generation uint32
-	Isn        uint32
-	ClientEnd  uint32
-	ClientMax  uint32
-	ClientFin  uint32
-	ClientAck  uint32
-	Acked      uint32
-	BackendEnd uint32
-	BackendFin uint32
-	Pad        uint32
-	Expected   uint32
-	Requests   uint32
-	Entered    uint32
-	Leaves     uint32
-	Flags      uint32
-	Head       [12]uint8
-	HeadLen    uint8
-	TailLen    uint8
-	Mss        uint16
+	_               structs.HostLayout
+	Turn            uint64
+	Started         uint64
+	Seen            uint64
+	Circuit         uint32
+	Generation      uint32
+	Isn             uint32
+	ClientEnd       uint32
+	ClientMax       uint32
+	ClientFin       uint32
+	ClientAck       uint32
+	Acked           uint32
+	BackendEnd      uint32
+	BackendFin      uint32
+	Pad             uint32
+	Expected        uint32
+	RequestEnd      uint32
+	ResponseEnd     uint32
+	ClientTail      uint64
+	BackendTail     uint64
+	Requests        uint32
+	Entered         uint32
+	Leaves          uint32
+	Flags           uint32
+	Head            [12]uint8
+	HeadLen         uint8
+	TailLen         uint8
+	Mss             uint16
+	RequestFraming  uint8
+	ResponseFraming uint8
+	Pad2            [3]uint16
 }
 
 type decideFlowKey struct {
@@ -140,6 +147,11 @@ type decideFlowKey struct {
 	Backend       [16]uint8
 	ClientPortBe  uint16
 	BackendPortBe uint16
+}
+
+type decideHeadBytes struct {
+	_     structs.HostLayout
+	Bytes [4224]uint8
 }
 
 type decideNodeState struct {
@@ -228,6 +240,7 @@ const (
 	decideMapEvents        = "events"
 	decideMapExemptSources = "exempt_sources"
 	decideMapFlows         = "flows"
+	decideMapHeads         = "heads"
 	decideMapLearning      = "learning"
 	decideMapNode          = "node"
 	decideMapPackets       = "packets"
@@ -296,6 +309,7 @@ type decideMapSpecs struct {
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	ExemptSources *ebpf.MapSpec `ebpf:"exempt_sources"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	Heads         *ebpf.MapSpec `ebpf:"heads"`
 	Learning      *ebpf.MapSpec `ebpf:"learning"`
 	Node          *ebpf.MapSpec `ebpf:"node"`
 	Packets       *ebpf.MapSpec `ebpf:"packets"`
@@ -340,6 +354,7 @@ type decideMaps struct {
 	Events        *ebpf.Map `ebpf:"events"`
 	ExemptSources *ebpf.Map `ebpf:"exempt_sources"`
 	Flows         *ebpf.Map `ebpf:"flows"`
+	Heads         *ebpf.Map `ebpf:"heads"`
 	Learning      *ebpf.Map `ebpf:"learning"`
 	Node          *ebpf.Map `ebpf:"node"`
 	Packets       *ebpf.Map `ebpf:"packets"`
@@ -359,6 +374,7 @@ func (m *decideMaps) Close() error {
 		m.Events,
 		m.ExemptSources,
 		m.Flows,
+		m.Heads,
 		m.Learning,
 		m.Node,
 		m.Packets,

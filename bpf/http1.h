@@ -1,0 +1,277 @@
+/* HTTP/1.x: what begins a request, and where a message ends (RFC 9112). A head is read where it lies in one packet. Chunks
+ * are not walked: a chunked message has ended where the last bytes sent are its last chunk, without trailers. */
+#pragma once
+
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline __u32 method4(const char *m)
+{
+	return (__u32)m[0] | (__u32)m[1] << 8 | (__u32)m[2] << 16 | (__u32)m[3] << 24;
+}
+
+#define IS(m) ((word & mask) == (method4(m) & mask))
+
+enum method { METHOD_NONE, METHOD_OTHER, METHOD_HEAD, METHOD_CONNECT };
+
+/* method reads the payload from pkt->skip on. One to three bytes are taken by what they could become. */
+static __always_inline enum method method(struct __sk_buff *skb, const struct packet *pkt)
+{
+	__u32 at = pkt->l4 + pkt->tcp_len + pkt->skip, word = 0, mask = 0xffffffff;
+	long err;
+
+	switch (pkt->payload - pkt->skip) {
+	case 0:
+		return METHOD_NONE;
+	case 1:
+		mask = 0xff;
+		err = bpf_skb_load_bytes(skb, at, &word, 1);
+		break;
+	case 2:
+		mask = 0xffff;
+		err = bpf_skb_load_bytes(skb, at, &word, 2);
+		break;
+	case 3:
+		mask = 0xffffff;
+		err = bpf_skb_load_bytes(skb, at, &word, 3);
+		break;
+	default:
+		err = bpf_skb_load_bytes(skb, at, &word, 4);
+	}
+	if (err)
+		return METHOD_NONE;
+	if (IS("GET ") || IS("POST") || IS("PUT ") || IS("DELE") || IS("PATC") || IS("OPTI"))
+		return METHOD_OTHER;
+	if (IS("HEAD"))
+		return METHOD_HEAD;
+	if (IS("CONN"))
+		return METHOD_CONNECT;
+	/* The rest of IANA's registry, and PURGE, NOTIFY, (UN)SUBSCRIBE and M-SEARCH. PRI, with which HTTP/2 begins, is not
+	 * among them. */
+	if (IS("TRAC") || IS("QUER") || IS("PROP") || IS("REPO") || IS("SEAR") || IS("MKCO") || IS("MKCA") || IS("MKAC") ||
+	    IS("MKRE") || IS("MKWO") || IS("COPY") || IS("MOVE") || IS("LOCK") || IS("UNLO") || IS("ACL ") || IS("BIND") ||
+	    IS("UNBI") || IS("REBI") || IS("LINK") || IS("UNLI") || IS("MERG") || IS("UPDA") || IS("LABE") || IS("BASE") ||
+	    IS("CHEC") || IS("UNCH") || IS("VERS") || IS("ORDE") || IS("PURG") || IS("NOTI") || IS("SUBS") || IS("UNSU") ||
+	    IS("M-SE"))
+		return METHOD_OTHER;
+	return METHOD_NONE;
+}
+
+enum field {
+	FIELD_LENGTH = 1 << 0,
+	FIELD_CHUNKED = 1 << 1,
+	FIELD_BAD = 1 << 2, /* contradictions, and what is out of reach */
+};
+
+/* A head, as far as it was read. */
+struct head {
+	const __u8 *bytes; /* HEAD_MAX of them, and room to read on */
+	__u32 len; /* how many are the packet's */
+	__u32 at; /* next to read */
+	__u32 line; /* where the line began */
+	__u32 body; /* out: length of the head, 0 = its end was not found */
+	__u32 fields; /* enum field; a count would keep the verifier from seeing that steps are alike */
+	__u32 pad;
+	__u64 length; /* the value of Content-Length */
+};
+
+#define ONES 0x0101010101010101ULL
+#define HIGHS 0x8080808080808080ULL
+#define SPACES 0x2020202020202020ULL
+#define NEWLINES 0x0a0a0a0a0a0a0a0aULL
+#define HEAD_STEPS (HEAD_MAX / 8 + 256) /* a step takes 8 bytes, or ends a line; more lines are out of reach */
+
+#define WORD(a, b, c, d, e, f, g, h)                                                                                   \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | (__u64)(f) << 40 |    \
+	 (__u64)(g) << 48 | (__u64)(h) << 56)
+
+/* word reads 8 bytes. at is below HEAD_MAX, after which there are HEAD_ROOM more. */
+static __always_inline __u64 word(const __u8 *bytes, __u32 at)
+{
+	__u64 w;
+
+	at &= HEAD_MAX - 1;
+	__builtin_memcpy(&w, bytes + at, sizeof(w));
+	return w;
+}
+
+/* A number with blanks around it. */
+struct number {
+	const __u8 *bytes;
+	__u64 value;
+	__u32 at;
+	__u32 end;
+	__u32 digits; /* some were read */
+	__u32 done; /* a blank came after them */
+};
+
+static long number_step(__u32 step, struct number *n)
+{
+	__u8 b = n->bytes[n->at & (HEAD_MAX - 1)];
+
+	if (n->at >= n->end)
+		return 1;
+	if (b >= '0' && b <= '9' && !n->done) {
+		n->value = n->value * 10 + (b - '0');
+		n->digits = 1;
+	} else if (b == ' ' || b == '\t' || b == '\r') {
+		n->done = n->digits;
+	} else {
+		return 1;
+	}
+	n->at++;
+	return 0;
+}
+
+/* header_line looks for the two fields that say how long the body is. The line goes from line to end, its line feed. */
+static __always_inline void header_line(struct head *h, __u32 line, __u32 end)
+{
+	__u64 w = word(h->bytes, line) | SPACES;
+	__u32 at;
+
+	if (w == WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-')) {
+		struct number n = { .bytes = h->bytes, .at = line + 15, .end = end };
+
+		w = word(h->bytes, line + 8) | SPACES;
+		if (w << 8 != WORD('l', 'e', 'n', 'g', 't', 'h', ':', 0) << 8)
+			return;
+		/* Longer bodies than 2 GiB have no end in sequence numbers. */
+		bpf_loop(20, number_step, &n, 0);
+		if (!n.digits || n.at < end || n.value >= 1ULL << 31 || h->fields & FIELD_LENGTH)
+			h->fields |= FIELD_BAD;
+		h->fields |= FIELD_LENGTH;
+		h->length = n.value;
+	} else if (w == WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {
+		w = word(h->bytes, line + 8) | SPACES;
+		if (w != WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n'))
+			return;
+		/* Of several codings the last one is chunked, or the end is that of the connection. */
+		at = end - 1;
+		if (h->bytes[at & (HEAD_MAX - 1)] != '\r')
+			at++;
+		w = word(h->bytes, at - 8) | SPACES;
+		if (w >> 8 == WORD('c', 'h', 'u', 'n', 'k', 'e', 'd', 0))
+			h->fields |= FIELD_CHUNKED;
+		else
+			h->fields |= FIELD_BAD;
+	}
+}
+
+/* Reads 8 bytes of a line, and looks at the line when it ends in them. */
+static long head_step(__u32 step, struct head *h)
+{
+	__u32 at = h->at, line = h->line, end;
+	__u64 w, found;
+
+	if (at >= h->len)
+		return 1;
+	w = word(h->bytes, at) ^ NEWLINES;
+	found = (w - ONES) & ~w & HIGHS;
+	if (!found) {
+		h->at = at + sizeof(w);
+		return 0;
+	}
+	/* The lowest bit that is set is right, whatever those above it are. */
+	end = at + __builtin_ctzll(found) / 8;
+	if (end >= h->len)
+		return 1;
+	h->at = end + 1;
+	h->line = end + 1;
+	if (end == line || (end == line + 1 && h->bytes[line & (HEAD_MAX - 1)] == '\r')) {
+		h->body = end + 1;
+		return 1;
+	}
+	header_line(h, line, end);
+	return 0;
+}
+
+/* How the end of a message is known. */
+struct message {
+	__u32 framing; /* enum framing */
+	__u32 end; /* FRAMING_LENGTH: sequence number after its last byte */
+};
+
+/* May the message have a body? */
+enum body {
+	BODY_NEVER, /* the response to a HEAD, 204, 304 */
+	BODY_NAMED, /* a request: only where a field says so */
+	BODY_LIKELY, /* a response: where no field says how long, up to the end of the connection */
+};
+
+/* read_head tells how the message ends whose head goes on skip bytes into the payload: at its beginning, or in its first
+ * line. */
+__noinline int read_head(struct __sk_buff *skb, const struct packet *pkt, __u32 skip, __u32 body, struct message *out)
+{
+	struct head h = {};
+	__u32 zero = 0, n;
+	struct head_bytes *b = bpf_map_lookup_elem(&heads, &zero);
+
+	if (!pkt || !out)
+		return 0;
+	out->framing = FRAMING_UNKNOWN;
+	out->end = 0;
+	if (!b || skip >= pkt->payload)
+		return 0;
+	n = pkt->payload - skip - 1;
+	if (n > HEAD_MAX - 1)
+		n = HEAD_MAX - 1;
+	/* 1 <= n + 1 <= HEAD_MAX, where the verifier sees it. */
+	asm volatile("" : "+r"(n));
+	n &= HEAD_MAX - 1;
+	if (bpf_skb_load_bytes(skb, pkt->l4 + pkt->tcp_len + skip, b->bytes, n + 1))
+		return 0;
+	h.bytes = b->bytes;
+	h.len = n + 1;
+	bpf_loop(HEAD_STEPS, head_step, &h, 0);
+	if (!h.body)
+		return 0;
+	out->end = pkt->seq + skip + h.body;
+	if (body == BODY_NEVER) {
+		out->framing = FRAMING_LENGTH;
+	} else if (h.fields == FIELD_CHUNKED) {
+		out->framing = FRAMING_CHUNKED;
+	} else if (h.fields == FIELD_LENGTH) {
+		out->framing = FRAMING_LENGTH;
+		out->end += h.length;
+	} else if (body == BODY_NAMED && !h.fields) {
+		out->framing = FRAMING_LENGTH;
+	}
+	return 0;
+}
+
+#define LAST_CHUNK WORD(0, '\r', '\n', '0', '\r', '\n', '\r', '\n')
+
+/* tail_after returns the last 8 bytes that were sent once this packet was, tail being those until then; 0 in the place of
+ * what is not known. gap: something is missing before the packet. The latest byte is the highest. */
+__noinline __u64 tail_after(struct __sk_buff *skb, const struct packet *pkt, __u64 tail, bool gap)
+{
+	__u64 last = 0;
+	__u32 n, at;
+
+	if (!pkt || !pkt->payload)
+		return tail;
+	n = pkt->payload < 8 ? pkt->payload : 8;
+	at = pkt->l4 + pkt->tcp_len + pkt->payload - n;
+	n -= 1;
+	asm volatile("" : "+r"(n));
+	n &= 7;
+	if (bpf_skb_load_bytes(skb, at, &last, n + 1))
+		return 0;
+	if (n == 7)
+		return last;
+	last <<= 56 - 8 * n;
+	return gap ? last : last | tail >> (8 * n + 8);
+}
+
+static __always_inline bool ends_chunks(__u64 tail)
+{
+	return (tail & ~0xffULL) == LAST_CHUNK;
+}
+
+/* responded reports whether the last response is over at that sequence number, as far as that can be known. */
+static __always_inline bool responded(const struct flow *f, __u32 seq)
+{
+	if (f->response_framing == FRAMING_CHUNKED && !ends_chunks(f->backend_tail))
+		return false;
+	return f->response_framing != FRAMING_UNKNOWN && f->response_end == seq;
+}
