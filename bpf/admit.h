@@ -23,7 +23,7 @@ static __always_inline __u32 surely_refused(struct circuit *c, const struct node
  * requests: drawn anew for each, a share of a share would pass. */
 static __always_inline __u32 draw(const struct node_state *n, struct circuit *c, const struct flow_key *key)
 {
-	return verdict_of(c)->ramp_over ? cookie(n, key) >> 8 : 0;
+	return verdict_of(c)->ramp_over ? (__u32)tuple_hash(n, key) >> 8 : 0;
 }
 
 /* override lets pass what the circuit would refuse when nobody may be refused: the lease has run out, or the circuit

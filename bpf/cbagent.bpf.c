@@ -53,6 +53,8 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 			return of_answered(skb, pkt);
 		case TODO_OF_COOKIE:
 			return of_cookie(skb, pkt, d);
+		case ACTION_SWALLOW:
+			return d;
 		}
 	}
 	if (look & LOOK_DESTINATION && watched(n, pkt->key.backend_port_be)) {

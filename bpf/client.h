@@ -133,6 +133,20 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 	return d;
 }
 
+/* A SYN that was answered may come again after the circuit has closed: the backend accepts what its client has with us.
+ * What the client acknowledges tells. */
+static __always_inline __u64 of_answered_syn(struct packet *pkt, struct node_state *n, struct flow *f)
+{
+	struct circuit *c = circuit_of(f->circuit);
+	__u32 reason = c ? answered_syn(n, c, pkt) : 0;
+
+	if (!reason)
+		return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
+	pkt->circuit = f->circuit;
+	close_flow(&pkt->key, f, RESULT_UNKNOWN, bpf_ktime_get_ns());
+	return decision(TODO_OF_COOKIE, reason);
+}
+
 /* A packet of a followed connection, SYNs excepted. */
 __noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
@@ -148,6 +162,8 @@ __noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_
 	}
 	if (opening(phase_of(READ_ONCE(f->turn)))) {
 		d = complete_handshake(pkt, f);
+		if (d == decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE))
+			return of_answered_syn(pkt, n, f);
 		if (d != decision(ACTION_PASS, REASON_FLOW))
 			return d;
 	}
@@ -172,7 +188,7 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 	struct backend b = {};
 	struct circuit *c;
 	struct policy *p;
-	__u32 k, reason;
+	__u32 reason;
 
 	if (!n || !pkt)
 		return 0;
@@ -186,10 +202,10 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 	p = c ? policy_of(c) : NULL;
 	if (!p)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	if (p->protocol == PROTOCOL_HTTP && pkt->flags & TCP_ACK) {
-		k = pkt->ack - 1;
-		if ((k & ~COOKIE_REASON) == cookie(n, &pkt->key) && (k & COOKIE_REASON) < REFUSALS)
-			return decision(TODO_OF_COOKIE, REASON_OPEN + (k & COOKIE_REASON));
+	if (p->protocol == PROTOCOL_HTTP) {
+		reason = answered_syn(n, c, pkt);
+		if (reason)
+			return decision(TODO_OF_COOKIE, reason);
 	}
 	/* A bare ACK or FIN may be the last of a connection that was just forgotten: it must not bring it back. */
 	if (!pkt->payload || pkt->flags & (TCP_RST | TCP_FIN | TCP_SYN))
@@ -245,7 +261,10 @@ __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_stat
 		/* The ports are used again: the old connection is over. Or it is asked anew whether this one may be. */
 		close_flow(&pkt->key, f, if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
 	}
-	/* Also where the new connection is nobody's business any more. */
+	/* The SYN of a connection that was answered, once more. A new one ends what is known of the old, also where it is
+	 * nobody's business any more. */
+	if (!f && answered_before(pkt))
+		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	forget_answered(&pkt->key);
 	reason = find_backend(skb, pkt, &b);
 	if (reason != REASON_FLOW) {
@@ -289,5 +308,7 @@ static __always_inline __u64 from_client(struct __sk_buff *skb, struct packet *p
 			return decision(ACTION_PASS, REASON_UNTRACKED);
 	}
 	d = of_flow(skb, pkt, n, f);
+	if (d >> 32 == TODO_OF_COOKIE)
+		return of_cookie(skb, pkt, d);
 	return d >> 32 == TODO_REFUSE_REQUEST ? refuse_request(skb, pkt, f, d) : d;
 }

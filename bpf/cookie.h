@@ -1,7 +1,15 @@
-/* Initial sequence numbers of the kernel's own answers: a keyed hash of the connection's four-tuple, so that nothing
- * is stored between a SYN and its request, and any later packet can be told to be ours by what it acknowledges. SipHash-2-4 (Aumasson and Bernstein, 2012), since a caller sees its output. */
+/* Initial sequence numbers of the kernel's own answers: a keyed hash of the connection's four-tuple, so that nothing is stored
+ * between a SYN and its request, and any later packet is known to be ours by what it acknowledges. SipHash-2-4 (Aumasson and
+ * Bernstein, 2012), since a client sees its output.
+ *
+ *   21 bits  of the four-tuple's hash. A packet of a connection that is not followed matches by chance once in two million,
+ *            and is looked at only where its circuit has answered a SYN within two minutes.
+ *    8 bits  of a second hash, of the client's own number: they tell the first segment from later ones, where nothing is
+ *            remembered of the connection yet. One later segment in 256 passes for the first, and gets a reset.
+ *    3 bits  why the SYN was answered, so that the answer says so too. */
 #pragma once
 
+#include "verdict.h"
 #include "parse.h"
 
 #define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
@@ -20,10 +28,14 @@
 		v2 = ROTL(v2, 32);                                                                                     \
 	} while (0)
 
-/* The low bits of the number say why the SYN was answered, so that the answer says so too. */
-#define COOKIE_REASON 0x7
+#define COOKIE_REASON 0x7U
+#define COOKIE_FIRST_SHIFT 3
+#define COOKIE_FIRST 0x7f8U
+#define COOKIE_TUPLE (~(COOKIE_FIRST | COOKIE_REASON))
 
-__noinline __u32 cookie(const struct node_state *n, const struct flow_key *key)
+_Static_assert(REFUSALS <= COOKIE_REASON + 1, "a reason must fit a cookie");
+
+__noinline __u64 tuple_hash(const struct node_state *n, const struct flow_key *key)
 {
 	__u64 v0, v1, v2, v3, m;
 
@@ -52,5 +64,47 @@ __noinline __u32 cookie(const struct node_state *n, const struct flow_key *key)
 	SIP_ROUND;
 	SIP_ROUND;
 	SIP_ROUND;
-	return (__u32)(v0 ^ v1 ^ v2 ^ v3) & ~COOKIE_REASON;
+	return v0 ^ v1 ^ v2 ^ v3;
+}
+
+/* The upper half of the hash is the key of the second one: a multiplication, for whoever finds it out can only tell his own
+ * segments apart. */
+static __always_inline __u32 first_bits(__u64 hash, __u32 isn)
+{
+	return ((isn ^ (__u32)(hash >> 32)) * 0x9e3779b1U >> 24) << COOKIE_FIRST_SHIFT;
+}
+
+static __always_inline __u32 cookie(__u64 hash, __u32 isn, __u32 reason)
+{
+	return ((__u32)hash & COOKIE_TUPLE) | first_bits(hash, isn) | (reason - REASON_OPEN);
+}
+
+#define ANSWERING_TIME (120ULL * 1000000000)
+#define ANSWERING_STEP (1ULL * 1000000000)
+
+/* What comes after a SYN-ACK of ours is looked for as long as a client may still send it. Written once a second at most:
+ * every CPU reads it. */
+static __always_inline void answering(__u64 *until, __u64 now)
+{
+	if (READ_ONCE(*until) < now + ANSWERING_TIME - ANSWERING_STEP)
+		*(volatile __u64 *)until = now + ANSWERING_TIME;
+}
+
+/* answered_syn returns why the SYN was answered from here of a packet's connection, 0 when it was not. */
+static __always_inline __u32 answered_syn(const struct node_state *n, struct circuit *c, const struct packet *pkt)
+{
+	__u32 number = pkt->ack - 1;
+
+	if (!(pkt->flags & TCP_ACK) || (number & COOKIE_REASON) >= REFUSALS ||
+	    bpf_ktime_get_coarse_ns() >= READ_ONCE(c->answering_until))
+		return 0;
+	if ((number ^ (__u32)tuple_hash(n, &pkt->key)) & COOKIE_TUPLE)
+		return 0;
+	return REASON_OPEN + (number & COOKIE_REASON);
+}
+
+/* first_segment reports whether a packet of a connection whose SYN was answered follows right after that SYN. */
+static __always_inline bool first_segment(const struct node_state *n, const struct packet *pkt)
+{
+	return ((pkt->ack - 1) & COOKIE_FIRST) == first_bits(tuple_hash(n, &pkt->key), pkt->seq - 1);
 }

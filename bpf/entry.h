@@ -7,17 +7,6 @@
 
 #include "early.h"
 
-#define ANSWERING_TIME (120ULL * 1000000000)
-#define ANSWERING_STEP (1ULL * 1000000000)
-
-/* What comes after a SYN-ACK of ours is looked for as long as a caller may still send it. Written once a second at most:
- * every CPU reads it. */
-static __always_inline void answering(__u64 *until, __u64 now)
-{
-	if (READ_ONCE(*until) < now + ANSWERING_TIME - ANSWERING_STEP)
-		*(volatile __u64 *)until = now + ANSWERING_TIME;
-}
-
 static __always_inline bool ours_alone(struct __sk_buff *skb)
 {
 	__u32 here = skb->ifindex;
@@ -38,7 +27,7 @@ static __always_inline bool answerable(struct __sk_buff *skb)
 __noinline __u64 at_entry(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
 	struct endpoint ep = { .direction = DIRECTION_OUTBOUND };
-	__u32 entered = skb->ingress_ifindex, reason, k;
+	__u32 entered = skb->ingress_ifindex, reason;
 	struct answered_flow *done;
 	struct backend *b;
 	struct circuit *c;
@@ -74,16 +63,16 @@ __noinline __u64 at_entry(struct __sk_buff *skb, struct packet *pkt, struct node
 		/* Where the backend knows the connection, so do NAT and firewalls on the way. */
 		if (done)
 			return done->known ? 0 : decision(TODO_OF_ANSWERED, 0);
-		k = pkt->ack - 1;
-		if (!(pkt->flags & TCP_ACK) || (k & COOKIE_REASON) >= REFUSALS || (k & ~COOKIE_REASON) != cookie(n, &pkt->key) ||
-		    find_flow(&pkt->key))
-			return 0;
-		return decision(TODO_OF_COOKIE, REASON_OPEN + (k & COOKIE_REASON));
+		reason = answered_syn(n, c, pkt);
+		return reason && !find_flow(&pkt->key) ? decision(TODO_OF_COOKIE, reason) : 0;
 	}
 
 	/* The egress hook may see it under another address, and cannot forget it. Who resets remembers nothing. */
-	if (p->reject == REJECT_RESPOND || now < READ_ONCE(n->answering_until))
+	if (p->reject == REJECT_RESPOND || now < READ_ONCE(n->answering_until)) {
+		if (answered_before(pkt))
+			return decision(ACTION_SWALLOW, REASON_ANSWERED);
 		forget_answered(&pkt->key);
+	}
 	if (!refuses_all(verdict_of(c), 0))
 		return 0;
 	reason = surely_refused(c, n, bpf_ktime_get_ns());
@@ -91,9 +80,5 @@ __noinline __u64 at_entry(struct __sk_buff *skb, struct packet *pkt, struct node
 	 * backends have none, and looking for one in a large table is slow in a flood. */
 	if (reason == REASON_FLOW || (READ_ONCE(c->connections) && find_flow(&pkt->key)) || !answerable(skb))
 		return 0;
-	if (p->reject == REJECT_RESPOND) {
-		answering(&n->answering_until, now);
-		answering(&c->answering_until, now);
-	}
 	return decision(TODO_REFUSE_SYN, reason);
 }

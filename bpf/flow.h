@@ -88,6 +88,14 @@ static __noinline void forget_answered(const struct flow_key *key)
 		bpf_map_delete_elem(&answered, &k);
 }
 
+/* answered_before reports whether a SYN is that of a connection whose request was answered from here. */
+static __always_inline bool answered_before(const struct packet *pkt)
+{
+	struct answered_flow *done = find_answered(&pkt->key);
+
+	return done && done->isn == pkt->seq;
+}
+
 /* close_flow ends whatever is pending with the given result, gives everything back and forgets the connection. */
 __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 result, __u64 now)
 {

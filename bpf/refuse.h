@@ -53,6 +53,7 @@ __noinline __u64 refuse_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 	struct policy *p;
 	struct answer *a;
 	__u32 index;
+	__u64 now;
 
 	if (!n || !pkt)
 		return 0;
@@ -73,7 +74,11 @@ __noinline __u64 refuse_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 		tcp_options(skb, pkt, &o);
 		if (a && a->len <= (o.mss ?: MSS_DEFAULT)) {
 			/* Counted when its request is answered. */
-			s.seq = cookie(n, &pkt->key) | ((reason - REASON_OPEN) & COOKIE_REASON);
+			now = bpf_ktime_get_coarse_ns();
+			answering(&c->answering_until, now);
+			if (pkt->hook == HOOK_INGRESS)
+				answering(&n->answering_until, now);
+			s.seq = cookie(tuple_hash(n, &pkt->key), pkt->seq, reason);
 			s.ack = pkt->seq + 1;
 			s.flags = TCP_SYN | TCP_ACK;
 			s.mss = MSS_OFFERED;
@@ -115,6 +120,7 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 	done.answer = s->answer;
 	done.head = s->head;
 	done.known = s->known;
+	done.isn = s->isn;
 	a = answer_at(s->answer);
 	s->back = 1;
 	s->ack = pkt->seq + pkt->payload + !!(pkt->flags & TCP_FIN);
@@ -135,7 +141,7 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 {
 	struct segment s = { .flags = TCP_RST | TCP_ACK, .answer = ANSWER_NONE };
 	__u64 now = bpf_ktime_get_ns();
-	__u32 mss, place, answer = ANSWER_NONE;
+	__u32 mss, isn, place, answer = ANSWER_NONE;
 	struct tcp_options o = {};
 	struct circuit *c;
 	struct policy *p;
@@ -157,6 +163,7 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 	place = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
 	fits = !pkt->bare && place == pkt->ack && responded(f, place);
 	mss = f->mss;
+	isn = f->isn;
 	close_flow(&pkt->key, f, RESULT_ABORTED, now);
 	if (p->reject == REJECT_RESPOND && fits)
 		answer = answer_of(p, reason);
@@ -175,6 +182,7 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 	s.answer = answer;
 	s.head = pkt->head;
 	s.known = 1;
+	s.isn = isn;
 	s.retry = seconds_until(pkt->until, now);
 	return reply(skb, pkt, &s, reason, pkt->until);
 }
@@ -226,14 +234,18 @@ __noinline __u64 of_cookie(struct __sk_buff *skb, const struct packet *pkt, __u3
 	struct verdict *v;
 	struct policy *p;
 	enum method m;
+	struct node_state *n = the_node();
 	__u64 now, until = 0;
 
-	if (!pkt || !is_refusal(reason))
+	if (!pkt || !n || !is_refusal(reason))
 		return 0;
 	c = circuit_of(pkt->circuit);
 	if (!c)
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	if (pkt->flags & TCP_RST || (!pkt->payload && !(pkt->flags & TCP_FIN)))
+		return decision(ACTION_SWALLOW, REASON_ANSWERED);
+	/* What has overtaken the first segment comes again: TCP repeats what nobody acknowledges. */
+	if (!first_segment(n, pkt))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	p = policy_of(c);
 	if (!p)
@@ -249,6 +261,7 @@ __noinline __u64 of_cookie(struct __sk_buff *skb, const struct packet *pkt, __u3
 		done.start = pkt->ack;
 		done.next = pkt->ack + 1;
 		done.answer = ANSWER_NONE;
+		done.isn = pkt->seq - 1;
 		remember_answered(&pkt->key, &done);
 		return sent(rewrite(skb, pkt, &s), ACTION_ACK, REASON_ANSWERED);
 	}
@@ -263,5 +276,6 @@ __noinline __u64 of_cookie(struct __sk_buff *skb, const struct packet *pkt, __u3
 	count_refusal(c, reason, s.answer == ANSWER_NONE ? REJECT_RESET : REJECT_RESPOND);
 	echo_ts(skb, pkt, &s);
 	s.seq = pkt->ack;
+	s.isn = pkt->seq - 1;
 	return reply(skb, pkt, &s, reason, until);
 }

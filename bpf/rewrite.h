@@ -17,6 +17,8 @@ struct segment {
 	__u32 answer; /* index in answers, ANSWER_NONE = no payload */
 	__u16 head; /* headers only */
 	__u16 known; /* the backend has the connection too */
+	__u32 isn; /* the client's, to tell a SYN that comes again from a new one */
+	__u32 pad;
 	__u64 retry; /* seconds for Retry-After */
 };
 

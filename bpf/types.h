@@ -201,6 +201,8 @@ struct answered_flow {
 	__u32 start; /* sequence number of the answer's first byte */
 	__u32 next; /* ... of the byte after its FIN */
 	__u32 answer; /* index in answers, ANSWER_NONE for a bare FIN */
+	__u32 isn; /* the client's */
+	__u32 pad;
 	__u16 head; /* 1: headers only */
 	__u16 known; /* 1: the backend had the connection too, and was sent a reset */
 };

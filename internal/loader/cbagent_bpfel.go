@@ -42,6 +42,8 @@ type bpfAnsweredFlow struct {
 	Start  uint32
 	Next   uint32
 	Answer uint32
+	Isn    uint32
+	Pad    uint32
 	Head   uint16
 	Known  uint16
 }

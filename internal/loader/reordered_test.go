@@ -1,0 +1,72 @@
+package loader
+
+import (
+	"testing"
+	"time"
+)
+
+// Segments of a rejected request that overtake the first are dropped, and come again: TCP repeats what nobody acknowledges.
+func TestSegmentsThatOvertakeTheFirst(t *testing.T) {
+	wherever(t, PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
+		c.answeredSYN("open")
+		first := c.segment(psh|ack, get)
+		c.seq += uint32(len(first.payload))
+		later := []segment{c.segment(ack, "the rest of a body"), c.segment(psh|ack, get), c.segment(fin|ack, "")}
+		for _, s := range later {
+			c.did(c.put(c.out, s, c.ctx), verdictDrop, c.hookOut+" swallow answered")
+		}
+		c.r.wantTotals(want{})
+		res := c.put(c.out, first, c.ctx)
+		c.did(res, c.answers, c.hookOut+" respond open")
+		c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
+		for _, s := range later {
+			c.did(c.put(c.out, s, c.ctx), c.answers, c.hookOut+" ack answered")
+		}
+		c.r.wantTotals(want{Refused: map[string]uint64{"open respond": 1}})
+	})
+}
+
+// A SYN that comes late, or twice, changes nothing of a connection that was answered.
+func TestSYNOfAnAnsweredConnection(t *testing.T) {
+	wherever(t, PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
+		again := c.segment(syn, "")
+		again.options = mssOption(1460)
+		c.answeredSYN("open")
+		res := c.send(psh|ack, get)
+		c.did(res, c.answers, c.hookOut+" respond open")
+		end := c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
+		c.did(c.put(c.out, again, c.ctx), verdictDrop, c.hookOut+" swallow answered")
+		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 2})
+		c.did(c.put(c.out, again, c.ctx), verdictDrop, c.hookOut+" swallow answered")
+		c.ack = end
+		res = c.send(psh|ack, "more")
+		c.did(res, c.answers, c.hookOut+" ack answered")
+		c.is(res.segment, ack, end, c.seq, nil)
+	})
+}
+
+// The circuit closes, and then a SYN comes once more that was answered. Its client is still ours.
+func TestSYNAgainAfterTheCircuitHasClosed(t *testing.T) {
+	everywhere(t, PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
+		again := c.segment(syn, "")
+		again.options = mssOption(1460)
+		c.answeredSYN("open")
+		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 2})
+		c.passed(c.put(c.out, again, c.ctx), c.hookOut, "admitted")
+		c.passed(c.recvAt(77, syn|ack, ""), c.hookIn, "flow")
+		res := c.send(psh|ack, get)
+		c.did(res, c.answers, c.hookOut+" respond open")
+		c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
+		c.r.wantTotals(want{Refused: map[string]uint64{"open respond": 1}})
+	})
+}
+
+// Two minutes after a circuit last answered a SYN nothing is taken for a segment of such a connection.
+func TestAnsweredConnectionsAreForgotten(t *testing.T) {
+	everywhere(t, PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
+		c.answeredSYN("open")
+		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 2})
+		c.r.d.circuits.vals[1].AnsweringUntil = 1
+		c.ask(get)
+	})
+}
