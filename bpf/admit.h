@@ -125,6 +125,7 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 		tcp_options(skb, pkt, &o);
 	f.turn = PHASE_SYN;
 	f.started = now;
+	f.sent = now;
 	f.seen = now;
 	f.circuit = pkt->circuit;
 	f.entered = skb->ingress_ifindex;
@@ -233,6 +234,7 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	}
 
 	f->started = now;
+	f->sent = now;
 	f->generation = adm.generation;
 	/* The response comes after the one before, of which the client need not have all. */
 	f->expected = pkt->ack;

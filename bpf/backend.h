@@ -124,6 +124,30 @@ static __always_inline void note_response_end(struct __sk_buff *skb, const struc
 	f->backend_tail = 0;
 }
 
+/* no_response says what it means that the backend ends the connection while a request is pending. */
+static __always_inline __u32 no_response(const struct flow *f, __u64 now)
+{
+	return f->flags & FLOW_CLIENT_FIN ? client_left(f, now) : RESULT_RESET;
+}
+
+/* take_status ends the request, unless its client has sent a FIN: it may be gone, and answer with a RST. */
+static __always_inline void take_status(const struct flow_key *key, struct flow *f, __u64 turn, __u32 status)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	if (status == NOT_HTTP) {
+		end_request(key, f, turn, PHASE_TUNNEL, RESULT_UNKNOWN, now);
+	} else if (status == 101 || (f->flags & FLOW_CONNECT && status / 100 == 2)) {
+		end_request(key, f, turn, PHASE_TUNNEL, status, now);
+	} else if (f->flags & FLOW_CLIENT_FIN) {
+		f->status = status;
+		f->responded = now;
+		move(f, turn, PHASE_RESPONDED);
+	} else {
+		end_request(key, f, turn, PHASE_IDLE, status, now);
+	}
+}
+
 /* note_response_data keeps the end of a chunked response in view. */
 static __always_inline void note_response_data(struct __sk_buff *skb, const struct packet *pkt, struct flow *f)
 {
@@ -150,15 +174,16 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 	turn = READ_ONCE(f->turn);
 
 	if (pkt->flags & TCP_RST) {
+		__u64 now = bpf_ktime_get_ns();
 		__u32 result = RESULT_RESET;
 
 		if (!backend_reset_fits(f, pkt, opening(phase_of(turn))))
 			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 		if (phase_of(turn) == PHASE_SYN)
 			result = RESULT_CONNECT_REFUSED;
-		else if (f->flags & FLOW_CLIENT_FIN)
-			result = RESULT_ABORTED;
-		close_flow(&pkt->key, f, result, bpf_ktime_get_ns());
+		else if (phase_of(turn) == PHASE_WAIT)
+			result = no_response(f, now);
+		close_flow(&pkt->key, f, result, now);
 		return d;
 	}
 	if (pkt->flags & TCP_SYN) {
@@ -182,22 +207,17 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 		if (pkt->payload) {
 			status = read_response(skb, pkt, f);
 			if (status) {
-				enum phase to = PHASE_IDLE;
-
 				note_response_end(skb, pkt, f, status);
-				if (status == NOT_HTTP)
-					to = PHASE_TUNNEL;
-				else if (status == 101 || (f->flags & FLOW_CONNECT && status / 100 == 2))
-					to = PHASE_TUNNEL;
-				end_request(&pkt->key, f, turn, to, status == NOT_HTTP ? RESULT_UNKNOWN : status,
-					    bpf_ktime_get_ns());
+				take_status(&pkt->key, f, turn, status);
 				turn = READ_ONCE(f->turn);
 			}
 		}
 		/* A FIN in order, and no status line before it. */
-		if (pkt->flags & TCP_FIN && phase_of(turn) == PHASE_WAIT && pkt->seq + pkt->payload == f->expected)
-			end_request(&pkt->key, f, turn, PHASE_IDLE, f->flags & FLOW_CLIENT_FIN ? RESULT_ABORTED : RESULT_RESET,
-				    bpf_ktime_get_ns());
+		if (pkt->flags & TCP_FIN && phase_of(turn) == PHASE_WAIT && pkt->seq + pkt->payload == f->expected) {
+			__u64 now = bpf_ktime_get_ns();
+
+			end_request(&pkt->key, f, turn, PHASE_IDLE, no_response(f, now), now);
+		}
 	}
 	if (pkt->payload) {
 		/* A new response where none is awaited: what may have been a request was one. */

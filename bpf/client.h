@@ -120,6 +120,8 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 	if (p && p->protocol == PROTOCOL_HTTP) {
 		if (phase_of(turn) == PHASE_IDLE)
 			d = idle_data(skb, pkt, n, f);
+		else if (phase_of(turn) == PHASE_WAIT)
+			f->sent = bpf_ktime_get_ns(); /* the backend has yet to get it all */
 	} else if (p && p->existing) {
 		d = open_connection(c, n, f);
 	}
@@ -150,14 +152,15 @@ static __always_inline __u64 of_answered_syn(struct packet *pkt, struct node_sta
 /* A packet of a followed connection, SYNs excepted. */
 __noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
-	__u64 d = decision(ACTION_PASS, REASON_FLOW);
+	__u64 now, turn, d = decision(ACTION_PASS, REASON_FLOW);
 
 	if (!f || !pkt || !n)
 		return 0;
 	if (pkt->flags & TCP_RST) {
 		if (!client_reset_fits(f, pkt))
 			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
-		close_flow(&pkt->key, f, if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
+		now = bpf_ktime_get_ns();
+		close_flow(&pkt->key, f, if_seen(f, client_left(f, now)), now);
 		return d;
 	}
 	if (opening(phase_of(READ_ONCE(f->turn)))) {
@@ -169,14 +172,27 @@ __noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_
 	}
 	f->seen = bpf_ktime_get_coarse_ns();
 	note_client_ack(f, pkt);
+	turn = READ_ONCE(f->turn);
+	/* The client has more of the response than was seen here: what it got ahead of a gap is not sent again. */
+	if (phase_of(turn) == PHASE_WAIT && before(f->expected, f->client_ack))
+		end_request(&pkt->key, f, turn, PHASE_IDLE, RESULT_UNKNOWN, bpf_ktime_get_ns());
 	/* What ends before is a retransmission, or was seen on another interface. */
 	if (pkt->payload && before(f->client_end, pkt->seq + pkt->payload)) {
 		d = client_data(skb, pkt, n, f);
 		if (d >> 32 != ACTION_PASS)
 			return d;
 	}
-	if (pkt->flags & TCP_FIN)
+	turn = READ_ONCE(f->turn);
+	/* The client takes the response that came after its FIN. */
+	if (phase_of(turn) == PHASE_RESPONDED && !before(f->client_ack, f->expected))
+		end_responded(&pkt->key, f, turn, f->status);
+	if (pkt->flags & TCP_FIN) {
 		note_client_fin(f, pkt->seq + pkt->payload);
+		now = bpf_ktime_get_ns();
+		/* It may have closed one direction only, unless it has lost patience. */
+		if (phase_of(turn) == PHASE_WAIT && f->flags & FLOW_CLIENT_FIN && client_left(f, now) == RESULT_ABANDONED)
+			end_request(&pkt->key, f, turn, PHASE_IDLE, if_seen(f, RESULT_ABANDONED), now);
+	}
 	close_if_finished(&pkt->key, f);
 	return d;
 }

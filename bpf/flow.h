@@ -12,6 +12,12 @@ static __always_inline enum phase phase_of(__u64 turn)
 	return turn & PHASE_MASK;
 }
 
+/* awaits reports whether the outcome of a request is open. */
+static __always_inline bool awaits(enum phase phase)
+{
+	return phase == PHASE_WAIT || phase == PHASE_RESPONDED;
+}
+
 /* move changes the phase if nobody else did since turn was read. */
 static __always_inline bool move(struct flow *f, __u64 turn, enum phase to)
 {
@@ -24,6 +30,7 @@ static __always_inline bool end_request(const struct flow_key *key, struct flow 
 {
 	struct ending end = {
 		.began = f->started,
+		.sent = f->sent,
 		.now = now,
 		.generation = f->generation,
 		.permit = f->flags & FLOW_PERMIT,
@@ -40,6 +47,23 @@ static __always_inline bool end_request(const struct flow_key *key, struct flow 
 		__sync_fetch_and_add(&c->requests, -1);
 	record(key, f->circuit, &end);
 	return true;
+}
+
+/* client_left says what it means that the client of a pending request has gone. */
+static __always_inline __u32 client_left(const struct flow *f, __u64 now)
+{
+	struct circuit *c = circuit_of(f->circuit);
+	struct policy *p = c ? policy_of(c) : NULL;
+	__u64 sent = READ_ONCE(f->sent), waited = now > sent ? now - sent : 0;
+
+	return p && p->patience && waited >= p->patience ? RESULT_ABANDONED : RESULT_ABORTED;
+}
+
+/* end_responded ends a request whose response has come after the client's FIN, when it is known what the client made of it.
+ * Its latency ends with the response. */
+static __always_inline bool end_responded(const struct flow_key *key, struct flow *f, __u64 turn, __u32 result)
+{
+	return end_request(key, f, turn, PHASE_IDLE, result, f->responded);
 }
 
 /* Kernels before 6.2 refuse a map key that lies in an argument of a global function, as a packet does here: the
@@ -119,13 +143,18 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 	if (c) {
 		struct ending end = {
 			.began = f->started,
+			.sent = f->sent,
 			.now = now,
 			.generation = f->generation,
 			.permit = f->flags & FLOW_PERMIT,
 			.result = result,
 		};
 
-		if (phase_of(turn) == PHASE_WAIT) {
+		if (phase_of(turn) == PHASE_RESPONDED && result != RESULT_ABORTED && result != RESULT_ABANDONED) {
+			end.result = f->status;
+			end.now = f->responded;
+		}
+		if (awaits(phase_of(turn))) {
 			__sync_fetch_and_add(&c->requests, -1);
 			record(key, f->circuit, &end);
 		} else if (phase_of(turn) == PHASE_SYN) {
@@ -149,6 +178,7 @@ static __always_inline bool connected(const struct flow_key *key, struct flow *f
 	struct policy *p = c ? policy_of(c) : NULL;
 	struct ending end = {
 		.began = f->started,
+		.sent = f->sent,
 		.generation = f->generation,
 		.permit = f->flags & FLOW_PERMIT,
 		.result = RESULT_CONNECTED,
@@ -218,11 +248,11 @@ static __always_inline __u32 if_seen(const struct flow *f, __u32 result)
 	return f->flags & FLOW_ANSWERING ? result : RESULT_UNKNOWN;
 }
 
-/* close_if_finished forgets a connection that both sides have closed, once no response is awaited any more. */
+/* close_if_finished forgets a connection that both sides have closed, once no outcome is open any more. */
 static __always_inline void close_if_finished(const struct flow_key *key, struct flow *f)
 {
 	__u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
 
-	if ((READ_ONCE(f->flags) & both) == both && phase_of(READ_ONCE(f->turn)) != PHASE_WAIT)
+	if ((READ_ONCE(f->flags) & both) == both && !awaits(phase_of(READ_ONCE(f->turn))))
 		close_flow(key, f, if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
 }

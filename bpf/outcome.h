@@ -82,6 +82,7 @@ static __always_inline void tell_permit(struct node_state *n, const struct flow_
 		return;
 	e->at = now;
 	e->began = now;
+	e->sent = now;
 	e->circuit = circuit;
 	e->generation = generation;
 	e->kind = kind;
@@ -92,6 +93,7 @@ static __always_inline void tell_permit(struct node_state *n, const struct flow_
 /* How the pending thing of a flow ended, once. generation and permit are the flow's. */
 struct ending {
 	__u64 began;
+	__u64 sent;
 	__u64 now;
 	__u32 generation;
 	__u32 permit;
@@ -119,7 +121,7 @@ __noinline int record(const struct flow_key *key, __u32 circuit, const struct en
 		return 0;
 	now = end->now;
 	result = end->result;
-	latency = now > end->began ? now - end->began : 0;
+	latency = now > end->sent ? now - end->sent : 0;
 
 	class = outcome_class(result);
 	/* The compiler knows this; the verifier must see it. */
@@ -172,6 +174,7 @@ __noinline int record(const struct flow_key *key, __u32 circuit, const struct en
 		return 0;
 	e->at = now;
 	e->began = end->began;
+	e->sent = end->sent;
 	e->judged = ordinal;
 	e->duration = duration;
 	e->circuit = circuit;

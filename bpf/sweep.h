@@ -9,6 +9,8 @@
 #define EXPIRED_FOR (70 * SECOND)
 /* How long a handshake holds a place without a connect timeout. Linux repeats a SYN-ACK for 63 s. */
 #define HANDSHAKE_FOR (75 * SECOND)
+/* A client that is gone answers the response with a RST, after a retransmission or two where packets are lost. */
+#define REACTION_FOR (2 * SECOND)
 /* One side has closed and the other says nothing: FIN_WAIT2 lasts 60 s on Linux. */
 #define HALF_CLOSED_FOR (120 * SECOND)
 
@@ -21,12 +23,16 @@ struct sweep {
 	__u64 due;
 };
 
+static __always_inline void note_time(struct sweep *s, __u64 due)
+{
+	if (!s->due || due < s->due)
+		s->due = due;
+}
+
 static __always_inline void note_due(struct sweep *s, const struct flow *f, __u64 timeout)
 {
-	__u64 due = f->started + timeout;
-
-	if (timeout && (!s->due || due < s->due))
-		s->due = due;
+	if (timeout)
+		note_time(s, f->sent + timeout);
 }
 
 static __always_inline void note_pending(struct circuit *c, struct flow *f, const struct sweep *s)
@@ -34,8 +40,8 @@ static __always_inline void note_pending(struct circuit *c, struct flow *f, cons
 	/* Only one sweep runs at a time, and nothing else writes these. */
 	if (f->generation != generation_of(verdict_of(c), s->now))
 		return;
-	if (c->pending_sweep != s->number || f->started < c->pending_since)
-		c->pending_since = f->started;
+	if (c->pending_sweep != s->number || f->sent < c->pending_since)
+		c->pending_since = f->sent;
 	c->pending_sweep = s->number;
 }
 
@@ -75,7 +81,7 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 		return 0;
 	}
 	/* Packets go on while this runs: what is younger than the sweep has age 0. */
-	age = s->now > f->started ? s->now - f->started : 0;
+	age = s->now > f->sent ? s->now - f->sent : 0;
 	silent = s->now > f->seen ? s->now - f->seen : 0;
 	handshake = p->connect_timeout ?: HANDSHAKE_FOR;
 
@@ -90,8 +96,7 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 		return 0;
 	case PHASE_WAIT:
 		if (p->timeout && age >= p->timeout)
-			end_request(&k, f, turn, PHASE_IDLE,
-				    if_seen(f, f->flags & FLOW_CLIENT_FIN ? RESULT_ABORTED : RESULT_TIMEOUT), s->now);
+			end_request(&k, f, turn, PHASE_IDLE, if_seen(f, RESULT_TIMEOUT), s->now);
 		else if (!p->timeout && silent > s->idle)
 			break;
 		else {
@@ -101,10 +106,18 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 		if (f->flags & FLOW_BACKEND_FIN)
 			close_if_finished(&k, f);
 		return 0;
+	case PHASE_RESPONDED:
+		/* A RST would have come by now. */
+		if (s->now - f->responded >= REACTION_FOR)
+			end_responded(&k, f, turn, f->status);
+		else
+			note_time(s, f->responded + REACTION_FOR);
+		return 0;
 	case PHASE_SYN:
 		if (p->connect_timeout && age >= p->connect_timeout) {
 			struct ending end = {
 				.began = f->started,
+				.sent = f->sent,
 				.now = s->now,
 				.generation = f->generation,
 				.permit = f->flags & FLOW_PERMIT,

@@ -132,6 +132,7 @@ enum phase {
 	PHASE_ACCEPTED, /* the backend's SYN-ACK was seen, the client's ACK not yet */
 	PHASE_IDLE, /* established, no request pending */
 	PHASE_WAIT, /* a request is pending */
+	PHASE_RESPONDED, /* its response came after the client's FIN: the outcome unless the client answers with a RST */
 	PHASE_TUNNEL, /* after 101 or CONNECT: no longer HTTP */
 	PHASE_EXPIRED, /* the handshake's time ran out: the connection no longer holds a place */
 	PHASE_GONE, /* being deleted */
@@ -164,7 +165,9 @@ enum flow_flag {
 
 struct flow {
 	__u64 turn; /* enum phase, and a count of changes above it */
-	__u64 started; /* when the SYN or the pending request was sent */
+	__u64 started; /* when the SYN or the pending request was admitted */
+	__u64 sent; /* when the last byte of it was sent */
+	__u64 responded; /* PHASE_RESPONDED: when the response came */
 	__u64 seen; /* last packet, coarse clock */
 	__u32 circuit;
 	__u32 generation; /* in which the pending thing was admitted; 0 = not judged */
@@ -192,7 +195,8 @@ struct flow {
 	__u16 mss; /* the caller's, 0 = not seen */
 	__u8 request_framing; /* enum framing */
 	__u8 response_framing;
-	__u16 pad2[3];
+	__u16 status; /* PHASE_RESPONDED: the outcome */
+	__u32 pad2;
 };
 
 /* A connection that the kernel answered: what it needs to throw the rest away. */
@@ -347,7 +351,8 @@ enum event_flag {
 
 struct event {
 	__u64 at;
-	__u64 began;
+	__u64 began; /* when it was admitted */
+	__u64 sent; /* when its last byte was sent: the latency counts from there */
 	__u64 judged; /* the verdict's word before this outcome */
 	__u64 duration; /* the verdict's sum, this outcome included */
 	__u32 circuit;

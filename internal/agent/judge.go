@@ -79,7 +79,7 @@ func (a *Agent) onEvent(ev *loader.Event) {
 			began = c.probeBegan(flow, generation, ev)
 		}
 		_, buf = c.circuit.Record(at, &breaker.Outcome{
-			Result: breaker.Result(ev.Result), HasLatency: true, Latency: time.Duration(ev.At - ev.Began),
+			Result: breaker.Result(ev.Result), HasLatency: true, Latency: time.Duration(ev.At - ev.Sent),
 			Permit: ev.Permit || ev.Judged && c.ramps(), Generation: generation, Began: began, Client: ev.Client.Addr(),
 		}, buf)
 		c.touch(ev.At)
@@ -138,7 +138,7 @@ func (a *Agent) before(c *circuitState, ev *loader.Event, buf []breaker.Event) [
 	missing := ev.Index - t.events
 	if ev.Ordinal > t.outcomes+missing {
 		n := ev.Ordinal - t.outcomes - missing
-		total := ev.Duration - time.Duration(ev.At-ev.Began) - t.duration
+		total := ev.Duration - time.Duration(ev.At-ev.Sent) - t.duration
 		_, buf = c.circuit.RecordSuccesses(breaker.Time(ev.At), fromKernel(ev.Generation), n, max(total, 0), buf)
 	}
 	t.missing += missing

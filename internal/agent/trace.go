@@ -64,7 +64,7 @@ func (t *tracer) Close() {
 // trace hands an event to those who read. Callers hold mu.
 func (a *Agent) trace(c *circuitState, ev *loader.Event) {
 	l := control.TraceLine{
-		Policy: c.policy.Name, Circuit: c.name, Backend: ev.Backend, Client: ev.Client.Addr(), At: ev.At, Began: ev.Began,
+		Policy: c.policy.Name, Circuit: c.name, Backend: ev.Backend, Client: ev.Client.Addr(), At: ev.At, Began: ev.Began, Sent: ev.Sent,
 		Generation: ev.Generation,
 	}
 	switch ev.Kind {

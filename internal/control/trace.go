@@ -31,7 +31,8 @@ type TraceLine struct {
 	// Generation of the circuit when the request was sent.
 	Generation uint32
 	At         int64 // ns
-	Began      int64 // ns; when the request was sent, or its permit taken
+	Began      int64 // ns; when the request was admitted, or its permit taken
+	Sent       int64 // ns; when the request's last byte was sent: the latency counts from there
 }
 
 // TraceWriter writes lines in the format of cbagent replay. Times are those of the kernel's clock, so that buckets of time
@@ -100,7 +101,7 @@ func (w *TraceWriter) Append(b []byte, l *TraceLine) []byte {
 	}
 	if l.Kind == TraceOutcome {
 		b = append(b, `,"latency_ms":`...)
-		b = appendMillis(b, max(l.At-l.Began, 0))
+		b = appendMillis(b, max(l.At-l.Sent, 0))
 	}
 	if l.Client.IsValid() {
 		b = append(b, `,"client":"`...)

@@ -110,6 +110,7 @@ type bpfEvent struct {
 	_          structs.HostLayout
 	At         uint64
 	Began      uint64
+	Sent       uint64
 	Judged     uint64
 	Duration   uint64
 	Circuit    uint32
@@ -143,6 +144,8 @@ type bpfFlow struct {
 	_               structs.HostLayout
 	Turn            uint64
 	Started         uint64
+	Sent            uint64
+	Responded       uint64
 	Seen            uint64
 	Circuit         uint32
 	Generation      uint32
@@ -170,7 +173,8 @@ type bpfFlow struct {
 	Mss             uint16
 	RequestFraming  uint8
 	ResponseFraming uint8
-	Pad2            [3]uint16
+	Status          uint16
+	Pad2            uint32
 }
 
 type bpfFlowFlag uint32
@@ -249,14 +253,15 @@ type bpfPacketCounts struct {
 type bpfPhase uint32
 
 const (
-	bpfPhasePHASE_NONE     bpfPhase = 0
-	bpfPhasePHASE_SYN      bpfPhase = 1
-	bpfPhasePHASE_ACCEPTED bpfPhase = 2
-	bpfPhasePHASE_IDLE     bpfPhase = 3
-	bpfPhasePHASE_WAIT     bpfPhase = 4
-	bpfPhasePHASE_TUNNEL   bpfPhase = 5
-	bpfPhasePHASE_EXPIRED  bpfPhase = 6
-	bpfPhasePHASE_GONE     bpfPhase = 7
+	bpfPhasePHASE_NONE      bpfPhase = 0
+	bpfPhasePHASE_SYN       bpfPhase = 1
+	bpfPhasePHASE_ACCEPTED  bpfPhase = 2
+	bpfPhasePHASE_IDLE      bpfPhase = 3
+	bpfPhasePHASE_WAIT      bpfPhase = 4
+	bpfPhasePHASE_RESPONDED bpfPhase = 5
+	bpfPhasePHASE_TUNNEL    bpfPhase = 6
+	bpfPhasePHASE_EXPIRED   bpfPhase = 7
+	bpfPhasePHASE_GONE      bpfPhase = 8
 )
 
 type bpfPolicy struct {
@@ -389,6 +394,7 @@ type bpfTypes struct {
 		_          structs.HostLayout
 		At         uint64
 		Began      uint64
+		Sent       uint64
 		Judged     uint64
 		Duration   uint64
 		Circuit    uint32

@@ -113,6 +113,8 @@ type decideFlow struct {
 	_               structs.HostLayout
 	Turn            uint64
 	Started         uint64
+	Sent            uint64
+	Responded       uint64
 	Seen            uint64
 	Circuit         uint32
 	Generation      uint32
@@ -140,7 +142,8 @@ type decideFlow struct {
 	Mss             uint16
 	RequestFraming  uint8
 	ResponseFraming uint8
-	Pad2            [3]uint16
+	Status          uint16
+	Pad2            uint32
 }
 
 type decideFlowKey struct {

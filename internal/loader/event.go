@@ -35,7 +35,9 @@ type Event struct {
 	Result     uint16
 	Circuit    int // EventLearn: unset
 	Generation uint32
-	At, Began  int64         // Now's clock
+	At         int64         // Now's clock, as the next
+	Began      int64         // when the request or the SYN was admitted
+	Sent       int64         // when its last byte was sent: the latency counts from there
 	Ordinal    uint64        // judged outcomes of the verdict before this one
 	Index      uint64        // events of the verdict before this one; a gap is events that were lost
 	Duration   time.Duration // Progress.Duration, this outcome included
@@ -73,7 +75,7 @@ func decode(raw []byte, ev *Event) error {
 	*ev = Event{
 		Kind: EventKind(e.Kind), Judged: has(bpfEventFlagEVENT_JUDGED), Failure: has(bpfEventFlagEVENT_FAILURE),
 		Slow: has(bpfEventFlagEVENT_SLOW), Permit: has(bpfEventFlagEVENT_PERMIT), Result: e.Result, Circuit: int(e.Circuit), Generation: e.Generation,
-		At: int64(e.At), Began: int64(e.Began), Ordinal: e.Judged & (1<<judgedBits - 1), Index: e.Judged >> judgedBits,
+		At: int64(e.At), Began: int64(e.Began), Sent: int64(e.Sent), Ordinal: e.Judged & (1<<judgedBits - 1), Index: e.Judged >> judgedBits,
 		Duration: time.Duration(e.Duration),
 		Client:   addrPort(e.Flow.Client, e.Flow.ClientPortBe), Backend: addrPort(e.Flow.Backend, e.Flow.BackendPortBe),
 	}

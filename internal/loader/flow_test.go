@@ -231,6 +231,7 @@ func TestOutcomes(t *testing.T) {
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 			c.answer(ok)
 			c.passed(c.recv(fin|ack, ""), c.hookIn, "flow")
+			c.passed(c.send(ack, ""), c.hookOut, "flow")
 			c.passed(c.send(ack, ""), c.hookOut, "untracked")
 		}, outcomes(1, 1, 0, "2xx")},
 		{"half-closed with the request, and answered", func(c *conn) {
@@ -238,7 +239,20 @@ func TestOutcomes(t *testing.T) {
 			c.passed(c.send(psh|ack|fin, get), c.hookOut, "admitted")
 			c.answer(ok)
 			c.passed(c.recv(fin|ack, ""), c.hookIn, "flow")
+			c.passed(c.send(ack, ""), c.hookOut, "flow")
 		}, outcomes(1, 1, 0, "2xx")},
+		{"half-closed by the caller, and answered, which it does not take", func(c *conn) {
+			c.open().ask(get)
+			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
+			c.answer(ok)
+			c.passed(c.send(rst, ""), c.hookOut, "flow")
+		}, outcomes(1, 0, 0, "aborted")},
+		{"half-closed by the caller, and answered, and the backend resets", func(c *conn) {
+			c.open().ask(get)
+			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
+			c.answer(failed)
+			c.passed(c.recv(rst|ack, ""), c.hookIn, "flow")
+		}, outcomes(1, 1, 1, "5xx")},
 		{"half-closed by the caller, and closed", func(c *conn) {
 			c.open().ask(get)
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")

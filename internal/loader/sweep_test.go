@@ -42,7 +42,7 @@ func TestSweep(t *testing.T) {
 			c.open().ask(get)
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 		}, 30 * time.Second, false,
-			want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"aborted": 1}}, nil, want{}},
+			want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"timeout": 1}}, nil, want{}},
 		{"a request whose responses go another way", policy, func(c *conn) {
 			c.passed(c.send(syn, ""), c.hookOut, "admitted")
 			c.passed(c.send(ack, ""), c.hookOut, "flow")
@@ -108,7 +108,7 @@ func TestSweep(t *testing.T) {
 			// In place of the response something that is lost, and a FIN after it.
 			c.passed(c.recvAt(c.ack+100, fin|ack, ""), c.hookIn, "flow")
 		}, 30 * time.Second, false,
-			want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"aborted": 1}}, nil, want{}},
+			want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"timeout": 1}}, nil, want{}},
 		{"a handshake that may last", policy, func(c *conn) {
 			c.send(syn, "")
 			c.recv(syn|ack, "")
@@ -148,7 +148,7 @@ func TestSweep(t *testing.T) {
 					t.Fatal("the connection is not followed")
 				}
 				// Ages count from when the request was sent, silence from the last packet (on a coarser clock).
-				at := int64(f.Started)
+				at := int64(f.Sent)
 				if tc.after > time.Minute {
 					at = int64(f.Seen)
 				}
@@ -210,7 +210,7 @@ func TestSweepSaysWhenTheNextTimeOutIsDue(t *testing.T) {
 			if !found {
 				t.Fatal("the connection is not followed")
 			}
-			return int64(f.Started)
+			return int64(f.Sent)
 		}
 		due(0)
 		c.open()
@@ -252,8 +252,8 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 		}
 		for i, o := range conns {
 			f, _ := c.r.flow(o.caller, o.backend)
-			if since, found := pending(); !found || since != int64(f.Started) {
-				t.Errorf("the oldest of %d was sent at %d, %t; expected %d", len(conns)-i, since, found, f.Started)
+			if since, found := pending(); !found || since != int64(f.Sent) {
+				t.Errorf("the oldest of %d was sent at %d, %t; expected %d", len(conns)-i, since, found, f.Sent)
 			}
 			o.answer(ok)
 		}
@@ -263,8 +263,8 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 		opening := c.another(42000)
 		opening.passed(opening.send(syn, ""), opening.hookOut, "admitted")
 		f, _ := c.r.flow(opening.caller, opening.backend)
-		if since, found := pending(); !found || since != int64(f.Started) {
-			t.Errorf("an attempt to connect was begun at %d, %t; expected %d", since, found, f.Started)
+		if since, found := pending(); !found || since != int64(f.Sent) {
+			t.Errorf("an attempt to connect was begun at %d, %t; expected %d", since, found, f.Sent)
 		}
 		opening.ack = 5000
 		opening.passed(opening.recv(syn|ack, ""), opening.hookIn, "flow")
