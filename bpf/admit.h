@@ -242,10 +242,13 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 		f->expected = f->response_end;
 	f->response_framing = FRAMING_UNKNOWN;
 	f->head_len = 0;
-	f->tail_len = 0;
+	f->line = LINE_INSIDE;
+	f->request_start = pkt->seq + pkt->skip;
 	f->requests++;
 	flags = (probe ? FLOW_PERMIT : 0) | (kind == METHOD_CONNECT ? FLOW_CONNECT : 0) | (kind == METHOD_HEAD ? FLOW_HEAD : 0);
-	__sync_fetch_and_and(&f->flags, ~(FLOW_INTERIM | FLOW_CONNECT | FLOW_HEAD | FLOW_DOUBT | FLOW_COUNTED));
+	if (f->flags & FLOW_BACKEND_FIN)
+		flags |= FLOW_RACED;
+	__sync_fetch_and_and(&f->flags, ~(FLOW_INTERIM | FLOW_CONNECT | FLOW_HEAD | FLOW_DOUBT | FLOW_RACED | FLOW_COUNTED));
 	if (flags)
 		__sync_fetch_and_or(&f->flags, flags);
 	f->client_end = pkt->seq + pkt->payload;

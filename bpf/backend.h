@@ -34,7 +34,7 @@ static __always_inline bool interim(__u32 status)
 static long read_byte(__u32 step, struct reader *r)
 {
 	struct flow *f = r->f;
-	__u32 have = f->head_len, tail = f->tail_len;
+	__u32 have = f->head_len, line = f->line;
 	__u8 b = 0;
 
 	if (!r->left || bpf_skb_load_bytes(r->skb, r->at, &b, 1))
@@ -43,18 +43,15 @@ static long read_byte(__u32 step, struct reader *r)
 	r->at++;
 	r->left--;
 	if (f->flags & FLOW_INTERIM) {
-		/* Even places of CRLFCRLF want a CR, odd ones an LF; another CR begins anew. */
-		if (b == '\r')
-			tail = tail == 2 ? 3 : 1;
-		else if (b == '\n' && tail & 1)
-			tail++;
-		else
-			tail = 0;
-		f->tail_len = tail;
-		if (tail == 4) {
-			f->tail_len = 0;
+		if (b == '\n' && line != LINE_INSIDE) {
+			/* An empty line, however lines end. */
+			f->line = LINE_INSIDE;
 			f->head_len = 0;
 			__sync_fetch_and_and(&f->flags, ~FLOW_INTERIM);
+		} else if (b == '\n') {
+			f->line = LINE_BEGUN;
+		} else {
+			f->line = b == '\r' && line == LINE_BEGUN ? LINE_RETURN : LINE_INSIDE;
 		}
 		return 0;
 	}
@@ -124,9 +121,12 @@ static __always_inline void note_response_end(struct __sk_buff *skb, const struc
 	f->backend_tail = 0;
 }
 
-/* no_response says what it means that the backend ends the connection while a request is pending. */
-static __always_inline __u32 no_response(const struct flow *f, __u64 now)
+/* no_response says what it means that the backend ends the connection by this packet while a request is pending. On a
+ * connection that was used before, the request may have crossed the backend's closing: then it was not acknowledged. */
+static __always_inline __u32 no_response(const struct flow *f, const struct packet *pkt, __u64 now)
 {
+	if (f->flags & FLOW_RACED || (f->flags & FLOW_USED && pkt->flags & TCP_ACK && !before(f->request_start, pkt->ack)))
+		return RESULT_RACED;
 	return f->flags & FLOW_CLIENT_FIN ? client_left(f, now) : RESULT_RESET;
 }
 
@@ -135,6 +135,8 @@ static __always_inline void take_status(const struct flow_key *key, struct flow 
 {
 	__u64 now = bpf_ktime_get_ns();
 
+	if (!(f->flags & FLOW_USED))
+		__sync_fetch_and_or(&f->flags, FLOW_USED);
 	if (status == NOT_HTTP) {
 		end_request(key, f, turn, PHASE_TUNNEL, RESULT_UNKNOWN, now);
 	} else if (status == 101 || (f->flags & FLOW_CONNECT && status / 100 == 2)) {
@@ -182,7 +184,7 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 		if (phase_of(turn) == PHASE_SYN)
 			result = RESULT_CONNECT_REFUSED;
 		else if (phase_of(turn) == PHASE_WAIT)
-			result = no_response(f, now);
+			result = no_response(f, pkt, now);
 		close_flow(&pkt->key, f, result, now);
 		return d;
 	}
@@ -216,7 +218,7 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 		if (pkt->flags & TCP_FIN && phase_of(turn) == PHASE_WAIT && pkt->seq + pkt->payload == f->expected) {
 			__u64 now = bpf_ktime_get_ns();
 
-			end_request(&pkt->key, f, turn, PHASE_IDLE, no_response(f, now), now);
+			end_request(&pkt->key, f, turn, PHASE_IDLE, no_response(f, pkt, now), now);
 		}
 	}
 	if (pkt->payload) {

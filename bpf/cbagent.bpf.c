@@ -25,8 +25,8 @@ struct types {
 	enum node_flag node_flag;
 	enum flow_flag flow_flag;
 	enum event_flag event_flag;
+	enum opening opening;
 	enum size size;
-	__u32 pad;
 } types SEC(".data.types") __attribute__((unused));
 
 #define TCX_NEXT (-1) /* not ours: the next program decides; clsact: TC_ACT_UNSPEC */

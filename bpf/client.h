@@ -3,6 +3,7 @@
 
 #include "admit.h"
 #include "destination.h"
+#include "proxy.h"
 
 /* complete_handshake opens the connection. A connection that took too long holds no place any more: it takes one again, or
  * both sides are reset. Returns what to do with the packet; REASON_FLOW: go on. */
@@ -61,6 +62,23 @@ static __always_inline bool may_begin(struct packet *pkt, const struct flow *f)
 	return pkt->skip < pkt->payload;
 }
 
+/* after_opening counts what a connection begins with that is no request, and looks behind a PROXY header for one. */
+static __always_inline enum method after_opening(struct __sk_buff *skb, struct packet *pkt, struct flow *f)
+{
+	struct circuit *c = circuit_of(f->circuit);
+	__u32 len = proxy_header(skb, pkt), what = len ? OPENING_PROXY : opening_of(skb, pkt);
+
+	if (c)
+		__sync_fetch_and_add(&c->openings[what & (OPENING_MAX - 1)], 1);
+	if (!len)
+		return METHOD_NONE;
+	f->request_end = pkt->seq + len;
+	if (len >= pkt->payload)
+		return METHOD_NONE;
+	pkt->skip = len;
+	return method(skb, pkt);
+}
+
 /* Data while no response is awaited: a request, or what is left of a body whose response came early. */
 __noinline __u64 idle_data(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
@@ -75,6 +93,8 @@ __noinline __u64 idle_data(struct __sk_buff *skb, struct packet *pkt, struct nod
 		return 0;
 	if (may_begin(pkt, f)) {
 		kind = method(skb, pkt);
+		if (kind == METHOD_NONE && pkt->seq == f->isn + 1 && !(f->flags & FLOW_JOINED))
+			kind = after_opening(skb, pkt, f);
 		if (kind == METHOD_NONE)
 			return d;
 		d = new_request(pkt, n, f, kind);

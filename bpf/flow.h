@@ -56,6 +56,8 @@ static __always_inline __u32 client_left(const struct flow *f, __u64 now)
 	struct policy *p = c ? policy_of(c) : NULL;
 	__u64 sent = READ_ONCE(f->sent), waited = now > sent ? now - sent : 0;
 
+	if (f->flags & FLOW_RACED)
+		return RESULT_RACED;
 	return p && p->patience && waited >= p->patience ? RESULT_ABANDONED : RESULT_ABORTED;
 }
 

@@ -4,6 +4,7 @@
 #include "cookie.h"
 #include "flow.h"
 #include "http1.h"
+#include "proxy.h"
 #include "rewrite.h"
 
 #define MSS_DEFAULT 536 /* RFC 9293, 3.7.1: what a caller that names none can take */
@@ -226,7 +227,7 @@ __noinline __u64 of_answered(struct __sk_buff *skb, const struct packet *pkt)
 }
 
 /* A packet with our own sequence number acknowledged: its SYN was answered from here. reason: why it was. */
-__noinline __u64 of_cookie(struct __sk_buff *skb, const struct packet *pkt, __u32 reason)
+__noinline __u64 of_cookie(struct __sk_buff *skb, struct packet *pkt, __u32 reason)
 {
 	struct circuit *c;
 	struct segment s = { .answer = ANSWER_NONE };
@@ -269,6 +270,14 @@ __noinline __u64 of_cookie(struct __sk_buff *skb, const struct packet *pkt, __u3
 	if (v->kind == VERDICT_OPEN || v->kind == VERDICT_FORCED_OPEN)
 		until = v->until;
 	m = method(skb, pkt);
+	if (m == METHOD_NONE) {
+		__u32 skip = proxy_header(skb, pkt);
+
+		if (skip && skip < pkt->payload) {
+			pkt->skip = skip;
+			m = method(skb, pkt);
+		}
+	}
 	if (m != METHOD_NONE)
 		s.answer = answer_of(p, reason);
 	s.head = m == METHOD_HEAD;

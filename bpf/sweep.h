@@ -96,7 +96,7 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 		return 0;
 	case PHASE_WAIT:
 		if (p->timeout && age >= p->timeout)
-			end_request(&k, f, turn, PHASE_IDLE, if_seen(f, RESULT_TIMEOUT), s->now);
+			end_request(&k, f, turn, PHASE_IDLE, if_seen(f, f->flags & FLOW_RACED ? RESULT_RACED : RESULT_TIMEOUT), s->now);
 		else if (!p->timeout && silent > s->idle)
 			break;
 		else {

@@ -159,6 +159,14 @@ enum flow_flag {
 	FLOW_BACKEND_FIN_AHEAD = 1 << 10, /* likewise, backend_fin */
 	FLOW_HEAD = 1 << 11, /* the pending request is a HEAD */
 	FLOW_DOUBT = 1 << 12, /* what may be a request was taken for a body */
+	FLOW_USED = 1 << 13, /* the backend has responded on it */
+	FLOW_RACED = 1 << 14, /* the backend had closed it when the pending request was sent */
+};
+
+enum line {
+	LINE_INSIDE,
+	LINE_BEGUN, /* after a line feed */
+	LINE_RETURN, /* after a line feed and a carriage return */
 };
 
 #define STATUS_LINE 12 /* "HTTP/1.1 200" */
@@ -179,7 +187,7 @@ struct flow {
 	__u32 acked; /* highest of the client's that the backend acknowledged */
 	__u32 backend_end; /* end of what the backend sent, gaps left out */
 	__u32 backend_fin; /* FLOW_BACKEND_FIN_AHEAD: sequence number of the FIN */
-	__u32 pad;
+	__u32 request_start; /* sequence number of the pending request's first byte */
 	__u32 expected; /* sequence number of the response's first byte that was not read yet */
 	__u32 request_end; /* after the last request; FRAMING_CHUNKED: where client_tail ends */
 	__u32 response_end; /* after the last response; FRAMING_CHUNKED: where backend_tail ends */
@@ -191,7 +199,7 @@ struct flow {
 	__u32 flags;
 	__u8 head[STATUS_LINE]; /* of the response's status line, as far as seen */
 	__u8 head_len;
-	__u8 tail_len; /* how much of CRLFCRLF was seen at the end of what was read of a 1xx head */
+	__u8 line; /* enum line: where in a 1xx head was read last */
 	__u16 mss; /* the caller's, 0 = not seen */
 	__u8 request_framing; /* enum framing */
 	__u8 response_framing;
@@ -289,6 +297,15 @@ struct verdict {
 
 #define LATENCY_BUCKETS 20 /* 64 us x 2^n; the last takes all that is longer */
 
+/* What a connection of an http policy begins with that is no request. */
+enum opening {
+	OPENING_TLS,
+	OPENING_HTTP2,
+	OPENING_PROXY, /* skipped: a request may follow */
+	OPENING_OTHER,
+	OPENING_MAX,
+};
+
 struct circuit {
 	__u64 published; /* bit 0: which slot is in force. One store by the agent makes a verdict visible. */
 	struct verdict slots[2];
@@ -307,6 +324,7 @@ struct circuit {
 	__u64 refused[REFUSALS][REJECT_MAX];
 	__u64 would[REFUSALS];
 	__u64 outcomes[OUTCOME_CLASSES];
+	__u64 openings[OPENING_MAX];
 	__u64 latency[LATENCY_BUCKETS];
 	__u64 latency_sum; /* ns */
 };

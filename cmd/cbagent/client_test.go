@@ -71,7 +71,7 @@ func (a *standIn) Override(t control.Target, o control.Order) []control.Change {
 
 func (a *standIn) Trace(control.Target) (control.Tracer, error) {
 	lines := make(chan control.TraceLine, 1)
-	lines <- control.TraceLine{Backend: netip.MustParseAddrPort("192.0.2.7:8080"), Result: 503, At: 2e9, Began: 1e9}
+	lines <- control.TraceLine{Backend: netip.MustParseAddrPort("192.0.2.7:8080"), Result: 503, At: 2e9, Began: 1e9, Sent: 1e9}
 	return tracer(lines), nil
 }
 

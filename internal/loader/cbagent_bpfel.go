@@ -88,6 +88,7 @@ type bpfCircuit struct {
 	Refused        [6][3]uint64
 	Would          [6]uint64
 	Outcomes       [20]uint64
+	Openings       [4]uint64
 	Latency        [20]uint64
 	LatencySum     uint64
 }
@@ -157,7 +158,7 @@ type bpfFlow struct {
 	Acked           uint32
 	BackendEnd      uint32
 	BackendFin      uint32
-	Pad             uint32
+	RequestStart    uint32
 	Expected        uint32
 	RequestEnd      uint32
 	ResponseEnd     uint32
@@ -169,7 +170,7 @@ type bpfFlow struct {
 	Flags           uint32
 	Head            [12]uint8
 	HeadLen         uint8
-	TailLen         uint8
+	Line            uint8
 	Mss             uint16
 	RequestFraming  uint8
 	ResponseFraming uint8
@@ -193,6 +194,8 @@ const (
 	bpfFlowFlagFLOW_BACKEND_FIN_AHEAD bpfFlowFlag = 1024
 	bpfFlowFlagFLOW_HEAD              bpfFlowFlag = 2048
 	bpfFlowFlagFLOW_DOUBT             bpfFlowFlag = 4096
+	bpfFlowFlagFLOW_USED              bpfFlowFlag = 8192
+	bpfFlowFlagFLOW_RACED             bpfFlowFlag = 16384
 )
 
 type bpfFlowKey struct {
@@ -244,6 +247,16 @@ type bpfNodeState struct {
 	AnsweringUntil uint64
 	Ports          [1024]uint64
 }
+
+type bpfOpening uint32
+
+const (
+	bpfOpeningOPENING_TLS   bpfOpening = 0
+	bpfOpeningOPENING_HTTP2 bpfOpening = 1
+	bpfOpeningOPENING_PROXY bpfOpening = 2
+	bpfOpeningOPENING_OTHER bpfOpening = 3
+	bpfOpeningOPENING_MAX   bpfOpening = 4
+)
 
 type bpfPacketCounts struct {
 	_ structs.HostLayout
@@ -426,8 +439,8 @@ type bpfTypes struct {
 	NodeFlag    uint32
 	FlowFlag    uint32
 	EventFlag   uint32
+	Opening     uint32
 	Size        uint32
-	Pad         uint32
 }
 
 type bpfVerdict struct {

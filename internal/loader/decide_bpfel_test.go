@@ -86,6 +86,7 @@ type decideCircuit struct {
 	Refused        [6][3]uint64
 	Would          [6]uint64
 	Outcomes       [20]uint64
+	Openings       [4]uint64
 	Latency        [20]uint64
 	LatencySum     uint64
 }
@@ -126,7 +127,7 @@ type decideFlow struct {
 	Acked           uint32
 	BackendEnd      uint32
 	BackendFin      uint32
-	Pad             uint32
+	RequestStart    uint32
 	Expected        uint32
 	RequestEnd      uint32
 	ResponseEnd     uint32
@@ -138,7 +139,7 @@ type decideFlow struct {
 	Flags           uint32
 	Head            [12]uint8
 	HeadLen         uint8
-	TailLen         uint8
+	Line            uint8
 	Mss             uint16
 	RequestFraming  uint8
 	ResponseFraming uint8

@@ -91,6 +91,23 @@ func TestOutcomes(t *testing.T) {
 			w.Outcomes, w.Unjudged = map[string]uint64{"5xx": 19}, 0
 			return w
 		}()},
+		{"1xx heads whose lines end in LF", func(c *conn) {
+			c.open().ask(get)
+			c.answer("HTTP/1.1 103 Early Hints\nLink: </a>\n\nHTTP/1.1 100 Continue\n\r\n" + failed)
+			c.end()
+		}, outcomes(1, 1, 1, "5xx")},
+		{"a response of which something comes too late", func(c *conn) {
+			c.open().ask(get)
+			// The client has the rest already, ahead of a gap, and gets what was missing.
+			c.passed(c.recvAt(c.ack+uint32(len(proceed)), psh|ack, failed), c.hookIn, "flow")
+			c.answer(proceed)
+			c.ack += uint32(len(failed))
+			c.passed(c.send(ack, ""), c.hookOut, "flow")
+			c.r.wantTotals(want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"unknown": 1}})
+			c.ask(get)
+			c.answer(ok)
+			c.end()
+		}, outcomes(2, 1, 0, "unknown", "2xx")},
 		{"101 begins a tunnel", func(c *conn) {
 			c.open().ask("GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n")
 			c.answer("HTTP/1.1 101 Switching Protocols\r\n\r\n")

@@ -38,4 +38,21 @@ var reasonNames = []string{
 // RejectNames are what a caller got, in the order of Totals.Refused's second index.
 var RejectNames = [rejectCount]string{"respond", "reset", "drop"}
 
+// Opening is what a connection of an http policy begins with that is no request: an index of Totals.Openings.
+type Opening int
+
+// Openings. After a PROXY protocol header a request may follow, which is observed.
+const (
+	OpeningTLS   = Opening(bpfOpeningOPENING_TLS)
+	OpeningHTTP2 = Opening(bpfOpeningOPENING_HTTP2)
+	OpeningPROXY = Opening(bpfOpeningOPENING_PROXY)
+	OpeningOther = Opening(bpfOpeningOPENING_OTHER)
+	Openings     = int(bpfOpeningOPENING_MAX) // length
+)
+
+// String returns the name used in metrics and the status.
+func (o Opening) String() string { return openingNames[o] }
+
+var openingNames = [Openings]string{"tls", "http2", "proxy", "other"}
+
 func isDone(err error) bool { return errors.Is(err, ebpf.ErrKeyNotExist) }

@@ -18,6 +18,7 @@ type Totals struct {
 	Refused     [Refusals][rejectCount]uint64 // by refusal and by what the caller got
 	Would       [Refusals]uint64              // in monitor: by refusal
 	Outcomes    [OutcomeClasses]uint64        // by named result, then 1xx..9xx
+	Openings    [Openings]uint64              // connections that begin with something else than a request, by Opening
 	Latency     [LatencyBuckets]uint64        // responses; bucket i took less than LatencyBound(i)
 	LatencySum  time.Duration
 	RateNext    int64 // when the rate limiter's next permission would be due at an even pace
@@ -61,6 +62,9 @@ func (d *Datapath) Totals(circuit int) Totals {
 	}
 	for i := range t.Outcomes {
 		t.Outcomes[i] = atomic.LoadUint64(&c.Outcomes[i])
+	}
+	for i := range t.Openings {
+		t.Openings[i] = atomic.LoadUint64(&c.Openings[i])
 	}
 	for i := range t.Latency {
 		t.Latency[i] = atomic.LoadUint64(&c.Latency[i])

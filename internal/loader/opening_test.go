@@ -1,0 +1,83 @@
+package loader
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	proxyV1 = "PROXY TCP4 192.0.2.10 198.51.100.7 40000 8080\r\n"
+	proxyV2 = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + "\xc0\x00\x02\x0a\xc6\x33\x64\x07\x9c\x40\x1f\x90"
+)
+
+// What a connection begins with is counted where it is no request.
+func TestOpenings(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		segments []string
+		opening  Opening // -1: none is counted
+		requests uint64
+	}{
+		{"a request", []string{get}, -1, 1},
+		{"TLS", []string{"\x16\x03\x01\x02\x00\x01", get}, OpeningTLS, 1},
+		{"HTTP/2", []string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "settings"}, OpeningHTTP2, 0},
+		{"something else", []string{"SSH-2.0-OpenSSH\r\n", "more"}, OpeningOther, 0},
+		{"a byte", []string{"\x16"}, OpeningOther, 0},
+		{"PROXY 1 and a request", []string{proxyV1 + get}, OpeningPROXY, 1},
+		{"PROXY 1, then a request", []string{proxyV1, get}, OpeningPROXY, 1},
+		{"PROXY 1 alone", []string{proxyV1}, OpeningPROXY, 0},
+		{"PROXY 1 without an end", []string{"PROXY " + strings.Repeat("x", 120), "y"}, OpeningOther, 0},
+		{"PROXY 2 and a request", []string{proxyV2 + get}, OpeningPROXY, 1},
+		{"PROXY 2, then a request", []string{proxyV2, get}, OpeningPROXY, 1},
+		{"PROXY 2 in two segments", []string{proxyV2[:20], proxyV2[20:] + get}, OpeningPROXY, 1},
+		{"nearly PROXY 2", []string{strings.Replace(proxyV2, "QUIT", "QUIZ", 1)}, OpeningOther, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			everywhere(t, PolicySettings{}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+				c.open()
+				for _, s := range tc.segments {
+					c.send(psh|ack, s)
+				}
+				var want [Openings]uint64
+				if tc.opening >= 0 {
+					want[tc.opening] = 1
+				}
+				got := c.r.d.Totals(1)
+				if got.Openings != want || got.Admitted != tc.requests {
+					t.Errorf("openings %v, %d requests; expected %v, %d", got.Openings, got.Admitted, want, tc.requests)
+				}
+			})
+		})
+	}
+}
+
+// Behind a PROXY header a rejected request is answered like any other.
+func TestAnswerBehindPROXY(t *testing.T) {
+	for name, header := range map[string]string{"1": proxyV1, "2": proxyV2} {
+		t.Run("new/"+name, func(t *testing.T) {
+			wherever(t, PolicySettings{}, openFor(time.Minute), func(t *testing.T, c *conn) {
+				c.answeredSYN("open")
+				res := c.send(psh|ack, header+get)
+				c.did(res, c.answers, c.hookOut+" respond open")
+				c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
+			})
+		})
+		t.Run("open/"+name, func(t *testing.T) {
+			everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+				c.open()
+				c.passed(c.send(psh|ack, header), c.hookOut, "flow")
+				c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
+				res := c.send(psh|ack, get)
+				c.did(res, c.answers, c.hookOut+" respond forced-open")
+				c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "forced-open", "not now: forced-open")
+			})
+		})
+	}
+	t.Run("alone", func(t *testing.T) {
+		wherever(t, PolicySettings{}, openFor(time.Minute), func(t *testing.T, c *conn) {
+			c.answeredSYN("open")
+			c.did(c.send(psh|ack, proxyV1), c.answers, c.hookOut+" reset open")
+		})
+	})
+}
