@@ -31,6 +31,9 @@ const (
 	urgentShare = 20
 )
 
+// maxSweepPause is the longest pause between two sweeps: a time-out is found so late at most, whatever a sweep takes.
+const maxSweepPause = 250 * time.Millisecond
+
 // Agent is the running breaker of a node. All its state is behind mu: the reader of events takes it for each batch, the
 // ticker and the callers of its methods for their turn.
 type Agent struct {
@@ -374,8 +377,8 @@ func (a *Agent) sweep(now int64) (next int64) {
 		return now + int64(time.Second)
 	}
 	a.lastSweep = res
-	next = now + int64(max(tick, sweepShare*res.Took))
-	soonest := now + int64(max(tick/20, urgentShare*res.Took))
+	next = now + int64(sweepPause(tick, sweepShare*res.Took))
+	soonest := now + int64(sweepPause(tick/20, urgentShare*res.Took))
 	if res.Due > 0 {
 		next = min(next, max(res.Due, soonest))
 	}
@@ -399,6 +402,11 @@ func (a *Agent) sweep(now int64) (next int64) {
 		}
 	}
 	return next
+}
+
+// sweepPause bounds the pause after a sweep: at least the shortest one, at most maxSweepPause.
+func sweepPause(shortest, pause time.Duration) time.Duration {
+	return min(max(shortest, pause), maxSweepPause)
 }
 
 // noteReady tells once that policies are in force: when discovery has said of each policy what it knows.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -184,7 +185,7 @@ func (d *Datapath) SetPodsCgroup(id uint64, level int) {
 type SweepResult struct {
 	Flows  int   // followed connections
 	Number int64 // of the sweep, for Pending
-	Took   time.Duration
+	Took   time.Duration // of a CPU: what others did on it meanwhile does not count
 	Due    int64 // when the first of what is pending now will have timed out; 0: nothing will
 }
 
@@ -201,8 +202,11 @@ func (d *Datapath) ForgetInterface(ifindex int, idle time.Duration) (SweepResult
 }
 
 func (d *Datapath) sweep(args bpfSweepArgs) (SweepResult, error) {
-	start := Now()
-	ret, err := d.objs.Sweep.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args})
+	var ret uint32
+	took, err := cpuTime(func() (err error) {
+		ret, err = d.objs.Sweep.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args})
+		return err
+	})
 	if err != nil {
 		return SweepResult{}, fmt.Errorf("sweep the connections: %w", err)
 	}
@@ -212,9 +216,26 @@ func (d *Datapath) sweep(args bpfSweepArgs) (SweepResult, error) {
 	return SweepResult{
 		Flows:  int(args.Flows),
 		Number: int64(atomic.LoadUint64(&d.node.vals[0].Sweeps)),
-		Took:   time.Duration(Now() - start),
+		Took:   took,
 		Due:    int64(args.Due),
 	}, nil
+}
+
+// cpuTime runs f and returns the time that the calling thread spent on a CPU meanwhile.
+func cpuTime(f func() error) (time.Duration, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, after unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &before); err != nil {
+		return 0, fmt.Errorf("read the thread's CPU time: %w", err)
+	}
+	if err := f(); err != nil {
+		return 0, err
+	}
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &after); err != nil {
+		return 0, fmt.Errorf("read the thread's CPU time: %w", err)
+	}
+	return time.Duration(after.Nano() - before.Nano()), nil
 }
 
 // Close detaches what is not pinned and frees everything else. Calling it again does nothing. With Options.PinPath the
