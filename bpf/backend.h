@@ -127,6 +127,10 @@ static __always_inline __u32 no_response(const struct flow *f, const struct pack
 {
 	if (f->flags & FLOW_RACED || (f->flags & FLOW_USED && pkt->flags & TCP_ACK && !before(f->request_start, pkt->ack)))
 		return RESULT_RACED;
+	/* A forged request on a connection that does not exist is answered with a RST: where no SYN was seen, the backend
+	 * must have sent something else before. */
+	if ((f->flags & (FLOW_JOINED | FLOW_ANSWERING)) == FLOW_JOINED)
+		return RESULT_UNKNOWN;
 	return f->flags & FLOW_CLIENT_FIN ? client_left(f, now) : RESULT_RESET;
 }
 

@@ -116,6 +116,17 @@ func TestForgedPackets(t *testing.T) {
 			c.open().ask(get)
 			c.passed(c.recvAt(c.ack, rst, ""), c.hookIn, "flow")
 		}, outcomes(1, 1, 1, "reset")},
+		{"a request on a connection that does not exist", func(c *conn) {
+			c.ack = 7000
+			c.ask(get)
+			c.passed(c.recvAt(c.ack, rst, ""), c.hookIn, "flow")
+		}, outcomes(1, 0, 0, "unknown")},
+		{"a request on a connection that is older than the agent", func(c *conn) {
+			c.ack = 7000
+			c.ask(get)
+			c.passed(c.recv(ack, ""), c.hookIn, "flow")
+			c.passed(c.recv(rst|ack, ""), c.hookIn, "flow")
+		}, outcomes(1, 1, 1, "reset")},
 		{"a RST after a part of the response", func(c *conn) {
 			c.open().ask(get)
 			c.answer("HTTP/1.1 2")
