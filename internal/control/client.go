@@ -8,26 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"os/user"
 	"strconv"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cbagent/cbagent/internal/view"
-)
-
-// Errors that a caller may want to tell apart.
-var (
-	ErrNoAgent      = errors.New("no agent answers")    // nobody listens on the socket
-	ErrNotPermitted = errors.New("not permitted")       // the socket is for others
-	ErrUnknown      = errors.New("nothing of the name") // no such policy or backend
 )
 
 // Client speaks to an agent.
@@ -171,43 +158,3 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	}
 	return nil, errors.New(text)
 }
-
-// unreachable says why the agent could not be spoken to, and what to do.
-func (c *Client) unreachable(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return &textError{fmt.Sprintf("no agent answers at %s: is it running? If it listens elsewhere, say so with --control-socket", c.socket), ErrNoAgent}
-	case errors.Is(err, fs.ErrPermission):
-		return &textError{fmt.Sprintf("not permitted to speak to the agent at %s: %s", c.socket, whoMay(c.socket)), ErrNotPermitted}
-	}
-	return fmt.Errorf("speak to the agent at %s: %w", c.socket, err)
-}
-
-// whoMay says who may use a socket.
-func whoMay(path string) string {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return "its directory is for root; try sudo"
-	}
-	if st.Mode&0o060 != 0o060 {
-		return "it is for root; try sudo, or let the agent admit a group with --control-group"
-	}
-	name := strconv.Itoa(int(st.Gid))
-	if g, err := user.LookupGroupId(name); err == nil {
-		name = g.Name
-	}
-	me := "you"
-	if u, err := user.LookupId(strconv.Itoa(os.Geteuid())); err == nil {
-		me = u.Username
-	}
-	return fmt.Sprintf("it is for root and the members of group %s, and %s is none", name, me)
-}
-
-// textError is an error with a text of its own.
-type textError struct {
-	text string
-	is   error
-}
-
-func (e *textError) Error() string { return e.text }
-func (e *textError) Unwrap() error { return e.is }
