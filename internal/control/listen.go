@@ -36,6 +36,8 @@ func Listen(path, group string) (net.Listener, error) {
 			return nil, fmt.Errorf("control socket %s: %w: use another --control-socket", path, ErrElsewhere)
 		}
 		return nil, fmt.Errorf("control socket %s: %w: stop it, or use another --control-socket", path, ErrInUse)
+	} else if errors.Is(err, syscall.EAGAIN) { // somebody listens, and does not accept: a stopped agent is not a dead one
+		return nil, fmt.Errorf("control socket %s: %w, and its queue is full: stop it, or use another --control-socket", path, ErrInUse)
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
 		return nil, fmt.Errorf("control socket %s: there is something that is no socket; use another --control-socket", path)
