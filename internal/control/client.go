@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/view"
@@ -19,16 +20,25 @@ import (
 
 // Client speaks to an agent.
 type Client struct {
-	socket string
-	http   *http.Client
+	socket   string
+	timeout  time.Duration // CallTimeout, except in tests
+	http     *http.Client
+	listener atomic.Int32 // process that listens on the socket; 0: not known
 }
 
-// NewClient makes a client of the agent that listens on a socket. It connects when it is first used.
+// NewClient makes a client of the agent that listens on a socket. It connects when it is first used. Its methods return
+// ErrNoAnswer when the agent does not answer within CallTimeout.
 func NewClient(socket string) *Client {
+	c := &Client{socket: socket, timeout: CallTimeout}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+		if err == nil {
+			c.note(conn)
+		}
+		return conn, err
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+	c.http = &http.Client{Transport: &http.Transport{DialContext: dial}}
+	return c
 }
 
 // Close closes idle connections.
@@ -37,47 +47,43 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Status asks what the agent is doing. A target is POLICY, BACKEND, POLICY/BACKEND or empty.
 func (c *Client) Status(ctx context.Context, target string) (Status, error) {
 	var s Status
-	err := c.get(ctx, "/v1/status", url.Values{"target": {target}}, &s)
+	err := c.get(ctx, "ask for the status", "/v1/status", url.Values{"target": {target}}, &s)
 	return s, err
 }
 
 // Ready asks whether the agent is ready.
 func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 	var r Readiness
-	err := c.get(ctx, "/v1/ready", nil, &r)
+	err := c.get(ctx, "ask whether the agent is ready", "/v1/ready", nil, &r)
 	return r, err
 }
 
 // Policies returns the policies in force as JSON, in the format of a policy file.
 func (c *Client) Policies(ctx context.Context, target string) (json.RawMessage, error) {
 	var raw json.RawMessage
-	err := c.get(ctx, "/v1/policies", url.Values{"target": {target}}, &raw)
+	err := c.get(ctx, "ask for the policies", "/v1/policies", url.Values{"target": {target}}, &raw)
 	return raw, err
 }
 
-// Override has the agent lay hands on circuits.
+// Override has the agent lay hands on circuits. After ErrNoAnswer it may still do so.
 func (c *Client) Override(ctx context.Context, o Override) ([]Change, error) {
 	body, err := json.Marshal(o)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.do(ctx, http.MethodPost, "/v1/override", nil, body)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
 	var done Overridden
-	if err := json.NewDecoder(resp.Body).Decode(&done); err != nil {
-		return nil, fmt.Errorf("read the agent's answer: %w", err)
+	err = c.call(ctx, "order "+o.Action, http.MethodPost, "/v1/override", nil, body, &done)
+	if errors.Is(err, ErrNoAnswer) {
+		err = fmt.Errorf("%w; it may still carry out the order, cbagent events says whether it did", err)
 	}
-	return done.Changes, nil
+	return done.Changes, err
 }
 
 // Events calls f for up to last records of the target, oldest first, and with follow for each new one until the context
 // ends or f returns an error, which it returns. missed is called when the caller was too slow for some.
 func (c *Client) Events(ctx context.Context, target string, last int, follow bool, f func(view.Record) error, missed func(uint64)) error {
 	q := url.Values{"target": {target}, "last": {strconv.Itoa(last)}, "follow": {strconv.FormatBool(follow)}}
-	return c.lines(ctx, "/v1/events", q, missed, func(line []byte) error {
+	return c.lines(ctx, "ask for the events", "/v1/events", q, follow, missed, func(line []byte) error {
 		var r view.Record
 		if err := json.Unmarshal(line, &r); err != nil {
 			return fmt.Errorf("read the agent's events: %w", err)
@@ -88,18 +94,31 @@ func (c *Client) Events(ctx context.Context, target string, last int, follow boo
 
 // Trace calls f with each line of the target's trace until the context ends or f returns an error, which it returns.
 func (c *Client) Trace(ctx context.Context, target string, f func(line []byte) error, missed func(uint64)) error {
-	return c.lines(ctx, "/v1/trace", url.Values{"target": {target}}, missed, f)
+	return c.lines(ctx, "ask for a trace", "/v1/trace", url.Values{"target": {target}}, true, missed, f)
 }
 
 var missedPrefix = []byte(`{"missed":`)
 
-func (c *Client) lines(ctx context.Context, path string, q url.Values, missed func(uint64), f func([]byte) error) error {
-	resp, err := c.do(ctx, http.MethodGet, path, q, nil)
+// lines calls f with each line of an answer. The deadline of a call that does not follow is the agent's alone: the answer is
+// read to its end first, for f may wait for whoever reads its output.
+func (c *Client) lines(ctx context.Context, what, path string, q url.Values, follow bool, missed func(uint64), f func([]byte) error) error {
+	ctx, limit := withDeadline(ctx, c.timeout)
+	defer limit.end()
+	resp, err := c.do(ctx, what, http.MethodGet, path, q, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	r := bufio.NewScanner(resp.Body)
+	from := io.Reader(resp.Body)
+	if !follow {
+		all, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return c.cut(ctx, what, err)
+		}
+		from = bytes.NewReader(all)
+	}
+	limit.lift()
+	r := bufio.NewScanner(from)
 	r.Buffer(make([]byte, 1<<16), 1<<20)
 	for r.Scan() {
 		var m Missed
@@ -111,38 +130,56 @@ func (c *Client) lines(ctx context.Context, path string, q url.Values, missed fu
 			return err
 		}
 	}
-	switch err := r.Err(); {
-	case ctx.Err() != nil:
-		return nil
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the agent has ended")
-	case err != nil:
-		return fmt.Errorf("read from the agent: %w", err)
+	if err := r.Err(); err != nil {
+		return c.cut(ctx, what, err)
 	}
 	return nil
 }
 
-func (c *Client) get(ctx context.Context, path string, q url.Values, into any) error {
-	resp, err := c.do(ctx, http.MethodGet, path, q, nil)
+// cut says why an answer ended early; nil when the user ended it.
+func (c *Client) cut(ctx context.Context, what string, err error) error {
+	switch {
+	case context.Cause(ctx) == errLate:
+		return c.noAnswer(what)
+	case ctx.Err() != nil:
+		return nil
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the agent has ended")
+	}
+	return fmt.Errorf("read from the agent: %w", err)
+}
+
+func (c *Client) get(ctx context.Context, what, path string, q url.Values, into any) error {
+	return c.call(ctx, what, http.MethodGet, path, q, nil, into)
+}
+
+// call makes a request and reads its answer, within the client's timeout.
+func (c *Client) call(ctx context.Context, what, method, path string, q url.Values, body []byte, into any) error {
+	ctx, limit := withDeadline(ctx, c.timeout)
+	defer limit.end()
+	resp, err := c.do(ctx, what, method, path, q, body)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
-		return fmt.Errorf("read the agent's answer: %w", err)
+		if context.Cause(ctx) == errLate {
+			return c.noAnswer(what)
+		}
+		return fmt.Errorf("%s: read the answer of the agent at %s: %w", what, c.socket, err)
 	}
 	return nil
 }
 
 // do returns an answer that is no error.
-func (c *Client) do(ctx context.Context, method, path string, q url.Values, body []byte) (*http.Response, error) {
+func (c *Client) do(ctx context.Context, what, method, path string, q url.Values, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://cbagent"+path+"?"+q.Encode(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.unreachable(err)
+		return nil, c.unreachable(ctx, what, err)
 	}
 	if resp.StatusCode < 400 {
 		return resp, nil

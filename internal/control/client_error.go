@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,19 +16,25 @@ import (
 // Errors that a caller may want to tell apart.
 var (
 	ErrNoAgent      = errors.New("no agent answers")    // nobody listens on the socket
+	ErrNoAnswer     = errors.New("no answer in time")   // somebody listens, and does not answer within CallTimeout
 	ErrNotPermitted = errors.New("not permitted")       // the socket is for others
 	ErrUnknown      = errors.New("nothing of the name") // no such policy or backend
 )
 
-// unreachable says why the agent could not be spoken to, and what to do.
-func (c *Client) unreachable(err error) error {
+// unreachable says why the agent could not be spoken to, and what to do. The context is the call's.
+func (c *Client) unreachable(ctx context.Context, what string, err error) error {
 	switch {
+	case context.Cause(ctx) == errLate:
+		return c.noAnswer(what)
+	case errors.Is(err, syscall.EAGAIN):
+		return &textError{fmt.Sprintf("%s: the agent at %s accepts no connection, its queue is full: its process is stopped, overloaded or hangs; "+
+			"see its state and its log, and restart the agent if that goes on", what, c.socket), ErrNoAnswer}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return &textError{fmt.Sprintf("no agent answers at %s: is it running? If it listens elsewhere, say so with --control-socket", c.socket), ErrNoAgent}
 	case errors.Is(err, fs.ErrPermission):
 		return &textError{fmt.Sprintf("not permitted to speak to the agent at %s: %s", c.socket, whoMay(c.socket)), ErrNotPermitted}
 	}
-	return fmt.Errorf("speak to the agent at %s: %w", c.socket, err)
+	return fmt.Errorf("%s: speak to the agent at %s: %w", what, c.socket, err)
 }
 
 // whoMay says who may use a socket.
