@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
@@ -17,7 +18,7 @@ import (
 
 // Exit codes besides 0 and 1.
 const (
-	exitNoAgent      = 3 // no agent answers on the socket
+	exitNoAgent      = 3 // no agent answers on the socket, or not in time
 	exitNotPermitted = 4 // the socket is for others
 	exitUnknown      = 5 // there is no such policy or backend
 )
@@ -25,7 +26,7 @@ const (
 // exitCode says what a command ends with after an error.
 func exitCode(err error) int {
 	switch {
-	case errors.Is(err, control.ErrNoAgent):
+	case errors.Is(err, control.ErrNoAgent), errors.Is(err, control.ErrNoAnswer):
 		return exitNoAgent
 	case errors.Is(err, control.ErrNotPermitted):
 		return exitNotPermitted
@@ -56,6 +57,8 @@ func targets(ctx context.Context, socket string) []string {
 	if ctx == nil {
 		ctx = context.Background()
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // a shell waits for this
+	defer cancel()
 	c := control.NewClient(socket)
 	defer c.Close()
 	s, err := c.Status(ctx, "")

@@ -34,7 +34,7 @@ Exit codes: 0 nothing failed, 1 something did.`,
 		client := control.NewClient(*socket)
 		defer client.Close()
 		s, err := client.Status(ctx, "")
-		all := doctor.Machine(err == nil || errors.Is(err, control.ErrNotPermitted))
+		all := doctor.Machine(err == nil || errors.Is(err, control.ErrNotPermitted) || errors.Is(err, control.ErrNoAnswer))
 		if err != nil {
 			all = append(all, doctor.NoAgent(err))
 			if errors.Is(err, control.ErrNoAgent) {

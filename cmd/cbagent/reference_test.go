@@ -21,9 +21,13 @@ fish, powershell) a script that completes commands, flags, and the names of poli
 |---|---|
 | 0 | done |
 | 1 | bad input, or another failure; doctor: something does not work |
-| 3 | no agent answers on the control socket |
+| 3 | no agent answers on the control socket, or it does not answer within 5 s: the message says which process |
 | 4 | not permitted to speak to the agent: the message says who is |
 | 5 | there is no such policy or backend: the message names the nearest |
+
+A stopped or overloaded agent makes no command hang: each call has a deadline of 5 s. A command that follows (` + "`events --follow`" + `,
+` + "`events -o trace`" + `) has it for the connection and the first answer. An order that got no answer (` + "`open`" + `, ` + "`close`" + `, ` + "`disable`" + `,
+` + "`auto`" + `) may still be carried out when the agent resumes; ` + "`cbagent events`" + ` shows it.
 
 Commands that ask or tell the running agent use its HTTP API on a unix socket, which is for root, and for a group if the
 agent was given one with ` + "`--control-group`" + `. Anything that speaks HTTP can use it too:

@@ -111,9 +111,13 @@ func surroundings() []Check {
 	return []Check{bpffs, groups}
 }
 
-// NoAgent says that none answers.
+// NoAgent says that none answers. One that listens and does not answer in time is a failure.
 func NoAgent(err error) Check {
-	return Check{Name: "agent", Level: Note, Says: err.Error()}
+	c := Check{Name: "agent", Level: Note, Says: err.Error()}
+	if errors.Is(err, control.ErrNoAnswer) {
+		c.Level = Fail
+	}
+	return c
 }
 
 // Agent looks at what an agent tells of itself.
