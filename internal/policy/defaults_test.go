@@ -120,7 +120,7 @@ func TestBombs(t *testing.T) {
 		{"deep trippers", "policies: [{name: a, match: {hosts: ['a:80']}, trip: " + strings.Repeat("{not: ", 60) + "{minCalls: 1}" +
 			strings.Repeat("}", 60) + "}]", "must not be nested deeper"},
 		{"deep nonsense", "x: " + strings.Repeat("[", 100_000), "not YAML"},
-		{"too much", "x: " + strings.Repeat("y", maxFileSize), "must be at most 16777216 bytes"},
+		{"too much", "x: " + strings.Repeat("y", MaxFileSize), "must be at most 16777216 bytes"},
 	} {
 		_, err := Parse("p.yaml", []byte(test.text))
 		if err == nil || !strings.Contains(err.Error(), test.want) || len(err.Error()) > 1000 {

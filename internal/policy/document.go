@@ -101,8 +101,8 @@ func (st *start) policy(path string, n *yaml.Node) *scoped {
 
 // root returns the top of the only document in data.
 func (d *decoder) root(data []byte) *yaml.Node {
-	if len(data) > maxFileSize {
-		d.fail(&yaml.Node{}, "", "must be at most %d bytes, got %d", maxFileSize, len(data))
+	if len(data) > MaxFileSize {
+		d.fail(&yaml.Node{}, "", "must be at most %d bytes, got %d", MaxFileSize, len(data))
 		return nil
 	}
 	loader, err := yaml.NewLoader(bytes.NewReader(data))

@@ -7,12 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// maxFileSize in bytes; a ConfigMap holds at most 1 MiB.
-const maxFileSize = 16 << 20
+// MaxFileSize is how many bytes a policy file may have; a ConfigMap holds at most 1 MiB.
+const MaxFileSize = 16 << 20
 
 // Source is the content of a policy file.
 type Source struct {
@@ -20,63 +21,88 @@ type Source struct {
 	Data []byte
 }
 
-// read returns the policy files in path.
-func read(path string) ([]Source, error) {
+// read returns the policy files in path, in the order of their names, and what is wrong with those that cannot be read.
+func read(path string) ([]Source, Errors) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
-	if !info.IsDir() {
-		source, err := readFile(path)
-		if err != nil {
+	names := []string{path}
+	if info.IsDir() {
+		if names, err = filesIn(path); err != nil {
 			return nil, unreadable(path, err)
 		}
-		return []Source{source}, nil
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return nil, unreadable(path, err)
 	}
 	var sources []Source
 	var errs Errors
-	for _, entry := range entries {
-		name := filepath.Join(path, entry.Name())
-		if strings.HasPrefix(entry.Name(), ".") || filepath.Ext(name) != ".yaml" {
-			continue
-		}
-		source, err := readFile(name)
+	for _, name := range names {
+		data, err := readFile(name)
 		if err != nil {
 			errs = append(errs, unreadable(name, err)...)
 			continue
 		}
-		sources = append(sources, source)
+		sources = append(sources, Source{Name: name, Data: data})
 	}
-	if len(errs) > 0 {
-		return nil, errs
-	}
-	slices.SortFunc(sources, func(a, b Source) int { return strings.Compare(a.Name, b.Name) })
-	return sources, nil
+	return sources, errs
 }
 
-func readFile(path string) (Source, error) {
+// filesIn returns the paths of a folder's *.yaml that are not hidden, sorted.
+func filesIn(folder string) ([]string, error) {
+	entries, err := os.ReadDir(folder)
+	var names []string
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), ".") && filepath.Ext(entry.Name()) == ".yaml" {
+			names = append(names, filepath.Join(folder, entry.Name()))
+		}
+	}
+	return names, err
+}
+
+// readFile reads a regular file. Opening or reading a FIFO waits for a writer, which would hold up all later reloads, and
+// opening a device may do anything: neither is opened. What takes the file's place meanwhile is opened without blocking.
+func readFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return Source{}, err
+		return nil, err
 	}
-	if !info.Mode().IsRegular() && !isStream(info.Mode()) {
-		return Source{}, fmt.Errorf("not a file, but %s", info.Mode().Type())
+	if err := regular(info); err != nil {
+		return nil, err
 	}
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
-		return Source{}, err
+		return nil, err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	return Source{Name: path, Data: data}, err
+	defer func() { _ = f.Close() }()
+	if info, err = f.Stat(); err != nil {
+		return nil, err
+	}
+	if err := regular(info); err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
+	if err == nil && len(data) > MaxFileSize {
+		return nil, fmt.Errorf("is larger than %d MiB; no policy file may be", MaxFileSize>>20)
+	}
+	return data, err
 }
 
-// isStream reports whether a file is a pipe: what a shell makes of <(...).
-func isStream(mode fs.FileMode) bool { return mode&fs.ModeNamedPipe != 0 }
+// regular says what something is that is no regular file.
+func regular(info fs.FileInfo) error {
+	kind := ""
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		return nil
+	case mode.IsDir():
+		kind = "directory"
+	case mode&fs.ModeNamedPipe != 0:
+		kind = "FIFO"
+	case mode&fs.ModeSocket != 0:
+		kind = "socket"
+	default:
+		kind = "device"
+	}
+	return fmt.Errorf("is a %s; a policy file must be a regular file, or a link to one", kind)
+}
 
 func unreadable(path string, err error) Errors {
 	message := err.Error()

@@ -52,7 +52,7 @@ type watcher struct {
 	inotify *fsnotify.Watcher // nil = none to be had
 	watched trail
 	sources []Source // as last seen
-	err     error
+	unread  Errors   // files that could not be read then
 	seen    bool
 }
 
@@ -98,15 +98,12 @@ func (w *watcher) run(ctx context.Context, interval time.Duration) {
 
 // differs reports whether there is something else than was last seen.
 func (w *watcher) differs() bool {
-	sources, err := read(w.path)
-	return !w.same(sources, err)
+	sources, unread := read(w.path)
+	return !w.same(sources, unread)
 }
 
-func (w *watcher) same(sources []Source, err error) bool {
-	if !w.seen || (err == nil) != (w.err == nil) || err != nil && err.Error() != w.err.Error() {
-		return false
-	}
-	return slices.EqualFunc(sources, w.sources, func(a, b Source) bool {
+func (w *watcher) same(sources []Source, unread Errors) bool {
+	return w.seen && unread.Error() == w.unread.Error() && slices.EqualFunc(sources, w.sources, func(a, b Source) bool {
 		return a.Name == b.Name && bytes.Equal(a.Data, b.Data)
 	})
 }
@@ -114,15 +111,13 @@ func (w *watcher) same(sources []Source, err error) bool {
 // reload reads the policies and, if something has changed, sends them.
 func (w *watcher) reload() {
 	w.watch() // first: what changes after it was read is noticed
-	sources, err := read(w.path)
-	if w.same(sources, err) {
+	sources, unread := read(w.path)
+	if w.same(sources, unread) {
 		return
 	}
-	w.seen, w.sources, w.err = true, sources, err
-	update := Update{Err: err}
-	if err == nil {
-		update.Set, update.Err = parse(w.path, sources)
-	}
+	w.seen, w.sources, w.unread = true, sources, unread
+	var update Update
+	update.Set, update.Err = parse(w.path, sources, unread)
 	select {
 	case <-w.updates: // an older one that nobody has taken
 	default:
