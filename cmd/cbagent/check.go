@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -12,14 +13,14 @@ func newCheckCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check PATH",
 		Short: "Say whether policies are right, and what they do",
-		Long: `Read the policies in PATH, a file or a directory of *.yaml, as the agent does.
+		Long: `Read the policies in PATH, a file or a directory of *.yaml, as the agent does, or in standard input where PATH is -.
 
 Every error is printed as FILE:LINE:COLUMN: what: why, and the exit code is 1. If there is none, one line for each
 policy says what it does. What is allowed but hardly meant is printed as a warning.`,
-		Example: "  cbagent check /etc/cbagent/policies",
+		Example: "  cbagent check /etc/cbagent/policies\n  envsubst <orders.yaml.in | cbagent check -",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			set, err := policy.Load(args[0])
+			set, err := loadFrom(e, args[0])
 			if err != nil {
 				fmt.Fprintln(e.stderr, err)
 				return errReported
@@ -33,4 +34,16 @@ policy says what it does. What is allowed but hardly meant is printed as a warni
 			return nil
 		},
 	}
+}
+
+// loadFrom reads the policies in a path, or in standard input.
+func loadFrom(e *env, path string) (*policy.Set, error) {
+	if path != "-" {
+		return policy.Load(path)
+	}
+	data, err := io.ReadAll(io.LimitReader(e.stdin, policy.MaxFileSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read policies in standard input: %w", err)
+	}
+	return policy.Parse("standard input", data)
 }

@@ -40,6 +40,14 @@ func TestCheck(t *testing.T) {
 		t.Errorf("code %d, stdout %q, stderr %q, want %q", code, stdout, stderr, want)
 	}
 
+	// What a pipe brings is read from standard input: a path must be a regular file.
+	if stdout, stderr, code := cbagent(t, "policies: [{name: piped, match: {addresses: ['192.0.2.1:80']}}]", "check", "-"); code != 0 || !strings.HasPrefix(stdout, "piped: ") {
+		t.Errorf("standard input: code %d, %q, %q", code, stdout, stderr)
+	}
+	if _, stderr, code := cbagent(t, "policies: {}", "check", "-"); code != 1 || !strings.HasPrefix(stderr, "standard input:1:11: policies: ") {
+		t.Errorf("standard input with an error: code %d, %q", code, stderr)
+	}
+
 	missing := filepath.Join(dir, "missing.yaml")
 	if _, stderr, code := cbagent(t, "", "check", missing); code != 1 || stderr != missing+": no such file or directory\n" {
 		t.Errorf("code %d, stderr %q", code, stderr)
