@@ -46,6 +46,7 @@ func kubeClient(kubeconfig string, required bool) (kubernetes.Interface, error) 
 // its API does. What only somebody's hand can mend is an update with another error.
 func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.Interface, ref configMapRef) <-chan policy.Update {
 	updates := make(chan policy.Update)
+	var reload policy.Reload
 	follower := discovery.FollowConfigMap(log, client, ref.namespace, ref.name, func(files map[string]string, err error) {
 		err = final(ref, err)
 		if err != nil && files == nil && !errors.Is(err, errNeedsHand) {
@@ -54,7 +55,7 @@ func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.In
 		}
 		update := policy.Update{Err: err}
 		if err == nil {
-			update.Set, update.Err = policy.ParseAll(configMapSources(ref, files))
+			update.Set, update.Err = reload.Parse(ref.String(), configMapSources(ref, files))
 		}
 		select {
 		case updates <- update:

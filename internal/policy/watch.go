@@ -54,6 +54,7 @@ type watcher struct {
 	sources []Source // as last seen
 	unread  Errors   // files that could not be read then
 	seen    bool
+	files   Reload
 }
 
 func (w *watcher) run(ctx context.Context, interval time.Duration) {
@@ -117,7 +118,7 @@ func (w *watcher) reload() {
 	}
 	w.seen, w.sources, w.unread = true, sources, unread
 	var update Update
-	update.Set, update.Err = parse(w.path, sources, unread)
+	update.Set, update.Err = w.files.parse(w.path, sources, unread)
 	select {
 	case <-w.updates: // an older one that nobody has taken
 	default:
