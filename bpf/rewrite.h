@@ -53,19 +53,20 @@ static __always_inline __u64 sum_word(__u64 w)
 	return (w & 0xffff) + (w >> 16 & 0xffff) + (w >> 32 & 0xffff) + (w >> 48);
 }
 
-/* Writes the seconds, left-aligned in blanks, and adds to sum how much the field's changed. */
+/* Writes the seconds, right-aligned after blanks, and adds to sum how much the field's changed. */
 static __always_inline long put_retry(struct __sk_buff *skb, __u32 payload, __u64 seconds, const struct answer *a, __u64 *sum)
 {
 	__u64 at = a->retry_at;
 	__u64 field = 0x2020202020202020ULL, old;
 
-	/* 8 digits are more than three years. The lowest byte is the first character. */
+	_Static_assert(RETRY_DIGITS == sizeof(field), "the field is written as one word");
+	/* 8 digits are more than three years. The highest byte is the last character; a blank | 0x10 is '0'. */
 	if (seconds > 99999999)
 		seconds = 99999999;
 #pragma unroll
 	for (int i = 0; i < 8; i++) {
 		if (!i || seconds)
-			field = field << 8 | ('0' + seconds % 10);
+			field |= (0x10 | seconds % 10) << (56 - 8 * i);
 		seconds /= 10;
 	}
 	/* Where the verifier sees it: right before the use. */

@@ -224,7 +224,7 @@ struct answered_flow {
 /* Numbers that the agent needs too. */
 enum size {
 	ANSWER_MAX = 1200, /* bytes of an answer */
-	RETRY_DIGITS = 10, /* bytes of its Retry-After field */
+	RETRY_DIGITS = 8, /* bytes of its Retry-After field */
 	JUDGED_BITS = 40, /* of verdict.judged that count outcomes */
 	SHARE_BITS = 24, /* of verdict.ramp_from and ramp_to */
 	LATENCY_BITS = 16, /* the first latency bucket ends at 2^16 ns */

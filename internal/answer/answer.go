@@ -18,7 +18,7 @@ const (
 )
 
 // RetryFieldLen is the length in bytes of the field for the seconds of Retry-After.
-const RetryFieldLen = 10
+const RetryFieldLen = 8
 
 // Why a caller is turned away: the values of X-Cbagent-Reason.
 const (
@@ -59,10 +59,10 @@ type Rendered struct {
 
 // Render returns the answer to a caller who is turned away for the given reason.
 //
-// With retryAfter it has a field of RetryFieldLen bytes, "0         ", that whoever sends it overwrites with the
-// seconds in decimal, on the left, and blanks after them. Blanks at the end of a header's value mean nothing (RFC 9110,
-// 5.5); more of them bring that field to an even offset and the answer to a multiple of 4, which keeps the arithmetic
-// of checksums in the kernel simple.
+// With retryAfter it has a field of RetryFieldLen bytes, "       0", that whoever sends it overwrites with the seconds in
+// decimal, on the right, and blanks before them. More blanks bring that field to an even offset and the answer to a multiple
+// of 4, which keeps the arithmetic of checksums in the kernel simple. All blanks stand before a value: those after one belong
+// to it for some clients, although they mean nothing either (RFC 9110, 5.5).
 func Render(s Spec, reason string, retryAfter bool) Rendered {
 	var b strings.Builder
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\nServer: cbagent\r\nConnection: close\r\n", s.Status, http.StatusText(s.Status))
@@ -73,18 +73,17 @@ func Render(s Spec, reason string, retryAfter bool) Rendered {
 		fmt.Fprintf(&b, "%s: %s\r\n", h.Name, h.Value)
 	}
 	b.WriteString("Content-Length: " + strconv.Itoa(len(s.Body)) + "\r\n")
-	b.WriteString("X-Cbagent-Reason: " + reason)
 	retryAt := -1
 	if retryAfter {
-		const lead = "\r\nRetry-After: "
-		pad(&b, b.Len()+len(lead), 2)
-		b.WriteString(lead)
+		b.WriteString("Retry-After: ")
+		pad(&b, b.Len(), 2)
 		retryAt = b.Len()
-		fmt.Fprintf(&b, "%-*s", RetryFieldLen, "0")
+		fmt.Fprintf(&b, "%*s\r\n", RetryFieldLen, "0")
 	}
+	b.WriteString("X-Cbagent-Reason: ")
 	const end = "\r\n\r\n"
-	pad(&b, b.Len()+len(end)+len(s.Body), 4)
-	b.WriteString(end)
+	pad(&b, b.Len()+len(reason)+len(end)+len(s.Body), 4)
+	b.WriteString(reason + end)
 	headLen := b.Len()
 	b.WriteString(s.Body)
 	return Rendered{Bytes: []byte(b.String()), HeadLen: headLen, RetryAt: retryAt}

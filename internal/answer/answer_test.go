@@ -31,15 +31,22 @@ func checkAnswer(t *testing.T, spec Spec, reason string, retryAfter bool) {
 		t.Errorf("%s: length %d is not a multiple of 4", reason, len(r.Bytes))
 	}
 	if retryAfter {
-		if r.RetryAt%2 != 0 || string(r.Bytes[r.RetryAt:r.RetryAt+RetryFieldLen]) != "0         " {
+		if r.RetryAt%2 != 0 || string(r.Bytes[r.RetryAt:r.RetryAt+RetryFieldLen]) != "       0" {
 			t.Errorf("%s: field at %d holds %q", reason, r.RetryAt, r.Bytes[r.RetryAt:r.RetryAt+RetryFieldLen])
 		}
-		copy(r.Bytes[r.RetryAt:], "29        ")
+		copy(r.Bytes[r.RetryAt:], "      29")
 	} else if r.RetryAt != -1 {
 		t.Errorf("%s: RetryAt is %d, want -1", reason, r.RetryAt)
 	}
 	if head := string(r.Bytes[:r.HeadLen]); !strings.HasSuffix(head, "\r\n\r\n") || strings.Count(head, "\r\n\r\n") != 1 {
 		t.Errorf("%s: head is %q", reason, head)
+	}
+
+	for line := range strings.SplitSeq(string(r.Bytes[:r.HeadLen]), "\r\n") {
+		// Of the status line only the reason phrase may be empty.
+		if name, value, header := strings.Cut(line, ":"); header && (strings.TrimRight(value, " ") != value || value == "" || name == "") {
+			t.Errorf("%s: %q ends in blanks", reason, line)
+		}
 	}
 
 	in := bufio.NewReader(bytes.NewReader(r.Bytes))
@@ -73,11 +80,11 @@ func checkAnswer(t *testing.T, spec Spec, reason string, retryAfter bool) {
 func TestRenderBytes(t *testing.T) {
 	got := Render(Spec{Status: 299, Body: "no"}, ReasonOpen, true)
 	const want = "HTTP/1.1 299 \r\nServer: cbagent\r\nConnection: close\r\nContent-Length: 2\r\n" +
-		"X-Cbagent-Reason: open \r\nRetry-After: 0         \r\n\r\nno"
+		"Retry-After:         0\r\nX-Cbagent-Reason:   open\r\n\r\nno"
 	if string(got.Bytes) != want {
 		t.Errorf("got  %q\nwant %q", got.Bytes, want)
 	}
-	if got.HeadLen != len(want)-2 || want[got.RetryAt:got.RetryAt+2] != "0 " {
+	if got.HeadLen != len(want)-2 || want[got.RetryAt:got.RetryAt+RetryFieldLen+2] != "       0\r\n" {
 		t.Errorf("HeadLen %d, RetryAt %d", got.HeadLen, got.RetryAt)
 	}
 }

@@ -32,7 +32,7 @@ func TestBadTables(t *testing.T) {
 		"answer without headers":           {r.d.PutAnswer(1, with(func(a *Answer) { a.HeadLen = 0 })), "headers"},
 		"headers longer than the answer":   {r.d.PutAnswer(1, with(func(a *Answer) { a.HeadLen = 19 })), "headers"},
 		"Retry-After at an odd place":      {r.d.PutAnswer(1, with(func(a *Answer) { a.RetryAt = 3 })), "even"},
-		"Retry-After beyond the headers":   {r.d.PutAnswer(1, with(func(a *Answer) { a.RetryAt = 10 })), "within"},
+		"Retry-After beyond the headers":   {r.d.PutAnswer(1, with(func(a *Answer) { a.RetryAt = 12 })), "within"},
 		"answer that is right":             {r.d.PutAnswer(1, answer), ""},
 		"removing what is not there":       {r.d.RemoveBackend(Backend{Addr: backendV6}), ""},
 		"Retry-After at an even place":     {r.d.PutAnswer(1, with(func(a *Answer) { a.RetryAt = 8 })), ""},

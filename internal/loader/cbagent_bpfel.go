@@ -373,7 +373,7 @@ type bpfSize uint32
 
 const (
 	bpfSizeANSWER_MAX   bpfSize = 1200
-	bpfSizeRETRY_DIGITS bpfSize = 10
+	bpfSizeRETRY_DIGITS bpfSize = 8
 	bpfSizeJUDGED_BITS  bpfSize = 40
 	bpfSizeSHARE_BITS   bpfSize = 24
 	bpfSizeLATENCY_BITS bpfSize = 16

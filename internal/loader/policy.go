@@ -95,7 +95,7 @@ func (d *Datapath) PutPolicy(index int, s PolicySettings) error {
 type Answer struct {
 	Bytes   []byte // headers and body, at most 1,200
 	HeadLen int    // length of the headers: what HEAD gets
-	RetryAt int    // even offset of ten bytes that take the seconds of Retry-After; negative: none
+	RetryAt int    // even offset of eight bytes that take the seconds of Retry-After; negative: none
 	Status  int
 }
 

@@ -720,7 +720,7 @@ func parseAnswer(b []byte) (status string, headers map[string]string, body strin
 	headers = map[string]string{}
 	for _, l := range lines[1:] {
 		name, value, _ := strings.Cut(l, ":")
-		headers[name] = strings.Trim(value, " ")
+		headers[name] = strings.TrimLeft(value, " ") // blanks after a value stay: some clients keep them, too
 	}
 	return lines[0], headers, body, nil
 }
