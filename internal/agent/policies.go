@@ -146,7 +146,7 @@ func (a *Agent) compileSettings(s *policyState, now int64) (loader.PolicySetting
 			continue
 		}
 		reason := loader.Refusal(i)
-		spec := p.Reject.Answer
+		spec := p.Reject.Answer.For(reason.String())
 		retry := p.Reject.RetryAfter && reason != loader.RefusedForcedOpen
 		if reason == loader.RefusedRateLimit && p.RateLimit != nil {
 			spec.Status = p.RateLimit.Status

@@ -41,7 +41,7 @@ func Reasons() []string {
 type Spec struct {
 	Status      int
 	ContentType string // empty = no such header
-	Body        string
+	Body        string // empty: the default, see For
 	Headers     []Header
 }
 

@@ -66,7 +66,7 @@ func CheckHeader(h Header, retryAfter bool) error {
 func CheckSize(s Spec, reasons []string, retryAfter bool) error {
 	size := 0
 	for _, reason := range reasons {
-		size = max(size, len(Render(s, reason, retryAfter).Bytes))
+		size = max(size, len(Render(s.For(reason), reason, retryAfter).Bytes))
 	}
 	if size > MaxSize {
 		return fmt.Errorf("the answer with all its headers must be at most %d bytes, got %d", MaxSize, size)

@@ -154,8 +154,9 @@ type RejectSpec struct {
 	Status int `json:"status" default:"503" range:"200..599"`
 	// ContentType of the body; empty = no such header.
 	ContentType string `json:"contentType" default:"application/json"`
-	// Body, up to 1,000 bytes: the degraded content.
-	Body string `json:"body" default:"'{\"error\":\"circuit open\"}'"`
+	// Body, up to 1,000 bytes: the degraded content. The default, '', is {"error":"..."} with what rejects: circuit open,
+	// connection limit, request limit or rate limit.
+	Body string `json:"body" default:"''"`
 	// RetryAfter adds the header of that name with the seconds until the next probe.
 	RetryAfter bool `json:"retryAfter" default:"true"`
 	// Headers are more headers of the answer. The whole answer fits 1,200 bytes.

@@ -192,7 +192,7 @@ func TestRateLimitIsExact(t *testing.T) {
 					switch {
 					case r.Status == 200:
 						admitted++
-					case r.Status == 429 && reason == "rate-limit" && name == "http":
+					case r.Status == 429 && reason == "rate-limit" && name == "http" && string(r.Body) == defaultBody(reason):
 						retry = append(retry, r.Header.Get("Retry-After"))
 					case r.Class == loadgen.ConnectRefused && name == "tcp":
 						retry = append(retry, "1")

@@ -166,10 +166,19 @@ func wantStatus(t *testing.T, r loadgen.Result, status int) {
 	}
 }
 
+// defaultBody is what the kernel's answer says of a reason where the policy gives no body.
+func defaultBody(reason string) string {
+	return map[string]string{
+		"open": `{"error":"circuit open"}`, "forced-open": `{"error":"circuit open"}`, "half-open": `{"error":"circuit open"}`,
+		"connection-limit": `{"error":"connection limit"}`, "request-limit": `{"error":"request limit"}`,
+		"rate-limit": `{"error":"rate limit"}`,
+	}[reason]
+}
+
 // wantAnswer fails the test unless the kernel answered with a complete 503, for the reason.
 func wantAnswer(t *testing.T, r loadgen.Result, reason string) {
 	t.Helper()
-	const body = `{"error":"circuit open"}`
+	body := defaultBody(reason)
 	got, kernel := r.FromKernel()
 	if r.Status != 503 || !kernel || got != reason || string(r.Body) != body {
 		t.Fatalf("got %s (kernel %v %q) with body %q, %v; want the kernel's 503, reason %q, with body %q",

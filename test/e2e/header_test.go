@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// pythonHeaders prints status, headers and body as Python's http.client has them: it keeps blanks after a value.
+const pythonHeaders = `
+import http.client, json, sys
+c = http.client.HTTPConnection(sys.argv[1], timeout=10)
+c.request("GET", "/")
+r = c.getresponse()
+print(json.dumps([r.status, dict(r.getheaders()), r.read().decode()]))
+`
+
+// TestHeaderValuesAreExact compares the kernel's headers byte by byte: no value ends in blanks, whatever the body's length.
+func TestHeaderValuesAreExact(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Log("python3 is not here: only the raw bytes are looked at")
+	}
+	for _, body := range []string{"", "1", "22", "333", "4444"} {
+		t.Run("body "+body, func(t *testing.T) {
+			t.Parallel()
+			want := body
+			if want == "" {
+				want = defaultBody("open")
+			}
+			p, _ := opened(t, "IPv4", fmt.Sprintf("reject: {body: %q}", body))
+			raw, err := p.caller.DialContext(soon(t), "tcp", p.dial.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = raw.Close() }()
+			head, got, _ := strings.Cut(exchange(t, raw, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "\r\n\r\n")
+			if got != want {
+				t.Errorf("body %q, want %q", got, want)
+			}
+			headers := map[string]string{}
+			for line := range strings.SplitSeq(head, "\r\n") {
+				if name, value, ok := strings.Cut(line, ":"); ok {
+					headers[name] = strings.TrimLeft(value, " \t")
+				}
+			}
+			check := func(who string, headers map[string]string) {
+				t.Helper()
+				for name, want := range map[string]string{
+					"Server": "cbagent", "Connection": "close", "X-Cbagent-Reason": "open", "Content-Length": strconv.Itoa(len(want)),
+				} {
+					if headers[name] != want {
+						t.Errorf("%s: %s is %q, want %q", who, name, headers[name], want)
+					}
+				}
+				if n, err := strconv.Atoi(headers["Retry-After"]); err != nil || n < 200 || n > 300 {
+					t.Errorf("%s: Retry-After is %q, want the seconds left of five minutes", who, headers["Retry-After"])
+				}
+			}
+			check("raw", headers)
+			if python == "" {
+				return
+			}
+			var out bytes.Buffer
+			client := exec.CommandContext(soon(t), python, "-c", pythonHeaders, p.dial.String())
+			client.Stdout, client.Stderr = &out, &out
+			if err := p.caller.Start(client); err != nil {
+				t.Fatal(err)
+			}
+			if err := client.Wait(); err != nil {
+				t.Fatalf("http.client: %v: %s", err, &out)
+			}
+			var status int
+			var text string
+			seen := []any{&status, &headers, &text}
+			clear(headers)
+			if err := json.Unmarshal(out.Bytes(), &seen); err != nil {
+				t.Fatalf("%v in %q", err, &out)
+			}
+			if status != 503 || text != want {
+				t.Errorf("http.client: status %d, body %q", status, text)
+			}
+			check("http.client", headers)
+		})
+	}
+}
