@@ -55,6 +55,8 @@ func (a *standIn) Policies() *policy.Set {
 	return set
 }
 
+func (a *standIn) Last(n int) []view.Record { return a.history.Last(n) }
+
 func (a *standIn) Follow(n, buffer int) ([]view.Record, *history.Follower) {
 	return a.history.Follow(n, buffer)
 }

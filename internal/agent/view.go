@@ -170,3 +170,6 @@ func (a *Agent) Policies() *policy.Set {
 func (a *Agent) Follow(n, buffer int) ([]view.Record, *history.Follower) {
 	return a.history.Follow(n, buffer)
 }
+
+// Last returns up to n of the newest records, oldest first. They are not to be changed.
+func (a *Agent) Last(n int) []view.Record { return a.history.Last(n) }

@@ -39,6 +39,8 @@ func newStandIn(t *testing.T) *standIn {
 func (a *standIn) Snapshot() *view.Snapshot { return a.snapshot }
 func (a *standIn) Ready() error             { return errors.New("policy orders waits") }
 func (a *standIn) Policies() *policy.Set    { return nil }
+func (a *standIn) Last(n int) []view.Record { return a.history.Last(n) }
+
 func (a *standIn) Follow(n, buffer int) ([]view.Record, *history.Follower) {
 	return a.history.Follow(n, buffer)
 }

@@ -162,19 +162,17 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if r.FormValue("follow") != "true" {
+		out := newStream(w)
+		out.records(s.agent.Last(history.Kept), t, last)
+		_ = out.flush() // the reader may be gone
+		return
+	}
 	past, follower := s.agent.Follow(history.Kept, followBuffer)
 	defer follower.Close()
 	out := newStream(w)
-	kept := past[:0]
-	for _, rec := range past {
-		if t.Has(rec.Policy, rec.Backend) {
-			kept = append(kept, rec)
-		}
-	}
-	for _, rec := range kept[max(0, len(kept)-last):] {
-		out.encode(rec)
-	}
-	if out.flush() != nil || r.FormValue("follow") != "true" {
+	out.records(past, t, last)
+	if out.flush() != nil {
 		return
 	}
 	for {
@@ -204,9 +202,7 @@ func resolveForHistory(a Agent, text string) (Target, error) {
 	if err == nil {
 		return t, nil
 	}
-	past, follower := a.Follow(history.Kept, 1)
-	follower.Close()
-	for _, rec := range past {
+	for _, rec := range a.Last(history.Kept) {
 		switch text {
 		case rec.Policy + "/" + rec.Backend:
 			return Target{Policy: rec.Policy, Backend: rec.Backend}, nil

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/view"
 )
 
 // stream writes JSON lines to a reader that may be slow. Its first error ends it: later calls do nothing.
@@ -41,6 +43,19 @@ func (s *stream) encode(v any) {
 		return
 	}
 	s.write(append(line, '\n'))
+}
+
+// records writes the newest of those that a target has.
+func (s *stream) records(all []view.Record, t Target, most int) {
+	var kept []*view.Record
+	for i := range all {
+		if t.Has(all[i].Policy, all[i].Backend) {
+			kept = append(kept, &all[i])
+		}
+	}
+	for _, rec := range kept[max(0, len(kept)-most):] {
+		s.encode(rec)
+	}
 }
 
 // flush sends what was written and returns the first error.
