@@ -57,7 +57,7 @@ func (a *standIn) Policies() *policy.Set {
 
 func (a *standIn) Last(n int) []view.Record { return a.history.Last(n) }
 
-func (a *standIn) Follow(n, buffer int) ([]view.Record, *history.Follower) {
+func (a *standIn) Follow(n, buffer int) ([]view.Record, *history.Follower, error) {
 	return a.history.Follow(n, buffer)
 }
 

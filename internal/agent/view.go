@@ -64,7 +64,7 @@ func (a *Agent) viewAgent() view.Agent {
 	v.PoliciesLoaded, v.Reloads, v.ReloadFailures, v.ReloadError = a.reload.Loaded, a.reload.Attempts, a.reload.Failures, a.reload.LastError
 	v.RingEvents, v.Records, v.RecordsLost = a.ringEvents, a.history.Seq(), a.history.Lost()
 	var missed uint64
-	v.Readers, missed = a.history.Followers()
+	v.Readers, missed, v.ReadersRejected = a.history.Followers()
 	v.Tracers, v.ReaderDropped = len(a.tracers), v.ReaderDropped+missed
 	v.CircuitsMax, v.Sweep = a.cfg.circuitTable(), a.lastSweep
 	return v
@@ -166,8 +166,8 @@ func (a *Agent) Policies() *policy.Set {
 	return a.set
 }
 
-// Follow returns up to n of the newest records, and all later ones as far as the reader keeps up.
-func (a *Agent) Follow(n, buffer int) ([]view.Record, *history.Follower) {
+// Follow returns up to n of the newest records, and all later ones as far as the reader keeps up. There may be too many readers.
+func (a *Agent) Follow(n, buffer int) ([]view.Record, *history.Follower, error) {
 	return a.history.Follow(n, buffer)
 }
 

@@ -14,9 +14,9 @@ import (
 type Agent interface {
 	Ready() error // nil, or what the agent waits for
 	Snapshot() *view.Snapshot
-	Policies() *policy.Set // nil before there are any
+	Policies() *policy.Set    // nil before there are any
 	Last(n int) []view.Record // the newest records, oldest first; not to be changed
-	Follow(n, buffer int) ([]view.Record, *history.Follower)
+	Follow(n, buffer int) ([]view.Record, *history.Follower, error)
 	Override(Target, Order) []Change
 	Trace(Target) (Tracer, error)
 }

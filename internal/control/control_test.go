@@ -41,7 +41,7 @@ func (a *standIn) Ready() error             { return errors.New("policy orders w
 func (a *standIn) Policies() *policy.Set    { return nil }
 func (a *standIn) Last(n int) []view.Record { return a.history.Last(n) }
 
-func (a *standIn) Follow(n, buffer int) ([]view.Record, *history.Follower) {
+func (a *standIn) Follow(n, buffer int) ([]view.Record, *history.Follower, error) {
 	return a.history.Follow(n, buffer)
 }
 func (a *standIn) Override(Target, Order) []Change { return []Change{} }

@@ -168,7 +168,11 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 		_ = out.flush() // the reader may be gone
 		return
 	}
-	past, follower := s.agent.Follow(history.Kept, followBuffer)
+	past, follower, err := s.agent.Follow(history.Kept, followBuffer)
+	if err != nil {
+		answer(w, http.StatusServiceUnavailable, Error{Message: err.Error()})
+		return
+	}
 	defer follower.Close()
 	out := newStream(w)
 	out.records(past, t, last)

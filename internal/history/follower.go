@@ -1,6 +1,7 @@
 package history
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"github.com/cbagent/cbagent/internal/view"
@@ -13,19 +14,29 @@ type Follower struct {
 	missed  atomic.Uint64
 }
 
+// MaxFollowers bounds what followers can cost: a buffer of a thousand records is some hundred kilobytes.
+const MaxFollowers = 32
+
+// ErrFollowers says that MaxFollowers follow already.
+var ErrFollowers = fmt.Errorf("%d readers follow the events already: end one of them, or ask again without following", MaxFollowers)
+
 // Follow returns up to n of the newest records and a Follower of all later ones. It misses those for which its buffer has
-// no room. Close ends it.
-func (h *History) Follow(n, buffer int) ([]view.Record, *Follower) {
-	f := &Follower{history: h, records: make(chan view.Record, buffer)}
+// no room. Close ends it. The error is ErrFollowers.
+func (h *History) Follow(n, buffer int) ([]view.Record, *Follower, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(h.followers) >= MaxFollowers {
+		h.rejected++
+		return nil, nil, ErrFollowers
+	}
+	f := &Follower{history: h, records: make(chan view.Record, buffer)}
 	if h.closed {
 		f.end()
 	} else {
 		h.followers[f] = struct{}{}
 	}
 	past := append([]view.Record(nil), h.records[max(0, len(h.records)-n):]...)
-	return past, f
+	return past, f, nil
 }
 
 // Records is where new ones come out. It is closed when the history is.
@@ -53,9 +64,9 @@ func (f *Follower) offer(r view.Record) {
 
 func (f *Follower) end() { close(f.records) }
 
-// Followers returns how many there are now, and how many records they all missed ever.
-func (h *History) Followers() (now int, missed uint64) {
+// Followers returns how many there are now, how many records they all missed ever, and how many there was no room for.
+func (h *History) Followers() (now int, missed, rejected uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.followers), h.dropped.Load()
+	return len(h.followers), h.dropped.Load(), h.rejected
 }

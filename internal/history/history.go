@@ -24,6 +24,7 @@ type History struct {
 	seq       uint64
 	records   []view.Record // oldest first
 	followers map[*Follower]struct{}
+	rejected  uint64 // followers for which there was no room
 	closed    bool
 
 	queue chan view.Record // to the file; nil without one

@@ -2,6 +2,7 @@ package history
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -122,9 +123,9 @@ func TestCrashCutsALine(t *testing.T) {
 func TestFollowersNeverHoldUp(t *testing.T) {
 	h := open(t, "", new(bytes.Buffer))
 	h.Add(record(1))
-	past, quick := h.Follow(10, 100)
-	_, slow := h.Follow(0, 1)
-	if len(past) != 1 {
+	past, quick, err := h.Follow(10, 100)
+	_, slow, errSlow := h.Follow(0, 1)
+	if err != nil || errSlow != nil || len(past) != 1 {
 		t.Errorf("%d records of the past, want 1", len(past))
 	}
 	for n := range 10 {
@@ -133,7 +134,7 @@ func TestFollowersNeverHoldUp(t *testing.T) {
 	if got := fmt.Sprint(quick.Missed(), slow.Missed(), slow.Missed()); got != "0 9 0" {
 		t.Errorf("missed %s, want 0 9 0", got)
 	}
-	if now, missed := h.Followers(); now != 2 || missed != 9 {
+	if now, missed, _ := h.Followers(); now != 2 || missed != 9 {
 		t.Errorf("%d followers missed %d, want 2 and 9", now, missed)
 	}
 	slow.Close()
@@ -153,6 +154,28 @@ func TestFollowersNeverHoldUp(t *testing.T) {
 		t.Errorf("the quick one got %d, want 11", n)
 	}
 	quick.Close()
+}
+
+func TestFollowersAreBounded(t *testing.T) {
+	h := open(t, "", new(bytes.Buffer))
+	var all []*Follower
+	for range MaxFollowers {
+		_, f, err := h.Follow(0, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, f)
+	}
+	if _, f, err := h.Follow(0, 1); f != nil || !errors.Is(err, ErrFollowers) {
+		t.Errorf("one too many: %v, %v", f, err)
+	}
+	if now, _, rejected := h.Followers(); now != MaxFollowers || rejected != 1 {
+		t.Errorf("%d followers, %d rejected", now, rejected)
+	}
+	all[0].Close()
+	if _, _, err := h.Follow(0, 1); err != nil {
+		t.Errorf("in the place of one that ended: %v", err)
+	}
 }
 
 func TestUnwritable(t *testing.T) {

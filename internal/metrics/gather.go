@@ -96,6 +96,7 @@ func (b *builder) agent(s *view.Snapshot) {
 	b.add(records, nil, float64(a.Records))
 	b.add(recordsLost, nil, float64(a.RecordsLost))
 	b.add(readers, nil, float64(a.Readers))
+	b.add(readersRejected, nil, float64(a.ReadersRejected))
 	b.add(traceReaders, nil, float64(a.Tracers))
 	b.add(readersDropped, nil, float64(a.ReaderDropped))
 }

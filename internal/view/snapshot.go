@@ -46,16 +46,17 @@ type Agent struct {
 	ReloadFailures uint64
 	ReloadError    string // of the last attempt; empty when it succeeded
 
-	RingEvents    uint64 // read from the ring
-	MadeGood      uint64 // of those lost, put into windows from the totals
-	Records       uint64 // in the history, ever
-	RecordsLost   uint64 // not written to the history's file
-	Readers       int    // of events, now
-	Tracers       int    // readers of traces, now
-	ReaderDropped uint64 // what was not handed to readers because they were slow
-	CircuitsMax   int
-	Sweep         loader.SweepResult
-	Verdicts      Histogram // from the outcome that decided to the verdict in the kernel
+	RingEvents      uint64 // read from the ring
+	MadeGood        uint64 // of those lost, put into windows from the totals
+	Records         uint64 // in the history, ever
+	RecordsLost     uint64 // not written to the history's file
+	Readers         int    // of events, now
+	ReadersRejected uint64 // of events, for whom there was no room
+	Tracers         int    // readers of traces, now
+	ReaderDropped   uint64 // what was not handed to readers because they were slow
+	CircuitsMax     int
+	Sweep           loader.SweepResult
+	Verdicts        Histogram // from the outcome that decided to the verdict in the kernel
 }
 
 // Policy is a policy in force.
