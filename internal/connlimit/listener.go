@@ -17,7 +17,7 @@ type Listener struct {
 	net.Listener
 	most     int
 	answer   []byte
-	lingerer chan struct{} // a place for each rejected connection that is read until its client closes it
+	lingerer chan struct{} // a place for each rejected connection that is waited for
 
 	mu     sync.Mutex
 	open   map[net.Conn]waiting
@@ -116,28 +116,31 @@ func (l *Listener) Counts() Counts {
 	return counts
 }
 
-// linger is how long a rejected client may take to read its answer.
+// linger is how long a rejected client may take to send its request and to read its answer.
 const linger = time.Second
 
-// reject answers a connection and closes it. Closing it before its request was read may take the answer away from the client
-// again: goroutines read what comes, a bounded number of them.
+// reject answers a connection and closes it: after it has sent something, for clients take an answer that comes before their
+// request for an error; and not before it has closed, for that takes the answer away again while its request is not read. A
+// bounded number of goroutines wait for that, above it the answer comes at once.
 func (l *Listener) reject(c net.Conn) {
 	_ = c.SetDeadline(time.Now().Add(linger))
-	_, err := c.Write(l.answer) // never waits: the socket's buffer is empty
-	half, ok := c.(interface{ CloseWrite() error })
-	if err != nil || !ok || half.CloseWrite() != nil {
-		_ = c.Close()
-		return
-	}
 	select {
 	case l.lingerer <- struct{}{}:
 	default:
+		_, _ = c.Write(l.answer) // never waits: the socket's buffer is empty
 		_ = c.Close()
 		return
 	}
 	go func() {
-		_, _ = io.Copy(io.Discard, c)
-		_ = c.Close()
-		<-l.lingerer
+		defer func() { <-l.lingerer }()
+		defer func() { _ = c.Close() }()
+		var first [1]byte
+		if _, err := c.Read(first[:]); err != nil {
+			return
+		}
+		_, err := c.Write(l.answer)
+		if half, ok := c.(interface{ CloseWrite() error }); err == nil && ok && half.CloseWrite() == nil {
+			_, _ = io.Copy(io.Discard, c)
+		}
 	}()
 }
