@@ -19,7 +19,11 @@ type stream struct {
 
 func newStream(w http.ResponseWriter) *stream {
 	w.Header().Set("Content-Type", "application/jsonl")
-	return &stream{control: http.NewResponseController(w), w: bufio.NewWriterSize(w, 1<<16)}
+	c := http.NewResponseController(w)
+	// The server's time for a whole request must not end a stream: its client has said all, and reads. This fails only for
+	// writers without deadlines, which tests use.
+	_ = c.SetReadDeadline(time.Time{})
+	return &stream{control: c, w: bufio.NewWriterSize(w, 1<<16)}
 }
 
 // free returns a buffer for the next line.
