@@ -56,6 +56,7 @@ type Agent struct {
 	discovery *discovery.Discovery
 	links     *ifaces.Watcher
 	history   *history.History
+	servers   servers
 	events    []breaker.Event // buffer
 	local     localAddresses
 	nextLook  int64

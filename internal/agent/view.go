@@ -66,6 +66,7 @@ func (a *Agent) viewAgent() view.Agent {
 	var missed uint64
 	v.Readers, missed, v.ReadersRejected = a.history.Followers()
 	v.Tracers, v.ReaderDropped = len(a.tracers), v.ReaderDropped+missed
+	v.Servers = a.servers.view()
 	v.CircuitsMax, v.Sweep = a.cfg.circuitTable(), a.lastSweep
 	return v
 }

@@ -96,6 +96,12 @@ func (b *builder) agent(s *view.Snapshot) {
 	b.add(records, nil, float64(a.Records))
 	b.add(recordsLost, nil, float64(a.RecordsLost))
 	b.add(readers, nil, float64(a.Readers))
+	for _, server := range a.Servers {
+		l := labels{}.with("server", server.Name)
+		b.add(serverConnections, l, float64(server.Connections))
+		b.add(serverEvicted, l, float64(server.Evicted))
+		b.add(serverRejected, l, float64(server.Rejected))
+	}
 	b.add(readersRejected, nil, float64(a.ReadersRejected))
 	b.add(traceReaders, nil, float64(a.Tracers))
 	b.add(readersDropped, nil, float64(a.ReaderDropped))

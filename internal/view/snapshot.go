@@ -54,9 +54,18 @@ type Agent struct {
 	ReadersRejected uint64 // of events, for whom there was no room
 	Tracers         int    // readers of traces, now
 	ReaderDropped   uint64 // what was not handed to readers because they were slow
+	Servers         []Server
 	CircuitsMax     int
 	Sweep           loader.SweepResult
 	Verdicts        Histogram // from the outcome that decided to the verdict in the kernel
+}
+
+// Server is what clients have open at one of the agent's servers.
+type Server struct {
+	Name        string // metrics or control
+	Connections int    // now
+	Evicted     uint64 // closed while they waited for a request, to make room for others
+	Rejected    uint64 // answered and closed at once, since all others were busy
 }
 
 // Policy is a policy in force.

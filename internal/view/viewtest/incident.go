@@ -45,8 +45,10 @@ func Incident(t testing.TB) *view.Snapshot {
 		Agent: view.Agent{
 			Version: "v1.2.3", Node: "n1", Started: at.Add(-time.Hour), Ready: true,
 			PoliciesLoaded: at.Add(-time.Minute), Reloads: 3, ReloadFailures: 1, ReloadError: "orders.yaml:3:1: no",
-			RingEvents: 1000, MadeGood: 4, Records: 12, RecordsLost: 1, Readers: 2, ReadersRejected: 3, Tracers: 1, ReaderDropped: 7, CircuitsMax: 16384,
-			Sweep: loader.SweepResult{Flows: 9, Took: 2 * time.Millisecond},
+			RingEvents: 1000, MadeGood: 4, Records: 12, RecordsLost: 1, Readers: 2, ReadersRejected: 3, Tracers: 1, ReaderDropped: 7,
+			Servers:     []view.Server{{Name: "control", Connections: 3}, {Name: "metrics", Connections: 64, Evicted: 5, Rejected: 2}},
+			CircuitsMax: 16384,
+			Sweep:       loader.SweepResult{Flows: 9, Took: 2 * time.Millisecond},
 		},
 		Node: loader.NodeCounts{Flows: 9, MaxFlows: 262144, LostEvents: 5, LeaseExpired: 6},
 		Packets: []loader.PacketCounts{
