@@ -43,28 +43,29 @@ func (s *scope) suspect(spec *Spec, p *Policy) {
 		for _, kind := range []breaker.TripKind{breaker.TripMinCalls, breaker.TripFailureCount, breaker.TripSuccessRateOutlier} {
 			for _, t := range trips[kind] {
 				if t.N > b.Window.Count {
-					s.warn("trip", "asks for %d outcomes, but the window holds %d: that part never trips", t.N, b.Window.Count)
+					s.warn("trip", "asks for %d outcomes, but the window holds %d: that part can never trip", t.N, b.Window.Count)
 				}
 			}
 		}
 	}
+	s.suspectNever(p, trips)
 	for _, t := range trips[breaker.TripSlowRate] {
 		switch {
 		case b.Outcome.Slow != 0:
 		case t.Over == 0:
-			s.warn("trip", "asks for slow outcomes, but outcome.slow is 0s: nothing is slow")
+			s.warn("trip", "asks for slow outcomes, but outcome.slow is 0s: it can never trip")
 		case spec.HalfOpen.Ramp == nil && spec.HalfOpen.Calls > 0:
 			s.warn("trip", "asks for outcomes over %s, but probes are slow by outcome.slow, which is 0s: slow ones close the circuit again", t.Over)
 		}
 	}
 	if b.Scope == breaker.ScopePolicy && len(trips[breaker.TripSuccessRateOutlier]) > 0 {
-		s.warn("trip", "successRateOutlier compares backends, but with scope policy there is only one circuit: it never trips")
+		s.warn("trip", "successRateOutlier compares backends, but with scope policy there is only one circuit: it can never trip")
 	}
 	if b.Scope == breaker.ScopePolicy && (b.Ejection.MaxPercent != 100 || b.Ejection.MinHealthy != 0) {
 		s.warn("ejection", "has no effect with scope policy")
 	}
 	if b.Ejection.MaxPercent == 0 && b.Scope == breaker.ScopeBackend {
-		s.warn("ejection.maxPercent", "0 means that no circuit ever opens; mode monitor says so more clearly")
+		s.warn("ejection.maxPercent", "0 means that a circuit can never open; mode monitor says so more clearly")
 	}
 	if b.Outcome.Failure == (breaker.ResultSet{}) {
 		s.warn("outcome.failure", "is empty: nothing is a failure")
