@@ -20,7 +20,11 @@ func (p *Policy) Summary() string {
 	}
 	parts = append(parts,
 		fmt.Sprintf("opens when %s in %s", tripText(b.Trip, true), window),
-		openText(b.Open), halfOpenText(b.HalfOpen), p.rejectText())
+		openText(b.Open), halfOpenText(b.HalfOpen))
+	if text := ejectionText(b); text != "" {
+		parts = append(parts, text)
+	}
+	parts = append(parts, p.rejectText())
 	if p.RateLimit != nil {
 		parts = append(parts, fmt.Sprintf("at most %d in %s", p.RateLimit.Limit, Duration(p.RateLimit.Period)))
 	}
@@ -109,6 +113,21 @@ func halfOpenText(h breaker.HalfOpen) string {
 		return "then 1 probe"
 	}
 	return fmt.Sprintf("then %d probes", h.Calls)
+}
+
+// ejectionText says what the ejection limits are; empty where there are none.
+func ejectionText(b *breaker.Settings) string {
+	if b.Scope != breaker.ScopeBackend {
+		return ""
+	}
+	var parts []string
+	if b.Ejection.MaxPercent < 100 {
+		parts = append(parts, fmt.Sprintf("ejects at most %g%%", b.Ejection.MaxPercent))
+	}
+	if b.Ejection.MinHealthy > 0 {
+		parts = append(parts, fmt.Sprintf("leaves at least %d", b.Ejection.MinHealthy))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (p *Policy) rejectText() string {
