@@ -16,7 +16,8 @@ func newCheckCommand(e *env) *cobra.Command {
 		Long: `Read the policies in PATH, a file or a directory of *.yaml, as the agent does, or in standard input where PATH is -.
 
 Every error is printed as FILE:LINE:COLUMN: what: why, and the exit code is 1. If there is none, one line for each
-policy says what it does. What is allowed but hardly meant is printed as a warning.`,
+policy says what it does. What is allowed but hardly meant is printed as a warning, what does less than
+its name may promise as a note.`,
 		Example: "  cbagent check /etc/cbagent/policies\n  envsubst <orders.yaml.in | cbagent check -",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -27,6 +28,9 @@ policy says what it does. What is allowed but hardly meant is printed as a warni
 			}
 			for _, warning := range set.Warnings {
 				fmt.Fprintln(e.stderr, "warning:", warning)
+			}
+			for _, note := range set.Notes {
+				fmt.Fprintln(e.stderr, "note:", note)
 			}
 			for _, p := range set.Policies {
 				fmt.Fprintln(e.stdout, p.Summary())

@@ -40,6 +40,13 @@ func TestCheck(t *testing.T) {
 		t.Errorf("code %d, stdout %q, stderr %q, want %q", code, stdout, stderr, want)
 	}
 
+	limited := write("limited.yaml", "policies:\n- name: files\n  match: {addresses: ['192.0.2.7:80']}\n  limits: {maxRequests: 2}\n")
+	wantNote := "note: " + limited + ":4:25: policies[0].limits.maxRequests: counts a request until the status line of its response: " +
+		"bodies that are still sent are not limited, maxConnections limits them\n"
+	if stdout, stderr, code := cbagent(t, "", "check", limited); code != 0 || stderr != wantNote || !strings.HasPrefix(stdout, "files: ") {
+		t.Errorf("maxRequests: code %d, stdout %q, stderr %q, want %q", code, stdout, stderr, wantNote)
+	}
+
 	// What a pipe brings is read from standard input: a path must be a regular file.
 	if stdout, stderr, code := cbagent(t, "policies: [{name: piped, match: {addresses: ['192.0.2.1:80']}}]", "check", "-"); code != 0 || !strings.HasPrefix(stdout, "piped: ") {
 		t.Errorf("standard input: code %d, %q, %q", code, stdout, stderr)

@@ -17,6 +17,7 @@ type decoder struct {
 	file     string
 	errs     Errors
 	warnings Errors
+	notes    Errors
 	nodes    int // left
 	tooMany  bool
 }

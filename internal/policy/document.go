@@ -95,6 +95,7 @@ func (st *start) policy(path string, n *yaml.Node) *scoped {
 	p := s.resolve(&spec)
 	if len(s.errs) == 0 {
 		s.suspect(&spec, p)
+		s.remarkable(p)
 	}
 	return &scoped{p, s}
 }

@@ -35,18 +35,19 @@ func ParseAll(sources []Source) (*Set, error) {
 
 // parseAll is ParseAll, with errors that are not arranged.
 func parseAll(sources []Source) (*Set, Errors) {
-	var errs, warnings Errors
+	var errs, warnings, notes Errors
 	var policies []*scoped
 	for _, source := range sources {
 		d := newDecoder(source.Name)
 		policies = append(policies, d.document(source.Data)...)
 		errs = append(errs, d.errs...)
 		warnings = append(warnings, d.warnings...)
+		notes = append(notes, d.notes...)
 	}
 	if errs = append(errs, conflicts(policies)...); len(errs) > 0 {
 		return nil, errs
 	}
-	set := &Set{Policies: make([]*Policy, len(policies)), Warnings: warnings.arrange()}
+	set := &Set{Policies: make([]*Policy, len(policies)), Warnings: warnings.arrange(), Notes: notes.arrange()}
 	for i, p := range policies {
 		set.Policies[i] = p.Policy
 	}

@@ -12,6 +12,7 @@ import (
 type Set struct {
 	Policies []*Policy
 	Warnings Errors // accepted, but suspicious
+	Notes    Errors // right, but its limits should be known
 }
 
 // Find returns the policy of that name, or nil.

@@ -78,12 +78,17 @@ func (s *scope) reject(path, format string, args ...any) {
 
 // warn reports what is suspicious at path.
 func (s *scope) warn(path, format string, args ...any) {
+	s.warnings = append(s.warnings, s.remark(path, format, args...))
+}
+
+// note reports what should be known of the value at path.
+func (s *scope) note(path, format string, args ...any) {
+	s.notes = append(s.notes, s.remark(path, format, args...))
+}
+
+func (s *scope) remark(path, format string, args ...any) *Error {
 	p := s.at(path)
-	s.warnings = append(s.warnings, &Error{
-		Position: s.position(p.node),
-		Path:     p.path,
-		Message:  fmt.Sprintf(format, args...),
-	})
+	return &Error{Position: s.position(p.node), Path: p.path, Message: fmt.Sprintf(format, args...)}
 }
 
 // inherited reports whether the value at path comes from defaults.
