@@ -74,7 +74,7 @@ type ExemptSpec struct {
 // OutcomeSpec says what a failure is.
 type OutcomeSpec struct {
 	// Failure lists what counts as a failure: statuses 503, classes 5xx, ranges 500-504, connect-refused,
-	// connect-timeout, reset, timeout, aborted.
+	// connect-timeout, unreachable, reset, timeout, abandoned, aborted, raced.
 	Failure Outcomes `json:"failure" default:"[5xx, connect-refused, connect-timeout, reset, timeout]"`
 	// Ignore lists what is counted in metrics only. It wins over failure.
 	Ignore Outcomes `json:"ignore" default:"[aborted]"`

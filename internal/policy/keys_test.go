@@ -88,6 +88,8 @@ func TestAccepted(t *testing.T) {
 		{"outcome: {failure: [503]}", failures(503)},
 		{"outcome: {failure: ['503', 500-502]}", failures(500, 501, 502, 503)},
 		{"outcome:\n  failure:\n  - aborted\n  - timeout", failures(breaker.ResultAborted, breaker.ResultTimeout)},
+		{"outcome: {failure: [unreachable, abandoned, raced]}",
+			failures(breaker.ResultUnreachable, breaker.ResultAbandoned, breaker.ResultRaced)},
 		{"outcome: {failure: [999, 100]}", failures(999, 100)},
 		{"outcome: {ignore: []}", func(p *Policy) { p.Breaker.Outcome.Ignore = breaker.ResultSet{} }},
 		{"outcome: {slow: 1ms}", func(p *Policy) { p.Breaker.Outcome.Slow = time.Millisecond }},

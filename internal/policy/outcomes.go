@@ -14,8 +14,8 @@ type Outcomes []string
 
 // outcomeNames are the outcomes that a policy may name.
 var outcomeNames = []breaker.Result{
-	breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultReset, breaker.ResultTimeout,
-	breaker.ResultAborted,
+	breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultReset,
+	breaker.ResultTimeout, breaker.ResultAbandoned, breaker.ResultAborted, breaker.ResultRaced,
 }
 
 // addOutcome puts the results that text stands for in the set.
@@ -36,7 +36,7 @@ func addOutcome(set *breaker.ResultSet, text string) error {
 	}
 	if first == 0 || first > last {
 		return fmt.Errorf("must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, "+
-			"reset, timeout or aborted, got %s", text)
+			"unreachable, reset, timeout, abandoned, aborted or raced, got %s", text)
 	}
 	set.AddRange(breaker.Result(first), breaker.Result(last))
 	return nil

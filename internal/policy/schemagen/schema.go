@@ -17,7 +17,7 @@ import (
 // Shapes of values that JSON Schema has no type for. They are a little wider than what the agent accepts.
 const (
 	durationPattern = `^[+-]?([0-9]*(\.[0-9]*)?(ns|us|µs|μs|ms|s|m|h))+$`
-	outcomePattern  = `^([1-9][0-9][0-9]|[1-9]xx|[1-9][0-9][0-9]-[1-9][0-9][0-9]|connect-refused|connect-timeout|reset|timeout|aborted)$`
+	outcomePattern  = `^([1-9][0-9][0-9]|[1-9]xx|[1-9][0-9][0-9]-[1-9][0-9][0-9]|connect-refused|connect-timeout|unreachable|reset|timeout|abandoned|aborted|raced)$`
 )
 
 // schema returns the JSON Schema of policy.File. Descriptions are the comments of the Go files in the working directory,
