@@ -30,7 +30,7 @@ func DefaultSettings() Settings {
 		Ejection: Ejection{MaxPercent: 100},
 	}
 	s.Outcome.Failure.AddRange(500, 599)
-	for _, r := range []Result{ResultConnectRefused, ResultConnectTimeout, ResultReset, ResultTimeout} {
+	for _, r := range []Result{ResultConnectRefused, ResultConnectTimeout, ResultUnreachable, ResultReset, ResultTimeout, ResultAbandoned} {
 		s.Outcome.Failure.Add(r)
 	}
 	s.Outcome.Ignore.Add(ResultAborted)

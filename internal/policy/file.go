@@ -75,7 +75,7 @@ type ExemptSpec struct {
 type OutcomeSpec struct {
 	// Failure lists what counts as a failure: statuses 503, classes 5xx, ranges 500-504, connect-refused,
 	// connect-timeout, unreachable, reset, timeout, abandoned, aborted, raced.
-	Failure Outcomes `json:"failure" default:"[5xx, connect-refused, connect-timeout, reset, timeout]"`
+	Failure Outcomes `json:"failure" default:"[5xx, connect-refused, connect-timeout, unreachable, reset, timeout, abandoned]"`
 	// Ignore lists what is counted in metrics only. It wins over failure.
 	Ignore Outcomes `json:"ignore" default:"[aborted]"`
 	// Slow is the time above which a response is slow; 0 = nothing is slow.
