@@ -39,11 +39,8 @@ func (s *scope) resolve(spec *Spec) *Policy {
 		p.Breaker.Scope = enum[breaker.Scope](spec.Scope)
 	}
 	if s.sound("outcome.failure", "outcome.ignore") {
-		p.Breaker.Outcome = breaker.OutcomeRules{
-			Failure: spec.Outcome.Failure.results(),
-			Ignore:  spec.Outcome.Ignore.results(),
-			Slow:    time.Duration(spec.Outcome.Slow),
-		}
+		p.Breaker.Outcome = s.outcomeRules(&spec.Outcome)
+		p.Breaker.Outcome.Slow = time.Duration(spec.Outcome.Slow)
 	}
 	if s.sound("trip") {
 		p.Breaker.Trip = spec.Trip.compile()

@@ -173,6 +173,7 @@ func (t Trip) compile() breaker.Trip {
 		trip := breaker.Trip{Kind: breaker.TripConsecutiveFailures, N: t.ConsecutiveFailures.Count}
 		if t.ConsecutiveFailures.Of != nil {
 			of := t.ConsecutiveFailures.Of.results()
+			asConnectTimeout(&of)
 			trip.Of = &of
 		}
 		return trip
