@@ -126,7 +126,7 @@ func (a *Agent) compileSettings(s *policyState, now int64) (loader.PolicySetting
 	p := s.Policy
 	out := loader.PolicySettings{
 		ID: uint32(s.index), Failure: p.Breaker.Outcome.Failure, Ignore: p.Breaker.Outcome.Ignore,
-		Slow: slowest(p), Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout,
+		Slow: slowest(p), Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout, Patience: p.Patience,
 		Direction: loader.Direction(p.Direction), Protocol: loader.Protocol(p.Protocol),
 		Reject: loader.Reject(p.Reject.With), Existing: p.Reject.Existing,
 		Every:      needsEvery(p),

@@ -82,6 +82,9 @@ type OutcomeSpec struct {
 	Slow Duration `json:"slow" default:"0s" range:"0s..24h"`
 	// Timeout is the time without a response after which the outcome is timeout; 0 = never.
 	Timeout Duration `json:"timeout" default:"30s" range:"0s..24h"`
+	// Patience: a client that leaves after it has waited so long for a response is abandoned, before it aborted; 0 =
+	// always aborted.
+	Patience Duration `json:"patience" default:"2s" range:"0s..24h"`
 	// ConnectTimeout is the time without a SYN-ACK after which the outcome is connect-timeout; 0 = never.
 	ConnectTimeout Duration `json:"connectTimeout" default:"3s" range:"0s..24h"`
 }

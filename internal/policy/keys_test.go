@@ -41,7 +41,7 @@ func TestDefaultsAreTheBreakersDefaults(t *testing.T) {
 	want := Policy{
 		Name: "a", Direction: Outbound, Protocol: HTTP, Match: got.Match, Breaker: got.Breaker, Position: Position{"p.yaml", 2, 3},
 		Exempt:  Exempt{NodeHealthChecks: true},
-		Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second,
+		Timeout: 30 * time.Second, Patience: 2 * time.Second, ConnectTimeout: 3 * time.Second,
 		Reject: Reject{With: Respond, Existing: true, RetryAfter: true, Answer: answer.Spec{
 			Status: 503, ContentType: "application/json",
 		}},
@@ -95,6 +95,8 @@ func TestAccepted(t *testing.T) {
 		{"outcome: {slow: 1ms}", func(p *Policy) { p.Breaker.Outcome.Slow = time.Millisecond }},
 		{"outcome: {timeout: 0}", func(p *Policy) { p.Timeout = 0 }},
 		{"outcome: {timeout: 24h}", func(p *Policy) { p.Timeout = 24 * time.Hour }},
+		{"outcome: {patience: 0}", func(p *Policy) { p.Patience = 0 }},
+		{"outcome: {patience: 1m}", func(p *Policy) { p.Patience = time.Minute }},
 		{"outcome: {connectTimeout: 0s}", func(p *Policy) { p.ConnectTimeout = 0 }},
 		{"outcome: {connectTimeout: 1m30s}", func(p *Policy) { p.ConnectTimeout = 90 * time.Second }},
 

@@ -34,6 +34,7 @@ type Policy struct {
 	Match          Match
 	Exempt         Exempt
 	Timeout        time.Duration // no response in this time: outcome timeout; 0 = never
+	Patience       time.Duration // a client that leaves after so long is abandoned, before it aborted; 0 = always aborted
 	ConnectTimeout time.Duration // no SYN-ACK in this time: outcome connect-timeout; 0 = never
 	Reject         Reject
 	Limits         Limits

@@ -39,6 +39,7 @@ func TestRejected(t *testing.T) {
 
 		{"outcome: {failure: 5xx}", `4:22: policies[0].outcome.failure: must be a list, got "5xx"`},
 		{"outcome: {failure: [503, 504-500]}", "4:28: policies[0].outcome.failure[1]: must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, unreachable, reset, timeout, abandoned, aborted or raced, got 504-500"},
+		{"outcome: {patience: 25h}", "4:23: policies[0].outcome.patience: must be between 0s and 24h, got 25h"},
 		{"outcome: {failure: [99]}", "4:23: policies[0].outcome.failure[0]: must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, unreachable, reset, timeout, abandoned, aborted or raced, got 99"},
 		{"outcome: {ignore: [[503]]}", "4:22: policies[0].outcome.ignore[0]: must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, unreachable, reset, timeout, abandoned, aborted or raced, got a list"},
 		{"outcome: {ignore: [unknown]}", "4:22: policies[0].outcome.ignore[0]: must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, unreachable, reset, timeout, abandoned, aborted or raced, got unknown"},

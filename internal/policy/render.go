@@ -30,6 +30,7 @@ func (p *Policy) Spec() Spec {
 				Ignore:         outcomesOf(b.Outcome.Ignore),
 				Slow:           Duration(b.Outcome.Slow),
 				Timeout:        Duration(p.Timeout),
+				Patience:       Duration(p.Patience),
 				ConnectTimeout: Duration(p.ConnectTimeout),
 			},
 			Window: WindowSpec{

@@ -26,6 +26,7 @@ func (s *scope) resolve(spec *Spec) *Policy {
 		p.Reject = s.rejection(spec, p.Protocol)
 	}
 	p.Timeout = time.Duration(spec.Outcome.Timeout)
+	p.Patience = time.Duration(spec.Outcome.Patience)
 	p.ConnectTimeout = time.Duration(spec.Outcome.ConnectTimeout)
 	p.RateLimit = s.rateLimit(spec)
 	p.Breaker = breaker.Settings{

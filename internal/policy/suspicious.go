@@ -102,7 +102,9 @@ func (s *scope) suspectTCP(spec *Spec) {
 		}
 	}
 	// outcome.slow has one: a connection may take long to be made.
-	if s.self["outcome.timeout"] {
-		s.warn("outcome.timeout", "has no effect with protocol tcp, which knows connections only")
+	for _, path := range []string{"outcome.timeout", "outcome.patience"} {
+		if s.self[path] {
+			s.warn(path, "has no effect with protocol tcp, which knows connections only")
+		}
 	}
 }

@@ -30,6 +30,7 @@ func TestWarnings(t *testing.T) {
 		{"protocol: tcp\nlimits: {maxRequests: 1}",
 			"p.yaml:5:25: policies[0].limits.maxRequests: has no effect with protocol tcp, which knows connections only"},
 		{"protocol: tcp\noutcome: {timeout: 1s}", "p.yaml:5:22: policies[0].outcome.timeout: has no effect with protocol tcp, which knows connections only"},
+		{"protocol: tcp\noutcome: {patience: 1s}", "p.yaml:5:23: policies[0].outcome.patience: has no effect with protocol tcp, which knows connections only"},
 		{"protocol: tcp\noutcome: {slow: 1s}\ntrip: {slowRate: 0.5}", ""},
 		{"open: {duration: 10s, max: 5s}", "p.yaml:4:30: policies[0].open.max: 5s is below open.duration, 10s: every opening lasts 5s"},
 		{"exempt: {sources: [192.0.2.1, 192.0.2.1/32]}", "p.yaml:4:33: policies[0].exempt.sources[1]: is the same as entry 0 of this list"},
