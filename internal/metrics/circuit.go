@@ -144,9 +144,9 @@ func expected(proto policy.Protocol, class int) bool {
 		return proto == policy.HTTP && status >= 2 && status <= 5
 	}
 	switch namedResults[class] {
-	case breaker.ResultConnectRefused, breaker.ResultConnectTimeout:
+	case breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable:
 		return true
-	case breaker.ResultReset, breaker.ResultTimeout:
+	case breaker.ResultReset, breaker.ResultTimeout, breaker.ResultAbandoned:
 		return proto == policy.HTTP
 	case breaker.ResultConnected:
 		return proto == policy.TCP
