@@ -116,7 +116,7 @@ func letter(backend string) string {
 }
 
 // story writes a trace. Each word is "TIME BACKEND LETTERS": S success, F failure, L slow success, X slow failure, A
-// aborted, c connect-refused, ? attempt, ! inspect. Latencies are 100 ms, 3 s when slow.
+// aborted, W abandoned, R raced, u unreachable, c connect-refused, ? attempt, ! inspect. Latencies are 100 ms, 3 s when slow.
 func story(words ...string) string {
 	var b strings.Builder
 	for _, word := range words {
@@ -130,7 +130,7 @@ func story(words ...string) string {
 			what := map[rune]string{
 				'S': `"status":200,"latency_ms":100`, 'F': `"status":500,"latency_ms":100`,
 				'L': `"status":200,"latency_ms":3000`, 'X': `"status":500,"latency_ms":3000`,
-				'A': `"outcome":"aborted"`, 'c': `"outcome":"connect-refused"`,
+				'A': `"outcome":"aborted"`, 'W': `"outcome":"abandoned"`, 'R': `"outcome":"raced"`, 'u': `"outcome":"unreachable"`, 'c': `"outcome":"connect-refused"`,
 				'?': `"attempt":true`, '!': `"inspect":true`,
 			}[l]
 			fmt.Fprintf(&b, `{"t":%s,"backend":"192.0.2.%d:80",%s}`+"\n", at, name[0]-'a'+1, what)

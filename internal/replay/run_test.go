@@ -71,6 +71,32 @@ func TestModesWithoutAMachine(t *testing.T) {
 	check(t, "  mode: disabled\n", story("1 a ?FFFFFFFFF?"), "1 a yes disabled", "1 a yes disabled")
 }
 
+func TestClassesOfOutcomes(t *testing.T) {
+	opened := "0 a closed>open consecutiveFailures"
+	for _, test := range []struct {
+		name, yaml, letters string
+		want                []string
+	}{
+		{"abandoned and unreachable are failures", "", "WuWuW", []string{opened}},
+		{"aborted and raced do not touch a streak", "", "WWARWWARW", []string{opened}},
+		{"in no list abandoned is ignored", "  outcome: {failure: [5xx]}\n", "FFFFWWWWWF", []string{opened}},
+		{"unreachable counts as connect-timeout", "  outcome: {failure: [connect-timeout]}\n", "uuuuu", []string{opened}},
+		{"unreachable is a success where neither is a failure", "  outcome: {failure: [5xx]}\n", "FFFFuFFFF", nil},
+		{"raced that is named is a failure", "  outcome: {failure: [raced]}\n", "RRRRR", []string{opened}},
+	} {
+		t.Run(test.name, func(t *testing.T) { check(t, test.yaml, story("0 a "+test.letters), test.want...) })
+	}
+}
+
+func TestProbesByClass(t *testing.T) {
+	failed := []string{"31 a half-open>open probeFailed", "32 a no open", "32 a no open"}
+	givenBack := []string{"32 a yes half-open", "32 a no half-open"}
+	for letter, want := range map[string][]string{"W": failed, "u": failed, "A": givenBack, "R": givenBack} {
+		before := []string{"0 a closed>open consecutiveFailures", "30 a open>half-open deadline", "30 a yes half-open"}
+		check(t, "  halfOpen: {calls: 1}\n", story("0 a FFFFF", "30 a ?", "31 a "+letter, "32 a ??"), append(before, want...)...)
+	}
+}
+
 func TestScopePolicyIsOneCircuit(t *testing.T) {
 	lines := replayed(t, "  scope: policy\n", story("1 a F", "1 b F", "1 c F", "1 d F", "1 e F", "2 f ?"))
 	if got := strings.Join(brief(lines), ", "); got != "1 * closed>open consecutiveFailures, 2 * no open" {
@@ -270,7 +296,7 @@ func drawTrace(t *rapid.T) (whole, split string) {
 			b.WriteString(line)
 		default:
 			n := rapid.SampledFrom([]int{1, 1, 2, 7, 30}).Draw(t, "count")
-			result := rapid.SampledFrom([]string{`"status":200`, `"status":200`, `"status":500`, `"status":503`, `"outcome":"reset"`, `"outcome":"aborted"`}).Draw(t, "result")
+			result := rapid.SampledFrom([]string{`"status":200`, `"status":200`, `"status":500`, `"status":503`, `"outcome":"reset"`, `"outcome":"aborted"`, `"outcome":"abandoned"`}).Draw(t, "result")
 			line := head + "," + result
 			if rapid.Bool().Draw(t, "timed") {
 				line += fmt.Sprintf(`,"latency_ms":%d`, rapid.SampledFrom([]int{1, 20, 900}).Draw(t, "latency"))
