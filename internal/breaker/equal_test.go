@@ -79,7 +79,7 @@ func drawSettings(t *rapid.T) Settings {
 
 func drawOutcome(t *rapid.T) Outcome {
 	o := Outcome{
-		Result: rapid.SampledFrom([]Result{200, 200, 200, 404, 500, 500, 503, ResultTimeout, ResultAborted}).Draw(t, "result"),
+		Result: rapid.SampledFrom([]Result{200, 200, 200, 404, 500, 500, 503, ResultTimeout, ResultAborted, ResultAbandoned, ResultRaced}).Draw(t, "result"),
 		Client: addr(rapid.IntRange(0, 5).Draw(t, "client")),
 	}
 	if rapid.IntRange(0, 3).Draw(t, "timed") > 0 {
