@@ -1,5 +1,14 @@
 package breaker
 
+// ejects returns 1 when the circuit counts as ejected, else 0.
+func (c *Circuit) ejects() int {
+	switch c.state {
+	case StateOpen, StateHalfOpen, StateForcedOpen:
+		return 1
+	}
+	return 0
+}
+
 // mayEject reports whether the limits allow one more ejection, the candidate counted.
 func (g *Group) mayEject() bool {
 	return g.plan.Scope == ScopePolicy || g.within(g.ejectedNow+1)
@@ -22,11 +31,17 @@ func (g *Group) enforceLimits(now Time, buf []Event) []Event {
 		if newest == nil {
 			break // only forced-open ones are left
 		}
-		allowed := g.ejectedNow - 1
-		for allowed > 0 && !g.within(allowed) {
-			allowed--
-		}
-		buf = newest.shut(now, &cause{reason: ReasonEjectionLimit, value: float64(g.ejectedNow), threshold: float64(allowed)}, buf)
+		why := g.tooMany(g.ejectedNow)
+		buf = newest.shut(now, &why, buf)
 	}
 	return buf
+}
+
+// tooMany is the cause of a closing because the limits do not allow so many ejections.
+func (g *Group) tooMany(ejected int) cause {
+	allowed := ejected - 1
+	for allowed > 0 && !g.within(allowed) {
+		allowed--
+	}
+	return cause{reason: ReasonEjectionLimit, value: float64(ejected), threshold: float64(allowed)}
 }

@@ -101,7 +101,7 @@ func (g *Group) newCircuit(id string, now Time) *Circuit {
 	case ModeDisabled:
 		c.state = StateDisabled
 	}
-	g.ejectedNow += ejects(c.state)
+	g.ejectedNow += c.ejects()
 	if n := len(g.plan.streaks); n > 0 {
 		c.streaks = make([]uint64, n)
 	}
@@ -126,7 +126,7 @@ func (g *Group) Remove(backend string, now Time, buf []Event) []Event {
 	}
 	g.due.take(c)
 	g.wake()
-	g.ejectedNow -= ejects(c.state)
+	g.ejectedNow -= c.ejects()
 	c.uncount()
 	copy(g.circuits[c.place:], g.circuits[c.place+1:])
 	g.circuits[len(g.circuits)-1] = nil

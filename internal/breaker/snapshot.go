@@ -19,10 +19,11 @@ func (c *Circuit) Snapshot() Snapshot {
 func (g *Group) Restore(backend string, s Snapshot, now Time, buf []Event) (*Circuit, []Event) {
 	now, buf = g.clock(now, buf)
 	c := g.Add(backend, now)
-	g.ejectedNow += ejects(s.State) - ejects(c.state)
+	g.ejectedNow -= c.ejects()
 	c.state, c.generation, c.step, c.since, c.until = s.State, s.Generation, s.Step, s.Since, s.Until
 	c.openings, c.overflows, c.decay, c.decaySeen = s.Openings, s.Overflows, s.DecayPeriod, s.DecaySeen
 	c.ejected, c.half, c.override = s.Ejected, nil, nil
+	g.ejectedNow += c.ejects()
 	g.ejections = max(g.ejections, s.Ejected)
 	c.pendingKnown, c.pendingNext = false, 0
 	c.forget()

@@ -8,8 +8,9 @@ import (
 // move makes a transition: the one place where a state changes. until is the end of the new state, Never if it has none.
 func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
 	from, window := c.state, c.Metric(at)
-	c.group.ejectedNow += ejects(to) - ejects(from)
+	c.group.ejectedNow -= c.ejects()
 	c.state = to
+	c.group.ejectedNow += c.ejects()
 	c.generation++
 	c.since, c.until = at, until
 	c.half = nil
@@ -25,14 +26,6 @@ func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
 	e := c.event(EventTransition, at, from, to, why)
 	e.Until, e.Window = until, window
 	return e
-}
-
-func ejects(s State) int {
-	switch s {
-	case StateOpen, StateHalfOpen, StateForcedOpen:
-		return 1
-	}
-	return 0
 }
 
 // open opens a circuit that was closed or half-open.
