@@ -27,7 +27,8 @@ type Circuit struct {
 	pendingKnown bool
 	pendingNext  int // index of the next of program.ages to be reached
 
-	half *halfOpen // in half-open with probes
+	half    *halfOpen // in half-open with probes
+	yielded bool      // half-open: it gave its place among the ejected up
 
 	step      int
 	decay     int64 // full open.durations spent closed that were looked at
@@ -68,7 +69,7 @@ func (c *Circuit) Status() Status {
 	c.earnBack(c.group.now)
 	s := Status{
 		State: c.state, Mode: c.Mode(), Generation: c.generation, Step: c.step, Since: c.since, Until: c.until,
-		Openings: c.openings, Overflows: c.overflows,
+		Openings: c.openings, Overflows: c.overflows, Yielded: c.yielded,
 	}
 	if c.half != nil {
 		s.Probes = c.half.Probes

@@ -1,12 +1,47 @@
 package breaker
 
+import "time"
+
+// idleLeast is how long a half-open circuit keeps its place among the ejected without a probe, at least.
+const idleLeast = 30 * time.Second
+
 // ejects returns 1 when the circuit counts as ejected, else 0.
 func (c *Circuit) ejects() int {
-	switch c.state {
-	case StateOpen, StateHalfOpen, StateForcedOpen:
+	switch {
+	case c.yielded:
+	case c.state == StateOpen, c.state == StateHalfOpen, c.state == StateForcedOpen:
 		return 1
 	}
 	return 0
+}
+
+// yieldDue returns when a half-open circuit gives its place among the ejected up, unless a probe is admitted before. A
+// backend may get no calls for hours, and the limits must not keep other circuits closed for as long.
+func (c *Circuit) yieldDue() Time {
+	p := c.group.plan
+	if c.half == nil || c.yielded || p.Scope == ScopePolicy {
+		return Never
+	}
+	return later(c.half.asked, max(idleLeast, p.Open.Duration))
+}
+
+// yield gives the place up. From now on a re-opening needs leave.
+func (c *Circuit) yield() {
+	c.group.ejectedNow -= c.ejects()
+	c.yielded, c.ejected = true, 0
+	c.schedule()
+}
+
+// retake takes the place again, as the newest ejection, if the limits allow it: the backend gets calls again, and the
+// circuit rejects all but its probes.
+func (c *Circuit) retake() {
+	if !c.yielded || !c.group.mayEject() {
+		return
+	}
+	c.yielded = false
+	c.group.ejectedNow += c.ejects()
+	c.group.ejections++
+	c.ejected = c.group.ejections
 }
 
 // mayEject reports whether the limits allow one more ejection, the candidate counted.

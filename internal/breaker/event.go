@@ -30,7 +30,7 @@ const (
 	ReasonProbeFailed          // more bad probes than tolerated; the last one failed or was slow
 	ReasonProbeTimeout         // more bad probes than tolerated; the last one did not report in time
 	ReasonRampPassed           // the ramp ended without a trip
-	ReasonEjectionLimit        // fewer backends are known, so the newest ejection was taken back
+	ReasonEjectionLimit        // fewer backends are known, or a re-opening needed leave and there was none
 	ReasonManual               // an operator's hand
 	ReasonReload               // new settings
 	ReasonTrip                 // first of the trippers

@@ -29,7 +29,7 @@ type Group struct {
 	fields    []field // for successRateOutlier
 	fieldsEnd Time    // they are right until then, as far as time goes
 
-	ejectedNow int    // circuits in open, half-open and forced-open
+	ejectedNow int    // circuits for which Circuit.ejects is 1
 	ejections  uint64 // by outcome, ever
 }
 
@@ -62,7 +62,8 @@ func (g *Group) Settings() Settings { return g.plan.Settings }
 // Known returns the number of backends.
 func (g *Group) Known() int { return len(g.known) }
 
-// Ejected returns the number of circuits that are open, half-open or forced open.
+// Ejected returns the number of circuits that are open, half-open or forced open, less those half-open ones that gave
+// their place up since no probe was admitted for long.
 func (g *Group) Ejected() int { return g.ejectedNow }
 
 // Circuits returns the circuits in the order in which they were added; with scope: policy there is one at most.

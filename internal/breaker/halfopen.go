@@ -8,7 +8,8 @@ import (
 // halfOpen is what a half-open period with probes knows of its probes.
 type halfOpen struct {
 	Probes
-	list []probe // not finished, or timed out; by time of admission
+	list  []probe // not finished, or timed out; by time of admission
+	asked Time    // when the latest probe was admitted, at first when the period began
 }
 
 type probe struct {
@@ -30,6 +31,13 @@ func (h *halfOpen) admit(began Time) *probe {
 		h.list[i], h.list[i-1] = h.list[i-1], h.list[i]
 	}
 	return &h.list[i]
+}
+
+// admit takes a permit for a request sent at began.
+func (c *Circuit) admit(began Time) *probe {
+	c.half.asked = max(c.half.asked, began)
+	c.retake()
+	return c.half.admit(began)
 }
 
 // find returns the index of a probe sent at began, one in flight if there is one; else of one of which it is not known
@@ -112,7 +120,7 @@ func (c *Circuit) takePermit(now Time) bool {
 	if !c.half.free(s) {
 		return false
 	}
-	c.half.admit(now)
+	c.admit(now)
 	c.schedule()
 	return true
 }
@@ -122,7 +130,7 @@ func (c *Circuit) takePermit(now Time) bool {
 func (c *Circuit) Began(began Time, generation uint32, buf []Event) []Event {
 	_, buf = c.group.clock(began, buf)
 	if c.half != nil && c.generation == generation {
-		c.half.admit(began)
+		c.admit(began)
 		c.schedule()
 	}
 	return buf
@@ -162,7 +170,7 @@ func (c *Circuit) recordProbe(now Time, o *Outcome, kind class, buf []Event) (Ju
 		return Ignored, buf
 	}
 	if i < 0 {
-		h.admit(o.Began)
+		c.admit(o.Began)
 		if i = h.find(o.Began); now.Sub(o.Began) >= p.HalfOpen.Timeout {
 			return NoPermit, c.probeTimeout(now, &h.list[i], buf)
 		}

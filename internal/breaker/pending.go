@@ -63,6 +63,7 @@ func (c *Circuit) schedule() {
 		if q, ok := c.half.oldest(); ok {
 			next = min(next, later(q.began, c.probeTime()))
 		}
+		next = min(next, c.yieldDue())
 	}
 	if c.override != nil {
 		next = min(next, c.override.Until)
@@ -89,6 +90,10 @@ func (c *Circuit) due(at Time, buf []Event) []Event {
 	case c.half != nil:
 		if q, ok := c.half.oldest(); ok && later(q.began, c.probeTime()) <= at {
 			return c.probeTimeout(at, q, buf)
+		}
+		if c.yieldDue() <= at && at < c.pendingDue() {
+			c.yield()
+			return buf
 		}
 	}
 	return c.pendingReached(at, buf)

@@ -18,7 +18,7 @@ func (c *Circuit) Reconcile(now Time, generation uint32, used int, lost Lost, bu
 		return buf
 	}
 	for h.Used < used {
-		h.admit(now).guessed = true
+		c.admit(now).guessed = true
 	}
 	surely := c.group.plan.surely
 	c.finishLost(now, lost.Plain, sample{})
@@ -43,7 +43,7 @@ func (c *Circuit) finishLost(now Time, n int, s sample) {
 	}
 	for ; n > 0; n-- {
 		if h.InFlight == 0 {
-			h.admit(now)
+			c.admit(now)
 		}
 		h.remove(h.oldestAt())
 		h.Finished++

@@ -23,6 +23,7 @@ func (g *Group) Restore(backend string, s Snapshot, now Time, buf []Event) (*Cir
 	c.state, c.generation, c.step, c.since, c.until = s.State, s.Generation, s.Step, s.Since, s.Until
 	c.openings, c.overflows, c.decay, c.decaySeen = s.Openings, s.Overflows, s.DecayPeriod, s.DecaySeen
 	c.ejected, c.half, c.override = s.Ejected, nil, nil
+	c.yielded = false
 	g.ejectedNow += c.ejects()
 	g.ejections = max(g.ejections, s.Ejected)
 	c.pendingKnown, c.pendingNext = false, 0
@@ -34,7 +35,7 @@ func (g *Group) Restore(backend string, s Snapshot, now Time, buf []Event) (*Cir
 	switch p := g.plan; {
 	case c.state == StateHalfOpen && p.probes():
 		c.generation++
-		c.half, c.until = &halfOpen{}, Never
+		c.half, c.until = &halfOpen{asked: now}, Never
 	case c.state == StateHalfOpen && c.until == Never:
 		c.generation++
 		c.since, c.until = now, later(now, p.HalfOpen.Ramp.Over)

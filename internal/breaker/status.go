@@ -30,6 +30,7 @@ type Status struct {
 	Overflows  uint64   // trips that the ejection limits did not allow
 	Override   Override // meaningful if Overridden
 	Overridden bool
+	Yielded    bool // half-open, and it does not count as ejected: no probe was admitted for long
 }
 
 // Snapshot is what of a circuit must survive a restart of the process. Its window does not, and permits of a half-open

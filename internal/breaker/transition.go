@@ -9,7 +9,7 @@ import (
 func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
 	from, window := c.state, c.Metric(at)
 	c.group.ejectedNow -= c.ejects()
-	c.state = to
+	c.state, c.yielded = to, false
 	c.group.ejectedNow += c.ejects()
 	c.generation++
 	c.since, c.until = at, until
@@ -28,8 +28,13 @@ func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
 	return e
 }
 
-// open opens a circuit that was closed or half-open.
+// open opens a circuit that was closed or half-open. One that gave its place among the ejected up needs leave, and closes
+// if there is none.
 func (c *Circuit) open(at Time, why *cause, buf []Event) []Event {
+	if c.yielded && !c.group.mayEject() {
+		limit := c.group.tooMany(c.group.ejectedNow + 1)
+		return c.shut(at, &limit, buf)
+	}
 	c.earnBack(at)
 	if c.ejected == 0 {
 		c.group.ejections++
@@ -54,7 +59,8 @@ func (c *Circuit) tryAgain(at Time, buf []Event) []Event {
 		return c.shut(at, &why, buf)
 	}
 	e := c.move(at, StateHalfOpen, Never, &why)
-	c.half = &halfOpen{}
+	c.half = &halfOpen{asked: at}
+	c.schedule()
 	return append(buf, e)
 }
 

@@ -69,10 +69,11 @@ func (c *Circuit) reprobe(now Time, before *plan, buf []Event) []Event {
 		}
 		c.half, c.until = nil, later(start, h.Ramp.Over)
 		c.since = start
+		c.retake()
 	case h.Calls == 0:
 		return c.shut(now, &why, buf)
 	case c.half == nil:
-		c.half, c.until = &halfOpen{}, Never
+		c.half, c.until = &halfOpen{asked: now}, Never
 	case c.half.Bad > h.Tolerate:
 		return c.open(now, &why, buf)
 	case c.half.Finished >= h.Calls:
