@@ -4,7 +4,7 @@ package breaker
 func (c *Circuit) Snapshot() Snapshot {
 	s := Snapshot{
 		State: c.state, Generation: c.generation, Step: c.step, Since: c.since, Until: c.until, Ejected: c.ejected,
-		Openings: c.openings, Overflows: c.overflows, DecayPeriod: c.decay, DecaySeen: c.decaySeen,
+		Openings: c.openings, Overflows: c.overflows, DecayPeriod: c.decay, DecaySeen: c.decaySeen, Yielded: c.yielded,
 	}
 	if c.override != nil {
 		s.Override, s.Overridden = *c.override, true
@@ -23,7 +23,7 @@ func (g *Group) Restore(backend string, s Snapshot, now Time, buf []Event) (*Cir
 	c.state, c.generation, c.step, c.since, c.until = s.State, s.Generation, s.Step, s.Since, s.Until
 	c.openings, c.overflows, c.decay, c.decaySeen = s.Openings, s.Overflows, s.DecayPeriod, s.DecaySeen
 	c.ejected, c.half, c.override = s.Ejected, nil, nil
-	c.yielded = false
+	c.yielded = s.Yielded && s.State == StateHalfOpen
 	g.ejectedNow += c.ejects()
 	g.ejections = max(g.ejections, s.Ejected)
 	c.pendingKnown, c.pendingNext = false, 0

@@ -49,4 +49,5 @@ type Snapshot struct {
 	Override    Override
 	DecayPeriod int64 // full open.durations spent closed that have been looked at
 	DecaySeen   bool  // a success was seen in the one that runs
+	Yielded     bool  // half-open, and it does not count as ejected
 }

@@ -178,3 +178,16 @@ func TestReloadToARampTakesThePlaceAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestYieldedSurvivesARestart(t *testing.T) {
+	r, a, b := halfOpenRig(t, nil)
+	r.at(61*sec).send(b, "FFFFF")
+	next := newRig(t, func(s *Settings) { *s = r.group.Settings() })
+	next.now = 62 * sec
+	var restored *Circuit
+	restored, next.events = next.group.Restore("a", a.Snapshot(), next.now, next.events)
+	_, next.events = next.group.Restore("b", b.Snapshot(), next.now, next.events)
+	next.wantEjected(1)
+	next.send(restored, "F")
+	next.wantEvents("62 half-open>closed ejectionLimit")
+}
