@@ -323,6 +323,9 @@ func (a *Agent) turn(now int64) {
 			a.events = p.group.Advance(breaker.Time(upTo), a.events[:0])
 			a.carryOut(p)
 		}
+		if n := p.group.Ejected(); n != p.ejected {
+			p.ejected, a.dirty = n, true // also when an idle half-open circuit does not count any more, which is no event
+		}
 	}
 	a.watchAddresses(now)
 	a.ageLearned(now)

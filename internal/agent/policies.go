@@ -19,6 +19,7 @@ type policyState struct {
 	answers        []*storedAnswer
 	circuits       map[string]*circuitState // by the breaker's name of the backend
 	learned        *discovery.Learned       // nil without cidrs
+	ejected        int                      // what the group said at the latest turn
 	watchesPending bool
 	reported       bool // discovery has said what it knows
 	complete       bool // and that is all

@@ -135,7 +135,7 @@ func reconcile(saved breaker.Snapshot, known bool, v loader.Verdict, now int64) 
 	}
 	s := saved
 	s.Generation, s.Step, s.Since, s.Until = generation, int(v.Step), breaker.Time(now), breaker.Never
-	s.Overridden, s.Ejected = false, 0
+	s.Overridden, s.Yielded, s.Ejected = false, false, 0
 	switch {
 	case halfOpen:
 		s.State, s.Ejected = breaker.StateHalfOpen, 1

@@ -13,6 +13,7 @@ import (
 func TestReconcile(t *testing.T) {
 	const now = 1000
 	open := breaker.Snapshot{State: breaker.StateOpen, Generation: 4, Step: 2, Since: 500, Until: 1500, Ejected: 7, Openings: 3}
+	idle := breaker.Snapshot{State: breaker.StateHalfOpen, Generation: 5, Step: 2, Since: 600, Until: breaker.Never, Openings: 1, Yielded: true}
 	forced := breaker.Snapshot{State: breaker.StateForcedOpen, Generation: 4, Overridden: true, Until: breaker.Never,
 		Override: breaker.Override{Mode: breaker.ModeForcedOpen, Who: "root", Until: breaker.Never}}
 	for name, c := range map[string]struct {
@@ -32,6 +33,9 @@ func TestReconcile(t *testing.T) {
 			breaker.Snapshot{State: breaker.StateOpen, Generation: 5, Step: 3, Since: now, Until: 2000, Ejected: 1, Openings: 2}},
 		"half-open since": {open, true, loader.Verdict{Kind: loader.Open, Generation: 5, Until: 900, Step: 2},
 			breaker.Snapshot{State: breaker.StateHalfOpen, Generation: 5, Step: 2, Since: now, Until: breaker.Never, Ejected: 1, Openings: 3}},
+		"half-open and idle": {idle, true, loader.Verdict{Kind: loader.Open, Generation: 5, Until: 600, Step: 2}, idle},
+		"half-open again": {idle, true, loader.Verdict{Kind: loader.Open, Generation: 7, Until: 900, Step: 3},
+			breaker.Snapshot{State: breaker.StateHalfOpen, Generation: 7, Step: 3, Since: now, Until: breaker.Never, Ejected: 1, Openings: 1}},
 		"taken back since": {forced, true, loader.Verdict{Kind: loader.Closed, Generation: 6},
 			breaker.Snapshot{State: breaker.StateClosed, Generation: 5, Since: now, Until: breaker.Never, Override: forced.Override}},
 		"of another life": {open, true, loader.Verdict{Kind: loader.Closed, Generation: 5},
