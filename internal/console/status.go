@@ -167,6 +167,9 @@ func Explain(c *control.Circuit, now time.Time) string {
 	case c.State == "half-open":
 		if p := c.Probes; p != nil {
 			fmt.Fprintf(&b, "  next:  %d of %d probes sent, %d in flight, %d bad\n", p.Used, p.Calls, p.InFlight, p.Bad)
+			if c.Yielded {
+				b.WriteString("  idle:  no probe for long, so it does not count as ejected; to open again it needs room in the ejection limits\n")
+			}
 		}
 		fmt.Fprintf(&b, "  undo:  cbagent close %s --reason ...\n", name)
 	default:

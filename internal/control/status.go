@@ -86,7 +86,7 @@ func circuitOfView(s *view.Snapshot, p *view.Policy, c *view.Circuit) Circuit {
 	out := Circuit{
 		Policy: p.Name, Direction: p.Direction.String(), Backend: c.Name,
 		State: c.Status.State.String(), Mode: c.Status.Mode.String(), Since: s.Wall(c.Status.Since), Until: moment(s, c.Status.Until),
-		Step: c.Status.Step, Openings: c.Status.Openings, Overflows: c.Status.Overflows, Window: view.NewWindow(c.Metric),
+		Step: c.Status.Step, Openings: c.Status.Openings, Overflows: c.Status.Overflows, Yielded: c.Status.Yielded, Window: view.NewWindow(c.Metric),
 		Connections: c.Totals.Connections, InFlight: c.Totals.InFlight, Admitted: c.Totals.Admitted, Unjudged: c.Totals.Unjudged,
 		TurnedAway: map[string]uint64{}, Outcomes: map[string]uint64{}, Last: c.Last,
 	}

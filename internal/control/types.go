@@ -82,7 +82,8 @@ type Circuit struct {
 	Openings  uint64        `json:"openings"`
 	Overflows uint64        `json:"ejection_overflows"`
 	Override  *OverrideInfo `json:"override,omitempty"`
-	Probes    *Probes       `json:"probes,omitempty"` // in half-open
+	Probes    *Probes       `json:"probes,omitempty"`  // in half-open
+	Yielded   bool          `json:"yielded,omitempty"` // half-open, and not among the ejected: no probe was admitted for long
 	Window    view.Window   `json:"window"`
 
 	Connections        uint64            `json:"connections"`

@@ -81,7 +81,7 @@ var (
 var (
 	policyInfo = describe(gauge, "policy", "policy_info", "1; what the policy is.", "", "mode", "scope", "protocol", "answer")
 	known      = describe(gauge, "policy", "policy_backends", "Backends of the policy that are known.", "")
-	ejected    = describe(gauge, "policy", "policy_ejections", "Circuits of the policy that are open, half-open or forced open.", "")
+	ejected    = describe(gauge, "policy", "policy_ejections", "Circuits of the policy that are open, half-open or forced open, less those half-open ones that admitted no probe for long.", "")
 	limit      = describe(gauge, "policy", "policy_limit",
 		"Limits of each circuit: connections, requests, requests-per-connection; rate is in permissions a second, burst in permissions.", "of limits that are set", "limit")
 	complete  = describe(gauge, "policy", "policy_discovery_complete", "1 when every source of the policy has answered at least once.", "")

@@ -74,7 +74,7 @@ type Policy struct {
 	Complete     bool  // discovery has heard from every source
 	DiscoveryErr error // what is wrong with its sources now
 	Known        int   // backends
-	Ejected      int   // circuits open, half-open or forced open
+	Ejected      int   // circuits open, half-open or forced open, less those half-open ones that are idle
 	Circuits     []Circuit
 }
 

@@ -105,7 +105,7 @@ func Incident(t testing.TB) *view.Snapshot {
 		return discovery.Backend{Addr: netip.MustParseAddrPort(addr), Kind: kind, Source: "shop/orders:http", Namespace: "shop", Pod: "orders-1", Node: "n1", Zone: "z"}
 	}
 	s.Policies = []view.Policy{{
-		Policy: set.Policies[0], Complete: true, DiscoveryErr: errors.New("stale"), Known: 3, Ejected: 2,
+		Policy: set.Policies[0], Complete: true, DiscoveryErr: errors.New("stale"), Known: 3, Ejected: 1,
 		Circuits: []view.Circuit{
 			{
 				ID: 1, Name: "192.0.2.7:8080", Backends: []discovery.Backend{backend("192.0.2.7:8080", discovery.KindService)},
@@ -117,7 +117,7 @@ func Incident(t testing.TB) *view.Snapshot {
 			},
 			{
 				ID: 2, Name: "192.0.2.8:8080", Backends: []discovery.Backend{backend("192.0.2.8:8080", discovery.KindAddress)},
-				Status:   breaker.Status{State: breaker.StateHalfOpen, Step: 1, Until: breaker.Never},
+				Status:   breaker.Status{State: breaker.StateHalfOpen, Step: 1, Until: breaker.Never, Yielded: true},
 				Progress: loader.Progress{Permits: 2, InFlight: 1},
 			},
 			{
