@@ -97,6 +97,26 @@ func TestProbesByClass(t *testing.T) {
 	}
 }
 
+func TestIdleHalfOpenGivesItsPlaceUp(t *testing.T) {
+	const yaml = "  ejection: {maxPercent: 10}\n" // one of ten
+	opened := []string{"0 a closed>open consecutiveFailures", "30 a open>half-open deadline"}
+	full, opens := "b overflow consecutiveFailures", "60 b closed>open consecutiveFailures"
+	for _, test := range []struct {
+		name  string
+		trace []string
+		want  []string
+	}{
+		{"before its time", []string{"59.9 b FFFFF"}, []string{"59.9 " + full}},
+		{"it comes by time alone", []string{"60 b FFFFF"}, []string{opens}},
+		{"a failed probe then closes it", []string{"60 b FFFFF", "61 a F"}, []string{opens, "61 a half-open>closed ejectionLimit"}},
+		{"a probe keeps it", []string{"45 a ?", "60 b FFFFF"}, []string{"45 a yes half-open", "60 " + full}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			check(t, yaml, story(append([]string{"0 a FFFFF"}, test.trace...)...), append(opened[:2:2], test.want...)...)
+		})
+	}
+}
+
 func TestScopePolicyIsOneCircuit(t *testing.T) {
 	lines := replayed(t, "  scope: policy\n", story("1 a F", "1 b F", "1 c F", "1 d F", "1 e F", "2 f ?"))
 	if got := strings.Join(brief(lines), ", "); got != "1 * closed>open consecutiveFailures, 2 * no open" {
