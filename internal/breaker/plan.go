@@ -61,6 +61,12 @@ func (p *plan) surelySlot() int {
 	return slot
 }
 
+// Fails reports whether outcomes of that result are failures.
+func (rules *OutcomeRules) Fails(r Result) bool { return classify(rules, r)&classFailure != 0 }
+
+// Ignores reports whether outcomes of that result are not judged.
+func (rules *OutcomeRules) Ignores(r Result) bool { return classify(rules, r)&classIgnored != 0 }
+
 func classify(rules *OutcomeRules, r Result) class {
 	switch {
 	case r == ResultNone || rules.Ignore.Has(r):

@@ -72,6 +72,8 @@ func (s *scope) suspect(spec *Spec, p *Policy) {
 	}
 	if p.Protocol == TCP {
 		s.suspectTCP(spec)
+	} else {
+		s.suspectHang(p, trips)
 	}
 	for _, path := range []string{"halfOpen.calls", "halfOpen.concurrent", "halfOpen.tolerate", "halfOpen.timeout"} {
 		switch {
