@@ -21,7 +21,7 @@ func TestWarningsOfHangs(t *testing.T) {
 		{"outcome: {failure: [5xx]}\ntrip: {avgLatency: 5s}", hardly},
 		{"outcome: {failure: [5xx], ignore: [timeout]}\ntrip: {avgLatency: 5s}", never},
 		{"outcome: {failure: [5xx]}\ntrip: {consecutiveFailures: {count: 3, of: [timeout]}}", hardly},
-		{"outcome: {failure: [5xx]}\ntrip: {consecutiveFailures: {count: 3, of: [abandoned]}}", never}, // ignored, as in neither list
+		{"outcome: {failure: [5xx]}\ntrip: {consecutiveFailures: {count: 3, of: [502, abandoned]}}", never}, // ignored, as in neither list
 		{"outcome: {ignore: [timeout, abandoned]}",
 			"p.yaml:4:12: policies[0].outcome.failure: timeout is no failure and abandoned is no failure: a backend that hangs can never open its circuit"},
 		{"outcome: {timeout: 0, patience: 0}",
