@@ -183,10 +183,10 @@ func (d *Datapath) SetPodsCgroup(id uint64, level int) {
 
 // SweepResult is what one sweep saw.
 type SweepResult struct {
-	Flows  int   // followed connections
-	Number int64 // of the sweep, for Pending
+	Flows  int           // followed connections
+	Number int64         // of the sweep, for Pending
 	Took   time.Duration // of a CPU: what others did on it meanwhile does not count
-	Due    int64 // when the first of what is pending now will have timed out; 0: nothing will
+	Due    int64         // when the first of what is pending now will have timed out; 0: nothing will
 }
 
 // Sweep ends requests that hang, SYNs that nobody answers, and connections that were silent for longer than idle. One
