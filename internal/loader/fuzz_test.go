@@ -156,7 +156,7 @@ func (z *zoo) addsUp(t *testing.T) {
 		if phase != bpfPhasePHASE_EXPIRED {
 			connections[f.Circuit]++
 		}
-		if phase == bpfPhasePHASE_WAIT {
+		if phase == bpfPhasePHASE_WAIT || phase == bpfPhasePHASE_RESPONDED {
 			requests[f.Circuit]++
 		}
 	}
