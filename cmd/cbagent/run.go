@@ -145,6 +145,9 @@ func newLogger(e *env, format, level string) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(e.stderr, opts)), nil
 }
 
+// unpinned is logged once, at the start of an agent whose programs and maps end with it.
+const unpinned = "without --bpffs a restart of the agent closes all circuits; --bpffs /sys/fs/bpf/cbagent keeps them"
+
 func runAgent(ctx context.Context, e *env, o runOptions) error {
 	logger, err := newLogger(e, o.logFormat, o.logLevel)
 	if err := errors.Join(o.validate(), err); err != nil {
@@ -160,6 +163,7 @@ func runAgent(ctx context.Context, e *env, o runOptions) error {
 	o.datapath.Ring = loader.RingFor(o.events)
 	if o.datapath.PinPath == "" {
 		o.stateDir = ""
+		logger.Warn(unpinned)
 	}
 
 	kube, err := kubeClient(o.kubeconfig, o.configMap != "" || o.kubeconfig != "")
