@@ -79,9 +79,9 @@ func TestCrowdAtTheControlSocket(t *testing.T) {
 	s := newStage(t, 1, nil)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	followed, seen := make(chan error, 1), make(chan struct{})
+	followed, seen := make(chan error, 1), false
 	go func() {
-		followed <- s.client.Events(ctx, "", 0, true, func(view.Record) error { close(seen); stop(); return nil }, func(uint64) {})
+		followed <- s.client.Events(ctx, "", 0, true, func(view.Record) error { seen = true; stop(); return nil }, func(uint64) {})
 	}()
 	eventually(t, "the follower is there", func() bool { return s.scrape()["cbagent_event_readers"] == 1 })
 	dial := func() (net.Conn, error) { return net.Dial("unix", s.socket) }
@@ -105,9 +105,10 @@ func TestCrowdAtTheControlSocket(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	select {
-	case <-seen:
 	case err := <-followed:
-		t.Errorf("the follower ended: %v", err)
+		if err != nil || !seen {
+			t.Errorf("the follower ended: %v, it saw the override: %v", err, seen)
+		}
 	case <-soon(t).Done():
 		t.Error("the follower sees nothing")
 	}
