@@ -79,6 +79,7 @@ func (a *Agent) lay(c *circuitState, o control.Order) control.Change {
 	a.dirty = true
 	a.events = buf
 	a.carryOut(c.policy)
+	a.publish(c) // the step may have changed without an event
 	after := c.circuit.Status()
 	change.To, change.Mode = after.State.String(), after.Mode.String()
 	until := after.Until

@@ -347,6 +347,28 @@ func TestOverrides(t *testing.T) {
 	}
 }
 
+func TestManualCloseForgetsTheBackoff(t *testing.T) {
+	for state, calls := range map[State]int{StateOpen: 1, StateHalfOpen: 1, StateClosed: 0} {
+		t.Run(state.String(), func(t *testing.T) {
+			r := newRig(t, func(s *Settings) { s.HalfOpen = HalfOpen{Calls: calls, Concurrent: calls, Timeout: time.Minute} })
+			c := r.circuit("a")
+			r.send(c, "FFFFF")
+			if state != StateOpen {
+				r.at(30 * sec)
+			}
+			r.wantState(c, state)
+			c.Close(r.now, "ann", "mended", nil)
+			if got := c.Status(); got.Step != 0 || got.State != StateClosed {
+				t.Fatalf("%v with step %d, want closed with step 0", got.State, got.Step)
+			}
+			r.send(c, "FFFFF")
+			if got := c.Status().Step; got != 1 {
+				t.Errorf("the next opening has step %d, want 1", got)
+			}
+		})
+	}
+}
+
 func TestPendingAge(t *testing.T) {
 	r := newRig(t, func(s *Settings) { s.Trip = anyOf(Trip{Kind: TripPendingAge, Over: 2 * time.Second}) })
 	c := r.circuit("a")

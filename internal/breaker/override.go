@@ -27,9 +27,11 @@ func (c *Circuit) Auto(now Time, who, reason string, buf []Event) []Event {
 	return buf
 }
 
-// Close closes by hand a circuit that outcomes have opened. It changes no other state.
+// Close closes by hand a circuit that outcomes have opened. It changes no other state. In each state it sets the step of
+// the backoff to 0: the next opening is a first one.
 func (c *Circuit) Close(now Time, who, reason string, buf []Event) []Event {
 	now, buf = c.group.clock(now, buf)
+	c.step = 0
 	if c.state != StateOpen && c.state != StateHalfOpen {
 		return buf
 	}
