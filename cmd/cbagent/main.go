@@ -16,10 +16,11 @@ type env struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	global bool // the command is alone in its process: it may change what belongs to all of it
 }
 
 func main() {
-	os.Exit(run(os.Args[1:], &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}))
+	os.Exit(run(os.Args[1:], &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, global: true}))
 }
 
 // run executes the command line and returns the exit code: 0, or what exitCode says of an error that it has printed.
@@ -38,6 +39,14 @@ func run(args []string, e *env) int {
 
 // errReported ends a command that has printed its errors itself.
 var errReported = errors.New("errors were printed")
+
+// reported marks an error as printed. nil stays nil.
+func reported(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.Join(errReported, err)
+}
 
 func newRootCommand(e *env) *cobra.Command {
 	root := &cobra.Command{

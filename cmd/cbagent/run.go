@@ -63,11 +63,20 @@ func newRunCommand(e *env) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.anyMetrics = !cmd.Flags().Changed("metrics-address")
-			err := runAgent(cmd.Context(), e, o)
+			log, err := newLog(e, o.logFormat, o.logLevel)
+			if err := errors.Join(o.validate(), err); err != nil {
+				tellEnd(endMessagePath, err)
+				return err
+			}
+			if e.global {
+				log.takeOver()
+			}
+			err = runAgent(cmd.Context(), log, o)
 			if err != nil {
 				tellEnd(endMessagePath, err)
 			}
-			return err
+			log.end(err)
+			return reported(err)
 		},
 	}
 	f := cmd.Flags()
@@ -133,26 +142,11 @@ func (o *runOptions) validate() error {
 	return errors.Join(errs...)
 }
 
-func newLogger(e *env, format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level: must be debug, info, warn or error, got %q", level)
-	}
-	opts := &slog.HandlerOptions{Level: l}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(e.stderr, opts)), nil
-	}
-	return slog.New(slog.NewTextHandler(e.stderr, opts)), nil
-}
-
 // unpinned is logged once, at the start of an agent whose programs and maps end with it.
 const unpinned = "without --bpffs a restart of the agent closes all circuits; --bpffs /sys/fs/bpf/cbagent keeps them"
 
-func runAgent(ctx context.Context, e *env, o runOptions) error {
-	logger, err := newLogger(e, o.logFormat, o.logLevel)
-	if err := errors.Join(o.validate(), err); err != nil {
-		return err
-	}
+func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
+	logger := log.Logger
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 
