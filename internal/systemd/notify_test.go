@@ -1,12 +1,15 @@
 package systemd
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // manager is a service manager that listens.
@@ -69,6 +72,35 @@ func TestNotifier(t *testing.T) {
 		if got := m.heard(t); got != step.want {
 			t.Errorf("%s: the manager heard %q, want %q", step.name, got, step.want)
 		}
+	}
+}
+
+// A manager that does not read its messages gets READY as soon as it reads.
+func TestManagerThatDoesNotRead(t *testing.T) {
+	m := listen(t, 3*time.Second)
+	n, err := NewNotifier()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, sent := time.Unix(1_000_000, 0), 0
+	for ; !errors.Is(notify("STATUS=fills the queue"), unix.EAGAIN); sent++ {
+		if sent == 1<<20 {
+			t.Fatal("the queue is never full")
+		}
+	}
+	if err := errors.Join(n.Ready("late"), n.Alive(now), n.Stopping()); err != nil {
+		t.Errorf("a full queue is an error: %v", err)
+	}
+	for range sent {
+		if got := m.heard(t); got != "STATUS=fills the queue" {
+			t.Fatalf("the manager heard %q", got)
+		}
+	}
+	if err := n.Alive(now); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.heard(t) + " " + m.heard(t); got != "READY=1\nSTATUS=late WATCHDOG=1" {
+		t.Errorf("the manager heard %q", got)
 	}
 }
 
