@@ -10,14 +10,17 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/outbox"
 )
+
+// component is who the events are from.
+const component = "cbagent"
 
 // Reasons of the events.
 const (
@@ -40,32 +43,40 @@ type Object struct {
 	Service   string
 }
 
-// Recorder sends events. Its methods return at once; what the API refuses is logged, not returned.
+// waiting is how many events may wait for the API.
+const waiting = 1000
+
+// closing is how long Close waits for a call of the API that is under way.
+const closing = time.Second
+
+// Recorder sends events from a goroutine of its own. What the API refuses is logged, not returned.
 type Recorder struct {
-	broadcaster record.EventBroadcaster
-	recorder    record.EventRecorder
-	node        string
+	events *outbox.Outbox[*corev1.Event]
+	node   string
+	cancel context.CancelFunc
 }
 
 // New starts a recorder that speaks for a node. Close ends it.
 func New(ctx context.Context, client kubernetes.Interface, node string, log *slog.Logger) *Recorder {
-	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{
+	ctx, cancel := context.WithCancel(ctx)
+	s := &sender{ctx: ctx, client: client, log: log, correlator: record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{
 		BurstSize: burst,
 		QPS:       float32(1 / refill.Seconds()),
-	}))
-	broadcaster.StartLogging(func(format string, args ...any) {
-		log.Debug("Kubernetes event", "event", fmt.Sprintf(format, args...))
-	})
-	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
-	return &Recorder{
-		broadcaster: broadcaster,
-		recorder:    broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "cbagent", Host: node}),
-		node:        node,
+	})}
+	report := func(dropped uint64) {
+		log.Warn("Kubernetes events were dropped: the API was too slow or did not answer", "events", dropped)
 	}
+	return &Recorder{events: outbox.New(waiting, s.send, report), node: node, cancel: cancel}
 }
 
 // Close ends the recorder; what has not been sent yet is lost.
-func (r *Recorder) Close() { r.broadcaster.Shutdown() }
+func (r *Recorder) Close() {
+	r.cancel()
+	r.events.Close(closing)
+}
+
+// Dropped returns how many events the API was not told of, because it was too slow or refused them.
+func (r *Recorder) Dropped() uint64 { return r.events.Dropped() }
 
 // Record tells of a transition, if it is one that changes what callers get: into open from closed, or into closed.
 // An object without a namespace is of no cluster, and nothing is told.
@@ -75,11 +86,23 @@ func (r *Recorder) Record(about Object, e breaker.Event) {
 	}
 	switch {
 	case e.To == breaker.StateOpen && e.From == breaker.StateClosed:
-		r.recorder.Event(about.reference(), corev1.EventTypeWarning, ReasonOpened, r.opened(e))
+		r.put(about, corev1.EventTypeWarning, ReasonOpened, r.opened(e))
 	case e.To == breaker.StateClosed:
-		r.recorder.Eventf(about.reference(), corev1.EventTypeNormal, ReasonClosed,
-			"node %s lets callers through to %s again (policy %s): %s", r.node, e.Backend, e.Group, e.Reason)
+		r.put(about, corev1.EventTypeNormal, ReasonClosed,
+			fmt.Sprintf("node %s lets callers through to %s again (policy %s): %s", r.node, e.Backend, e.Group, e.Reason))
 	}
+}
+
+func (r *Recorder) put(about Object, kind, reason, message string) {
+	now := time.Now()
+	at := metav1.NewTime(now)
+	ref := about.reference()
+	r.events.Put(&corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Name: fmt.Sprintf("%s.%x", ref.Name, now.UnixNano()), Namespace: ref.Namespace},
+		InvolvedObject: *ref, Type: kind, Reason: reason, Message: message,
+		Source: corev1.EventSource{Component: component, Host: r.node}, ReportingController: component, ReportingInstance: r.node,
+		FirstTimestamp: at, LastTimestamp: at, Count: 1,
+	})
 }
 
 func (r *Recorder) opened(e breaker.Event) string {

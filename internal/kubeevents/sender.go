@@ -1,0 +1,88 @@
+package kubeevents
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
+)
+
+// An event that the API does not take is tried again, and given up after a while: those that wait behind it are newer.
+const (
+	tries      = 6
+	retryAfter = 10 * time.Second
+)
+
+// callTimeout bounds one call of an API that does not answer.
+const callTimeout = 10 * time.Second
+
+// sender sends one event after the other. Like events become one whose count grows.
+type sender struct {
+	ctx        context.Context
+	client     kubernetes.Interface
+	log        *slog.Logger
+	correlator *record.EventCorrelator
+}
+
+// send sends an event, unless there were too many of its object.
+func (s *sender) send(event *corev1.Event) error {
+	result, err := s.correlator.EventCorrelate(event)
+	if err != nil {
+		return s.failed(event, err)
+	}
+	if result.Skip {
+		return nil
+	}
+	for try := 1; ; try++ {
+		if err = s.write(result); err == nil {
+			s.log.Debug("Kubernetes event", "object", event.InvolvedObject.Name, "reason", event.Reason, "message", event.Message)
+			return nil
+		}
+		var refused apierrors.APIStatus
+		if try == tries || errors.As(err, &refused) {
+			return s.failed(event, err)
+		}
+		select {
+		case <-s.ctx.Done():
+			return s.ctx.Err()
+		case <-time.After(retryAfter):
+		}
+	}
+}
+
+func (s *sender) failed(event *corev1.Event, err error) error {
+	if s.ctx.Err() == nil {
+		s.log.Warn("Kubernetes event not sent", "object", event.InvolvedObject.Name, "reason", event.Reason, "error", err)
+	}
+	return fmt.Errorf("send a Kubernetes event: %w", err)
+}
+
+// write creates the event, or patches the one that it counts up.
+func (s *sender) write(r *record.EventCorrelateResult) error {
+	ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
+	defer cancel()
+	events := s.client.CoreV1().Events(r.Event.Namespace)
+	var stored *corev1.Event
+	var err error
+	again := r.Event.Count > 1
+	if again {
+		stored, err = events.Patch(ctx, r.Event.Name, types.StrategicMergePatchType, r.Patch, metav1.PatchOptions{})
+	}
+	if !again || apierrors.IsNotFound(err) { // it may have been removed since
+		r.Event.ResourceVersion = ""
+		stored, err = events.Create(ctx, r.Event, metav1.CreateOptions{})
+	}
+	if err != nil {
+		return err
+	}
+	s.correlator.UpdateState(stored)
+	return nil
+}
