@@ -15,6 +15,7 @@ import (
 	"github.com/cbagent/cbagent/internal/history"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/outbox"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
 	"github.com/cilium/ebpf/ringbuf"
@@ -41,25 +42,26 @@ type Agent struct {
 	log *slog.Logger
 	dp  *loader.Datapath
 
-	mu        sync.Mutex
-	set       *policy.Set
-	policies  map[string]*policyState
-	circuits  []*circuitState // by index in the kernel; nil: free
-	free      slots
-	unplaced  map[loader.Backend]bool // backends for which there was no circuit
-	crowded   bool
-	released  []slot // circuits whose connections are being let go
-	freeIDs   slots  // policies
-	retired   []slot // policies that programs may still read
-	answers   answerTable
-	assigners [2]discovery.Assigner // by direction
-	discovery *discovery.Discovery
-	links     *ifaces.Watcher
-	history   *history.History
-	servers   servers
-	events    []breaker.Event // buffer
-	local     localAddresses
-	nextLook  int64
+	mu         sync.Mutex
+	set        *policy.Set
+	policies   map[string]*policyState
+	circuits   []*circuitState // by index in the kernel; nil: free
+	free       slots
+	unplaced   map[loader.Backend]bool // backends for which there was no circuit
+	crowded    bool
+	released   []slot // circuits whose connections are being let go
+	freeIDs    slots  // policies
+	retired    []slot // policies that programs may still read
+	answers    answerTable
+	assigners  [2]discovery.Assigner // by direction
+	discovery  *discovery.Discovery
+	links      *ifaces.Watcher
+	history    *history.History
+	servers    servers
+	happenings *outbox.Outbox[*happening] // in the history, to be logged and notified
+	events     []breaker.Event            // buffer
+	local      localAddresses
+	nextLook   int64
 
 	nextEntry    int64  // of the event loop alone, as the next
 	entryTrouble string // the last that was told
@@ -94,6 +96,9 @@ type Agent struct {
 	closed  bool
 }
 
+// closing is how long the end of the agent waits for each of those who may not answer: the disk, and who is notified.
+const closing = time.Second
+
 // ReloadStatus tells how the policies came to be in force.
 type ReloadStatus struct {
 	Loaded    time.Time // when those in force were taken over
@@ -123,6 +128,7 @@ func New(cfg Config) (*Agent, error) {
 		standing:   map[string]breaker.Override{},
 		started:    time.Now(),
 	}
+	a.happenings = newHappenings(&a.cfg)
 	a.leaseTold = leaseTold(a.history)
 	a.inherit()
 	return a, nil
@@ -137,6 +143,7 @@ func (a *Agent) Close() error {
 	a.viewing.Lock()
 	defer a.viewing.Unlock()
 	a.closed = true
+	a.happenings.Close(closing)
 	return errors.Join(a.dp.Close(), a.history.Close())
 }
 

@@ -52,6 +52,7 @@ type Config struct {
 	Ready  func() // called once, when policies are in force and interfaces attached
 	Alive  func() // called at each turn of the event loop
 
-	// Happened is called for each event of a circuit, with the backends behind it, while the agent waits.
+	// Happened is called for each event of a circuit, with the backends behind it, from one goroutine. The agent does not
+	// wait for it; while it does not return, records are neither logged nor notified, and dropped when there are many.
 	Happened func(breaker.Event, []discovery.Backend)
 }

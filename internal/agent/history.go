@@ -1,8 +1,8 @@
 package agent
 
 import (
-	"context"
-	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
@@ -13,7 +13,7 @@ import (
 // overflowEvery is how often a circuit's overflows are told of.
 const overflowEvery = 10 * time.Second
 
-// tell records an event and logs it.
+// tell keeps an event in the history, and has it logged and Config.Happened called soon.
 func (a *Agent) tell(p *policyState, e *breaker.Event) {
 	now, wall := loader.Now(), time.Now()
 	c := p.circuits[e.Backend]
@@ -55,10 +55,19 @@ func (a *Agent) tell(p *policyState, e *breaker.Event) {
 	if e.Kind == breaker.EventTransition && r.Cause == view.CauseOutcome {
 		a.watched.Verdicts.Observe(took)
 	}
-	r = a.record(r, wall)
+	r = a.history.Add(r)
+	h := &happening{record: r, at: wall}
 	if c != nil {
 		c.last = &r
 	}
+	if a.cfg.Happened != nil {
+		copied := *e // it lies in a buffer that is used again
+		h.event = &copied
+		if c != nil {
+			h.backends = slices.Collect(maps.Values(c.backends))
+		}
+	}
+	a.happenings.Put(h)
 }
 
 // cause says what kind of thing is behind an event.
@@ -76,35 +85,7 @@ func cause(e *breaker.Event) string {
 	return view.CauseOutcome
 }
 
-// record keeps a record and logs it. now is when the kernel was told.
-func (a *Agent) record(r view.Record, now time.Time) view.Record {
-	r = a.history.Add(r)
-	attrs := []any{"policy", r.Policy, "backend", r.Backend, "from", r.From, "to", r.To, "reason", r.Reason}
-	if r.Value != nil {
-		attrs = append(attrs, "value", *r.Value)
-	}
-	if r.Threshold != nil {
-		attrs = append(attrs, "threshold", *r.Threshold)
-	}
-	if w := r.Window; w != nil {
-		attrs = append(attrs, "outcomes", w.Outcomes, "failures", w.Failures, "slow", w.Slow)
-	}
-	attrs = append(attrs, "step", r.Step)
-	if r.JitterSeconds != 0 {
-		attrs = append(attrs, "jitter_seconds", r.JitterSeconds)
-	}
-	if r.Until != nil {
-		attrs = append(attrs, "until", *r.Until)
-	}
-	attrs = append(attrs, "connections", r.Connections, "in_flight", r.InFlight, "cause", r.Cause)
-	if r.By != "" {
-		attrs = append(attrs, "by", r.By, "why", r.Why)
-	}
-	attrs = append(attrs, "seq", r.Seq, "at_unix_ns", now.UnixNano(), "verdict_seconds", r.VerdictSeconds)
-	level := slog.LevelInfo
-	if opens := breaker.StateOpen.String(); r.To == opens || r.To == breaker.StateForcedOpen.String() || r.Kind == view.KindLease {
-		level = slog.LevelWarn
-	}
-	a.log.Log(context.Background(), level, r.Kind, attrs...)
-	return r
+// record keeps a record and has it logged. now is when the kernel was told.
+func (a *Agent) record(r view.Record, now time.Time) {
+	a.happenings.Put(&happening{record: a.history.Add(r), at: now})
 }

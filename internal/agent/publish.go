@@ -1,16 +1,14 @@
 package agent
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
-	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/loader"
 )
 
-// carryOut makes what has happened to a policy's circuits known: to the kernel first, then to the history and the log.
+// carryOut makes what has happened to a policy's circuits known: to the kernel first, then to the history and to those who
+// log and notify, for whom it does not wait.
 // The events are in a.events; callers hold mu.
 func (a *Agent) carryOut(p *policyState) {
 	for i := range a.events {
@@ -24,13 +22,6 @@ func (a *Agent) carryOut(p *policyState) {
 	}
 	for i := range a.events {
 		a.tell(p, &a.events[i])
-		if a.cfg.Happened != nil {
-			var backends []discovery.Backend
-			if c := p.circuits[a.events[i].Backend]; c != nil {
-				backends = slices.Collect(maps.Values(c.backends))
-			}
-			a.cfg.Happened(a.events[i], backends)
-		}
 	}
 	a.events = a.events[:0]
 }

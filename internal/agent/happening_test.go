@@ -1,0 +1,54 @@
+package agent
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/view"
+)
+
+func TestHappenedIsNotAwaited(t *testing.T) {
+	var log bytes.Buffer // of the one goroutine that delivers
+	returns, called := make(chan struct{}), 0
+	cfg := Config{
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Happened: func(e breaker.Event, b []discovery.Backend) {
+			called++
+			<-returns
+		},
+	}
+	h := newHappenings(&cfg)
+	put := make(chan struct{})
+	go func() {
+		defer close(put)
+		for range 2 * waitingHappenings {
+			h.Put(&happening{record: view.Record{Kind: "transition", Policy: "orders"}, event: &breaker.Event{}})
+		}
+	}()
+	select {
+	case <-put:
+	case <-time.After(10 * time.Second):
+		t.Fatal("what happens waits for Happened")
+	}
+	if n := h.Dropped(); n < waitingHappenings-1 || n > waitingHappenings {
+		t.Errorf("%d dropped, want %d or one less", n, waitingHappenings)
+	}
+	close(returns)
+	if !h.Close(10 * time.Second) {
+		t.Fatal("not closed, though Happened returns")
+	}
+	if got := called + int(h.Dropped()); got != 2*waitingHappenings {
+		t.Errorf("%d were called or dropped, want %d", got, 2*waitingHappenings)
+	}
+	if n := strings.Count(log.String(), "msg=transition"); n != called {
+		t.Errorf("%d records logged, want %d", n, called)
+	}
+	if !strings.Contains(log.String(), "neither logged nor notified") {
+		t.Error("the log does not say that records were dropped")
+	}
+}
