@@ -144,7 +144,8 @@ func (a *Agent) Close() error {
 	defer a.viewing.Unlock()
 	a.closed = true
 	a.happenings.Close(closing)
-	return errors.Join(a.dp.Close(), a.history.Close())
+	a.history.Close(closing)
+	return a.dp.Close()
 }
 
 // Run works until ctx is done. It returns an error if it could not start, or lost its datapath.

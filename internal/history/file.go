@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/cbagent/cbagent/internal/view"
 )
@@ -32,12 +34,20 @@ func read(path string) (records []view.Record, bad int, err error) {
 	return records, bad, nil
 }
 
-// file is the history's file, open for appending.
+// retryEvery is how long a file that could not be written is left alone.
+const retryEvery = time.Second
+
+// errBehind means that a record was not written because of an earlier failure.
+var errBehind = errors.New("the history's file cannot be written")
+
+// file is the history's file, open for appending. It belongs to one goroutine.
 type file struct {
 	path  string
 	f     *os.File
 	lines int
-	last  uint64 // number of the newest record in it
+	last  uint64    // number of the newest record in it
+	gap   bool      // it lacks records that there was no room for while they waited
+	retry time.Time // when to write it anew after a failure; zero: it did not fail
 }
 
 // create writes the records to a new file, which takes the place of the old one at once, and leaves it open.
@@ -69,7 +79,7 @@ func create(path string, records []view.Record) (*file, error) {
 	return new, nil
 }
 
-func appendTo(w *bufio.Writer, r *view.Record) error {
+func appendTo(w io.Writer, r *view.Record) error {
 	line, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -78,41 +88,65 @@ func appendTo(w *bufio.Writer, r *view.Record) error {
 	return err
 }
 
-// write puts what comes through the queue into the file, and rewrites it when most of it is no longer kept. A disk that
-// fails is told of once; the records in memory are not touched by it.
-func (h *History) write(f *file) {
-	defer func() { _ = f.f.Close() }()
-	w := bufio.NewWriter(f.f)
-	failed := false
-	for r := range h.queue {
-		if r.Seq <= f.last {
-			continue // rewritten with the others already
-		}
-		err := appendTo(w, &r)
-		f.lines, f.last = f.lines+1, r.Seq
-		if err == nil && len(h.queue) == 0 {
-			err = w.Flush()
-		}
-		if err == nil && f.lines >= 2*Kept {
-			err = w.Flush()
-			if again, e := create(f.path, h.Last(Kept)); e != nil {
-				err = errors.Join(err, e)
-			} else {
-				_ = f.f.Close()
-				*f = *again
-			}
-			w.Reset(f.f)
-		}
-		if err != nil {
-			h.lost.Add(1)
-			w.Reset(f.f)
-			if !failed {
-				h.log.Error("the history is not kept over a restart", "file", f.path, "error", err)
-			}
-		}
-		failed = err != nil
+// write appends a record. The file is written anew when most of it is no longer kept, and some time after a failure: then
+// it may end in half a line, and lacks what could not be written since. A failure is logged once; the records in memory are
+// not touched by it.
+func (h *History) write(f *file, r *view.Record) error {
+	if r.Seq <= f.last {
+		return nil // written anew with the others already
 	}
-	if err := w.Flush(); err != nil && !failed {
+	failed := !f.retry.IsZero()
+	if failed && time.Now().Before(f.retry) {
+		return errBehind
+	}
+	var err error
+	if failed || f.lines+1 >= 2*Kept {
+		err = h.rewrite(f)
+	} else {
+		err = appendTo(f.f, r)
+		f.gap = f.gap || f.last != 0 && r.Seq != f.last+1
+		f.lines, f.last = f.lines+1, r.Seq
+	}
+	return h.note(f, err)
+}
+
+// note keeps the books of an attempt to write.
+func (h *History) note(f *file, err error) error {
+	failed := !f.retry.IsZero()
+	if err == nil {
+		f.retry = time.Time{}
+		return nil
+	}
+	f.retry = time.Now().Add(retryEvery)
+	if !failed {
 		h.log.Error("the history is not kept over a restart", "file", f.path, "error", err)
 	}
+	return err
+}
+
+// rewrite writes the file anew with all records that are kept.
+func (h *History) rewrite(f *file) error {
+	again, err := create(f.path, h.Last(Kept))
+	if err != nil {
+		return err
+	}
+	_ = f.f.Close()
+	*f = *again
+	return nil
+}
+
+// caughtUp makes a file whole when the disk is fast enough again.
+func (h *History) caughtUp(f *file, lost uint64) {
+	h.log.Warn("records came faster than the disk took them", "file", f.path, "late", lost)
+	if f.gap {
+		_ = h.note(f, h.rewrite(f)) // logged there
+	}
+}
+
+// close makes a file whole that could not be written before, if it can be now.
+func (h *History) close(f *file) {
+	if f.gap || !f.retry.IsZero() {
+		_ = h.note(f, h.rewrite(f))
+	}
+	_ = f.f.Close()
 }

@@ -35,7 +35,7 @@ func (h *History) Follow(n, buffer int) ([]view.Record, *Follower, error) {
 	} else {
 		h.followers[f] = struct{}{}
 	}
-	past := append([]view.Record(nil), h.records[max(0, len(h.records)-n):]...)
+	past := append([]view.Record(nil), h.records[max(0, len(h.records)-min(n, Kept)):]...)
 	return past, f, nil
 }
 

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/cbagent/cbagent/internal/outbox"
 	"github.com/cbagent/cbagent/internal/view"
 )
 
@@ -17,18 +19,17 @@ const Kept = 1000
 // History is the last records. Its methods may be called from any goroutine.
 type History struct {
 	log     *slog.Logger
-	lost    atomic.Uint64
-	dropped atomic.Uint64
+	dropped atomic.Uint64 // records that followers missed
 
 	mu        sync.Mutex
 	seq       uint64
-	records   []view.Record // oldest first
+	records   []view.Record // oldest first, the last Kept of them count
 	followers map[*Follower]struct{}
 	rejected  uint64 // followers for which there was no room
 	closed    bool
 
-	queue chan view.Record // to the file; nil without one
-	done  chan struct{}
+	file    *file
+	written *outbox.Outbox[view.Record] // to the file; nil without one
 }
 
 // Open reads what a file holds and goes on writing there. An empty path keeps records in memory only. Lines that cannot be
@@ -53,11 +54,8 @@ func Open(path string, logger *slog.Logger) (*History, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.queue, h.done = make(chan view.Record, Kept), make(chan struct{})
-	go func() {
-		defer close(h.done)
-		h.write(f)
-	}()
+	h.file = f
+	h.written = outbox.New(Kept, func(r view.Record) error { return h.write(f, &r) }, func(lost uint64) { h.caughtUp(f, lost) })
 	return h, nil
 }
 
@@ -67,20 +65,15 @@ func (h *History) Add(r view.Record) view.Record {
 	defer h.mu.Unlock()
 	h.seq++
 	r.Seq = h.seq
-	if len(h.records) == Kept {
-		copy(h.records, h.records[1:])
-		h.records = h.records[:Kept-1]
+	if len(h.records) == 2*Kept { // moved once for every Kept records
+		h.records = h.records[:copy(h.records, h.records[Kept+1:])]
 	}
 	h.records = append(h.records, r)
 	for f := range h.followers {
 		f.offer(r)
 	}
-	if h.queue != nil && !h.closed {
-		select {
-		case h.queue <- r:
-		default:
-			h.lost.Add(1)
-		}
+	if h.written != nil {
+		h.written.Put(r)
 	}
 	return r
 }
@@ -89,7 +82,7 @@ func (h *History) Add(r view.Record) view.Record {
 func (h *History) Last(n int) []view.Record {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Clone(h.records[max(0, len(h.records)-n):])
+	return slices.Clone(h.records[max(0, len(h.records)-min(n, Kept)):])
 }
 
 // Seq returns the number of the newest record, 0 when there was none ever.
@@ -99,27 +92,45 @@ func (h *History) Seq() uint64 {
 	return h.seq
 }
 
-// Lost returns how many records the file misses because the disk was too slow.
-func (h *History) Lost() uint64 { return h.lost.Load() }
+// Lost returns how many records were not written to the file when they came, because the disk was too slow or failed.
+func (h *History) Lost() uint64 {
+	if h.written == nil {
+		return 0
+	}
+	return h.written.Dropped()
+}
 
-// Close writes what is waiting and closes the file. Followers end. A second call does nothing.
-func (h *History) Close() error {
+// Close writes what is waiting and closes the file. Followers end. It does not wait longer than the given time for the disk.
+// A second call does nothing.
+func (h *History) Close(within time.Duration) {
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
-		return nil
+		return
 	}
 	h.closed = true
 	for f := range h.followers {
 		f.end()
 	}
 	clear(h.followers)
-	if h.queue != nil {
-		close(h.queue)
-	}
 	h.mu.Unlock()
-	if h.done != nil {
-		<-h.done
+	if h.written == nil {
+		return
 	}
-	return nil
+	written := h.written.Close(within)
+	if written {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			h.close(h.file)
+		}()
+		select {
+		case <-done:
+		case <-time.After(within):
+			written = false
+		}
+	}
+	if !written {
+		h.log.Error("the newest records are not kept over a restart: the disk does not answer", "file", h.file.path)
+	}
 }

@@ -17,13 +17,16 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
+// patience bounds every wait; only a failing test waits so long.
+const patience = 10 * time.Second
+
 func open(t *testing.T, path string, log *bytes.Buffer) *History {
 	t.Helper()
 	h, err := Open(path, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = h.Close() })
+	t.Cleanup(func() { h.Close(patience) })
 	return h
 }
 
@@ -43,9 +46,7 @@ func TestRecordsOutliveTheProcess(t *testing.T) {
 	for n := range 3 {
 		want = append(want, h.Add(record(n)))
 	}
-	if err := h.Close(); err != nil {
-		t.Fatal(err)
-	}
+	h.Close(patience)
 	h = open(t, path, &log)
 	if diff := cmp.Diff(want, h.Last(10)); diff != "" {
 		t.Errorf("other records after a restart (-want +got):\n%s", diff)
@@ -69,7 +70,7 @@ func TestOnlyTheLastAreKept(t *testing.T) {
 	for n := range all {
 		h.Add(record(n))
 		// The queue is as long as a burst may be; the disk is given its time here.
-		for len(h.queue) == Kept {
+		for h.written.Waiting() == Kept {
 			runtime.Gosched()
 		}
 	}
@@ -81,9 +82,7 @@ func TestOnlyTheLastAreKept(t *testing.T) {
 		}
 	}
 	check()
-	if err := h.Close(); err != nil {
-		t.Fatal(err)
-	}
+	h.Close(patience)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -143,9 +142,7 @@ func TestFollowersNeverHoldUp(t *testing.T) {
 	if r := <-slow.Records(); r.Seq != 2 {
 		t.Errorf("the slow one got %d, want 2", r.Seq)
 	}
-	if err := h.Close(); err != nil {
-		t.Fatal(err)
-	}
+	h.Close(patience)
 	n := 0
 	for range quick.Records() {
 		n++
