@@ -36,6 +36,7 @@ type standIn struct {
 	history  *history.History
 	orders   []control.Order
 	targets  []control.Target
+	warning  string // of orders
 }
 
 func (a *standIn) Snapshot() *view.Snapshot { return a.snapshot }
@@ -61,14 +62,14 @@ func (a *standIn) Follow(n, buffer int) ([]view.Record, *history.Follower, error
 	return a.history.Follow(n, buffer)
 }
 
-func (a *standIn) Override(t control.Target, o control.Order) []control.Change {
+func (a *standIn) Override(t control.Target, o control.Order) control.Overridden {
 	a.orders, a.targets = append(a.orders, o), append(a.targets, t)
 	until := time.Now().Add(o.For)
 	c := control.Change{Policy: t.Policy, Backend: t.Backend, From: "closed", To: "forced-open", Mode: "forced-open"}
 	if o.For > 0 {
 		c.Until = &until
 	}
-	return []control.Change{c}
+	return control.Overridden{Changes: []control.Change{c}, Warning: a.warning}
 }
 
 func (a *standIn) Trace(control.Target) (control.Tracer, error) {
@@ -181,6 +182,21 @@ func TestOverrideOrders(t *testing.T) {
 	}
 	if diff := cmp.Diff(wantOrders, a.orders) + cmp.Diff(wantTargets, a.targets); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What a restart would forget is said where it is not taken for a result.
+func TestOverrideThatIsNotSaved(t *testing.T) {
+	a, socket := serve(t)
+	a.warning = "in force, but not saved: no space left on device"
+	for _, output := range []string{"text", "json"} {
+		stdout, stderr, code := cbagent(t, "", "open", "orders", "--reason", "disk", "-o", output, "--control-socket", socket)
+		if code != 0 || stderr != "cbagent: warning: "+a.warning+"\n" {
+			t.Errorf("-o %s: code %d, stderr %q", output, code, stderr)
+		}
+		if said := strings.Contains(stdout, a.warning); said != (output == "json") {
+			t.Errorf("-o %s: stdout %q", output, stdout)
+		}
 	}
 }
 

@@ -67,20 +67,23 @@ func newOverrideCommand(e *env, action, short, long, example string) *cobra.Comm
 		defer stop()
 		client := control.NewClient(*socket)
 		defer client.Close()
-		changes, err := client.Override(ctx, control.Override{
+		done, err := client.Override(ctx, control.Override{
 			Action: action, Target: args[0], ForSeconds: lasts.Seconds(), Reason: reason, By: os.Getenv("SUDO_USER"),
 		})
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			return printJSON(e, control.Overridden{Changes: changes})
+		if done.Warning != "" {
+			fmt.Fprintln(e.stderr, "cbagent: warning:", done.Warning)
 		}
-		if len(changes) == 0 {
+		if output == "json" {
+			return printJSON(e, done)
+		}
+		if len(done.Changes) == 0 {
 			_, err := fmt.Fprintf(e.stdout, "%s has no backend yet\n", args[0])
 			return err
 		}
-		return console.Changes(e.stdout, changes, time.Now())
+		return console.Changes(e.stdout, done.Changes, time.Now())
 	}
 	return cmd
 }

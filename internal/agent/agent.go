@@ -82,7 +82,9 @@ type Agent struct {
 	ready         bool
 	waits         error // why the first policies are not there yet
 	inherited     inheritance
-	dirty         bool // the state file is behind
+	boot          string
+	state         *stateFile
+	dirty         bool // it has not been given the state of now
 	nextSave      int64
 	started       time.Time
 	watched       view.Agent // what is only counted to be shown
@@ -129,6 +131,7 @@ func New(cfg Config) (*Agent, error) {
 		started:    time.Now(),
 	}
 	a.happenings = newHappenings(&a.cfg)
+	a.boot, a.state = bootID(), newStateFile(a.statePath(), a.log)
 	a.leaseTold = leaseTold(a.history)
 	a.inherit()
 	return a, nil
@@ -137,9 +140,11 @@ func New(cfg Config) (*Agent, error) {
 // Close detaches and frees. See loader.Datapath.Close for what outlives it.
 func (a *Agent) Close() error {
 	a.mu.Lock()
-	a.dirty = true
-	a.saveState()
+	saved := a.saveState()
 	a.mu.Unlock()
+	if err := a.state.await(saved, closing); err != nil {
+		a.log.Error("state file not written: the next agent does not know who forced a circuit, nor backoff steps", "error", err)
+	}
 	a.viewing.Lock()
 	defer a.viewing.Unlock()
 	a.closed = true

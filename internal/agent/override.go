@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
@@ -10,13 +11,34 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
+// savePatience is how long an operator waits for the disk. Clients wait longer for the answer.
+const savePatience = 2 * time.Second
+
 // Override does to the circuits of a target what an operator wants, some at a time, and says what became of each. What is
-// done to a whole policy also holds for backends that come later.
-func (a *Agent) Override(t control.Target, o control.Order) []control.Change {
+// done to a whole policy also holds for backends that come later. When it returns it is in the state file, or the warning
+// says why not.
+func (a *Agent) Override(t control.Target, o control.Order) control.Overridden {
+	changes, saved, ok := a.override(t, o)
+	done := control.Overridden{Changes: changes}
+	if !ok {
+		return done
+	}
+	if err := a.state.await(saved, savePatience); err != nil {
+		lost := "the reason and who gave it"
+		if t.Backend == "" {
+			lost += ", and of a whole policy what is meant for backends to come"
+		}
+		done.Warning = fmt.Sprintf("in force, but not saved: %v; the agent goes on trying. Until then a restart of the agent forgets %s", err, lost)
+	}
+	return done
+}
+
+// override does what Override says, and returns the number of the state to be saved. False: the agent is closed.
+func (a *Agent) override(t control.Target, o control.Order) (changes []control.Change, saved uint64, ok bool) {
 	a.viewing.RLock()
 	defer a.viewing.RUnlock()
 	if a.closed {
-		return nil
+		return nil, 0, false
 	}
 	a.mu.Lock()
 	now := loader.Now()
@@ -39,7 +61,7 @@ func (a *Agent) Override(t control.Target, o control.Order) []control.Change {
 	}
 	a.mu.Unlock()
 
-	changes := make([]control.Change, 0, len(all))
+	changes = make([]control.Change, 0, len(all))
 	for len(all) > 0 {
 		n := min(len(all), viewChunk)
 		a.mu.Lock()
@@ -48,12 +70,14 @@ func (a *Agent) Override(t control.Target, o control.Order) []control.Change {
 				changes = append(changes, a.lay(c, o))
 			}
 		}
-		a.saveState()
 		a.mu.Unlock()
 		all = all[n:]
 	}
+	a.mu.Lock()
+	saved = a.saveState()
+	a.mu.Unlock()
 	control.SortChanges(changes)
-	return changes
+	return changes, saved, true
 }
 
 // lay lays hands on one circuit.

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
@@ -24,18 +22,8 @@ import (
 // forgetAfter is how long backends of a former agent are kept when discovery does not say whether they are still there.
 const forgetAfter = time.Minute
 
-type savedState struct {
-	Boot     string         `json:"boot"` // monotonic times mean nothing after a reboot
-	Circuits []savedCircuit `json:"circuits"`
-
-	Standing map[string]breaker.Override `json:"standing,omitempty"` // of whole policies
-}
-
-type savedCircuit struct {
-	Policy   string           `json:"policy"`
-	Backend  string           `json:"backend"`
-	Snapshot breaker.Snapshot `json:"snapshot"`
-}
+// startPatience is how long a start waits for the disk: the kernel's lease runs meanwhile.
+const startPatience = 2 * time.Second
 
 type circuitName struct{ policy, backend string }
 
@@ -53,11 +41,7 @@ func (a *Agent) inherit() {
 	a.inherited = inheritance{circuits: map[loader.Backend]int{}, shared: map[uint64]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
 	if !a.dp.Adopted() {
 		// A state file without its kernel's state is of another life: generations begin anew.
-		if path := a.statePath(); path != "" {
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				a.log.Warn("state file of a former agent", "error", err)
-			}
-		}
+		a.forgetState()
 		return
 	}
 	circuits := map[int]bool{}
@@ -74,7 +58,8 @@ func (a *Agent) inherit() {
 	a.free.reserve(circuits, never)
 	a.freeIDs.reserve(policies, now+int64(forgetAfter))
 	a.answers.slots.reserve(answers, now+int64(forgetAfter))
-	saved, err := readState(a.statePath())
+	path := a.statePath()
+	saved, err := withDisk(path, startPatience, func() (savedState, error) { return readState(path) })
 	if err != nil {
 		a.log.Warn("state file not read: overrides by hand and backoff steps may be lost", "error", err)
 	}
@@ -208,13 +193,21 @@ func (a *Agent) statePath() string {
 	return filepath.Join(a.cfg.StateDir, "state.json")
 }
 
-// saveState writes what the next agent may need, if anything has changed. Circuits that are as new are left out.
-func (a *Agent) saveState() {
-	if !a.dirty || a.statePath() == "" {
+// forgetState removes the state file.
+func (a *Agent) forgetState() {
+	path := a.statePath()
+	if path == "" {
 		return
 	}
-	a.dirty = false
-	s := savedState{Boot: bootID(), Standing: a.standing}
+	_, err := withDisk(path, startPatience, func() (struct{}, error) { return struct{}{}, os.Remove(path) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.log.Warn("state file of a former agent not removed", "error", err)
+	}
+}
+
+// stateToSave is what the next agent may need. Circuits that are as new are left out.
+func (a *Agent) stateToSave() *savedState {
+	s := &savedState{Boot: a.boot, Standing: maps.Clone(a.standing)}
 	for _, c := range a.circuits {
 		if c == nil {
 			continue
@@ -225,60 +218,25 @@ func (a *Agent) saveState() {
 		}
 		s.Circuits = append(s.Circuits, savedCircuit{Policy: c.policy.Name, Backend: c.name, Snapshot: snap})
 	}
-	if err := writeState(a.statePath(), s); err != nil {
-		a.log.Error("state file not written: a restart may lose overrides by hand and backoff steps", "error", err)
-	}
+	return s
 }
 
-// saveSometimes saves the state, for at most a twentieth of the time: with thousands of circuits verdicts would wait.
+// saveState has the state written and returns its number for stateFile.await.
+func (a *Agent) saveState() uint64 {
+	if a.statePath() == "" {
+		return 0
+	}
+	a.dirty = false
+	return a.state.put(a.stateToSave())
+}
+
+// saveSometimes saves the state if it has changed, for at most a twentieth of the time: with thousands of circuits verdicts
+// would wait.
 func (a *Agent) saveSometimes(now int64) {
-	if !a.dirty || now < a.nextSave {
+	a.state.complain()
+	if !a.dirty || now < a.nextSave || !a.state.due() {
 		return
 	}
 	a.saveState()
-	a.nextSave = now + 20*(loader.Now()-now)
-}
-
-func writeState(path string, s savedState) error {
-	data, err := json.Marshal(s)
-	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
-}
-
-func readState(path string) (savedState, error) {
-	var s savedState
-	if path == "" {
-		return s, nil
-	}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
-	if err != nil {
-		return s, err
-	}
-	if err := json.Unmarshal(data, &s); err != nil {
-		return savedState{}, fmt.Errorf("%s: %w", path, err)
-	}
-	if s.Boot != bootID() {
-		return savedState{}, nil
-	}
-	return s, nil
-}
-
-func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
+	a.nextSave = now + saveShare*(loader.Now()-now)
 }

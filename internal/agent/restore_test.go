@@ -54,7 +54,7 @@ func TestStateFile(t *testing.T) {
 	}
 	want := savedState{Boot: bootID(), Circuits: []savedCircuit{{Policy: "orders", Backend: "192.0.2.1:80",
 		Snapshot: breaker.Snapshot{State: breaker.StateOpen, Until: breaker.Never, Step: 3}}}}
-	if err := writeState(path, want); err != nil {
+	if err := writeState(path, &want); err != nil {
 		t.Fatal(err)
 	}
 	got, err := readState(path)
@@ -62,7 +62,7 @@ func TestStateFile(t *testing.T) {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 	want.Boot = "another"
-	if err := writeState(path, want); err != nil {
+	if err := writeState(path, &want); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := readState(path); err != nil || len(got.Circuits) != 0 {

@@ -17,7 +17,7 @@ type Agent interface {
 	Policies() *policy.Set    // nil before there are any
 	Last(n int) []view.Record // the newest records, oldest first; not to be changed
 	Follow(n, buffer int) ([]view.Record, *history.Follower, error)
-	Override(Target, Order) []Change
+	Override(Target, Order) Overridden
 	Trace(Target) (Tracer, error)
 }
 

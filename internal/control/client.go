@@ -66,17 +66,17 @@ func (c *Client) Policies(ctx context.Context, target string) (json.RawMessage, 
 }
 
 // Override has the agent lay hands on circuits. After ErrNoAnswer it may still do so.
-func (c *Client) Override(ctx context.Context, o Override) ([]Change, error) {
+func (c *Client) Override(ctx context.Context, o Override) (Overridden, error) {
+	var done Overridden
 	body, err := json.Marshal(o)
 	if err != nil {
-		return nil, err
+		return done, err
 	}
-	var done Overridden
 	err = c.call(ctx, "order "+o.Action, http.MethodPost, "/v1/override", nil, body, &done)
 	if errors.Is(err, ErrNoAnswer) {
 		err = fmt.Errorf("%w; it may still carry out the order, cbagent events says whether it did", err)
 	}
-	return done.Changes, err
+	return done, err
 }
 
 // Events calls f for up to last records of the target, oldest first, and with follow for each new one until the context

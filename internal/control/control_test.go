@@ -44,7 +44,7 @@ func (a *standIn) Last(n int) []view.Record { return a.history.Last(n) }
 func (a *standIn) Follow(n, buffer int) ([]view.Record, *history.Follower, error) {
 	return a.history.Follow(n, buffer)
 }
-func (a *standIn) Override(Target, Order) []Change { return []Change{} }
+func (a *standIn) Override(Target, Order) Overridden { return Overridden{Changes: []Change{}} }
 func (a *standIn) Trace(Target) (Tracer, error) {
 	return nil, errors.New("eight traces are being read already")
 }

@@ -103,7 +103,7 @@ func (s *server) override(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	order.By = callerOf(r.Context()).onBehalf(o.By)
-	answer(w, http.StatusOK, Overridden{Changes: s.agent.Override(t, order)})
+	answer(w, http.StatusOK, s.agent.Override(t, order))
 }
 
 // Bounds of what an operator writes.

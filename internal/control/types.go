@@ -184,6 +184,7 @@ type Override struct {
 // Overridden is what became of it, for each circuit.
 type Overridden struct {
 	Changes []Change `json:"changes"`
+	Warning string   `json:"warning,omitempty"` // what a restart would forget, because it could not be saved
 }
 
 // Change is what an Override did to one circuit. Without a change of state and mode it was so already.
