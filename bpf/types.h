@@ -97,6 +97,7 @@ enum verdict_kind {
 
 enum verdict_flag {
 	VERDICT_MONITOR = 1 << 0, /* admit and count what would have been refused */
+	VERDICT_OVERRIDE = 1 << 1, /* an operator's, not the policy's; for the agent that comes after */
 };
 
 /* One address and port; IPv4 as ::ffff:a.b.c.d. direction lets one endpoint have a circuit for each. */
@@ -276,7 +277,7 @@ enum policy_flag {
 #define PERMIT_INFLIGHT (1ULL << 32)
 
 struct verdict {
-	__u64 until; /* open: the deadline. forced-open: end of the override, 0 = none */
+	__u64 until; /* open: the deadline. forced-open, disabled: end of the override, 0 = none */
 	__u64 permits;
 	__u64 judged;
 	__u64 failures;

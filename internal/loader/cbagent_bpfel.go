@@ -465,7 +465,8 @@ type bpfVerdict struct {
 type bpfVerdictFlag uint32
 
 const (
-	bpfVerdictFlagVERDICT_MONITOR bpfVerdictFlag = 1
+	bpfVerdictFlagVERDICT_MONITOR  bpfVerdictFlag = 1
+	bpfVerdictFlagVERDICT_OVERRIDE bpfVerdictFlag = 2
 )
 
 type bpfVerdictKind uint32

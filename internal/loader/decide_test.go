@@ -118,8 +118,8 @@ func (m *reference) giveBack(now int64, generation uint32, unused bool) {
 }
 
 func randomVerdict(rnd *rand.Rand, generation uint32) Verdict {
-	v := Verdict{Kind: VerdictKind(rnd.IntN(4)), Generation: generation, Monitor: rnd.IntN(4) == 0}
-	if v.Kind == Open || (v.Kind == ForcedOpen && rnd.IntN(2) == 0) {
+	v := Verdict{Kind: VerdictKind(rnd.IntN(4)), Generation: generation, Monitor: rnd.IntN(4) == 0, Override: rnd.IntN(4) == 0}
+	if v.Kind == Open || (v.Kind == ForcedOpen || v.Kind == Disabled) && rnd.IntN(2) == 0 {
 		v.Until = rnd.Int64N(int64(time.Hour))
 	}
 	if v.Kind != Open {
@@ -144,7 +144,7 @@ func TestDecisionsAreThoseOfTheReference(t *testing.T) {
 	for round := range 300 {
 		m := &reference{v: randomVerdict(rnd, uint32(round*2+1))}
 		r.d.Publish(1, m.v)
-		if got := r.d.Published(1); got.Kind != m.v.Kind || got.Until != m.v.Until || got.Calls != m.v.Calls {
+		if got := r.d.Published(1); got.Kind != m.v.Kind || got.Until != m.v.Until || got.Calls != m.v.Calls || got.Monitor != m.v.Monitor || got.Override != m.v.Override {
 			t.Fatalf("published %+v, reads %+v", m.v, got)
 		}
 		var held []uint32 // generations of permits

@@ -66,7 +66,7 @@ func (p *pins) close() error {
 }
 
 // layoutVersion is raised when the meaning of what is in a map changes while its fields do not: of a flag, of a phase.
-const layoutVersion = 1
+const layoutVersion = 2
 
 // layout hashes what must be equal for a map to be taken over: kinds, sizes, and the fields of what is in them.
 func layout(spec *ebpf.CollectionSpec) string {

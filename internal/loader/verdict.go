@@ -23,14 +23,19 @@ const shareAll = 1 << bpfSizeSHARE_BITS
 type Verdict struct {
 	Kind       VerdictKind
 	Monitor    bool   // admit, and count who would have been refused
+	Override   bool   // an operator's, not the policy's; the programs do not read it
 	Generation uint32 // >= 1; of an open verdict: of the opening, its half-open period has the next
-	Until      int64  // open: the deadline. Forced-open: end of the override, 0 = none
+	Until      int64  // open: the deadline. Forced-open, disabled: end of the override, 0 = none
 	Calls      uint32 // half-open: permits; 0 = admit all
 	Concurrent uint32 // half-open: of these in flight at once
 	RampOver   time.Duration
 	RampFrom   float64 // 0..1; with RampOver > 0 a growing share instead of permits
 	RampTo     float64
 	Step       uint16 // of the backoff; the programs do not read it
+}
+
+func (v *Verdict) flags() uint8 {
+	return boolByte(v.Monitor)*uint8(bpfVerdictFlagVERDICT_MONITOR) | boolByte(v.Override)*uint8(bpfVerdictFlagVERDICT_OVERRIDE)
 }
 
 // Publish puts a verdict in force. The programs see all of it or nothing: the idle one of two slots is filled, and made
@@ -40,7 +45,7 @@ func (d *Datapath) Publish(circuit int, v Verdict) {
 	old := atomic.LoadUint64(&c.Published)
 	slot := &c.Slots[(old+1)&1]
 	*slot = bpfVerdict{
-		Kind: uint8(v.Kind), Flags: boolByte(v.Monitor) * uint8(bpfVerdictFlagVERDICT_MONITOR), Generation: v.Generation, Until: uint64(v.Until),
+		Kind: uint8(v.Kind), Flags: v.flags(), Generation: v.Generation, Until: uint64(v.Until),
 		Calls: v.Calls, Concurrent: v.Concurrent, RampOver: uint64(v.RampOver),
 		RampFrom: uint32(v.RampFrom * shareAll), RampTo: uint32(v.RampTo * shareAll), Step: v.Step,
 	}
@@ -52,7 +57,7 @@ func (d *Datapath) Publish(circuit int, v Verdict) {
 // by a mixture of both.
 func (d *Datapath) Amend(circuit int, v Verdict) {
 	s := d.circuits.vals[circuit].slot()
-	s.Flags = boolByte(v.Monitor) * uint8(bpfVerdictFlagVERDICT_MONITOR)
+	s.Flags = v.flags()
 	s.Step = v.Step
 	atomic.StoreUint64(&s.Until, uint64(v.Until))
 	atomic.StoreUint32(&s.Calls, v.Calls)
@@ -69,7 +74,7 @@ func (d *Datapath) Amend(circuit int, v Verdict) {
 func (d *Datapath) Settle(circuit int, v Verdict) {
 	s := d.circuits.vals[circuit].slot()
 	s.Kind, s.Step = uint8(Closed), v.Step
-	s.Flags = boolByte(v.Monitor) * uint8(bpfVerdictFlagVERDICT_MONITOR)
+	s.Flags = v.flags()
 	atomic.StoreUint32(&s.Generation, v.Generation)
 	atomic.StoreUint64(&s.Until, 0)
 	atomic.StoreUint32(&s.Calls, 0)
@@ -83,7 +88,8 @@ func (d *Datapath) Settle(circuit int, v Verdict) {
 func (d *Datapath) Published(circuit int) Verdict {
 	s := d.circuits.vals[circuit].slot()
 	return Verdict{
-		Kind: VerdictKind(s.Kind), Monitor: s.Flags&uint8(bpfVerdictFlagVERDICT_MONITOR) != 0, Generation: s.Generation, Until: int64(s.Until),
+		Kind: VerdictKind(s.Kind), Monitor: s.Flags&uint8(bpfVerdictFlagVERDICT_MONITOR) != 0,
+		Override: s.Flags&uint8(bpfVerdictFlagVERDICT_OVERRIDE) != 0, Generation: s.Generation, Until: int64(s.Until),
 		Calls: s.Calls, Concurrent: s.Concurrent, RampOver: time.Duration(s.RampOver),
 		RampFrom: float64(s.RampFrom) / shareAll, RampTo: float64(s.RampTo) / shareAll, Step: s.Step,
 	}
