@@ -62,16 +62,18 @@ func (c *circuitState) hold() {
 func (a *Agent) verdict(c *circuitState) loader.Verdict {
 	s := c.circuit.Status()
 	v := loader.Verdict{
-		Generation: toKernel(s.Generation), Monitor: s.Mode == breaker.ModeMonitor, Step: uint16(min(s.Step, 1<<16-1)),
+		Generation: toKernel(s.Generation), Monitor: s.Mode == breaker.ModeMonitor, Override: s.Overridden,
+		Step: uint16(min(s.Step, 1<<16-1)),
 	}
 	half := c.policy.group.Settings().HalfOpen
 	switch s.State {
 	case breaker.StateClosed:
 		v.Kind = loader.Closed
-	case breaker.StateDisabled:
+	case breaker.StateDisabled, breaker.StateForcedOpen:
 		v.Kind = loader.Disabled
-	case breaker.StateForcedOpen:
-		v.Kind = loader.ForcedOpen
+		if s.State == breaker.StateForcedOpen {
+			v.Kind = loader.ForcedOpen
+		}
 		if s.Until != breaker.Never {
 			v.Until = int64(s.Until)
 		}

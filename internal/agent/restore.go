@@ -88,6 +88,10 @@ func (a *Agent) adoptCircuit(c *circuitState, b loader.Backend, backend string, 
 	c.id = id
 	saved, known := a.inherited.snapshots[circuitName{c.policy.Name, c.name}]
 	snap := reconcile(saved, known, a.dp.Published(id), now)
+	if snap.Overridden && snap.Override.Why == unknownReason {
+		a.log.Warn("an operator's mode stays, by whom and why is not known: the state file was not saved", "policy", c.policy.Name,
+			"backend", c.name, "mode", snap.Override.Mode.String())
+	}
 	c.circuit, a.events = c.policy.group.Restore(backend, snap, breaker.Time(now), a.events[:0])
 	p := a.dp.Progress(id)
 	// What was judged so far is not known one by one: the window begins anew, without the failures that are still in the
@@ -115,22 +119,55 @@ func reconcile(saved breaker.Snapshot, known bool, v loader.Verdict, now int64) 
 	if halfOpen {
 		generation++
 	}
-	if known && saved.Generation == generation && enforces(v.Kind, halfOpen, saved.State) {
+	if known && saved.Generation == generation && enforces(v.Kind, halfOpen, saved.State) && sameOverride(saved, v) {
 		return saved
 	}
 	s := saved
 	s.Generation, s.Step, s.Since, s.Until = generation, int(v.Step), breaker.Time(now), breaker.Never
-	s.Overridden, s.Yielded, s.Ejected = false, false, 0
+	s.Overridden, s.Override, s.Yielded, s.Ejected = false, breaker.Override{}, false, 0
 	switch {
+	case v.Override && v.Kind == loader.ForcedOpen:
+		s.State, s.Overridden, s.Override = breaker.StateForcedOpen, true, overridden(breaker.ModeForcedOpen, v, now)
+		s.Until = s.Override.Until
+	case v.Override && v.Kind == loader.Disabled:
+		s.State, s.Overridden, s.Override = breaker.StateDisabled, true, overridden(breaker.ModeDisabled, v, now)
+		s.Until = s.Override.Until
 	case halfOpen:
 		s.State, s.Ejected = breaker.StateHalfOpen, 1
 	case v.Kind == loader.Open:
 		s.State, s.Ejected, s.Until = breaker.StateOpen, 1, breaker.Time(v.Until)
 	default:
-		// Forced-open and disabled are the policy's or an operator's; whose it was is not known, so the policy decides.
+		// Forced-open and disabled without an override are the mode of a policy, which may be another now: it decides.
 		s.State = breaker.StateClosed
 	}
 	return s
+}
+
+// sameOverride reports whether what was saved explains the verdict's override, or that it has none.
+func sameOverride(saved breaker.Snapshot, v loader.Verdict) bool {
+	if !saved.Overridden || !v.Override {
+		return saved.Overridden == v.Override
+	}
+	return saved.Override.Until == overrideEnd(v)
+}
+
+// overrideEnd is when the override of a verdict ends.
+func overrideEnd(v loader.Verdict) breaker.Time {
+	if v.Until == 0 {
+		return breaker.Never
+	}
+	return breaker.Time(v.Until)
+}
+
+// unknownOperator stands for who imposed an override that the kernel enforces and no state file explains.
+const (
+	unknownOperator = "unknown"
+	unknownReason   = "unknown (state file was not saved)"
+)
+
+// overridden is the operator's mode that a verdict enforces.
+func overridden(mode breaker.Mode, v loader.Verdict, now int64) breaker.Override {
+	return breaker.Override{Mode: mode, Since: breaker.Time(now), Until: overrideEnd(v), Who: unknownOperator, Why: unknownReason}
 }
 
 // enforces reports whether a verdict is that of a state.

@@ -16,6 +16,9 @@ func TestReconcile(t *testing.T) {
 	idle := breaker.Snapshot{State: breaker.StateHalfOpen, Generation: 5, Step: 2, Since: 600, Until: breaker.Never, Openings: 1, Yielded: true}
 	forced := breaker.Snapshot{State: breaker.StateForcedOpen, Generation: 4, Overridden: true, Until: breaker.Never,
 		Override: breaker.Override{Mode: breaker.ModeForcedOpen, Who: "root", Until: breaker.Never}}
+	unknown := func(mode breaker.Mode, until breaker.Time) breaker.Override {
+		return breaker.Override{Mode: mode, Since: now, Until: until, Who: "unknown", Why: "unknown (state file was not saved)"}
+	}
 	for name, c := range map[string]struct {
 		saved   breaker.Snapshot
 		known   bool
@@ -23,7 +26,20 @@ func TestReconcile(t *testing.T) {
 		want    breaker.Snapshot
 	}{
 		"as saved": {open, true, loader.Verdict{Kind: loader.Open, Generation: 5, Until: 1500, Step: 2}, open},
-		"by hand":  {forced, true, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5}, forced},
+		"by hand":  {forced, true, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5, Override: true}, forced},
+		"by hand, not saved": {breaker.Snapshot{}, false, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5, Override: true},
+			breaker.Snapshot{State: breaker.StateForcedOpen, Generation: 4, Since: now, Until: breaker.Never, Overridden: true,
+				Override: unknown(breaker.ModeForcedOpen, breaker.Never)}},
+		"by hand for a time, saved before": {open, true, loader.Verdict{Kind: loader.Disabled, Generation: 6, Until: 2000, Step: 2, Override: true},
+			breaker.Snapshot{State: breaker.StateDisabled, Generation: 5, Step: 2, Since: now, Until: 2000, Openings: 3, Overridden: true,
+				Override: unknown(breaker.ModeDisabled, 2000)}},
+		"by hand again, until another time": {forced, true, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5, Until: 2000, Override: true},
+			breaker.Snapshot{State: breaker.StateForcedOpen, Generation: 4, Since: now, Until: 2000, Overridden: true,
+				Override: unknown(breaker.ModeForcedOpen, 2000)}},
+		"by the policy": {breaker.Snapshot{}, false, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5},
+			breaker.Snapshot{State: breaker.StateClosed, Generation: 4, Since: now, Until: breaker.Never}},
+		"by hand, then by the policy alone": {forced, true, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5},
+			breaker.Snapshot{State: breaker.StateClosed, Generation: 4, Since: now, Until: breaker.Never}},
 		"nothing saved, closed": {breaker.Snapshot{}, false, loader.Verdict{Kind: loader.Closed, Generation: 1},
 			breaker.Snapshot{State: breaker.StateClosed, Since: now, Until: breaker.Never}},
 		"nothing saved, open": {breaker.Snapshot{}, false, loader.Verdict{Kind: loader.Open, Generation: 3, Until: 2000, Step: 1},
@@ -37,7 +53,7 @@ func TestReconcile(t *testing.T) {
 		"half-open again": {idle, true, loader.Verdict{Kind: loader.Open, Generation: 7, Until: 900, Step: 3},
 			breaker.Snapshot{State: breaker.StateHalfOpen, Generation: 7, Step: 3, Since: now, Until: breaker.Never, Ejected: 1, Openings: 1}},
 		"taken back since": {forced, true, loader.Verdict{Kind: loader.Closed, Generation: 6},
-			breaker.Snapshot{State: breaker.StateClosed, Generation: 5, Since: now, Until: breaker.Never, Override: forced.Override}},
+			breaker.Snapshot{State: breaker.StateClosed, Generation: 5, Since: now, Until: breaker.Never}},
 		"of another life": {open, true, loader.Verdict{Kind: loader.Closed, Generation: 5},
 			breaker.Snapshot{State: breaker.StateClosed, Generation: 4, Since: now, Until: breaker.Never, Openings: 3}},
 	} {
