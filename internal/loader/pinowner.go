@@ -11,6 +11,8 @@ import (
 
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/filelock"
 )
 
 // Errors of pins that are somebody else's, for errors.Is.
@@ -64,40 +66,17 @@ func lockDir(path string) (*os.File, error) {
 	if err != nil {
 		return nil, cannotPin(path, err)
 	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := filelock.Lock(dir); err != nil {
 		defer dir.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		var held *filelock.HeldError
+		if errors.As(err, &held) {
 			return nil, fmt.Errorf("--bpffs %s: %w (%s): stop it (systemctl stop cbagent, or kubectl get daemonsets -A "+
 				"-l app.kubernetes.io/name=cbagent to find one that is too many), or name another directory",
-				path, ErrBusy, holder(dir))
+				path, ErrBusy, held.Holder)
 		}
 		return nil, fmt.Errorf("--bpffs %s: lock it: %w", path, err)
 	}
 	return dir, nil
-}
-
-// holder says who has the lock of a directory, as far as that can be seen from here.
-func holder(dir *os.File) string {
-	const unknown = "in another container"
-	var st unix.Stat_t
-	locks, err := os.ReadFile("/proc/locks")
-	if err != nil || unix.Fstat(int(dir.Fd()), &st) != nil {
-		return unknown
-	}
-	// 1: FLOCK  ADVISORY  WRITE 1234 00:2f:5678 0 EOF
-	inode := ":" + strconv.FormatUint(st.Ino, 10)
-	for line := range strings.Lines(string(locks)) {
-		f := strings.Fields(line)
-		if len(f) < 6 || f[1] != "FLOCK" || !strings.HasSuffix(f[5], inode) {
-			continue
-		}
-		var major, minor uint32
-		if _, err := fmt.Sscanf(f[5], "%x:%x:", &major, &minor); err != nil || unix.Mkdev(major, minor) != st.Dev {
-			continue
-		}
-		return "process " + f[4]
-	}
-	return unknown
 }
 
 const ownerPrefix = "netns-"
