@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -150,13 +149,8 @@ func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 
-	var history string
-	if o.stateDir != "" {
-		history = filepath.Join(o.stateDir, "history.jsonl")
-	}
 	o.datapath.Ring = loader.RingFor(o.events)
 	if o.datapath.PinPath == "" {
-		o.stateDir = ""
 		logger.Warn(unpinned)
 	}
 
@@ -190,7 +184,7 @@ func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
 		Kube:     kube,
 		Datapath: o.datapath, MaxLearned: o.learned, StateDir: o.stateDir,
 		XDP: xdpMode(o.xdp), AtEntry: o.atEntry, Connect: o.connect, Lookup: o.lookup,
-		Version: version, History: history, MetricsAddress: o.metrics, MetricsOptional: o.anyMetrics, MetricsCircuits: o.circuits,
+		Version: version, MetricsAddress: o.metrics, MetricsOptional: o.anyMetrics, MetricsCircuits: o.circuits,
 		ControlSocket: o.socket, ControlGroup: o.group,
 		Logger:   logger,
 		Ready:    func() { told(notifier.Ready("circuits are in force")) },

@@ -12,7 +12,6 @@ import (
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
-	"github.com/cbagent/cbagent/internal/history"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/outbox"
@@ -42,21 +41,21 @@ type Agent struct {
 	log *slog.Logger
 	dp  *loader.Datapath
 
-	mu         sync.Mutex
-	set        *policy.Set
-	policies   map[string]*policyState
-	circuits   []*circuitState // by index in the kernel; nil: free
-	free       slots
-	unplaced   map[loader.Backend]bool // backends for which there was no circuit
-	crowded    bool
-	released   []slot // circuits whose connections are being let go
-	freeIDs    slots  // policies
-	retired    []slot // policies that programs may still read
-	answers    answerTable
-	assigners  [2]discovery.Assigner // by direction
-	discovery  *discovery.Discovery
-	links      *ifaces.Watcher
-	history    *history.History
+	mu        sync.Mutex
+	set       *policy.Set
+	policies  map[string]*policyState
+	circuits  []*circuitState // by index in the kernel; nil: free
+	free      slots
+	unplaced  map[loader.Backend]bool // backends for which there was no circuit
+	crowded   bool
+	released  []slot // circuits whose connections are being let go
+	freeIDs   slots  // policies
+	retired   []slot // policies that programs may still read
+	answers   answerTable
+	assigners [2]discovery.Assigner // by direction
+	discovery *discovery.Discovery
+	links     *ifaces.Watcher
+	kept
 	servers    servers
 	happenings *outbox.Outbox[*happening] // in the history, to be logged and notified
 	events     []breaker.Event            // buffer
@@ -125,10 +124,12 @@ func New(cfg Config) (*Agent, error) {
 		noXDP:      map[int]bool{},
 		picks:      map[int]ifaces.Pick{},
 		unplaced:   map[loader.Backend]bool{},
-		history:    openHistory(cfg),
 		tracers:    map[*tracer]struct{}{},
 		standing:   map[string]breaker.Override{},
 		started:    time.Now(),
+	}
+	if a.kept, err = keep(&a.cfg); err != nil {
+		return nil, errors.Join(err, dp.Close())
 	}
 	a.happenings = newHappenings(&a.cfg)
 	a.boot, a.state = bootID(), newStateFile(a.statePath(), a.log)
@@ -150,7 +151,7 @@ func (a *Agent) Close() error {
 	a.closed = true
 	a.happenings.Close(closing)
 	a.history.Close(closing)
-	return a.dp.Close()
+	return errors.Join(a.dp.Close(), a.unlock())
 }
 
 // Run works until ctx is done. It returns an error if it could not start, or lost its datapath.

@@ -37,11 +37,10 @@ type Config struct {
 	AtEntry    bool           // turn callers away where they enter the node, if that is sure
 	Connect    string         // cgroup whose processes are refused at connect(); empty: none
 	Lookup     bool           // refuse connections to listeners of this host after NAT
-	StateDir   string         // where what the kernel does not keep survives a restart; empty: nowhere
+	StateDir   string         // where the last events and, with pins, what the kernel does not keep survive a restart; empty: nowhere
 	MaxLearned int            // backends of one policy that may be learned from traffic
 
 	Version         string // of the agent
-	History         string // file that keeps the last events over restarts; empty: they are in memory only
 	MetricsAddress  string // ADDRESS:PORT of metrics, health and the page; empty: none
 	MetricsOptional bool   // where that address cannot be had the agent goes on without
 	ControlSocket   string // path of the control socket; empty: none

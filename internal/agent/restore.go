@@ -223,8 +223,9 @@ func (a *Agent) forgetInherited(now int64) {
 	a.inherited.circuits, a.inherited.shared = nil, nil
 }
 
+// statePath is where the state file is; empty without pins, since it says nothing without the kernel's state.
 func (a *Agent) statePath() string {
-	if a.cfg.StateDir == "" {
+	if a.cfg.StateDir == "" || a.cfg.Datapath.PinPath == "" {
 		return ""
 	}
 	return filepath.Join(a.cfg.StateDir, "state.json")
