@@ -19,6 +19,7 @@ import (
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/systemd"
+	"github.com/cbagent/cbagent/internal/view"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"k8s.io/client-go/kubernetes"
@@ -171,11 +172,13 @@ func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
 			logger.Warn("service manager", "error", err)
 		}
 	}
+	lost := map[string]func() uint64{view.SinkLog: log.queue.Dropped}
 	var tell func(breaker.Event, []discovery.Backend)
 	if kube != nil {
 		recorder := kubeevents.New(ctx, kube, o.nodeName, logger)
 		defer recorder.Close()
 		tell = tellKubernetes(recorder)
+		lost[view.SinkKubernetes] = recorder.Dropped
 	}
 	cfg := agent.Config{
 		Policies:   updates,
@@ -186,7 +189,7 @@ func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
 		XDP: xdpMode(o.xdp), AtEntry: o.atEntry, Connect: o.connect, Lookup: o.lookup,
 		Version: version, MetricsAddress: o.metrics, MetricsOptional: o.anyMetrics, MetricsCircuits: o.circuits,
 		ControlSocket: o.socket, ControlGroup: o.group,
-		Logger:   logger,
+		Logger: logger, Lost: lost,
 		Ready:    func() { told(notifier.Ready("circuits are in force")) },
 		Alive:    func() { told(notifier.Alive(time.Now())) },
 		Happened: tell,

@@ -48,8 +48,9 @@ type Config struct {
 	MetricsCircuits int    // with series of their own; more are summed by policy
 
 	Logger *slog.Logger
-	Ready  func() // called once, when policies are in force and interfaces attached
-	Alive  func() // called at each turn of the event loop
+	Lost   map[string]func() uint64 // what sinks outside the agent have dropped, by view's names of them
+	Ready  func()                   // called once, when policies are in force and interfaces attached
+	Alive  func()                   // called at each turn of the event loop
 
 	// Happened is called for each event of a circuit, with the backends behind it, from one goroutine. The agent does not
 	// wait for it; while it does not return, records are neither logged nor notified, and dropped when there are many.

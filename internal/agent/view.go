@@ -62,7 +62,12 @@ func (a *Agent) viewAgent() view.Agent {
 	}
 	v.Ready = v.WaitsFor == ""
 	v.PoliciesLoaded, v.Reloads, v.ReloadFailures, v.ReloadError = a.reload.Loaded, a.reload.Attempts, a.reload.Failures, a.reload.LastError
-	v.RingEvents, v.Records, v.RecordsLost = a.ringEvents, a.history.Seq(), a.history.Lost()
+	v.RingEvents, v.Records = a.ringEvents, a.history.Seq()
+	v.Lost = map[string]uint64{view.SinkHistory: a.history.Lost(), view.SinkNotice: a.happenings.Dropped()}
+	for sink, lost := range a.cfg.Lost {
+		v.Lost[sink] = lost()
+	}
+	v.StateBehind, v.StateErr, v.StateFailures = a.state.view()
 	var missed uint64
 	v.Readers, missed, v.ReadersRejected = a.history.Followers()
 	v.Tracers, v.ReaderDropped = len(a.tracers), v.ReaderDropped+missed

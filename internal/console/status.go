@@ -56,6 +56,10 @@ func Problems(s *control.Status) []string {
 	add(!a.Ready, "the agent is not ready: %s", a.WaitsFor)
 	add(a.ReloadError != "", "the policies in force are those of %s; reading them again failed: %s",
 		a.PoliciesLoaded.Local().Format(time.DateTime), a.ReloadError)
+	if a.StateError != "" {
+		add(true, "the state file is not written since %s, a restart forgets who forced a circuit: %s",
+			a.StateBehindSince.Local().Format(time.DateTime), a.StateError)
+	}
 	for _, i := range s.Interfaces {
 		add(i.Wanted && !i.Attached, "nothing is enforced on interface %s: %s", i.Name, i.Why)
 	}

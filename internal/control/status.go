@@ -50,7 +50,10 @@ func agentOf(s *view.Snapshot) AgentInfo {
 		Version: a.Version, Node: a.Node, Started: a.Started, Ready: a.Ready, WaitsFor: a.WaitsFor, PoliciesLoaded: a.PoliciesLoaded,
 		Reloads: a.Reloads, ReloadFailures: a.ReloadFailures, ReloadError: a.ReloadError,
 		RingEvents: a.RingEvents, RingLost: s.Node.LostEvents, Flows: s.Node.Flows, FlowsLimit: s.Node.MaxFlows,
-		CircuitsLimit: a.CircuitsMax, LeaseExpired: s.Node.LeaseExpired, RecordsLost: a.RecordsLost,
+		CircuitsLimit: a.CircuitsMax, LeaseExpired: s.Node.LeaseExpired, RecordsLost: a.Lost[view.SinkHistory], Lost: a.Lost,
+	}
+	if a.StateErr != nil {
+		out.StateError, out.StateBehindSince = a.StateErr.Error(), &a.StateBehind
 	}
 	for i := range s.Policies {
 		out.Circuits += len(s.Policies[i].Circuits)

@@ -27,24 +27,29 @@ type Status struct {
 
 // AgentInfo is what concerns no single policy.
 type AgentInfo struct {
-	Version           string    `json:"version"`
-	Node              string    `json:"node,omitempty"`
-	Started           time.Time `json:"started"`
-	Ready             bool      `json:"ready"`
-	WaitsFor          string    `json:"waits_for,omitempty"` // while it is not ready
-	PoliciesLoaded    time.Time `json:"policies_loaded"`
-	Reloads           uint64    `json:"reloads"`
-	ReloadFailures    uint64    `json:"reload_failures"`
-	ReloadError       string    `json:"reload_error,omitempty"` // of the last attempt: the policies in force are older than their source
-	RingEvents        uint64    `json:"ring_events"`
-	RingLost          uint64    `json:"ring_events_lost"`
-	Flows             uint64    `json:"flows"`
-	FlowsLimit        uint64    `json:"flows_limit"`
-	Circuits          int       `json:"circuits"`
-	CircuitsLimit     int       `json:"circuits_limit"`
-	LeaseExpired      uint64    `json:"lease_expired_admissions"`
-	RecordsLost       uint64    `json:"records_lost"`
-	VerdictP99Seconds *float64  `json:"verdict_p99_seconds"` // at most; null before the first transition by an outcome
+	Version        string    `json:"version"`
+	Node           string    `json:"node,omitempty"`
+	Started        time.Time `json:"started"`
+	Ready          bool      `json:"ready"`
+	WaitsFor       string    `json:"waits_for,omitempty"` // while it is not ready
+	PoliciesLoaded time.Time `json:"policies_loaded"`
+	Reloads        uint64    `json:"reloads"`
+	ReloadFailures uint64    `json:"reload_failures"`
+	ReloadError    string    `json:"reload_error,omitempty"` // of the last attempt: the policies in force are older than their source
+	RingEvents     uint64    `json:"ring_events"`
+	RingLost       uint64    `json:"ring_events_lost"`
+	Flows          uint64    `json:"flows"`
+	FlowsLimit     uint64    `json:"flows_limit"`
+	Circuits       int       `json:"circuits"`
+	CircuitsLimit  int       `json:"circuits_limit"`
+	LeaseExpired   uint64    `json:"lease_expired_admissions"`
+	RecordsLost    uint64    `json:"records_lost"` // by the history's file
+
+	Lost             map[string]uint64 `json:"lost"`                  // records by the sink that missed them: history, log, notice, kubernetes
+	StateError       string            `json:"state_error,omitempty"` // why the state file is not written
+	StateBehindSince *time.Time        `json:"state_behind_since,omitempty"`
+
+	VerdictP99Seconds *float64 `json:"verdict_p99_seconds"` // at most; null before the first transition by an outcome
 }
 
 // Readiness says whether policies are in force and interfaces attached.

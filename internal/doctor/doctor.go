@@ -16,6 +16,7 @@ import (
 	"github.com/cbagent/cbagent/internal/console"
 	"github.com/cbagent/cbagent/internal/control"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/view"
 )
 
 // Level says how bad it is.
@@ -133,9 +134,11 @@ func Agent(s *control.Status) []Check {
 		all = append(all, Check{Name: "lease", Level: Note, Says: fmt.Sprintf("%d callers were let through because the agent was late", a.LeaseExpired),
 			Remedy: "give the agent CPU time, or a longer --lease"})
 	}
-	if a.RecordsLost > 0 {
-		all = append(all, Check{Name: "history", Level: Note, Says: fmt.Sprintf("%d records are not in its file", a.RecordsLost), Remedy: "see the disk of --state-dir"})
+	if a.StateError != "" {
+		all = append(all, Check{Name: "state file", Level: Fail, Says: "not written since " + a.StateBehindSince.Local().Format(time.DateTime) + ": " + a.StateError,
+			Remedy: "see the disk of --state-dir; until then a restart forgets who forced a circuit, and backoff steps"})
 	}
+	all = append(all, lost(a.Lost)...)
 	for _, i := range s.Interfaces {
 		all = append(all, iface(i))
 	}
@@ -154,6 +157,22 @@ func reload(a *control.AgentInfo) Check {
 	}
 	return Check{Name: "policies", Level: Fail, Says: "the last reload failed, those of " + a.PoliciesLoaded.Local().Format(time.DateTime) + " stay in force: " + a.ReloadError,
 		Remedy: "cbagent check PATH says what is wrong with the file"}
+}
+
+// lost are the sinks that missed records.
+func lost(by map[string]uint64) []Check {
+	var all []Check
+	for _, sink := range []struct{ name, says, remedy string }{
+		{view.SinkHistory, "%d records were not written to its file in time", "see the disk of --state-dir"},
+		{view.SinkLog, "%d lines were dropped", "see who reads the agent's standard error: a pipe that is full, a slow disk"},
+		{view.SinkNotice, "%d records were neither logged nor notified", "too many circuits change at once: cbagent events has the last ones"},
+		{view.SinkKubernetes, "%d events were not sent", "see whether the API server answers, and may be asked: the agent's log says it"},
+	} {
+		if n := by[sink.name]; n > 0 {
+			all = append(all, Check{Name: sink.name, Level: Note, Says: fmt.Sprintf(sink.says, n), Remedy: sink.remedy})
+		}
+	}
+	return all
 }
 
 func ring(a *control.AgentInfo) Check {

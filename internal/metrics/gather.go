@@ -3,8 +3,10 @@ package metrics
 
 import (
 	"cmp"
+	"maps"
 	"runtime"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -94,7 +96,15 @@ func (b *builder) agent(s *view.Snapshot) {
 	b.add(leaseExpired, nil, float64(s.Node.LeaseExpired))
 	b.add(sweepTime, nil, a.Sweep.Took.Seconds())
 	b.add(records, nil, float64(a.Records))
-	b.add(recordsLost, nil, float64(a.RecordsLost))
+	for _, sink := range slices.Sorted(maps.Keys(a.Lost)) {
+		b.add(recordsLost, labels{}.with("sink", sink), float64(a.Lost[sink]))
+	}
+	behind := time.Duration(0)
+	if !a.StateBehind.IsZero() {
+		behind = max(0, s.At.Sub(a.StateBehind))
+	}
+	b.add(stateBehind, nil, behind.Seconds())
+	b.add(stateFailures, nil, float64(a.StateFailures))
 	b.add(readers, nil, float64(a.Readers))
 	for _, server := range a.Servers {
 		l := labels{}.with("server", server.Name)

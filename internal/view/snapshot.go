@@ -46,15 +46,18 @@ type Agent struct {
 	ReloadFailures uint64
 	ReloadError    string // of the last attempt; empty when it succeeded
 
-	RingEvents      uint64 // read from the ring
-	MadeGood        uint64 // of those lost, put into windows from the totals
-	Records         uint64 // in the history, ever
-	RecordsLost     uint64 // not written to the history's file
-	Readers         int    // of events, now
-	ReadersRejected uint64 // of events, for whom there was no room
-	Tracers         int    // readers of traces, now
-	ReaderDropped   uint64 // what was not handed to readers because they were slow
+	RingEvents      uint64            // read from the ring
+	MadeGood        uint64            // of those lost, put into windows from the totals
+	Records         uint64            // in the history, ever
+	Lost            map[string]uint64 // records that a sink missed, by its name: see the constants
+	StateBehind     time.Time         // since when the state file lacks something; zero: it is whole, or there is none
+	StateErr        error             // why it does; nil: it is being written
+	StateFailures   uint64            // attempts to write it
+	Readers         int               // of events, now
+	ReadersRejected uint64            // of events, for whom there was no room
+	Tracers         int               // readers of traces, now
 	Servers         []Server
+	ReaderDropped   uint64 // what was not handed to readers because they were slow
 	CircuitsMax     int
 	Sweep           loader.SweepResult
 	Verdicts        Histogram // from the outcome that decided to the verdict in the kernel
@@ -67,6 +70,14 @@ type Server struct {
 	Evicted     uint64 // closed while they waited for a request, to make room for others
 	Rejected    uint64 // answered and closed at once, since all others were busy
 }
+
+// Sinks of records, by which Agent.Lost counts.
+const (
+	SinkHistory    = "history"    // the history's file
+	SinkLog        = "log"        // lines of the log
+	SinkNotice     = "notice"     // records that were neither logged nor notified
+	SinkKubernetes = "kubernetes" // events of the Kubernetes API
+)
 
 // Policy is a policy in force.
 type Policy struct {
