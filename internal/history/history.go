@@ -33,7 +33,8 @@ type History struct {
 }
 
 // Open reads what a file holds and goes on writing there. An empty path keeps records in memory only. Lines that cannot be
-// read, such as the last one after a crash, are left out with a warning.
+// read, such as the last one after a crash, are left out with a warning. A file that cannot be written, such as on a full disk,
+// is tried again.
 func Open(path string, logger *slog.Logger) (*History, error) {
 	h := &History{log: logger, followers: map[*Follower]struct{}{}}
 	if path == "" {
@@ -52,7 +53,8 @@ func Open(path string, logger *slog.Logger) (*History, error) {
 	}
 	f, err := create(path, h.records)
 	if err != nil {
-		return nil, err
+		logger.Error("the history is not kept over a restart", "file", path, "error", err)
+		f = &file{path: path, retry: time.Now().Add(retryEvery)}
 	}
 	h.file = f
 	h.written = outbox.New(Kept, func(r view.Record) error { return h.write(f, &r) }, func(lost uint64) { h.caughtUp(f, lost) })

@@ -175,9 +175,22 @@ func TestFollowersAreBounded(t *testing.T) {
 	}
 }
 
+// A file that cannot be written at the start is written when it can be.
 func TestUnwritable(t *testing.T) {
-	_, err := Open(filepath.Join(t.TempDir(), "missing", "history.jsonl"), slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), "write the history") {
-		t.Errorf("got %v", err)
+	dir := filepath.Join(t.TempDir(), "missing")
+	path := filepath.Join(dir, "history.jsonl")
+	var log bytes.Buffer
+	h := open(t, path, &log)
+	h.Add(record(1))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.Add(record(2))
+	h.Close(patience)
+	if n := strings.Count(log.String(), "not kept over a restart"); n != 1 {
+		t.Errorf("the log says it %d times, want once: %s", n, &log)
+	}
+	if got, bad, err := read(path); len(got) != 2 || bad != 0 || err != nil {
+		t.Errorf("the file has %d records, %d bad, %v; want 2", len(got), bad, err)
 	}
 }
