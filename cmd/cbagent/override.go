@@ -22,7 +22,7 @@ It outlives a restart of the agent if circuits do: with --bpffs.`,
 func newCloseCommand(e *env) *cobra.Command {
 	return newOverrideCommand(e, control.ActionClose, "Let callers through to a backend again",
 		`Close circuits that are open or half-open, and take back what an operator forced. From then on their outcomes count
-again: a backend that still fails opens again. To keep callers coming all the same, use cbagent disable.`,
+again: a backend that still fails opens again, for open.duration as if for the first time. To keep callers coming all the same, use cbagent disable.`,
 		"  cbagent close orders --reason 'the database is back'")
 }
 

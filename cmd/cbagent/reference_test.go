@@ -46,7 +46,7 @@ curl --unix-socket /run/cbagent/cbagent.sock http://cbagent/v1/override \
 | ` + "`GET /v1/trace?target=T`" + ` | JSON lines in the format of ` + "`cbagent replay`" + `, as outcomes happen |
 | ` + "`GET /v1/ready`" + ` | ` + "`{\"ready\":true}`" + `, or ` + "`{\"ready\":false,\"waits_for\":\"...\"}`" + ` |
 | ` + "`GET /v1/policies?target=T`" + ` | the policies in force with all defaults, as a policy file in JSON |
-| ` + "`POST /v1/override`" + ` | ` + "`{\"changes\":[...]}`" + `, one for each circuit |
+| ` + "`POST /v1/override`" + ` | ` + "`{\"changes\":[...]}`" + `, one for each circuit; ` + "`\"warning\"`" + ` says that it could not be saved, and what a restart would forget |
 
 A target is a policy, a backend (by address and port, or by the name of its pod) or POLICY/BACKEND; none means all. Errors
 have a status of 400 or above and are ` + "`{\"error\":\"...\",\"nearest\":[...]}`" + `. Within v1 keys are added, never renamed.
