@@ -43,6 +43,7 @@ type Discovery struct {
 	stopped chan struct{}
 	book    *addressBook // nil without a Kubernetes API
 	reading chan struct{}
+	closing sync.WaitGroup // of sources that no policy names any more; added to with mu held
 
 	mu       sync.Mutex
 	policies []*policy // in file order
@@ -122,14 +123,20 @@ func (d *Discovery) Close() error {
 	d.sources, d.policies, d.users = make(map[sourceKey]source), nil, nil
 	d.mu.Unlock()
 	closeAll(all)
+	d.closing.Wait()
 	return nil
 }
 
 // SetPolicies replaces the targets of all policies, given in file order. Sources that stay are not disturbed. Each new
-// policy gets an update, also when it has no backend yet; one whose targets are as before gets none.
+// policy gets an update, also when it has no backend yet; one whose targets are as before gets none. It does not wait for
+// sources that end.
 func (d *Discovery) SetPolicies(targets []Target) {
-	gone := d.setPolicies(targets)
-	closeAll(gone)
+	if gone := d.setPolicies(targets); len(gone) > 0 {
+		go func() { // a watch ends when the API server lets it
+			defer d.closing.Done()
+			closeAll(gone)
+		}()
+	}
 	d.book.refresh()
 	d.signal()
 }
@@ -175,6 +182,9 @@ func (d *Discovery) setPolicies(targets []Target) (gone map[sourceKey]source) {
 			gone[key] = s
 			delete(d.sources, key)
 		}
+	}
+	if len(gone) > 0 {
+		d.closing.Add(1)
 	}
 	for key, wanted := range ports {
 		s := d.sources[key]
