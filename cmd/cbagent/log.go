@@ -56,7 +56,7 @@ func newLog(e *env, format, level string) (*agentLog, error) {
 	queue := lineQueue{outbox.New(logLines, write, func(dropped uint64) {
 		r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines were dropped: the log was not read in time", 0)
 		r.AddAttrs(slog.Uint64("lines", dropped))
-		_ = handler(e.stderr).Handle(context.Background(), r) // the log itself fails: nobody is left to say it to
+		_ = handler(e.stderr).Handle(context.Background(), r) // the log itself fails: there is no other place to report it
 	})}
 	return &agentLog{slog.New(handler(queue)), queue}, nil
 }

@@ -56,11 +56,11 @@ type Agent struct {
 	discovery *discovery.Discovery
 	links     *ifaces.Watcher
 	kept
-	servers    servers
-	happenings *outbox.Outbox[*happening] // in the history, to be logged and notified
-	events     []breaker.Event            // buffer
-	local      localAddresses
-	nextLook   int64
+	servers  servers
+	notices  *outbox.Outbox[*notice] // in the history, to be logged and notified
+	events   []breaker.Event         // buffer
+	local    localAddresses
+	nextLook int64
 
 	nextEntry    int64  // of the event loop alone, as the next
 	entryTrouble string // the last that was told
@@ -131,7 +131,7 @@ func New(cfg Config) (*Agent, error) {
 	if a.kept, err = keep(&a.cfg); err != nil {
 		return nil, errors.Join(err, dp.Close())
 	}
-	a.happenings = newHappenings(&a.cfg)
+	a.notices = newNotices(&a.cfg)
 	a.boot, a.state = bootID(), newStateFile(a.statePath(), a.log)
 	a.leaseTold = leaseTold(a.history)
 	a.inherit()
@@ -149,7 +149,7 @@ func (a *Agent) Close() error {
 	a.viewing.Lock()
 	defer a.viewing.Unlock()
 	a.closed = true
-	a.happenings.Close(closing)
+	a.notices.Close(closing)
 	a.history.Close(closing)
 	return errors.Join(a.dp.Close(), a.unlock())
 }

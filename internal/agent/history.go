@@ -56,18 +56,18 @@ func (a *Agent) tell(p *policyState, e *breaker.Event) {
 		a.watched.Verdicts.Observe(took)
 	}
 	r = a.history.Add(r)
-	h := &happening{record: r, at: wall}
+	n := &notice{record: r, at: wall}
 	if c != nil {
 		c.last = &r
 	}
 	if a.cfg.Happened != nil {
 		copied := *e // it lies in a buffer that is used again
-		h.event = &copied
+		n.event = &copied
 		if c != nil {
-			h.backends = slices.Collect(maps.Values(c.backends))
+			n.backends = slices.Collect(maps.Values(c.backends))
 		}
 	}
-	a.happenings.Put(h)
+	a.notices.Put(n)
 }
 
 // cause says what kind of thing is behind an event.
@@ -87,5 +87,5 @@ func cause(e *breaker.Event) string {
 
 // record keeps a record and has it logged. now is when the kernel was told.
 func (a *Agent) record(r view.Record, now time.Time) {
-	a.happenings.Put(&happening{record: a.history.Add(r), at: now})
+	a.notices.Put(&notice{record: a.history.Add(r), at: now})
 }

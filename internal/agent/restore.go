@@ -271,7 +271,7 @@ func (a *Agent) saveState() uint64 {
 // saveSometimes saves the state if it has changed, for at most a twentieth of the time: with thousands of circuits verdicts
 // would wait.
 func (a *Agent) saveSometimes(now int64) {
-	a.state.complain()
+	a.state.logTrouble()
 	if !a.dirty || now < a.nextSave || !a.state.due() {
 		return
 	}

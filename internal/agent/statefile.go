@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	saveAgain    = time.Second     // how long after a failure the state file is tried again
-	saveShare    = 20              // writing it takes one part of the time in so many
-	silentAfter  = 5 * time.Second // a disk that takes longer is complained of
-	complainSome = time.Minute     // how often
+	saveAgain   = time.Second     // time from a failed write to the next attempt
+	saveShare   = 20              // writing takes at most one part in so many of the time
+	silentAfter = 5 * time.Second // a write that takes longer is reported as hanging
+	logEvery    = time.Minute     // time between two log lines of one trouble
 )
 
 // stateFile writes states to a file from a goroutine of its own: a full or hanging disk costs nobody else time. Of states
@@ -21,16 +21,16 @@ type stateFile struct {
 	log  *slog.Logger
 	wake chan struct{} // a state waits; room for one
 
-	mu       sync.Mutex    // never held while the disk is waited for
-	next     *savedState   // to be written
-	given    uint64        // number of the newest state given
-	tried    uint64        // of the newest state whose writing has ended
-	err      error         // how
-	ended    chan struct{} // closed and replaced when it does
-	behind   time.Time     // when the oldest state that is not in the file was given; zero: all are
-	rest     time.Time     // until when only Override writes
-	said     time.Time     // when the log had the latest complaint; zero: nothing to complain of
-	failures uint64
+	mu        sync.Mutex    // never held during a write
+	next      *savedState   // to be written
+	submitted uint64        // number of the newest state passed to put
+	attempted uint64        // number of the newest state whose write has ended
+	err       error         // of that write
+	ended     chan struct{} // closed and replaced when a write ends
+	behind    time.Time     // when the oldest state that is not in the file was submitted; zero: all are
+	idleUntil time.Time     // until then only an operator's order causes a write
+	loggedAt  time.Time     // of the last log line about trouble; zero: there is none
+	failures  uint64
 }
 
 func newStateFile(path string, log *slog.Logger) *stateFile {
@@ -47,12 +47,12 @@ func (f *stateFile) put(s *savedState) uint64 {
 		return 0
 	}
 	f.mu.Lock()
-	f.given++
+	f.submitted++
 	f.next = s
 	if f.behind.IsZero() {
 		f.behind = time.Now()
 	}
-	n := f.given
+	n := f.submitted
 	f.mu.Unlock()
 	select {
 	case f.wake <- struct{}{}:
@@ -67,9 +67,9 @@ func (f *stateFile) await(number uint64, within time.Duration) error {
 	defer timeout.Stop()
 	for {
 		f.mu.Lock()
-		tried, err, ended := f.tried, f.err, f.ended
+		attempted, err, ended := f.attempted, f.err, f.ended
 		f.mu.Unlock()
-		if tried >= number {
+		if attempted >= number {
 			return err
 		}
 		select {
@@ -84,7 +84,7 @@ func (f *stateFile) await(number uint64, within time.Duration) error {
 func (f *stateFile) due() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.path != "" && f.next == nil && f.tried == f.given && time.Now().After(f.rest)
+	return f.path != "" && f.next == nil && f.attempted == f.submitted && time.Now().After(f.idleUntil)
 }
 
 // view returns since when a state waits to be written, the zero Time when all are, why it does, and how many attempts
@@ -100,23 +100,23 @@ func (f *stateFile) view() (behind time.Time, err error, failures uint64) {
 }
 
 // complain logs, now and then, that the state is not written, and once that it is again.
-func (f *stateFile) complain() {
+func (f *stateFile) logTrouble() {
 	behind, err, _ := f.view()
 	f.mu.Lock()
-	said := f.said
+	loggedAt := f.loggedAt
 	switch {
 	case err == nil:
-		f.said = time.Time{}
-	case time.Since(said) >= complainSome:
-		f.said = time.Now()
+		f.loggedAt = time.Time{}
+	case time.Since(loggedAt) >= logEvery:
+		f.loggedAt = time.Now()
 	default:
-		err, said = nil, time.Time{}
+		err, loggedAt = nil, time.Time{}
 	}
 	f.mu.Unlock()
 	switch {
 	case err != nil:
 		f.log.Error("state file not written: a restart may lose who forced a circuit, and backoff steps", "since", behind, "error", err)
-	case !said.IsZero():
+	case !loggedAt.IsZero():
 		f.log.Info("state file written again", "file", f.path)
 	}
 }
@@ -125,7 +125,7 @@ func (f *stateFile) run() {
 	for range f.wake {
 		for again := true; again; {
 			f.mu.Lock()
-			s, number := f.next, f.given
+			s, number := f.next, f.submitted
 			f.next = nil
 			f.mu.Unlock()
 			if s == nil {
@@ -142,10 +142,10 @@ func (f *stateFile) run() {
 func (f *stateFile) note(s *savedState, number uint64, began time.Time, err error) (again bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.tried, f.err = number, err
+	f.attempted, f.err = number, err
 	close(f.ended)
 	f.ended = make(chan struct{})
-	f.rest = time.Now().Add((saveShare - 1) * time.Since(began))
+	f.idleUntil = time.Now().Add((saveShare - 1) * time.Since(began))
 	again = f.next != nil
 	if err == nil {
 		f.behind = time.Time{}

@@ -70,7 +70,7 @@ func TestStateFileOnFullDisk(t *testing.T) {
 		t.Fatalf("got %v, want %v", err, unix.ENOSPC)
 	}
 	for range 3 {
-		f.complain()
+		f.logTrouble()
 	}
 	behind, err, failures := f.view()
 	if behind.IsZero() || !errors.Is(err, unix.ENOSPC) || failures != 1 || f.due() {
@@ -92,13 +92,13 @@ func TestStateFileOnFullDisk(t *testing.T) {
 		behind, err, _ = f.view()
 	}
 	wantSaved(t, path, "first")
-	f.complain()
+	f.logTrouble()
 	if !strings.Contains(log.String(), "state file written again") {
 		t.Errorf("the log does not say that it is over: %s", &log)
 	}
 }
 
-// Whoever gives a state to a disk that does not answer goes on; whoever asks for it is told in time.
+// Whoever gives a state to a disk that does not answer goes on; whoever waits for it gets an error in time.
 func TestStateFileOnHangingDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.json")
 	if err := unix.Mkfifo(path+".new", 0o600); err != nil { // who opens it for writing waits for a reader

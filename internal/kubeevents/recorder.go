@@ -75,7 +75,7 @@ func (r *Recorder) Close() {
 	r.events.Close(closing)
 }
 
-// Dropped returns how many events the API was not told of, because it was too slow or refused them.
+// Dropped returns how many events were not sent, because the API was too slow or rejected them.
 func (r *Recorder) Dropped() uint64 { return r.events.Dropped() }
 
 // Record tells of a transition, if it is one that changes what callers get: into open from closed, or into closed.

@@ -79,7 +79,7 @@ func TestCloseDeliversAll(t *testing.T) {
 	}
 }
 
-// While deliveries fail there is nobody to report to.
+// While deliveries fail there is no report.
 func TestFailingReceiver(t *testing.T) {
 	r := receiver{open: make(chan struct{}), err: errors.New("broken pipe")}
 	close(r.open)

@@ -22,12 +22,12 @@ func TestHappenedIsNotAwaited(t *testing.T) {
 			<-returns
 		},
 	}
-	h := newHappenings(&cfg)
+	h := newNotices(&cfg)
 	put := make(chan struct{})
 	go func() {
 		defer close(put)
-		for range 2 * waitingHappenings {
-			h.Put(&happening{record: view.Record{Kind: "transition", Policy: "orders"}, event: &breaker.Event{}})
+		for range 2 * maxNotices {
+			h.Put(&notice{record: view.Record{Kind: "transition", Policy: "orders"}, event: &breaker.Event{}})
 		}
 	}()
 	select {
@@ -35,15 +35,15 @@ func TestHappenedIsNotAwaited(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("what happens waits for Happened")
 	}
-	if n := h.Dropped(); n < waitingHappenings-1 || n > waitingHappenings {
-		t.Errorf("%d dropped, want %d or one less", n, waitingHappenings)
+	if n := h.Dropped(); n < maxNotices-1 || n > maxNotices {
+		t.Errorf("%d dropped, want %d or one less", n, maxNotices)
 	}
 	close(returns)
 	if !h.Close(10 * time.Second) {
 		t.Fatal("not closed, though Happened returns")
 	}
-	if got := called + int(h.Dropped()); got != 2*waitingHappenings {
-		t.Errorf("%d were called or dropped, want %d", got, 2*waitingHappenings)
+	if got := called + int(h.Dropped()); got != 2*maxNotices {
+		t.Errorf("%d were called or dropped, want %d", got, 2*maxNotices)
 	}
 	if n := strings.Count(log.String(), "msg=transition"); n != called {
 		t.Errorf("%d records logged, want %d", n, called)

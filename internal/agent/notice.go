@@ -11,34 +11,34 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// waitingHappenings is how many records may wait to be logged and notified: several openings of each circuit of a large node.
-const waitingHappenings = 8192
+// maxNotices is how many records may wait to be logged and notified: several openings of each circuit of a large node.
+const maxNotices = 8192
 
-// happening is a record on its way out of the agent.
-type happening struct {
+// notice is a record on its way out of the agent.
+type notice struct {
 	record   view.Record
 	at       time.Time           // when the verdict was in the kernel
 	event    *breaker.Event      // for Config.Happened; nil: it is not called
 	backends []discovery.Backend // behind the event's circuit
 }
 
-// newHappenings starts the goroutine that logs records and calls Config.Happened, so that nothing of it waits under the
+// newNotices starts the goroutine that logs records and calls Config.Happened, so that nothing of it waits under the
 // agent's lock.
-func newHappenings(cfg *Config) *outbox.Outbox[*happening] {
-	deliver := func(h *happening) error {
-		logRecord(cfg.Logger, h)
-		if h.event != nil {
-			cfg.Happened(*h.event, h.backends)
+func newNotices(cfg *Config) *outbox.Outbox[*notice] {
+	deliver := func(n *notice) error {
+		logRecord(cfg.Logger, n)
+		if n.event != nil {
+			cfg.Happened(*n.event, n.backends)
 		}
 		return nil
 	}
-	return outbox.New(waitingHappenings, deliver, func(dropped uint64) {
+	return outbox.New(maxNotices, deliver, func(dropped uint64) {
 		cfg.Logger.Warn("records were neither logged nor notified: there were too many at once", "records", dropped)
 	})
 }
 
-func logRecord(log *slog.Logger, h *happening) {
-	r := &h.record
+func logRecord(log *slog.Logger, n *notice) {
+	r := &n.record
 	attrs := []any{"policy", r.Policy, "backend", r.Backend, "from", r.From, "to", r.To, "reason", r.Reason}
 	if r.Value != nil {
 		attrs = append(attrs, "value", *r.Value)
@@ -60,7 +60,7 @@ func logRecord(log *slog.Logger, h *happening) {
 	if r.By != "" {
 		attrs = append(attrs, "by", r.By, "why", r.Why)
 	}
-	attrs = append(attrs, "seq", r.Seq, "at_unix_ns", h.at.UnixNano(), "verdict_seconds", r.VerdictSeconds)
+	attrs = append(attrs, "seq", r.Seq, "at_unix_ns", n.at.UnixNano(), "verdict_seconds", r.VerdictSeconds)
 	level := slog.LevelInfo
 	if opens := breaker.StateOpen.String(); r.To == opens || r.To == breaker.StateForcedOpen.String() || r.Kind == view.KindLease {
 		level = slog.LevelWarn
