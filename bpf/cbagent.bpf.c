@@ -2,6 +2,7 @@
 #include "backend.h"
 #include "client.h"
 #include "entry.h"
+#include "nat.h"
 #include "sweep.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -57,8 +58,12 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 			return d;
 		}
 	}
+	if (pkt->hook == HOOK_LOOPBACK && n->flags & NODE_NAT_ON_LO && behind_nat(skb, pkt, n))
+		return from_backend(skb, pkt, n);
 	if (look & LOOK_DESTINATION && watched(n, pkt->key.backend_port_be)) {
 		d = from_client(skb, pkt, n);
+		if (pkt->nat && admitted(d))
+			remember_dialled(skb, pkt);
 		if ((__u32)d != REASON_FOREIGN)
 			return d;
 	}

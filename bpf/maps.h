@@ -67,6 +67,15 @@ struct {
 	__type(value, struct answered_flow);
 } answered SEC(".maps");
 
+/* Connections of this host that NAT changes: as the client's socket knows them, to what they are on lo. For resets that
+ * no socket sends; losing one only leaves such a reset without its connection. Programs only. Size: agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct flow_key);
+	__type(value, struct flow_key);
+} dialled SEC(".maps");
+
 /* Interfaces through which remote traffic enters, by ifindex. Written by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -39,7 +39,7 @@ struct packet {
 	__u32 bare; /* no answer fits here: both sides are reset */
 	__u32 head; /* the request is a HEAD */
 	__u32 skip; /* where in the payload the request begins */
-	__u32 pad;
+	__u32 nat; /* on lo: not the addresses of its socket, so connection tracking has changed them */
 };
 
 /* Decisions that the program carries out after the deciding function has returned: the kernel allows 512 bytes of
@@ -75,7 +75,22 @@ static __always_inline bool watched(const struct node_state *n, __be16 port_be)
 	return n->ports[port / 64] & (1ULL << (port % 64));
 }
 
-/* parse fills pkt when one of the packet's ports is watched, and returns PARSED; otherwise the decision about the
+/* nat_on_lo picks the packets on lo that NAT may have taken the backend's address from: what leaves a socket of a watched
+ * port, and resets, which have no socket when the port is closed. hook is a constant of the caller. */
+static __always_inline bool nat_on_lo(struct __sk_buff *skb, const struct node_state *n, const __u32 hook,
+				      const struct tcphdr *tcp)
+{
+	struct bpf_sock *sk;
+
+	if (hook != HOOK_LOOPBACK || !(n->flags & NODE_NAT_ON_LO))
+		return false;
+	if (tcp->rst)
+		return true;
+	sk = skb->sk;
+	return sk && watched(n, bpf_htons((__u16)sk->src_port));
+}
+
+/* parse fills pkt when one of the packet's ports is watched (or nat_on_lo says so), and returns PARSED; otherwise the decision about the
  * packet. Until then it writes nothing: most packets are not for us. l2 is a constant of the caller. */
 static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_state *n, struct packet *pkt, __u32 hook,
 				   const __u32 l2)
@@ -115,7 +130,7 @@ static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_stat
 		tcp = (void *)(ip + 1);
 		if ((void *)(tcp + 1) > end)
 			return decision(ACTION_PASS, REASON_SHORT);
-		if (!watched(n, tcp->dest) && !watched(n, tcp->source))
+		if (!watched(n, tcp->dest) && !watched(n, tcp->source) && !nat_on_lo(skb, n, hook, tcp))
 			return decision(ACTION_PASS, REASON_FOREIGN);
 		__builtin_memset(pkt, 0, sizeof(*pkt));
 		map_v4(pkt->key.client, ip->saddr);
@@ -141,7 +156,7 @@ static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_stat
 		tcp = (void *)(ip + 1);
 		if ((void *)(tcp + 1) > end)
 			return decision(ACTION_PASS, REASON_SHORT);
-		if (!watched(n, tcp->dest) && !watched(n, tcp->source))
+		if (!watched(n, tcp->dest) && !watched(n, tcp->source) && !nat_on_lo(skb, n, hook, tcp))
 			return decision(ACTION_PASS, REASON_FOREIGN);
 		__builtin_memset(pkt, 0, sizeof(*pkt));
 		__builtin_memcpy(pkt->key.client, &ip->saddr, 16);

@@ -351,6 +351,7 @@ enum node_flag {
 	NODE_TRACE = 1 << 0, /* somebody reads traces: send every outcome */
 	NODE_HOST_BACKENDS = 1 << 1, /* some backend is an address of this node */
 	NODE_REFUSE_AT_ENTRY = 1 << 2, /* callers are turned away where they enter, if that is sure */
+	NODE_NAT_ON_LO = 1 << 3, /* some backend is on this host, and lo takes answers that go through NAT */
 };
 
 enum event_kind {

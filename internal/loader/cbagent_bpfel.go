@@ -229,6 +229,7 @@ const (
 	bpfNodeFlagNODE_TRACE           bpfNodeFlag = 1
 	bpfNodeFlagNODE_HOST_BACKENDS   bpfNodeFlag = 2
 	bpfNodeFlagNODE_REFUSE_AT_ENTRY bpfNodeFlag = 4
+	bpfNodeFlagNODE_NAT_ON_LO       bpfNodeFlag = 8
 )
 
 type bpfNodeState struct {
@@ -488,6 +489,7 @@ const (
 	bpfMapBackends      = "backends"
 	bpfMapCidrs         = "cidrs"
 	bpfMapCircuits      = "circuits"
+	bpfMapDialled       = "dialled"
 	bpfMapEntries       = "entries"
 	bpfMapEvents        = "events"
 	bpfMapExemptSources = "exempt_sources"
@@ -575,6 +577,7 @@ type bpfMapSpecs struct {
 	Backends      *ebpf.MapSpec `ebpf:"backends"`
 	Cidrs         *ebpf.MapSpec `ebpf:"cidrs"`
 	Circuits      *ebpf.MapSpec `ebpf:"circuits"`
+	Dialled       *ebpf.MapSpec `ebpf:"dialled"`
 	Entries       *ebpf.MapSpec `ebpf:"entries"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	ExemptSources *ebpf.MapSpec `ebpf:"exempt_sources"`
@@ -620,6 +623,7 @@ type bpfMaps struct {
 	Backends      *ebpf.Map `ebpf:"backends"`
 	Cidrs         *ebpf.Map `ebpf:"cidrs"`
 	Circuits      *ebpf.Map `ebpf:"circuits"`
+	Dialled       *ebpf.Map `ebpf:"dialled"`
 	Entries       *ebpf.Map `ebpf:"entries"`
 	Events        *ebpf.Map `ebpf:"events"`
 	ExemptSources *ebpf.Map `ebpf:"exempt_sources"`
@@ -640,6 +644,7 @@ func (m *bpfMaps) Close() error {
 		m.Backends,
 		m.Cidrs,
 		m.Circuits,
+		m.Dialled,
 		m.Entries,
 		m.Events,
 		m.ExemptSources,

@@ -82,6 +82,7 @@ func Load(opts Options) (*Datapath, error) {
 	sizes := map[string]int{
 		"policies": opts.Policies, "answers": opts.Answers, "circuits": opts.Circuits,
 		"backends": opts.Circuits * 2, "flows": opts.Flows * 2, "answered": max(opts.Flows/4, 1024),
+		"dialled":  max(opts.Flows/32, 1024),
 		"statuses": opts.Circuits * 8, "events": opts.Ring,
 	}
 	for name, n := range sizes {

@@ -242,6 +242,7 @@ const (
 	decideMapBackends      = "backends"
 	decideMapCidrs         = "cidrs"
 	decideMapCircuits      = "circuits"
+	decideMapDialled       = "dialled"
 	decideMapEntries       = "entries"
 	decideMapEvents        = "events"
 	decideMapExemptSources = "exempt_sources"
@@ -311,6 +312,7 @@ type decideMapSpecs struct {
 	Backends      *ebpf.MapSpec `ebpf:"backends"`
 	Cidrs         *ebpf.MapSpec `ebpf:"cidrs"`
 	Circuits      *ebpf.MapSpec `ebpf:"circuits"`
+	Dialled       *ebpf.MapSpec `ebpf:"dialled"`
 	Entries       *ebpf.MapSpec `ebpf:"entries"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	ExemptSources *ebpf.MapSpec `ebpf:"exempt_sources"`
@@ -356,6 +358,7 @@ type decideMaps struct {
 	Backends      *ebpf.Map `ebpf:"backends"`
 	Cidrs         *ebpf.Map `ebpf:"cidrs"`
 	Circuits      *ebpf.Map `ebpf:"circuits"`
+	Dialled       *ebpf.Map `ebpf:"dialled"`
 	Entries       *ebpf.Map `ebpf:"entries"`
 	Events        *ebpf.Map `ebpf:"events"`
 	ExemptSources *ebpf.Map `ebpf:"exempt_sources"`
@@ -376,6 +379,7 @@ func (m *decideMaps) Close() error {
 		m.Backends,
 		m.Cidrs,
 		m.Circuits,
+		m.Dialled,
 		m.Entries,
 		m.Events,
 		m.ExemptSources,

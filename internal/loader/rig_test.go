@@ -92,6 +92,7 @@ func newRig(t testing.TB) *rig {
 	r.settle()
 	r.d.RenewLease(Now() + int64(time.Hour))
 	r.d.SetHostBackends(false)
+	r.d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, false)
 	r.entry(false)
 	r.d.node.vals[0].AnsweringUntil = 0
 	r.d.node.vals[0].Secret = [2]uint64{1, 2} // so that no run meets a match by chance
@@ -360,7 +361,7 @@ func flowKey(caller, backend netip.AddrPort) bpfFlowKey {
 func (r *rig) settle() {
 	r.t.Helper()
 	var key bpfFlowKey
-	for _, m := range []*ebpf.Map{r.d.objs.Flows, r.d.objs.Answered} {
+	for _, m := range []*ebpf.Map{r.d.objs.Flows, r.d.objs.Answered, r.d.objs.Dialled} {
 		var keys []bpfFlowKey
 		val := make([]byte, m.ValueSize())
 		for it := m.Iterate(); it.Next(&key, &val); {

@@ -1,0 +1,101 @@
+/* NAT on lo. A process that dials a virtual address which NAT brings to a process of the same host is changed before lo in
+ * both directions: requests have the backend's address already, responses have the virtual one again. What knows the other
+ * addresses is the packet's socket. */
+#pragma once
+
+#include "flow.h"
+#include "parse.h"
+
+/* sender reads the addresses of the socket that sends a packet, its own as the client's. False if there is none, or none
+ * with a connection: the kernel's control sockets and listeners have no port of a peer. Every kind of socket has these
+ * fields, those of handshakes and of TIME-WAIT included. */
+static __always_inline bool sender(struct __sk_buff *skb, const struct packet *pkt, struct flow_key *own)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk || !sk->dst_port)
+		return false;
+	if (pkt->v6) {
+		__u32 *src = (__u32 *)own->client, *dst = (__u32 *)own->backend;
+
+		src[0] = sk->src_ip6[0];
+		src[1] = sk->src_ip6[1];
+		src[2] = sk->src_ip6[2];
+		src[3] = sk->src_ip6[3];
+		dst[0] = sk->dst_ip6[0];
+		dst[1] = sk->dst_ip6[1];
+		dst[2] = sk->dst_ip6[2];
+		dst[3] = sk->dst_ip6[3];
+	} else {
+		map_v4(own->client, sk->src_ip4);
+		map_v4(own->backend, sk->dst_ip4);
+	}
+	own->client_port_be = bpf_htons((__u16)sk->src_port);
+	own->backend_port_be = sk->dst_port;
+	return true;
+}
+
+static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+	__u32 differ = 0;
+
+#pragma unroll
+	for (int i = 0; i < sizeof(*a) / 4; i++)
+		differ |= x[i] ^ y[i];
+	return !differ;
+}
+
+/* behind_nat finds the connection of a response that NAT has changed: pkt->key is then the connection's, and 1 is
+ * returned. Of the client's packets it only notes that they are changed. */
+__noinline int behind_nat(struct __sk_buff *skb, struct packet *pkt, const struct node_state *n)
+{
+	struct flow_key own __attribute__((aligned(4))) = {}, *real;
+
+	if (!pkt || !n)
+		return 0;
+	if (sender(skb, pkt, &own)) {
+		if (same_key(&own, &pkt->key))
+			return 0;
+		pkt->nat = 1;
+		swap_key(&own);
+		/* No flow has the client's socket as its backend. */
+		if (watched(n, own.backend_port_be) && find_flow(&own)) {
+			pkt->key = own;
+			return 1;
+		}
+	}
+	/* A closed port has no socket, and one that is reset has given up its own port before. */
+	if (!(pkt->flags & TCP_RST))
+		return 0;
+	own = pkt->key;
+	swap_key(&own);
+	real = bpf_map_lookup_elem(&dialled, &own);
+	if (!real || !find_flow(real))
+		return 0;
+	pkt->key = *real;
+	return 1;
+}
+
+/* remember_dialled keeps what the client's socket knows an admitted connection by. */
+__noinline int remember_dialled(struct __sk_buff *skb, const struct packet *pkt)
+{
+	struct flow_key own __attribute__((aligned(4))) = {}, key;
+
+	if (!pkt || !sender(skb, pkt, &own))
+		return 0;
+	/* A SYN may use ports again that led to another backend. */
+	if (is_syn(pkt) || !bpf_map_lookup_elem(&dialled, &own)) {
+		key = pkt->key;
+		bpf_map_update_elem(&dialled, &own, &key, BPF_ANY);
+	}
+	return 0;
+}
+
+/* An admitted connection or request: what may be answered by a reset. */
+static __always_inline bool admitted(__u64 d)
+{
+	__u32 reason = (__u32)d;
+
+	return d >> 32 == ACTION_PASS && reason >= REASON_ADMITTED && reason <= REASON_LEASE_EXPIRED;
+}

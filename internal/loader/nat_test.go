@@ -1,0 +1,55 @@
+package loader
+
+import (
+	"net/netip"
+	"testing"
+)
+
+// A reset that no socket sends is known by what the client dialled. Sockets, which tell the rest, are the end-to-end tests'.
+func TestResetsBehindNAT(t *testing.T) {
+	for _, f := range []struct {
+		family
+		vip string
+	}{
+		{families[0], "203.0.113.1:80"}, {families[0], "203.0.113.1:8080"}, {families[1], "[2001:db8:3::1]:80"},
+	} {
+		vip := netip.MustParseAddrPort(f.vip)
+		// The client's socket knows another address of itself, too.
+		own := netip.AddrPortFrom(f.caller.Addr(), f.caller.Port()+1)
+		passes := "foreign"
+		if vip.Port() == f.backend.Port() {
+			passes = "untracked"
+		}
+		for _, tc := range []struct {
+			name    string
+			off     bool
+			dialled bool
+			before  func(c *conn)
+			reason  string
+			want    want
+		}{
+			{"no backend is on this host", true, true, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
+			{"nobody dialled it", false, false, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
+			{"its connection is over", false, true, func(*conn) {}, passes, want{}},
+			{"refused", false, true, func(c *conn) { c.send(syn, "") }, "flow", outcomes(0, 1, 1, "connect-refused")},
+			{"reset", false, true, func(c *conn) { c.open().ask(get) }, "flow", outcomes(1, 1, 1, "reset")},
+		} {
+			t.Run(f.vip+"/"+tc.name, func(t *testing.T) {
+				r := newRig(t)
+				r.put(f.backend, PolicySettings{}, Verdict{})
+				r.d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, !tc.off)
+				if tc.dialled {
+					if err := r.d.objs.Dialled.Put(flowKey(own, vip), flowKey(f.caller, f.backend)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				c := r.dial(f.caller, f.backend)
+				c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Loopback, r.d.objs.Loopback, "loopback", "loopback"
+				tc.before(c)
+				res := c.put(c.in, segment{src: vip, dst: own, seq: c.ack, ack: c.seq, flags: rst | ack}, skbContext{})
+				c.passed(res, "loopback", tc.reason)
+				r.wantTotals(tc.want)
+			})
+		}
+	}
+}
