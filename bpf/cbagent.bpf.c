@@ -86,7 +86,7 @@ static __always_inline void count(__u32 hook, __u64 d)
 		counts->n[action][reason]++;
 }
 
-static __always_inline int leave(struct __sk_buff *skb, __u32 hook, __u64 d)
+static __always_inline int leave(struct __sk_buff *skb, __u32 hook, __u64 d, bool nat)
 {
 	count(hook, d);
 	switch (d >> 32) {
@@ -95,10 +95,12 @@ static __always_inline int leave(struct __sk_buff *skb, __u32 hook, __u64 d)
 	case ACTION_RESPOND:
 	case ACTION_RESET:
 	case ACTION_ACK:
-		/* On loopback the rewritten packet goes on, and arrives where it came from. */
-		if (hook == HOOK_LOOPBACK)
+		/* On loopback the rewritten packet goes on, and arrives where it came from. Through NAT it may not: a
+		 * packet keeps its connection tracking entry there, and would be changed like one of the client's. What is
+		 * redirected loses it, and is looked up anew as the backend's. */
+		if (hook == HOOK_LOOPBACK && !nat)
 			return TC_ACT_OK;
-		return bpf_redirect(skb->ifindex, hook == HOOK_EGRESS ? BPF_F_INGRESS : 0);
+		return bpf_redirect(skb->ifindex, hook == HOOK_INGRESS ? 0 : BPF_F_INGRESS);
 	default:
 		return TC_ACT_SHOT;
 	}
@@ -118,6 +120,7 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool eth
 {
 	struct node_state *n = the_node();
 	struct packet pkt;
+	bool nat = false;
 	__u64 d;
 
 	if (!n)
@@ -128,9 +131,11 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool eth
 		d = parse(skb, n, &pkt, hook, L2_VLAN);
 	else
 		d = parse(skb, n, &pkt, hook, L2_ETHERNET);
-	if (d == PARSED)
+	if (d == PARSED) {
 		d = decide(skb, &pkt, n);
-	return leave(skb, hook, d);
+		nat = pkt.nat;
+	}
+	return leave(skb, hook, d, nat);
 }
 
 SEC("tc")
