@@ -86,15 +86,23 @@ func ours(name string) bool {
 	return name == "links" || strings.HasPrefix(name, "maps-") || strings.HasPrefix(name, ownerPrefix)
 }
 
+// ownerName is the name of the directory for the calling thread's network namespace.
+func ownerName() (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return "", fmt.Errorf("look at the network namespace: %w", err)
+	}
+	return ownerPrefix + strconv.FormatUint(st.Ino, 10), nil
+}
+
 // claim writes down that the pins are those of the calling thread's network namespace. Links go by the number of their
 // interface, which another namespace gives to others: while an agent's of another one are attached they are not touched.
 // Those whose interfaces have gone with their namespace are forgotten.
 func (p *pins) claim() error {
-	var st unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
-		return fmt.Errorf("look at the network namespace: %w", err)
+	own, err := ownerName()
+	if err != nil {
+		return err
 	}
-	own := ownerPrefix + strconv.FormatUint(st.Ino, 10)
 	entries, err := os.ReadDir(p.path)
 	if err != nil {
 		return cannotPin(p.path, err)
