@@ -50,6 +50,7 @@ func (d *Datapath) PutBackend(b Backend, circuit int, flags BackendFlags) error 
 		d.known[key] = true
 		d.watchPort(b.Addr.Port(), 1)
 	}
+	d.noteHostBackend(key, onThisHost(key, flags))
 	return nil
 }
 
@@ -66,6 +67,7 @@ func (d *Datapath) RemoveBackend(b Backend) error {
 		delete(d.known, key)
 		d.watchPort(b.Addr.Port(), -1)
 	}
+	d.noteHostBackend(key, false)
 	return nil
 }
 

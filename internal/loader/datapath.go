@@ -42,6 +42,7 @@ type Datapath struct {
 	others    []link.Link
 	inherited map[bpfEndpoint]int // backends of a former agent, until they are put or removed
 	pins      *pins               // nil: nothing is pinned
+	nat       natOnLo
 	adopted   bool
 	closed    bool
 }
@@ -91,6 +92,7 @@ func Load(opts Options) (*Datapath, error) {
 	d := &Datapath{
 		opts: opts, log: opts.Logger, hooks: map[int]*Hook{}, ports: map[uint16]int{},
 		known: map[bpfEndpoint]bool{}, networks: map[bpfCidrKey]uint16{}, inherited: map[bpfEndpoint]int{}, xdp: map[int]xdpLink{},
+		nat: natOnLo{backends: map[bpfEndpoint]bool{}},
 	}
 	if err := d.load(spec); err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -250,7 +252,7 @@ func (d *Datapath) Close() error {
 	d.closed = true
 	var errs []error
 	for _, h := range d.hooks {
-		errs = append(errs, h.release(d.pins != nil))
+		errs = append(errs, d.releaseHook(h, d.pins != nil))
 	}
 	for _, l := range d.xdp {
 		errs = append(errs, d.pins.letGo(l.Link, true))

@@ -17,6 +17,7 @@ type Hook struct {
 	Index   int
 	Mode    string // "tcx" or "clsact"
 	L3      bool   // the device has no link header
+	lo      bool   // the loopback device
 	links   []link.Link
 	filters []*netlink.BpfFilter
 	qdisc   netlink.Qdisc // the clsact qdisc; removed when nobody else's filter is on it
@@ -44,10 +45,10 @@ func (d *Datapath) Attach(name string) (*Hook, error) {
 		h.Name = name
 		return h, nil
 	}
-	h := &Hook{Name: name, Index: attrs.Index, L3: attrs.EncapType != "ether" && attrs.EncapType != "loopback"}
+	h := &Hook{Name: name, Index: attrs.Index, lo: attrs.Flags&net.FlagLoopback != 0, L3: attrs.EncapType != "ether" && attrs.EncapType != "loopback"}
 	var want []attachment
 	switch {
-	case attrs.Flags&net.FlagLoopback != 0:
+	case h.lo:
 		// Every packet of the loopback device passes both of its hooks: one sees all.
 		want = []attachment{{d.objs.Loopback, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-loopback"}}
 	case h.L3:
@@ -66,6 +67,9 @@ func (d *Datapath) Attach(name string) (*Hook, error) {
 		return nil, errors.Join(err, h.release(false))
 	}
 	d.hooks[h.Index] = h
+	if h.lo {
+		d.attachNAT(h.Index)
+	}
 	return h, nil
 }
 
@@ -179,7 +183,7 @@ func (d *Datapath) Detach(ifindex int) error {
 		return nil
 	}
 	delete(d.hooks, ifindex)
-	return h.release(false)
+	return d.releaseHook(h, false)
 }
 
 // Hooks lists where the programs are attached, in no order.
@@ -191,6 +195,15 @@ func (d *Datapath) Hooks() []Hook {
 		all = append(all, Hook{Name: h.Name, Index: h.Index, Mode: h.Mode, L3: h.L3})
 	}
 	return all
+}
+
+// releaseHook lets go of a hook, and of what goes with its interface.
+func (d *Datapath) releaseHook(h *Hook, keep bool) error {
+	var err error
+	if h.lo {
+		err = d.detachNAT(keep)
+	}
+	return errors.Join(h.release(keep), err)
 }
 
 // release lets go of the hook; keep leaves the programs attached.

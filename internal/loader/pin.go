@@ -23,6 +23,7 @@ import (
 //	PATH/maps-LAYOUT/NAME        maps; LAYOUT is a hash of their types, sizes and fields
 //	PATH/links/WHERE-HOOK        attached programs; WHERE is an interface, a cgroup or a network namespace by number
 //	PATH/netns-NUMBER            the network namespace whose interfaces the links are on
+//	PATH/lo-SETTING              a setting of lo that is changed as long as programs are attached there
 //
 // Maps of another layout are left alone until the new programs are attached, and then removed.
 type pins struct {
@@ -152,6 +153,7 @@ func (d *Datapath) adoptBackends() error {
 	for it.Next(&key, &val) {
 		d.known[key] = true
 		d.inherited[key] = int(val.Circuit)
+		d.noteHostBackend(key, onThisHost(key, BackendFlags(val.Flags)))
 		d.ports[addrPort(key.Addr, key.PortBe).Port()]++
 	}
 	if err := it.Err(); err != nil {
@@ -265,6 +267,10 @@ func (d *Datapath) Prune() error {
 	if err != nil {
 		return fmt.Errorf("list pins: %w", err)
 	}
+	if d.nat.conf == nil { // this one has nothing on lo
+		_, err := d.pins.restoreLo()
+		errs = append(errs, err, d.pins.unmarkAll())
+	}
 	for _, e := range entries {
 		if !d.pins.used[e.Name()] {
 			errs = append(errs, os.Remove(filepath.Join(d.pins.links(), e.Name())))
@@ -315,6 +321,13 @@ func DetachAll(path string) ([]string, error) {
 			defer lock.Close()
 			entries, err := os.ReadDir(path)
 			errs = append(errs, err)
+			if here, err := ownerName(); err != nil {
+				errs = append(errs, err)
+			} else if _, err := os.Stat(filepath.Join(path, here)); err == nil {
+				restored, err := (&pins{path: path}).restoreLo()
+				removed = append(removed, restored...)
+				errs = append(errs, err)
+			}
 			// Programs first: maps without them do nothing, programs without maps do not exist.
 			slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 			others := 0

@@ -83,7 +83,7 @@ const ownerPrefix = "netns-"
 
 // ours reports whether an agent makes a directory of this name for its pins.
 func ours(name string) bool {
-	return name == "links" || strings.HasPrefix(name, "maps-") || strings.HasPrefix(name, ownerPrefix)
+	return name == "links" || strings.HasPrefix(name, "maps-") || strings.HasPrefix(name, ownerPrefix) || isMark(name)
 }
 
 // ownerName is the name of the directory for the calling thread's network namespace.
@@ -117,7 +117,8 @@ func (p *pins) claim() error {
 				"`hostNetwork: true`, or take them away with `cbagent detach --bpffs %s`",
 				p.path, ErrElsewhere, other, strings.Join(attached, ", "), p.path)
 		}
-		if err := errors.Join(removeTree(p.links()), os.Mkdir(p.links(), 0o700), os.Remove(filepath.Join(p.path, e.Name()))); err != nil {
+		err := errors.Join(removeTree(p.links()), os.Mkdir(p.links(), 0o700), p.unmarkAll(), os.Remove(filepath.Join(p.path, e.Name())))
+		if err != nil {
 			return fmt.Errorf("--bpffs %s: forget an agent of a network namespace that is gone: %w", p.path, err)
 		}
 	}

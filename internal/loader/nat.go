@@ -1,0 +1,152 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
+
+// answerSettings let answers arrive that the programs redirect to lo's ingress. Such a packet has no route yet, so the
+// kernel checks its addresses as if it came from a wire: an address of this host as the source (accept_local), or one of
+// 127.0.0.0/8 (route_localnet), would be forged. The settings change nothing else. What processes send each other keeps
+// its route over lo and is never checked, and no other host can send to lo: so they do no harm after an agent was killed.
+var answerSettings = []inetSetting{acceptLocal, routeLocalnet}
+
+// natOnLo is what the programs need to follow connections that NAT changes before lo.
+type natOnLo struct {
+	on       bool
+	ifindex  int
+	conf     *inetConf            // nil: lo is not attached
+	backends map[bpfEndpoint]bool // those that are processes of this host
+	changed  map[inetSetting]bool // settings to be restored
+	trouble  string               // the last error, so that it is logged once
+}
+
+// attachNAT begins to look through NAT on lo. It runs in lo's network namespace.
+func (d *Datapath) attachNAT(ifindex int) {
+	conf, err := newInetConf()
+	if err != nil {
+		d.warnNAT(err)
+		return
+	}
+	d.nat.ifindex, d.nat.conf, d.nat.changed = ifindex, conf, d.pins.marks()
+	// Also where nothing is wanted: a former agent may have left it on.
+	d.applyNAT(len(d.nat.backends) > 0)
+}
+
+// detachNAT ends it; keep leaves all as it is, for the next agent.
+func (d *Datapath) detachNAT(keep bool) error {
+	if d.nat.conf == nil {
+		return nil
+	}
+	var err error
+	if !keep {
+		err = d.stopNAT()
+	}
+	d.nat.conf.close()
+	d.nat.conf = nil
+	return err
+}
+
+// noteHostBackend says whether a backend is a process of this host.
+func (d *Datapath) noteHostBackend(key bpfEndpoint, onHost bool) {
+	if onHost {
+		d.nat.backends[key] = true
+	} else {
+		delete(d.nat.backends, key)
+	}
+	if want := len(d.nat.backends) > 0; d.nat.conf != nil && want != d.nat.on {
+		d.applyNAT(want)
+	}
+}
+
+// onThisHost reports whether clients of this host reach a backend over lo.
+func onThisHost(key bpfEndpoint, flags BackendFlags) bool {
+	at := addrPort(key.Addr, key.PortBe).Addr()
+	return Direction(key.Direction) == Outbound && (flags&OnHost != 0 || at.IsLoopback())
+}
+
+func (d *Datapath) applyNAT(on bool) {
+	apply := d.stopNAT
+	if on {
+		apply = d.startNAT
+	}
+	if err := apply(); err != nil {
+		d.warnNAT(err)
+	}
+}
+
+func (d *Datapath) warnNAT(err error) {
+	if said := err.Error(); said != d.nat.trouble {
+		d.nat.trouble = said
+		d.log.Warn("clients that reach a process of this host through NAT are not judged, and get no answer when rejected", "error", err)
+	}
+}
+
+func (d *Datapath) startNAT() error {
+	for _, s := range answerSettings {
+		now, err := d.nat.conf.get(d.nat.ifindex, s)
+		if err != nil {
+			return err
+		}
+		if now != 0 {
+			continue
+		}
+		// The mark comes first: after a crash between the two, restoring does nothing.
+		if err := d.pins.mark(s); err != nil {
+			return err
+		}
+		if err := d.nat.conf.set(d.nat.ifindex, s, 1); err != nil {
+			return err
+		}
+		d.nat.changed[s] = true
+		d.log.Info("setting changed, for answers through NAT", "interface", "lo", "setting", s.String(), "value", 1)
+	}
+	d.nat.on = true
+	d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, true)
+	return nil
+}
+
+// stopNAT also restores what a former agent with the same pins has changed.
+func (d *Datapath) stopNAT() error {
+	d.nat.on = false
+	d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, false)
+	var errs []error
+	for s := range d.nat.changed {
+		if err := d.nat.conf.set(d.nat.ifindex, s, 0); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(d.nat.changed, s)
+		errs = append(errs, d.pins.unmark(s))
+	}
+	return errors.Join(errs...)
+}
+
+// restoreLo restores the settings of lo that an agent with these pins has changed, in the calling thread's network
+// namespace. It returns what it did, in words.
+func (p *pins) restoreLo() (done []string, err error) {
+	marks := p.marks()
+	if len(marks) == 0 {
+		return nil, nil
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return nil, fmt.Errorf("interface lo: %w", err)
+	}
+	conf, err := newInetConf()
+	if err != nil {
+		return nil, err
+	}
+	defer conf.close()
+	var errs []error
+	for s := range marks {
+		if err := conf.set(lo.Attrs().Index, s, 0); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done = append(done, "setting "+s.String()+" of lo")
+	}
+	return done, errors.Join(errs...)
+}
