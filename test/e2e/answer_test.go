@@ -52,6 +52,7 @@ func TestPostOfEightMegabytes(t *testing.T) {
 		"VXLAN": places["VXLAN"], "TUN": places["TUN"], "TUN offload": places["TUN offload"], "QinQ pods": places["QinQ pods"],
 		"MTU 9000": places["MTU 9000"], "no offloads": places["no offloads"], "GRO": places["GRO"], "node itself": places["node itself"],
 		"inbound": inboundPlaces["pod"], "inbound to the node IPv6": inboundPlaces["node IPv6"],
+		"VIP": vipPlaces["VIP"], "VIP, masqueraded IPv6": vipPlaces["VIP, masqueraded IPv6"],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -18,6 +18,7 @@ func TestOpeningAndClosingUnderLoad(t *testing.T) {
 	for name, newPlace := range map[string]func(*testing.T) place{
 		"IPv4": places["IPv4"], "IPv6": places["IPv6"], "lo": places["lo"], "TUN offload": places["TUN offload"],
 		"node itself": places["node itself"], "DNAT and masquerade": places["DNAT and masquerade"], "inbound": inboundPlaces["pod"],
+		"VIP, masqueraded": vipPlaces["VIP, masqueraded"], "VIP of ::1": vipPlaces["VIP of ::1"],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -39,7 +39,7 @@ func TestLifeCycleWithClsact(t *testing.T) {
 		"IPv4": places["IPv4"], "IPv6": places["IPv6"], "bridge": places["bridge"], "DNAT and masquerade": places["DNAT and masquerade"],
 		"host process": places["host process"], "lo": places["lo"], "node itself": places["node itself"], "TUN": places["TUN"],
 		"VXLAN": places["VXLAN"], "tagged pods": places["tagged pods"], "everywhere": places["everywhere"],
-		"inbound": inboundPlaces["pod"], "inbound to the node": inboundPlaces["node"],
+		"inbound": inboundPlaces["pod"], "inbound to the node": inboundPlaces["node"], "VIP": vipPlaces["VIP"],
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

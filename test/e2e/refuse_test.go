@@ -31,6 +31,7 @@ func opened(t *testing.T, name string, keys ...string) (place, []*loadgen.Client
 func TestPostOfOneMegabyte(t *testing.T) {
 	for _, name := range []string{
 		"IPv4", "IPv6", "DNAT and masquerade", "DNAT and masquerade IPv6", "host process", "lo", "firewall",
+		"VIP, masqueraded", "VIP, masqueraded IPv6", "VIP of 127.0.0.1", "VIP of ::1",
 		"caller without timestamps", "caller without SACK and window scaling",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,7 +97,7 @@ func TestAnswerSaysWhatThePolicySays(t *testing.T) {
 func TestResetRefusesConnections(t *testing.T) {
 	for _, name := range []string{
 		"IPv4", "IPv6", "DNAT and masquerade", "DNAT and masquerade IPv6", "host process", "lo", "bridge", "firewall",
-		"caller without timestamps",
+		"VIP, masqueraded", "VIP, masqueraded IPv6", "VIP of 127.0.0.1", "VIP of ::1", "caller without timestamps",
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, idle := opened(t, name, "reject: {with: reset}")
