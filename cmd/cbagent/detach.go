@@ -13,7 +13,7 @@ func newDetachCommand(e *env) *cobra.Command {
 		Use:   "detach",
 		Short: "Remove what agents have left in the kernel",
 		Long: "Detach removes the programs, maps and filters that an agent left: because it ran with --bpffs, or was killed.\n" +
-			"It refuses while an agent uses them.",
+			"It restores the settings of lo that one with --bpffs has changed. It refuses while an agent uses them.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			removed, err := loader.DetachAll(path)

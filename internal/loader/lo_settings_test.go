@@ -173,7 +173,7 @@ func TestPinnedSettingsOfLo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if said := strings.Join(removed, "\n"); !strings.Contains(said, "setting accept_local of lo") || !strings.Contains(said, "setting route_localnet of lo") {
+		if said := strings.Join(removed, "\n"); !strings.Contains(said, "lo's accept_local") || !strings.Contains(said, "lo's route_localnet") {
 			t.Errorf("removed:\n%s\nwithout the settings", said)
 		}
 		wantSettings(t, "0", "0")

@@ -146,7 +146,7 @@ func (p *pins) restoreLo() (done []string, err error) {
 			errs = append(errs, err)
 			continue
 		}
-		done = append(done, "setting "+s.String()+" of lo")
+		done = append(done, "change of lo's "+s.String())
 	}
 	return done, errors.Join(errs...)
 }
