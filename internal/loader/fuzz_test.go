@@ -59,6 +59,7 @@ func newZoo(t testing.TB) *zoo {
 		z.backends = append(z.backends, ap)
 	}
 	z.d.SetHostBackends(true)
+	z.d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, true)
 	return z
 }
 
