@@ -31,6 +31,12 @@ var vipPlaces = map[string]func(t *testing.T) place{
 	"VIP of the same port": func(t *testing.T) place {
 		return vipPlaceAt(t, netip.MustParseAddrPort("10.96.0.30:8080"), netlab.NodeIPv4, true)
 	},
+	// A SYN-ACK with a cookie has no socket.
+	"VIP and SYN cookies": func(t *testing.T) place {
+		p := vipPlace(t, netlab.NodeIPv4, true)
+		set(t, p.node, "net.ipv4.tcp_syncookies", "2")
+		return p
+	},
 	// The client dials the backend itself, but its own address is changed.
 	"masqueraded on lo": func(t *testing.T) place {
 		p := toNode(t, newStar(t, netlab.Options{Remote: true}), false)
@@ -166,6 +172,36 @@ func dialMapped(to netip.AddrPort) (net.Conn, error) {
 		return nil, err
 	}
 	return net.FileConn(f)
+}
+
+// TestConnectionThroughAVIPOlderThanTheAgent is followed from its next request on.
+func TestConnectionThroughAVIPOlderThanTheAgent(t *testing.T) {
+	for name, ending := range map[string]testserver.Behaviour{"status": {Status: 500}, "reset": {Ending: testserver.EndReset}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := vipPlaces["VIP, masqueraded"](t)
+			kept := make([]*loadgen.Client, 4)
+			for i := range kept {
+				kept[i] = caller(t, p.caller, p.dial)
+				wantStatus(t, call(t, kept[i]), 200)
+			}
+			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
+			for _, c := range kept {
+				wantStatus(t, call(t, c), 200)
+			}
+			began := time.Now()
+			p.server.Set(ending)
+			for _, c := range kept[1:] {
+				if r := call(t, c); !r.Reused || r.Status == 200 {
+					t.Fatalf("got %s, on the old connection: %v", r.Outcome(), r.Reused)
+				}
+			}
+			if _, err := agent.Await(soon(t), p.backend.String(), "open", began); err != nil {
+				t.Fatal(err)
+			}
+			wantAnswer(t, call(t, kept[0]), "open")
+		})
+	}
 }
 
 // TestLoIsLeftAsItWas: an agent that ends restores what it has set. One that is killed cannot; nobody notices.
