@@ -151,12 +151,14 @@ func (a *Agent) setXDP() {
 	}
 }
 
-// watchEntries looks every other second where callers can be turned away as they enter. It takes its time, and so no lock.
+// watchEntries looks every other second where callers can be turned away as they enter, and whether answers still can come in
+// through lo. It takes its time, and so no lock.
 func (a *Agent) watchEntries(now int64) {
 	if now < a.nextEntry {
 		return
 	}
 	a.nextEntry = now + int64(2*time.Second)
+	a.dp.KeepNAT()
 	err := a.dp.RefuseAtEntry(a.cfg.AtEntry)
 	if said := fmt.Sprint(err); err != nil && said != a.entryTrouble {
 		a.log.Warn("some callers are turned away only where they leave the node", "error", err)

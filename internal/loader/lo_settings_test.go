@@ -118,6 +118,29 @@ func TestSettingsOfOthersStay(t *testing.T) {
 	})
 }
 
+func TestSettingsAreKept(t *testing.T) {
+	inNamespace(t, func(ns *netlab.Namespace) {
+		d := load(t, small)
+		d.KeepNAT() // nothing is attached
+		attachLo(t, d)
+		d.KeepNAT() // no backend
+		wantSettings(t, "0", "0")
+		putBackend(t, d, "127.0.0.1:80", 0)
+		for _, s := range answerSettings {
+			if err := ns.Sysctl("net.ipv4.conf.lo."+s.String(), "0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantSettings(t, "0", "0")
+		d.KeepNAT()
+		wantSettings(t, "1", "1")
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		wantSettings(t, "0", "0")
+	})
+}
+
 func TestPinnedSettingsOfLo(t *testing.T) {
 	opts := small
 	opts.PinPath, opts.Clsact = bpffs(t), true

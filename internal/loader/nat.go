@@ -67,6 +67,15 @@ func onThisHost(key bpfEndpoint, flags BackendFlags) bool {
 	return Direction(key.Direction) == Outbound && (flags&OnHost != 0 || at.IsLoopback())
 }
 
+// KeepNAT sets the settings of lo again that somebody has set back, and tries again what failed. It logs what is wrong.
+func (d *Datapath) KeepNAT() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.nat.conf != nil && len(d.nat.backends) > 0 {
+		d.applyNAT(true)
+	}
+}
+
 func (d *Datapath) applyNAT(on bool) {
 	apply := d.stopNAT
 	if on {

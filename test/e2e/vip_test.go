@@ -223,6 +223,8 @@ func TestLoIsLeftAsItWas(t *testing.T) {
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "mode: forced-open"), p.interfaces)
 			wantAnswer(t, call(t, caller(t, p.caller, p.dial)), "forced-open")
 			wantLo(t, p.node, "1")
+			set(t, p.node, "net.ipv4.conf.lo.accept_local", "0")
+			wantLo(t, p.node, "1")
 			c.end(t, agent)
 			wantLo(t, p.node, c.left)
 			for _, to := range []netip.AddrPort{p.dial, p.backend, p.neighbour} {
