@@ -67,8 +67,8 @@ struct {
 	__type(value, struct answered_flow);
 } answered SEC(".maps");
 
-/* Connections of this host that NAT changes: as the client's socket knows them, to what they are on lo. For resets that
- * no socket sends; losing one only leaves such a reset without its connection. Programs only. Size: agent. */
+/* Connections of this host that NAT changes: as the client's socket knows them, to what they are on lo. For resets and
+ * SYN-ACKs that no socket sends; losing one only leaves these without their connection. Programs only. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);

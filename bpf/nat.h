@@ -65,8 +65,9 @@ __noinline int behind_nat(struct __sk_buff *skb, struct packet *pkt, const struc
 			return 1;
 		}
 	}
-	/* A closed port has no socket, and one that is reset has given up its own port before. */
-	if (!(pkt->flags & TCP_RST))
+	/* A closed port has no socket, and one that is reset has given up its own port before. A SYN-ACK with a cookie has no
+	 * socket yet. */
+	if (!(pkt->flags & TCP_RST) && (pkt->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK))
 		return 0;
 	own = pkt->key;
 	swap_key(&own);

@@ -76,7 +76,7 @@ static __always_inline bool watched(const struct node_state *n, __be16 port_be)
 }
 
 /* nat_on_lo picks the packets on lo that NAT may have taken the backend's address from: what leaves a socket of a watched
- * port, and resets, which have no socket when the port is closed. hook is a constant of the caller. */
+ * port, and what may have no socket: resets of a closed port, SYN-ACKs with a cookie. hook is a constant of the caller. */
 static __always_inline bool nat_on_lo(struct __sk_buff *skb, const struct node_state *n, const __u32 hook,
 				      const struct tcphdr *tcp)
 {
@@ -84,7 +84,7 @@ static __always_inline bool nat_on_lo(struct __sk_buff *skb, const struct node_s
 
 	if (hook != HOOK_LOOPBACK || !(n->flags & NODE_NAT_ON_LO))
 		return false;
-	if (tcp->rst)
+	if (tcp->rst || (tcp->syn && tcp->ack))
 		return true;
 	sk = skb->sk;
 	return sk && watched(n, bpf_htons((__u16)sk->src_port));

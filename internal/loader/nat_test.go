@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A reset that no socket sends is known by what the client dialled. Sockets, which tell the rest, are the end-to-end tests'.
-func TestResetsBehindNAT(t *testing.T) {
+// A reset or a SYN-ACK that no socket sends is known by what the client dialled. Sockets, which tell the rest, are the end-to-end tests'.
+func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 	for _, f := range []struct {
 		family
 		vip string
@@ -22,17 +22,21 @@ func TestResetsBehindNAT(t *testing.T) {
 		}
 		for _, tc := range []struct {
 			name    string
+			flags   uint8
 			off     bool
 			dialled bool
 			before  func(c *conn)
 			reason  string
 			want    want
 		}{
-			{"no backend is on this host", true, true, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
-			{"nobody dialled it", false, false, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
-			{"its connection is over", false, true, func(*conn) {}, passes, want{}},
-			{"refused", false, true, func(c *conn) { c.send(syn, "") }, "flow", outcomes(0, 1, 1, "connect-refused")},
-			{"reset", false, true, func(c *conn) { c.open().ask(get) }, "flow", outcomes(1, 1, 1, "reset")},
+			{"no backend is on this host", rst | ack, true, true, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
+			{"nobody dialled it", rst | ack, false, false, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
+			{"its connection is over", rst | ack, false, true, func(*conn) {}, passes, want{}},
+			{"refused", rst | ack, false, true, func(c *conn) { c.send(syn, "") }, "flow", outcomes(0, 1, 1, "connect-refused")},
+			{"reset", rst | ack, false, true, func(c *conn) { c.open().ask(get) }, "flow", outcomes(1, 1, 1, "reset")},
+			{"SYN-ACK", syn | ack, false, true, func(c *conn) { c.send(syn, "") }, "flow", want{Connections: 1}},
+			{"SYN-ACK that nobody dialled", syn | ack, false, false, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
+			{"late acknowledgement", ack, false, true, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
 		} {
 			t.Run(f.vip+"/"+tc.name, func(t *testing.T) {
 				r := newRig(t)
@@ -46,7 +50,7 @@ func TestResetsBehindNAT(t *testing.T) {
 				c := r.dial(f.caller, f.backend)
 				c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Loopback, r.d.objs.Loopback, "loopback", "loopback"
 				tc.before(c)
-				res := c.put(c.in, segment{src: vip, dst: own, seq: c.ack, ack: c.seq, flags: rst | ack}, skbContext{})
+				res := c.put(c.in, segment{src: vip, dst: own, seq: c.ack, ack: c.seq, flags: tc.flags}, skbContext{})
 				c.passed(res, "loopback", tc.reason)
 				r.wantTotals(tc.want)
 			})
