@@ -56,8 +56,8 @@ type Agent struct {
 	Readers         int               // of events, now
 	ReadersRejected uint64            // of events, for whom there was no room
 	Tracers         int               // readers of traces, now
+	ReaderDropped   uint64            // what was not handed to readers because they were slow
 	Servers         []Server
-	ReaderDropped   uint64 // what was not handed to readers because they were slow
 	CircuitsMax     int
 	Sweep           loader.SweepResult
 	Verdicts        Histogram // from the outcome that decided to the verdict in the kernel

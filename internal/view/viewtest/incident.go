@@ -47,9 +47,10 @@ func Incident(t testing.TB) *view.Snapshot {
 			PoliciesLoaded: at.Add(-time.Minute), Reloads: 3, ReloadFailures: 1, ReloadError: "orders.yaml:3:1: no",
 			RingEvents: 1000, MadeGood: 4, Records: 12, Lost: map[string]uint64{view.SinkHistory: 1, view.SinkLog: 3, view.SinkNotice: 0, view.SinkKubernetes: 2},
 			StateBehind: at.Add(-10 * time.Second), StateErr: errors.New("write /run/cbagent/state.json.new: no space left on device"), StateFailures: 8,
-			Readers: 2, ReadersRejected: 3, Tracers: 1, ReaderDropped: 7, CircuitsMax: 16384,
-			Sweep:   loader.SweepResult{Flows: 9, Took: 2 * time.Millisecond},
-			Servers: []view.Server{{Name: "control", Connections: 3}, {Name: "metrics", Connections: 64, Evicted: 5, Rejected: 2}},
+			Readers: 2, ReadersRejected: 3, Tracers: 1, ReaderDropped: 7,
+			Servers:     []view.Server{{Name: "control", Connections: 3}, {Name: "metrics", Connections: 64, Evicted: 5, Rejected: 2}},
+			CircuitsMax: 16384,
+			Sweep:       loader.SweepResult{Flows: 9, Took: 2 * time.Millisecond},
 		},
 		Node: loader.NodeCounts{Flows: 9, MaxFlows: 262144, LostEvents: 5, LeaseExpired: 6},
 		Packets: []loader.PacketCounts{
