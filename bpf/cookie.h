@@ -5,7 +5,7 @@
  *   21 bits  of the four-tuple's hash. A packet of a connection that is not followed matches by chance once in two million,
  *            and is looked at only where its circuit has answered a SYN within two minutes.
  *    8 bits  of a second hash, of the client's own number: they tell the first segment from later ones, where nothing is
- *            remembered of the connection yet. One later segment in 256 passes for the first, and gets a reset.
+ *            remembered of the connection yet.
  *    3 bits  why the SYN was answered, so that the answer says so too. */
 #pragma once
 
@@ -67,11 +67,12 @@ __noinline __u64 tuple_hash(const struct node_state *n, const struct flow_key *k
 	return v0 ^ v1 ^ v2 ^ v3;
 }
 
-/* The upper half of the hash is the key of the second one: a multiplication, for whoever finds it out can only tell his own
- * segments apart. */
+/* Eight bits of the client's number, hidden by the upper half of the hash. They differ for every segment that begins 64 to
+ * 16,320 bytes after the first one: for all that a client sends before it has an acknowledgement (ten segments of 1,400
+ * bytes, RFC 6928). A segment that passes for the first one gets a reset. */
 static __always_inline __u32 first_bits(__u64 hash, __u32 isn)
 {
-	return ((isn ^ (__u32)(hash >> 32)) * 0x9e3779b1U >> 24) << COOKIE_FIRST_SHIFT;
+	return ((isn + (__u32)(hash >> 32)) >> 6 & 0xff) << COOKIE_FIRST_SHIFT;
 }
 
 static __always_inline __u32 cookie(__u64 hash, __u32 isn, __u32 reason)

@@ -73,7 +73,7 @@ __noinline __u64 refuse_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 		index = answer_of(p, reason);
 		a = answer_at(index);
 		tcp_options(skb, pkt, &o);
-		if (a && a->len <= (o.mss ?: MSS_DEFAULT)) {
+		if (a && a->len + (o.has_ts ? 12 : 0) <= (o.mss ?: MSS_DEFAULT)) {
 			/* Counted when its request is answered. */
 			now = bpf_ktime_get_coarse_ns();
 			answering(&c->answering_until, now);
@@ -83,6 +83,11 @@ __noinline __u64 refuse_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 			s.ack = pkt->seq + 1;
 			s.flags = TCP_SYN | TCP_ACK;
 			s.mss = MSS_OFFERED;
+			/* With them a client whose SYN was lost knows the round trip all the same, and need not wait 3 s for
+			 * what is lost next (RFC 6298, 5.7). */
+			s.has_ts = o.has_ts;
+			s.ts_val = bpf_htonl((__u32)(now / 1000000));
+			s.ts_ecr = o.ts_val;
 			return sent(rewrite(skb, pkt, &s), ACTION_RESPOND, told);
 		}
 	}

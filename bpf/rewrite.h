@@ -24,7 +24,7 @@ struct segment {
 
 struct tcp_header {
 	struct tcphdr h;
-	__be32 options[3];
+	__be32 options[4];
 };
 
 static __always_inline __u32 fold(__u64 sum)
@@ -160,13 +160,19 @@ static __always_inline long put_tcp(struct __sk_buff *skb, const struct packet *
 		tcp.options[0] = bpf_htonl(0x0101080a);
 		tcp.options[1] = s->ts_val;
 		tcp.options[2] = s->ts_ecr;
+		if (s->mss) {
+			len += 4;
+			tcp.options[3] = bpf_htonl(0x02040000 | s->mss);
+		}
 	} else if (s->mss) {
 		len += 4;
 		tcp.options[0] = bpf_htonl(0x02040000 | s->mss);
 	}
 	tcp.h.doff = len / 4;
 	((__u8 *)&tcp.h)[13] = s->flags;
-	if (s->has_ts)
+	if (s->has_ts && s->mss)
+		err = bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h) + 16, 0);
+	else if (s->has_ts)
 		err = bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h) + 12, 0);
 	else if (s->mss)
 		err = bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h) + 4, 0);
@@ -191,7 +197,7 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 
 	if (!pkt || !s)
 		return -1;
-	payload = pkt->l4 + sizeof(struct tcphdr) + (s->has_ts ? 12 : s->mss ? 4 : 0);
+	payload = pkt->l4 + sizeof(struct tcphdr) + (s->has_ts ? 12 : 0) + (s->mss ? 4 : 0);
 	if (s->answer != ANSWER_NONE) {
 		a = answer_at(s->answer);
 		if (!a)

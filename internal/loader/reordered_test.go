@@ -9,7 +9,7 @@ import (
 func TestSegmentsThatOvertakeTheFirst(t *testing.T) {
 	wherever(t, PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
-		first := c.segment(psh|ack, get)
+		first := c.segment(psh|ack, "POST /orders HTTP/1.1\r\nHost: orders.example.com\r\nContent-Length: 99\r\n\r\n")
 		c.seq += uint32(len(first.payload))
 		later := []segment{c.segment(ack, "the rest of a body"), c.segment(psh|ack, get), c.segment(fin|ack, "")}
 		for _, s := range later {

@@ -99,13 +99,18 @@ func TestAnsweredSYNs(t *testing.T) {
 		flags   uint8
 		payload string
 		reset   bool
+		echoed  []byte // the client's timestamp, where it has one
 	}{
 		{name: "an MSS above the answer", options: mssOption(1460)},
 		{name: "an MSS that just fits", options: mssOption(uint16(len(long.Bytes)))},
 		{name: "an MSS below the answer", options: mssOption(uint16(len(long.Bytes) - 1)), reset: true},
 		{name: "no options", options: []byte{}, reset: true},
-		{name: "all options of Linux", options: append(append(mssOption(1460), 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0), 1, 3, 3, 7)},
-		{name: "MSS last", options: append([]byte{4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7}, mssOption(1460)...)},
+		{name: "all options of Linux", options: append(append(mssOption(1460), 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0), 1, 3, 3, 7), echoed: []byte{0, 0, 0, 1}},
+		{name: "MSS last", options: append([]byte{4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7}, mssOption(1460)...), echoed: []byte{0, 0, 0, 1}},
+		{
+			name: "an MSS that just fits, but for the timestamps", reset: true,
+			options: append([]byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0}, mssOption(uint16(len(long.Bytes)+11))...),
+		},
 		{name: "an option of length 0", options: append([]byte{3, 0, 1, 1}, mssOption(1460)...), reset: true},
 		{name: "an option of length 1", options: append([]byte{3, 1, 1, 1}, mssOption(1460)...), reset: true},
 		{name: "the end of options before MSS", options: append([]byte{0, 0, 0, 0}, mssOption(1460)...), reset: true},
@@ -137,7 +142,12 @@ func TestAnsweredSYNs(t *testing.T) {
 					return
 				}
 				conn.did(res, verdictRedirect, "egress respond open")
-				conn.is(res.segment, syn|ack, res.segment.seq, 100, mssOption(1400))
+				options := mssOption(1400)
+				if c.echoed != nil {
+					// Our own clock is in between.
+					options = slices.Concat([]byte{1, 1, 8, 10}, res.segment.options[4:8], c.echoed, options)
+				}
+				conn.is(res.segment, syn|ack, res.segment.seq, 100, options)
 				r.wantTotals(want{})
 			})
 		}
