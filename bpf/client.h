@@ -130,11 +130,17 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 
 	if (!f || !pkt || !n)
 		return 0;
-	note_client_data(f, pkt);
 	turn = READ_ONCE(f->turn);
 	/* After a gap only what the backend has acknowledged up to here is in order. */
-	if (phase_of(turn) == PHASE_IDLE && pkt->seq != f->client_end && before(f->acked, pkt->seq))
+	if (pkt->seq != f->client_end && before(f->acked, pkt->seq)) {
+		if (!acknowledges_backend(f, pkt))
+			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
+		note_client_data(f, pkt);
+		if (phase_of(turn) == PHASE_WAIT)
+			f->sent = bpf_ktime_get_ns();
 		return d;
+	}
+	note_client_data(f, pkt);
 	c = circuit_of(f->circuit);
 	p = c ? policy_of(c) : NULL;
 	if (p && p->protocol == PROTOCOL_HTTP) {

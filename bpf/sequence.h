@@ -36,6 +36,15 @@ static __always_inline bool backend_reset_fits(const struct flow *f, const struc
 	return pkt->seq == f->client_ack || pkt->seq == f->expected || between(pkt->seq, f->backend_end, f->backend_end + 1);
 }
 
+/* Data of the client ahead of a gap comes from one that has seen what the backend sent: it acknowledges what the backend has
+ * sent, or not long ago had sent (RFC 5961, 5.2). Where responses go another way that is not known. */
+static __always_inline bool acknowledges_backend(const struct flow *f, const struct packet *pkt)
+{
+	if (!(f->flags & FLOW_ANSWERING))
+		return true;
+	return pkt->flags & TCP_ACK && between(pkt->ack, f->client_ack - (1U << 16), f->backend_end + 1);
+}
+
 /* note_client_fin takes note of a FIN once all before it was sent in order. One that is ahead of a gap counts when the
  * backend has acknowledged it: nothing follows a FIN, so the acknowledgement ends there. */
 static __always_inline void note_client_fin(struct flow *f, __u32 fin)

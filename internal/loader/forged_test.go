@@ -97,6 +97,22 @@ func TestForgedPackets(t *testing.T) {
 			c.answer(ok)
 			c.end()
 		}, outcomes(2, 2, 1, "5xx", "2xx")},
+		{"data of the client while a request waits", func(c *conn) {
+			c.open().ask(get)
+			seq, right := c.seq, c.ack
+			for _, d := range far {
+				if d >= 1<<31 {
+					continue // of the past: a retransmission
+				}
+				c.seq, c.ack = seq+d, right+1<<20
+				c.passed(c.put(c.out, c.segment(psh|ack, get), c.ctx), c.hookOut, out)
+			}
+			c.seq, c.ack = seq, right
+			c.answer(ok)
+			c.ask(get)
+			c.answer(failed)
+			c.end()
+		}, outcomes(2, 2, 1, "2xx", "5xx")},
 		{"ACKs of the backend for what was never sent", func(c *conn) {
 			c.open().ask("POST / HTTP/1.1\r\n\r\n")
 			c.answer(ok)
