@@ -339,7 +339,7 @@ func offloadPlace(t *testing.T, v6, on bool, commands ...uint32) place {
 	for _, n := range []*netlab.Namespace{star.Client, star.Node, star.Backends[0].Namespace, star.Backends[1].Namespace} {
 		for _, iface := range ethernets(t, n) {
 			for _, c := range commands {
-				if err := n.Do(func() error { return ethtool(iface, c, on) }); err != nil {
+				if err := n.Offload(iface, c, on); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package e2e
+package netlab
 
 import (
 	"fmt"
@@ -7,7 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ethtool switches an offload of an interface (ETHTOOL_S*) in the namespace of the calling thread.
+// Offload switches one offload of an interface. command is one of ETHTOOL_STSO, ETHTOOL_SGRO and the like, which take a
+// single value.
+func (n *Namespace) Offload(iface string, command uint32, on bool) error {
+	if err := n.Do(func() error { return ethtool(iface, command, on) }); err != nil {
+		return fmt.Errorf("set offload %#x of %s in %s to %v: %w", command, iface, n.name, on, err)
+	}
+	return nil
+}
+
+// ethtool sets a value of an interface in the namespace of the calling thread.
 func ethtool(iface string, command uint32, on bool) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -26,7 +35,7 @@ func ethtool(iface string, command uint32, on bool) error {
 	}{data: unsafe.Pointer(&value)}
 	copy(req.name[:unix.IFNAMSIZ-1], iface)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req))); errno != 0 {
-		return fmt.Errorf("ethtool command %#x on %s: %w", command, iface, errno)
+		return errno
 	}
 	return nil
 }
