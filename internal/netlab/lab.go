@@ -43,6 +43,14 @@ type End struct {
 // Veth connects two namespaces and returns when packets can pass. Each end knows the other's addresses as permanent
 // neighbours, so that no ARP or neighbour discovery is needed, or seen.
 func (l *Lab) Veth(a, b End) error {
+	if err := l.plug(a, b); err != nil {
+		return err
+	}
+	return errors.Join(a.introduce(b), b.introduce(a))
+}
+
+// plug makes a veth pair and returns when both ends carry packets.
+func (l *Lab) plug(a, b End) error {
 	pair := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: a.Interface, TxQLen: 1000},
 		PeerName:      b.Interface,
@@ -61,9 +69,7 @@ func (l *Lab) Veth(a, b End) error {
 			}
 		}
 	}
-	return errors.Join(
-		a.In.awaitUp(a.Interface, upWithin), b.In.awaitUp(b.Interface, upWithin),
-		a.introduce(b), b.introduce(a))
+	return errors.Join(a.In.awaitUp(a.Interface, upWithin), b.In.awaitUp(b.Interface, upWithin))
 }
 
 // introduce makes the addresses of peer permanent neighbours of e.
