@@ -7,6 +7,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// offloads are the features that let an interface carry something else than the final packets: segments longer than the
+// MTU, and checksums that are computed later.
+var offloads = []uint32{
+	unix.ETHTOOL_STSO, unix.ETHTOOL_SGSO, unix.ETHTOOL_SGRO, unix.ETHTOOL_SSG, unix.ETHTOOL_STXCSUM, unix.ETHTOOL_SRXCSUM,
+}
+
+// NoOffloads switches segmentation, receive and checksum offloads of an interface off: it sends packets as they are on a
+// wire, no longer than the MTU and with their checksums.
+func (n *Namespace) NoOffloads(iface string) error {
+	for _, command := range offloads {
+		if err := n.Offload(iface, command, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Offload switches one offload of an interface. command is one of ETHTOOL_STSO, ETHTOOL_SGRO and the like, which take a
 // single value.
 func (n *Namespace) Offload(iface string, command uint32, on bool) error {
