@@ -16,10 +16,11 @@ import (
 // their default route through the node. With Options.Bridge the interfaces be1, be2 ... are ports of a bridge br0.
 type Star struct {
 	Lab
-	Client   *Namespace
-	Node     *Namespace
-	Remote   *Namespace // nil without Options.Remote
-	Backends []Backend
+	Client      *Namespace
+	ClientRelay *Relay // forward from the client to the node; nil without Options.ClientRelay
+	Node        *Namespace
+	Remote      *Namespace // nil without Options.Remote
+	Backends    []Backend
 }
 
 // Backend is a namespace that stands for one pod.
@@ -28,6 +29,7 @@ type Backend struct {
 	Interface string // the node's end of its veth pair: be1, be2 ...
 	IPv4      netip.Addr
 	IPv6      netip.Addr
+	Relay     *Relay // forward from the node to the backend; nil without Options.BackendRelays
 }
 
 // Options say what a Star looks like.
@@ -35,6 +37,10 @@ type Options struct {
 	Backends int  // 0..250
 	Bridge   bool // the backends share a bridge
 	Remote   bool // another caller, on the far side of the node's default route (an uplink)
+
+	ClientRelay   bool   // between the client and the node
+	BackendRelays bool   // between the node and each of the backends
+	Seed          uint64 // of the relays' random impairment
 }
 
 // Addresses of a Star. Backend i, counted from 1, is 10.21.i.2 and 2001:db8:21:i::2; its gateway ends in 1 (with
@@ -82,11 +88,18 @@ func (s *Star) build(o Options) error {
 	if err := s.Node.sysctls(nodeSettings); err != nil {
 		return err
 	}
-	if s.Client, err = s.caller("client", "cl0", 20); err != nil {
+	connect := s.Veth
+	if o.ClientRelay {
+		connect = func(near, far End) (err error) {
+			s.ClientRelay, err = s.Relay(far, near, o.Seed)
+			return err
+		}
+	}
+	if s.Client, err = s.caller("client", "cl0", 20, connect); err != nil {
 		return err
 	}
 	if o.Remote {
-		if s.Remote, err = s.caller("remote", "up0", 22); err != nil {
+		if s.Remote, err = s.caller("remote", "up0", 22, s.Veth); err != nil {
 			return err
 		}
 		for _, dst := range defaultRoutes {
@@ -96,7 +109,7 @@ func (s *Star) build(o Options) error {
 		}
 	}
 	for i := 1; i <= o.Backends; i++ {
-		if err := s.addBackend(i, o.Bridge); err != nil {
+		if err := s.addBackend(i, o); err != nil {
 			return err
 		}
 	}
@@ -107,7 +120,7 @@ func (s *Star) build(o Options) error {
 }
 
 // caller adds a namespace behind the node, with subnet 10.net.0.0/24 and 2001:db8:net::/64.
-func (s *Star) caller(name, iface string, net int) (*Namespace, error) {
+func (s *Star) caller(name, iface string, net int, connect connect) (*Namespace, error) {
 	n, err := s.Namespace(name)
 	if err != nil {
 		return nil, err
@@ -116,11 +129,11 @@ func (s *Star) caller(name, iface string, net int) (*Namespace, error) {
 		return nil, err
 	}
 	v4, v6 := fmt.Sprintf("10.%d.0.", net), fmt.Sprintf("2001:db8:%d::", net)
-	return n, s.attach(n, iface, [2]string{v4 + "2/24", v6 + "2/64"}, [2]string{v4 + "1/24", v6 + "1/64"}, true)
+	return n, s.attach(n, iface, [2]string{v4 + "2/24", v6 + "2/64"}, [2]string{v4 + "1/24", v6 + "1/64"}, true, connect)
 }
 
 // addBackend adds backend i.
-func (s *Star) addBackend(i int, bridged bool) error {
+func (s *Star) addBackend(i int, o Options) error {
 	n, err := s.Namespace(fmt.Sprintf("b%d", i))
 	if err != nil {
 		return err
@@ -132,22 +145,34 @@ func (s *Star) addBackend(i int, bridged bool) error {
 		IPv4:      netip.MustParseAddr(v4 + "2"),
 		IPv6:      netip.MustParseAddr(v6 + "2"),
 	}
-	s.Backends = append(s.Backends, b)
-	if bridged {
-		return s.attach(n, b.Interface, [2]string{v4 + "2/16", v6 + "2/48"}, [2]string{bridgeIPv4, bridgeIPv6}, false)
+	there, here, own := [2]string{v4 + "2/24", v6 + "2/64"}, [2]string{v4 + "1/24", v6 + "1/64"}, true
+	if o.Bridge {
+		there, here, own = [2]string{v4 + "2/16", v6 + "2/48"}, [2]string{bridgeIPv4, bridgeIPv6}, false
 	}
-	return s.attach(n, b.Interface, [2]string{v4 + "2/24", v6 + "2/64"}, [2]string{v4 + "1/24", v6 + "1/64"}, true)
+	connect := s.Veth
+	if o.BackendRelays {
+		connect = func(near, far End) (err error) {
+			b.Relay, err = s.Relay(near, far, o.Seed+uint64(i))
+			return err
+		}
+	}
+	err = s.attach(n, b.Interface, there, here, own, connect)
+	s.Backends = append(s.Backends, b)
+	return err
 }
+
+// connect makes a link between two ends.
+type connect = func(near, far End) error
 
 // attach connects n to the node; n's default routes go to the node's addresses, which are put on the node's interface
 // if own says so.
-func (s *Star) attach(n *Namespace, iface string, there, here [2]string, own bool) error {
+func (s *Star) attach(n *Namespace, iface string, there, here [2]string, own bool, connect connect) error {
 	far := End{In: n, Interface: "eth0", Addresses: prefixes(there)}
 	near := End{In: s.Node, Interface: iface}
 	if own {
 		near.Addresses = prefixes(here)
 	}
-	if err := s.Veth(near, far); err != nil {
+	if err := connect(near, far); err != nil {
 		return err
 	}
 	for i, dst := range defaultRoutes {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -75,6 +76,7 @@ func TestStar(t *testing.T) {
 	for name, o := range map[string]Options{
 		"routed":  {Backends: 2, Remote: true},
 		"bridged": {Backends: 2, Remote: true, Bridge: true},
+		"relayed": {Backends: 2, Remote: true, ClientRelay: true, BackendRelays: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStar(t, o)
@@ -104,6 +106,26 @@ func TestStar(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Forward is the way of requests, on every relay.
+func TestRelaysOfAStar(t *testing.T) {
+	s := newStar(t, Options{Backends: 1, ClientRelay: true, BackendRelays: true})
+	b := s.Backends[0]
+	serve(t, b)
+	var syns [2]atomic.Int32
+	for i, r := range []*Relay{s.ClientRelay, b.Relay} {
+		r.Forward.SetHook(func(frame []byte) Fate {
+			if got, ok := ParseSegment(frame); ok && got.Flags&SYN != 0 && got.Dst == netip.AddrPortFrom(b.IPv4, 8080) {
+				syns[i].Add(1)
+			}
+			return Fate{}
+		})
+	}
+	get(t, s.Client, netip.AddrPortFrom(b.IPv4, 8080))
+	if got := [2]int32{syns[0].Load(), syns[1].Load()}; got != [2]int32{1, 1} {
+		t.Errorf("%v SYNs on the client's relay and the backend's, want one each", got)
 	}
 }
 
