@@ -16,8 +16,13 @@ import (
 func opened(t *testing.T, name string, keys ...string) (place, []*loadgen.Client) {
 	t.Helper()
 	p := places[name](t)
+	return p, openAt(t, p, keys...)
+}
+
+// openAt opens the circuit of a place for long, and returns two idle connections from before.
+func openAt(t *testing.T, p place, keys ...string) (idle []*loadgen.Client) {
+	t.Helper()
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, append(keys, threeFailures...)...), p.interfaces)
-	var idle []*loadgen.Client
 	for range 2 {
 		c := caller(t, p.caller, p.dial)
 		wantStatus(t, call(t, c), 200)
@@ -25,7 +30,7 @@ func opened(t *testing.T, name string, keys ...string) (place, []*loadgen.Client
 	}
 	c := caller(t, p.caller, p.backend)
 	openCircuit(t, agent, p.server, c)
-	return p, idle
+	return idle
 }
 
 func TestPostOfOneMegabyte(t *testing.T) {
