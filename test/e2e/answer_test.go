@@ -9,9 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-
 	"github.com/cbagent/cbagent/internal/loadgen"
 	"github.com/cbagent/cbagent/internal/netlab"
 	"github.com/cbagent/cbagent/internal/testserver"
@@ -95,51 +92,24 @@ func TestLostAnswerIsGivenAgain(t *testing.T) {
 		for _, existing := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s open=%v", name, existing), func(t *testing.T) {
 				t.Parallel()
-				p, idle := opened(t, "IPv4")
+				p := relayPlace(t)
+				idle := openAt(t, p.place)
 				c := caller(t, p.caller, p.dial)
 				if existing {
 					c = idle[0]
 				}
-				lost := losing(t, p.caller, 2)
+				loseData(p.clients.Backward, 2)
 				before := p.server.Counts()
 				c.Timeout = patience
 				wantAnswer(t, c.Do(soon(t), request), "open")
 				if got := p.server.Counts().Sub(before); got.Requests != 0 {
 					t.Errorf("the backend saw %+v", got)
 				}
-				if got := lost(); got != 2 {
+				if got := p.clients.Backward.Counts().Lost; got != 2 {
 					t.Errorf("%d answers were lost, want 2", got)
 				}
 			})
 		}
-	}
-}
-
-// losing takes the first packets away that bring a caller more than a TCP header, and says how many it has taken.
-func losing(t *testing.T, in *netlab.Namespace, n int32) (lost func() uint64) {
-	t.Helper()
-	taken, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = taken.Close() })
-	attachTC(t, in, "eth0", ebpf.AttachTCXIngress, classifier(t, asm.Instructions{
-		asm.LoadMem(asm.R7, asm.R6, 0, asm.Word), // skb->len
-		asm.JLT.Imm(asm.R7, 150, "next"),
-		asm.LoadMapValue(asm.R1, taken.FD(), 0),
-		asm.LoadMem(asm.R2, asm.R1, 0, asm.DWord),
-		asm.JGE.Imm(asm.R2, n, "next"),
-		asm.Add.Imm(asm.R2, 1),
-		asm.StoreMem(asm.R1, 0, asm.R2, asm.DWord),
-		asm.Mov.Imm(asm.R0, 2), // TC_ACT_SHOT
-		asm.Return(),
-	}))
-	return func() (n uint64) {
-		t.Helper()
-		if err := taken.Lookup(uint32(0), &n); err != nil {
-			t.Fatal(err)
-		}
-		return n
 	}
 }
 
