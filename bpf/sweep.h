@@ -1,7 +1,7 @@
 /* The end of what no packet ends: requests that hang, SYNs that nobody answers, connections whose end was not seen. */
 #pragma once
 
-#include "flow.h"
+#include "attempt.h"
 
 #define SECOND 1000000000ULL
 
@@ -115,20 +115,7 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 		return 0;
 	case PHASE_SYN:
 		if (p->connect_timeout && age >= p->connect_timeout) {
-			struct ending end = {
-				.began = f->started,
-				.sent = f->sent,
-				.now = s->now,
-				.generation = f->generation,
-				.permit = f->flags & FLOW_PERMIT,
-				.result = RESULT_CONNECT_TIMEOUT,
-			};
-
-			if (!move(f, turn, PHASE_EXPIRED))
-				return 0;
-			__sync_fetch_and_and(&f->flags, ~(FLOW_PERMIT | FLOW_RESERVED));
-			__sync_fetch_and_add(&c->connections, -1);
-			record(&k, f->circuit, &end);
+			end_attempt(&k, f, turn, RESULT_CONNECT_TIMEOUT, s->now);
 			return 0;
 		}
 		if (silent <= EXPIRED_FOR) {

@@ -1,0 +1,28 @@
+/* The end of an attempt to connect that got no reply of the backend. */
+#pragma once
+
+#include "flow.h"
+
+/* end_attempt records how a SYN that no SYN-ACK answered ended, unless somebody else just did, and gives back its permit and its
+ * place among the connections. The flow stays: the SYN may be sent again, and must not be judged twice. turn: as read before.
+ * Returns 1 if it ended the attempt. */
+__noinline int end_attempt(const struct flow_key *key, struct flow *f, __u64 turn, __u32 result, __u64 now)
+{
+	struct ending end = { .now = now, .result = result };
+	struct circuit *c;
+
+	if (!key || !f || phase_of(turn) != PHASE_SYN)
+		return 0;
+	end.began = f->started;
+	end.sent = f->sent;
+	end.generation = f->generation;
+	end.permit = f->flags & FLOW_PERMIT;
+	if (!move(f, turn, PHASE_EXPIRED))
+		return 0;
+	__sync_fetch_and_and(&f->flags, ~(FLOW_PERMIT | FLOW_RESERVED));
+	c = circuit_of(f->circuit);
+	if (c)
+		__sync_fetch_and_add(&c->connections, -1);
+	record(key, f->circuit, &end);
+	return 1;
+}
