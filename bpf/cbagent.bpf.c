@@ -2,6 +2,7 @@
 #include "backend.h"
 #include "client.h"
 #include "entry.h"
+#include "icmp.h"
 #include "nat.h"
 #include "sweep.h"
 
@@ -74,6 +75,14 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 	return d;
 }
 
+/* ICMP errors come back, like what backends send; where a backend is an address of this node, its errors leave the node. */
+static __always_inline __u64 decide_icmp(struct __sk_buff *skb, struct node_state *n, __u32 hook, __u32 l3, __u32 v6)
+{
+	if (hook == HOOK_EGRESS && !(n->flags & NODE_HOST_BACKENDS))
+		return decision(ACTION_PASS, REASON_FOREIGN);
+	return icmp_error(skb, l3, v6);
+}
+
 static __always_inline void count(__u32 hook, __u64 d)
 {
 	struct packet_counts *counts = bpf_map_lookup_elem(&packets, &hook);
@@ -119,21 +128,26 @@ static __always_inline bool tagged(struct __sk_buff *skb)
 static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool ethernet)
 {
 	struct node_state *n = the_node();
+	__u32 l3 = L2_NONE;
 	struct packet pkt;
 	bool nat = false;
 	__u64 d;
 
 	if (!n)
 		return TCX_NEXT;
-	if (!ethernet)
+	if (ethernet)
+		l3 = tagged(skb) ? L2_VLAN : L2_ETHERNET;
+	if (l3 == L2_NONE)
 		d = parse(skb, n, &pkt, hook, L2_NONE);
-	else if (tagged(skb))
+	else if (l3 == L2_VLAN)
 		d = parse(skb, n, &pkt, hook, L2_VLAN);
 	else
 		d = parse(skb, n, &pkt, hook, L2_ETHERNET);
 	if (d == PARSED) {
 		d = decide(skb, &pkt, n);
 		nat = pkt.nat;
+	} else if (d >= PARSED_ICMP_V6) {
+		d = decide_icmp(skb, n, hook, l3, d == PARSED_ICMP_V6);
 	}
 	return leave(skb, hook, d, nat);
 }

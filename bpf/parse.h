@@ -58,6 +58,8 @@ static __always_inline __u64 decision(__u32 action, __u32 reason)
 }
 
 #define PARSED (~0ULL)
+#define PARSED_ICMP (~0ULL - 1) /* not TCP: it may be an error about a TCP packet, see icmp.h */
+#define PARSED_ICMP_V6 (~0ULL - 2)
 
 static __always_inline void map_v4(__u8 *addr, __be32 v4)
 {
@@ -90,8 +92,9 @@ static __always_inline bool nat_on_lo(struct __sk_buff *skb, const struct node_s
 	return sk && watched(n, bpf_htons((__u16)sk->src_port));
 }
 
-/* parse fills pkt when one of the packet's ports is watched (or nat_on_lo says so), and returns PARSED; otherwise the decision about the
- * packet. Until then it writes nothing: most packets are not for us. l2 is a constant of the caller. */
+/* parse fills pkt when one of the packet's ports is watched (or nat_on_lo says so), and returns PARSED; otherwise PARSED_ICMP,
+ * PARSED_ICMP_V6 or the decision about the packet. Until then it writes nothing: most packets are not for us. l2 is a constant
+ * of the caller. */
 static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_state *n, struct packet *pkt, __u32 hook,
 				   const __u32 l2)
 {
@@ -117,7 +120,7 @@ static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_stat
 		if ((void *)(ip + 1) > end)
 			return decision(ACTION_PASS, REASON_SHORT);
 		if (ip->protocol != IPPROTO_TCP || ip->version != 4)
-			return decision(ACTION_PASS, REASON_FOREIGN);
+			return ip->protocol == IPPROTO_ICMP ? PARSED_ICMP : decision(ACTION_PASS, REASON_FOREIGN);
 		if (ip->ihl < 5)
 			return decision(ACTION_PASS, REASON_SHORT);
 		/* More fragments or an offset: only the first has ports, and none can be judged alone. */
@@ -148,7 +151,7 @@ static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_stat
 		    ip->nexthdr == IPPROTO_AH)
 			return decision(ACTION_PASS, REASON_EXTENSION_HEADER);
 		if (ip->nexthdr != IPPROTO_TCP)
-			return decision(ACTION_PASS, REASON_FOREIGN);
+			return ip->nexthdr == IPPROTO_ICMPV6 ? PARSED_ICMP_V6 : decision(ACTION_PASS, REASON_FOREIGN);
 		l3_len = sizeof(*ip);
 		total = bpf_ntohs(ip->payload_len);
 		if (total)

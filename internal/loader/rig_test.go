@@ -190,7 +190,7 @@ func (r *rig) putAt(circuit int, backend netip.AddrPort, s PolicySettings, v Ver
 		var set breaker.ResultSet
 		set.AddRange(500, 599)
 		for _, f := range []breaker.Result{
-			breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultReset, breaker.ResultTimeout,
+			breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultReset, breaker.ResultTimeout, breaker.ResultUnreachable,
 		} {
 			set.Add(f)
 		}

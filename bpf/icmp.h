@@ -1,0 +1,104 @@
+/* What a router says of an attempt to connect: ICMP errors that quote its SYN. */
+#pragma once
+
+#include "attempt.h"
+#include "parse.h"
+
+#define CODE(n) (1 << (n))
+#define CODES 16
+
+/* Type of "destination unreachable", and its codes by which the attempt is over. The others ask for smaller packets or another
+ * source. The kernel's own headers of ICMP need those of the C library. */
+#define UNREACHABLE_V4 3
+#define UNREACHABLE_CODES_V4                                                                                           \
+	(CODE(0) /* net */ | CODE(1) /* host */ | CODE(2) /* protocol */ | CODE(3) /* port */ | CODE(6) /* net unknown */ |  \
+	 CODE(7) /* host unknown */ | CODE(9) /* net prohibited */ | CODE(10) /* host prohibited */ |                      \
+	 CODE(11) /* net for this service */ | CODE(12) /* host for this service */ | CODE(13) /* prohibited */)
+#define UNREACHABLE_V6 1
+#define UNREACHABLE_CODES_V6                                                                                           \
+	(CODE(0) /* no route */ | CODE(1) /* prohibited */ | CODE(3) /* address */ | CODE(4) /* port */ |                \
+	 CODE(5) /* source policy */ | CODE(6) /* reject route */)
+
+struct icmp_header {
+	__u8 type;
+	__u8 code;
+	__be16 check;
+	__be32 rest;
+};
+
+/* The part of a TCP header that every ICMP error quotes (RFC 792). */
+struct quoted_tcp {
+	__be16 source;
+	__be16 dest;
+	__be32 seq;
+};
+
+struct quote_v4 {
+	struct icmp_header icmp;
+	struct iphdr ip;
+	struct quoted_tcp tcp;
+};
+
+struct quote_v6 {
+	struct icmp_header icmp;
+	struct ipv6hdr ip;
+	struct quoted_tcp tcp;
+};
+
+static __always_inline bool quoted_v4(struct __sk_buff *skb, __u32 l3, struct flow_key *key, __u32 *seq)
+{
+	struct iphdr outer;
+	struct quote_v4 q;
+
+	if (bpf_skb_load_bytes(skb, l3, &outer, sizeof(outer)) || outer.version != 4 || outer.ihl != 5 ||
+	    outer.frag_off & bpf_htons(0x3fff) || bpf_skb_load_bytes(skb, l3 + sizeof(outer), &q, sizeof(q)))
+		return false;
+	if (q.icmp.type != UNREACHABLE_V4 || q.icmp.code >= CODES || !(CODE(q.icmp.code) & UNREACHABLE_CODES_V4))
+		return false;
+	if (q.ip.protocol != IPPROTO_TCP || q.ip.version != 4 || q.ip.ihl != 5 || q.ip.frag_off & bpf_htons(0x3fff))
+		return false;
+	map_v4(key->client, q.ip.saddr);
+	map_v4(key->backend, q.ip.daddr);
+	key->client_port_be = q.tcp.source;
+	key->backend_port_be = q.tcp.dest;
+	*seq = bpf_ntohl(q.tcp.seq);
+	return true;
+}
+
+static __always_inline bool quoted_v6(struct __sk_buff *skb, __u32 l3, struct flow_key *key, __u32 *seq)
+{
+	struct quote_v6 q;
+
+	if (bpf_skb_load_bytes(skb, l3 + sizeof(struct ipv6hdr), &q, sizeof(q)))
+		return false;
+	if (q.icmp.type != UNREACHABLE_V6 || q.icmp.code >= CODES || !(CODE(q.icmp.code) & UNREACHABLE_CODES_V6))
+		return false;
+	if (q.ip.nexthdr != IPPROTO_TCP || q.ip.version != 6)
+		return false;
+	__builtin_memcpy(key->client, &q.ip.saddr, 16);
+	__builtin_memcpy(key->backend, &q.ip.daddr, 16);
+	key->client_port_be = q.tcp.source;
+	key->backend_port_be = q.tcp.dest;
+	*seq = bpf_ntohl(q.tcp.seq);
+	return true;
+}
+
+/* icmp_error ends the attempt whose SYN an ICMP error quotes. It must quote the sequence number of a SYN that is still without
+ * reply: who is not on the way cannot know it, and an established connection outlives such errors (RFC 5927). The packet passes
+ * in any case. l3: offset of its IP header. */
+__noinline __u64 icmp_error(struct __sk_buff *skb, __u32 l3, __u32 v6)
+{
+	struct node_state *n = the_node();
+	struct flow_key key = {};
+	struct flow *f;
+	__u32 seq = 0;
+
+	if (!n || (v6 ? !quoted_v6(skb, l3, &key, &seq) : !quoted_v4(skb, l3, &key, &seq)) || !watched(n, key.backend_port_be))
+		return decision(ACTION_PASS, REASON_FOREIGN);
+	f = find_flow(&key);
+	if (!f)
+		return decision(ACTION_PASS, REASON_UNTRACKED);
+	if (seq == f->isn && !(f->flags & FLOW_JOINED))
+		end_attempt(&key, f, READ_ONCE(f->turn), RESULT_UNREACHABLE, bpf_ktime_get_ns());
+	return decision(ACTION_PASS, REASON_FLOW);
+}
