@@ -5,6 +5,7 @@
 #include "icmp.h"
 #include "nat.h"
 #include "sweep.h"
+#include "unreachable.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -201,6 +202,23 @@ int sweep(struct sweep_args *args)
 	args->now = s.now;
 	args->flows = s.flows;
 	args->due = s.due;
+	return 0;
+}
+
+/* For the backends in unreachables. */
+SEC("syscall")
+int unreachable(struct unreachable_args *args)
+{
+	struct unreachable_args a = { .now = args->now };
+	struct node_state *n = the_node();
+
+	if (!n)
+		return 1;
+	if (READ_ONCE(n->flow_count))
+		bpf_for_each_map_elem(&flows, end_unreachable, &a, 0);
+	bpf_for_each_map_elem(&unreachables, record_unseen, &a, 0);
+	args->ended = a.ended;
+	args->unseen = a.unseen;
 	return 0;
 }
 

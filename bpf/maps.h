@@ -76,6 +76,16 @@ struct {
 	__type(value, struct flow_key);
 } dialled SEC(".maps");
 
+/* Backends that cannot be reached, for as long as the program unreachable runs. Written by the agent, which empties it again.
+ * Size: agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct endpoint);
+	__type(value, struct unreachable_backend);
+} unreachables SEC(".maps");
+
 /* Interfaces through which remote traffic enters, by ifindex. Written by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -390,3 +390,15 @@ struct sweep_args {
 	__u64 flows; /* out: flows left */
 	__u64 due; /* out: when the first of what is pending now will have timed out; 0 = nothing will */
 };
+
+/* A backend whose neighbour or next hop did not answer. */
+struct unreachable_backend {
+	__u32 circuit;
+	__u32 ended; /* attempts that were ended because of it */
+};
+
+struct unreachable_args {
+	__u64 now; /* when the agent heard of it */
+	__u32 ended; /* out: attempts that were ended */
+	__u32 unseen; /* out: backends for which an attempt was recorded that no hook saw */
+};

@@ -444,6 +444,19 @@ type bpfTypes struct {
 	Size        uint32
 }
 
+type bpfUnreachableArgs struct {
+	_      structs.HostLayout
+	Now    uint64
+	Ended  uint32
+	Unseen uint32
+}
+
+type bpfUnreachableBackend struct {
+	_       structs.HostLayout
+	Circuit uint32
+	Ended   uint32
+}
+
 type bpfVerdict struct {
 	_          structs.HostLayout
 	Until      uint64
@@ -500,6 +513,7 @@ const (
 	bpfMapPackets       = "packets"
 	bpfMapPolicies      = "policies"
 	bpfMapStatuses      = "statuses"
+	bpfMapUnreachables  = "unreachables"
 	bpfMapUplinks       = "uplinks"
 	bpfProgConnect4     = "connect4"
 	bpfProgConnect6     = "connect6"
@@ -510,6 +524,7 @@ const (
 	bpfProgLookup       = "lookup"
 	bpfProgLoopback     = "loopback"
 	bpfProgSweep        = "sweep"
+	bpfProgUnreachable  = "unreachable"
 	bpfProgXdp          = "xdp"
 	bpfVarTypes         = "types"
 )
@@ -556,16 +571,17 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	Connect4  *ebpf.ProgramSpec `ebpf:"connect4"`
-	Connect6  *ebpf.ProgramSpec `ebpf:"connect6"`
-	Egress    *ebpf.ProgramSpec `ebpf:"egress"`
-	EgressL3  *ebpf.ProgramSpec `ebpf:"egress_l3"`
-	Ingress   *ebpf.ProgramSpec `ebpf:"ingress"`
-	IngressL3 *ebpf.ProgramSpec `ebpf:"ingress_l3"`
-	Lookup    *ebpf.ProgramSpec `ebpf:"lookup"`
-	Loopback  *ebpf.ProgramSpec `ebpf:"loopback"`
-	Sweep     *ebpf.ProgramSpec `ebpf:"sweep"`
-	Xdp       *ebpf.ProgramSpec `ebpf:"xdp"`
+	Connect4    *ebpf.ProgramSpec `ebpf:"connect4"`
+	Connect6    *ebpf.ProgramSpec `ebpf:"connect6"`
+	Egress      *ebpf.ProgramSpec `ebpf:"egress"`
+	EgressL3    *ebpf.ProgramSpec `ebpf:"egress_l3"`
+	Ingress     *ebpf.ProgramSpec `ebpf:"ingress"`
+	IngressL3   *ebpf.ProgramSpec `ebpf:"ingress_l3"`
+	Lookup      *ebpf.ProgramSpec `ebpf:"lookup"`
+	Loopback    *ebpf.ProgramSpec `ebpf:"loopback"`
+	Sweep       *ebpf.ProgramSpec `ebpf:"sweep"`
+	Unreachable *ebpf.ProgramSpec `ebpf:"unreachable"`
+	Xdp         *ebpf.ProgramSpec `ebpf:"xdp"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -588,6 +604,7 @@ type bpfMapSpecs struct {
 	Packets       *ebpf.MapSpec `ebpf:"packets"`
 	Policies      *ebpf.MapSpec `ebpf:"policies"`
 	Statuses      *ebpf.MapSpec `ebpf:"statuses"`
+	Unreachables  *ebpf.MapSpec `ebpf:"unreachables"`
 	Uplinks       *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
@@ -634,6 +651,7 @@ type bpfMaps struct {
 	Packets       *ebpf.Map `ebpf:"packets"`
 	Policies      *ebpf.Map `ebpf:"policies"`
 	Statuses      *ebpf.Map `ebpf:"statuses"`
+	Unreachables  *ebpf.Map `ebpf:"unreachables"`
 	Uplinks       *ebpf.Map `ebpf:"uplinks"`
 }
 
@@ -655,6 +673,7 @@ func (m *bpfMaps) Close() error {
 		m.Packets,
 		m.Policies,
 		m.Statuses,
+		m.Unreachables,
 		m.Uplinks,
 	)
 }
@@ -670,16 +689,17 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	Connect4  *ebpf.Program `ebpf:"connect4"`
-	Connect6  *ebpf.Program `ebpf:"connect6"`
-	Egress    *ebpf.Program `ebpf:"egress"`
-	EgressL3  *ebpf.Program `ebpf:"egress_l3"`
-	Ingress   *ebpf.Program `ebpf:"ingress"`
-	IngressL3 *ebpf.Program `ebpf:"ingress_l3"`
-	Lookup    *ebpf.Program `ebpf:"lookup"`
-	Loopback  *ebpf.Program `ebpf:"loopback"`
-	Sweep     *ebpf.Program `ebpf:"sweep"`
-	Xdp       *ebpf.Program `ebpf:"xdp"`
+	Connect4    *ebpf.Program `ebpf:"connect4"`
+	Connect6    *ebpf.Program `ebpf:"connect6"`
+	Egress      *ebpf.Program `ebpf:"egress"`
+	EgressL3    *ebpf.Program `ebpf:"egress_l3"`
+	Ingress     *ebpf.Program `ebpf:"ingress"`
+	IngressL3   *ebpf.Program `ebpf:"ingress_l3"`
+	Lookup      *ebpf.Program `ebpf:"lookup"`
+	Loopback    *ebpf.Program `ebpf:"loopback"`
+	Sweep       *ebpf.Program `ebpf:"sweep"`
+	Unreachable *ebpf.Program `ebpf:"unreachable"`
+	Xdp         *ebpf.Program `ebpf:"xdp"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -693,6 +713,7 @@ func (p *bpfPrograms) Close() error {
 		p.Lookup,
 		p.Loopback,
 		p.Sweep,
+		p.Unreachable,
 		p.Xdp,
 	)
 }

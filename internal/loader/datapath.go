@@ -50,17 +50,18 @@ type Datapath struct {
 // objects are all maps, and the programs that every kernel here has.
 type objects struct {
 	bpfMaps
-	Egress    *ebpf.Program `ebpf:"egress"`
-	EgressL3  *ebpf.Program `ebpf:"egress_l3"`
-	Ingress   *ebpf.Program `ebpf:"ingress"`
-	IngressL3 *ebpf.Program `ebpf:"ingress_l3"`
-	Loopback  *ebpf.Program `ebpf:"loopback"`
-	Sweep     *ebpf.Program `ebpf:"sweep"`
+	Egress      *ebpf.Program `ebpf:"egress"`
+	EgressL3    *ebpf.Program `ebpf:"egress_l3"`
+	Ingress     *ebpf.Program `ebpf:"ingress"`
+	IngressL3   *ebpf.Program `ebpf:"ingress_l3"`
+	Loopback    *ebpf.Program `ebpf:"loopback"`
+	Sweep       *ebpf.Program `ebpf:"sweep"`
+	Unreachable *ebpf.Program `ebpf:"unreachable"`
 }
 
 func (o *objects) close() error {
 	errs := []error{o.bpfMaps.Close()}
-	for _, p := range []*ebpf.Program{o.Egress, o.EgressL3, o.Ingress, o.IngressL3, o.Loopback, o.Sweep} {
+	for _, p := range []*ebpf.Program{o.Egress, o.EgressL3, o.Ingress, o.IngressL3, o.Loopback, o.Sweep, o.Unreachable} {
 		errs = append(errs, p.Close())
 	}
 	return errors.Join(errs...)
@@ -82,7 +83,7 @@ func Load(opts Options) (*Datapath, error) {
 	}
 	sizes := map[string]int{
 		"policies": opts.Policies, "answers": opts.Answers, "circuits": opts.Circuits,
-		"backends": opts.Circuits * 2, "flows": opts.Flows * 2, "answered": max(opts.Flows/4, 1024),
+		"backends": opts.Circuits * 2, "unreachables": opts.Circuits * 2, "flows": opts.Flows * 2, "answered": max(opts.Flows/4, 1024),
 		"dialled":  max(opts.Flows/32, 1024),
 		"statuses": opts.Circuits * 8, "events": opts.Ring,
 	}

@@ -233,6 +233,12 @@ type decideTypes struct {
 	Question uint32
 }
 
+type decideUnreachableBackend struct {
+	_       structs.HostLayout
+	Circuit uint32
+	Ended   uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -253,6 +259,7 @@ const (
 	decideMapPackets       = "packets"
 	decideMapPolicies      = "policies"
 	decideMapStatuses      = "statuses"
+	decideMapUnreachables  = "unreachables"
 	decideMapUplinks       = "uplinks"
 	decideProgDecide       = "decide"
 	decideVarTypes         = "types"
@@ -323,6 +330,7 @@ type decideMapSpecs struct {
 	Packets       *ebpf.MapSpec `ebpf:"packets"`
 	Policies      *ebpf.MapSpec `ebpf:"policies"`
 	Statuses      *ebpf.MapSpec `ebpf:"statuses"`
+	Unreachables  *ebpf.MapSpec `ebpf:"unreachables"`
 	Uplinks       *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
@@ -369,6 +377,7 @@ type decideMaps struct {
 	Packets       *ebpf.Map `ebpf:"packets"`
 	Policies      *ebpf.Map `ebpf:"policies"`
 	Statuses      *ebpf.Map `ebpf:"statuses"`
+	Unreachables  *ebpf.Map `ebpf:"unreachables"`
 	Uplinks       *ebpf.Map `ebpf:"uplinks"`
 }
 
@@ -390,6 +399,7 @@ func (m *decideMaps) Close() error {
 		m.Packets,
 		m.Policies,
 		m.Statuses,
+		m.Unreachables,
 		m.Uplinks,
 	)
 }

@@ -95,6 +95,9 @@ func layout(spec *ebpf.CollectionSpec) string {
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
+// scratch is a map that holds nothing between two calls: a former agent may have died in one.
+const scratch = "unreachables"
+
 func (d *Datapath) loadObjects(spec *ebpf.CollectionSpec) error {
 	var opts ebpf.CollectionOptions
 	if d.opts.PinPath != "" {
@@ -103,7 +106,7 @@ func (d *Datapath) loadObjects(spec *ebpf.CollectionSpec) error {
 			return err
 		}
 		for name, m := range spec.Maps {
-			if !strings.Contains(name, ".") {
+			if !strings.Contains(name, ".") && name != scratch {
 				m.Pinning = ebpf.PinByName
 			}
 		}

@@ -1,0 +1,73 @@
+/* Backends whose neighbour, or next hop, did not answer. What waits for an address resolution never reaches an egress hook, so
+ * the agent says when one has failed. */
+#pragma once
+
+#include "attempt.h"
+#include "parse.h"
+
+static __always_inline struct policy *policy_at(__u32 circuit)
+{
+	struct circuit *c = circuit_of(circuit);
+
+	return c ? policy_of(c) : NULL;
+}
+
+/* Attempts that were sent before the neighbour was given up, while its old address was still believed in. */
+static long end_unreachable(void *map, struct flow_key *key, struct flow *f, struct unreachable_args *args)
+{
+	struct flow_key k = *key;
+	struct endpoint ep = {};
+	struct unreachable_backend *u;
+	__u64 turn = READ_ONCE(f->turn);
+	struct policy *p;
+
+	if (phase_of(turn) != PHASE_SYN || f->started > args->now)
+		return 0;
+	p = policy_at(f->circuit);
+	if (!p)
+		return 0;
+	__builtin_memcpy(ep.addr, k.backend, 16);
+	ep.port_be = k.backend_port_be;
+	ep.direction = p->direction;
+	u = bpf_map_lookup_elem(&unreachables, &ep);
+	if (u && u->circuit == f->circuit && end_attempt(&k, f, turn, RESULT_UNREACHABLE, args->now)) {
+		u->ended++;
+		args->ended++;
+	}
+	return 0;
+}
+
+/* record_unseen records one attempt for a backend none of whose attempts was seen: a resolution that failed is proof of one. In
+ * half-open it takes a permit like any probe. An attempt that the circuit would have rejected is none. */
+static long record_unseen(void *map, struct endpoint *ep, struct unreachable_backend *u, struct unreachable_args *args)
+{
+	struct ending end = { .began = args->now, .sent = args->now, .now = args->now, .result = RESULT_UNREACHABLE };
+	struct node_state *n = the_node();
+	struct flow_key key = {};
+	struct admission adm = {};
+	__u32 id = u->circuit;
+	struct circuit *c;
+
+	if (u->ended)
+		return 0;
+	c = circuit_of(id);
+	if (!c || !n || !policy_of(c))
+		return 0;
+	ask_circuit(c, args->now, 0, &adm);
+	if (is_refusal(adm.reason))
+		return 0;
+	__builtin_memcpy(key.backend, ep->addr, 16);
+	key.backend_port_be = ep->port_be;
+	if (adm.reason == REASON_PROBE) {
+		/* Without one, probes are under way, and say the same. */
+		if (!permit(c, &adm, args->now))
+			return 0;
+		__sync_fetch_and_add(&c->probes, 1);
+		tell_permit(n, &key, id, adm.generation, args->now, EVENT_PROBE);
+		end.permit = 1;
+	}
+	end.generation = adm.generation;
+	record(&key, id, &end);
+	args->unseen++;
+	return 0;
+}
