@@ -1,0 +1,168 @@
+package neighbour
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Key names a neighbour.
+type Key struct {
+	Link int // index of the interface
+	Addr netip.Addr
+}
+
+// Route is the neighbours through one of which an address is reached: itself where it is on the link, else its next hops.
+// Empty: no neighbour is asked, or there is no route.
+type Route []Key
+
+// Update is what the kernel says of a neighbour.
+type Update struct {
+	Key
+	State int    // NUD_*, 0 = none
+	MAC   string // as bytes, empty = not known
+	Gone  bool   // the entry was removed
+	Admin bool   // a process asked for it, by netlink: it says nothing about the network
+}
+
+// Event is a change that concerns addresses of the table.
+type Event struct {
+	Neighbour Key
+	Failed    bool         // an address resolution has failed; else the neighbour answers again
+	First     bool         // it answered before
+	Behind    []netip.Addr // addresses that are not reached now, or are again; sorted
+}
+
+// entry is what is known of a neighbour.
+type entry struct {
+	mac  string // the last known
+	dead bool   // its last resolution failed, and it has given no sign of life since
+}
+
+// Table is which neighbours there are, and what is behind them. The zero value is empty. It does no I/O.
+type Table struct {
+	entries map[Key]*entry
+	routes  map[netip.Addr]Route
+	behind  map[Key][]netip.Addr
+}
+
+// SetRoutes says how the addresses of interest are reached, in place of what was said before.
+func (t *Table) SetRoutes(routes map[netip.Addr]Route) {
+	t.routes, t.behind = routes, map[Key][]netip.Addr{}
+	for _, addr := range slices.SortedFunc(maps.Keys(routes), netip.Addr.Compare) {
+		for _, hop := range routes[addr] {
+			t.behind[hop] = append(t.behind[hop], addr)
+		}
+	}
+}
+
+// alive are states that only a sign of life of the neighbour leads to.
+const alive = unix.NUD_REACHABLE | unix.NUD_STALE
+
+// static are states of entries that the kernel does not verify.
+const static = unix.NUD_PERMANENT | unix.NUD_NOARP
+
+// Apply takes an update. ok is false if nothing happens to an address of the table.
+func (t *Table) Apply(u Update) (ev Event, ok bool) {
+	if t.entries == nil {
+		t.entries = map[Key]*entry{}
+	}
+	e := t.entries[u.Key]
+	if u.Gone {
+		// An entry that failed is removed after a while. That is no sign of life.
+		if e != nil && (!e.dead || len(t.behind[u.Key]) == 0) {
+			delete(t.entries, u.Key)
+		}
+		return Event{}, false
+	}
+	if e == nil {
+		e = &entry{}
+		t.entries[u.Key] = e
+	}
+	switch {
+	case u.State&static != 0, !u.Admin && u.State&alive != 0:
+		e.mac = u.MAC
+		return t.turn(u.Key, e, false)
+	case u.Admin:
+		return Event{}, false
+	case u.State&unix.NUD_FAILED != 0:
+		return t.turn(u.Key, e, true)
+	case u.MAC != "":
+		e.mac = u.MAC
+	}
+	return Event{}, false
+}
+
+// turn notes whether a neighbour answers.
+func (t *Table) turn(k Key, e *entry, failed bool) (ev Event, ok bool) {
+	first := e.dead != failed
+	// The addresses that it takes along when it goes are those that it brings when it comes.
+	e.dead = true
+	behind := t.cutOff(k)
+	e.dead = failed
+	if len(behind) == 0 || !failed && !first {
+		return Event{}, false
+	}
+	return Event{Neighbour: k, Failed: failed, First: first, Behind: behind}, true
+}
+
+// cutOff returns the addresses behind a neighbour that no other neighbour leads to.
+func (t *Table) cutOff(k Key) []netip.Addr {
+	var all []netip.Addr
+	for _, addr := range t.behind[k] {
+		dead := func(hop Key) bool { e := t.entries[hop]; return e != nil && e.dead }
+		if !slices.ContainsFunc(t.routes[addr], func(hop Key) bool { return !dead(hop) }) {
+			all = append(all, addr)
+		}
+	}
+	return all
+}
+
+// Load takes all entries that there are, after updates were lost or before the first. events is what happened to addresses
+// of the table meanwhile; an entry that failed before the first Load is known as such without an event.
+func (t *Table) Load(all []Update) (events []Event) {
+	initial := t.entries == nil
+	listed := map[Key]bool{}
+	for _, u := range all {
+		listed[u.Key] = true
+		was := t.entries[u.Key]
+		known := was != nil && was.dead
+		ev, ok := t.Apply(u)
+		if ok && !initial && (!ev.Failed || !known) {
+			events = append(events, ev)
+		}
+	}
+	for k, e := range t.entries {
+		if !listed[k] && !e.dead {
+			delete(t.entries, k)
+		}
+	}
+	return events
+}
+
+// Dead returns the neighbours that do not answer and are addresses of the table themselves, by address.
+func (t *Table) Dead() map[netip.Addr]Key {
+	all := map[netip.Addr]Key{}
+	for k, e := range t.entries {
+		if e.dead && slices.Equal(t.routes[k.Addr], Route{k}) {
+			all[k.Addr] = k
+		}
+	}
+	return all
+}
+
+// MAC returns the link-layer address that a neighbour had last, as bytes; empty if none is known.
+func (t *Table) MAC(k Key) string {
+	if e := t.entries[k]; e != nil {
+		return e.mac
+	}
+	return ""
+}
+
+// IsDead reports whether a neighbour does not answer.
+func (t *Table) IsDead(k Key) bool {
+	e := t.entries[k]
+	return e != nil && e.dead
+}
