@@ -39,11 +39,13 @@ type Event struct {
 type entry struct {
 	mac  string // the last known
 	dead bool   // its last resolution failed, and it has given no sign of life since
+	gone bool   // the kernel has no entry any more; kept as long as an address is behind it
 }
 
 // Table is which neighbours there are, and what is behind them. The zero value is empty. It does no I/O.
 type Table struct {
 	entries map[Key]*entry
+	loaded  bool
 	routes  map[netip.Addr]Route
 	behind  map[Key][]netip.Addr
 }
@@ -55,6 +57,9 @@ func (t *Table) SetRoutes(routes map[netip.Addr]Route) {
 		for _, hop := range routes[addr] {
 			t.behind[hop] = append(t.behind[hop], addr)
 		}
+	}
+	for k, e := range t.entries {
+		t.forget(k, e)
 	}
 }
 
@@ -71,9 +76,10 @@ func (t *Table) Apply(u Update) (ev Event, ok bool) {
 	}
 	e := t.entries[u.Key]
 	if u.Gone {
-		// An entry that failed is removed after a while. That is no sign of life.
-		if e != nil && (!e.dead || len(t.behind[u.Key]) == 0) {
-			delete(t.entries, u.Key)
+		// Entries that failed, or that nobody used, are removed after a while. That is no sign of life.
+		if e != nil {
+			e.gone = true
+			t.forget(u.Key, e)
 		}
 		return Event{}, false
 	}
@@ -81,6 +87,7 @@ func (t *Table) Apply(u Update) (ev Event, ok bool) {
 		e = &entry{}
 		t.entries[u.Key] = e
 	}
+	e.gone = false
 	switch {
 	case u.State&static != 0, !u.Admin && u.State&alive != 0:
 		e.mac = u.MAC
@@ -93,6 +100,13 @@ func (t *Table) Apply(u Update) (ev Event, ok bool) {
 		e.mac = u.MAC
 	}
 	return Event{}, false
+}
+
+// forget drops an entry that is of no use.
+func (t *Table) forget(k Key, e *entry) {
+	if e.gone && len(t.behind[k]) == 0 {
+		delete(t.entries, k)
+	}
 }
 
 // turn notes whether a neighbour answers.
@@ -123,7 +137,8 @@ func (t *Table) cutOff(k Key) []netip.Addr {
 // Load takes all entries that there are, after updates were lost or before the first. events is what happened to addresses
 // of the table meanwhile; an entry that failed before the first Load is known as such without an event.
 func (t *Table) Load(all []Update) (events []Event) {
-	initial := t.entries == nil
+	initial := !t.loaded
+	t.loaded = true
 	listed := map[Key]bool{}
 	for _, u := range all {
 		listed[u.Key] = true
@@ -135,8 +150,9 @@ func (t *Table) Load(all []Update) (events []Event) {
 		}
 	}
 	for k, e := range t.entries {
-		if !listed[k] && !e.dead {
-			delete(t.entries, k)
+		if !listed[k] {
+			e.gone = true
+			t.forget(k, e)
 		}
 	}
 	return events

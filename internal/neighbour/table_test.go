@@ -140,6 +140,11 @@ func TestTable(t *testing.T) {
 func TestTableLoad(t *testing.T) {
 	table := newTable()
 	failed := Update{Key: key("10.0.0.7"), State: unix.NUD_FAILED}
+	early := newTable()
+	early.Load(nil)
+	if got := early.Load([]Update{failed}); len(got) != 1 {
+		t.Errorf("a list after an empty one: %+v, want an event", got)
+	}
 	if got := table.Load([]Update{failed}); len(got) > 0 {
 		t.Errorf("the first list: %+v, want no event", got)
 	}
@@ -155,8 +160,8 @@ func TestTableLoad(t *testing.T) {
 		t.Errorf("a third list (-want +got):\n%s", diff)
 	}
 	table.Load(nil)
-	if table.MAC(back.Key) != "" {
-		t.Error("an entry that is in no list is still known")
+	if table.MAC(back.Key) != mac(7) {
+		t.Error("the link-layer address of an entry that is in no list is forgotten")
 	}
 	if !table.IsDead(six.Key) {
 		t.Error("an entry that failed lives because it was cleared away")
@@ -175,5 +180,20 @@ func TestTableKeepsTheLinkLayerAddress(t *testing.T) {
 		if got := table.MAC(key("10.0.0.7")); got != mac(7) {
 			t.Errorf("after %+v: % x", u, got)
 		}
+	}
+}
+
+// Nothing is kept of entries that are gone and have no address behind them.
+func TestTableForgets(t *testing.T) {
+	table := newTable()
+	table.Load([]Update{{Key: key("10.0.0.7"), State: unix.NUD_STALE, MAC: mac(7)}, {Key: key("10.0.0.200"), State: unix.NUD_STALE}})
+	table.Apply(Update{Key: key("10.0.0.200"), Gone: true})
+	table.Apply(Update{Key: key("10.0.0.7"), Gone: true})
+	if n := len(table.entries); n != 1 {
+		t.Errorf("%d entries, want that of the backend", n)
+	}
+	table.SetRoutes(nil)
+	if n := len(table.entries); n != 0 {
+		t.Errorf("%d entries, want none", n)
 	}
 }

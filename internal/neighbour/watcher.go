@@ -1,0 +1,323 @@
+package neighbour
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	receiveBuffer = 2 << 20          // bytes of notifications that may wait
+	routesAtLeast = time.Second      // between two looks at the routes
+	routesAtMost  = 30 * time.Second // rules change without a notification
+	routesShare   = 20               // looking at them takes at most this part of the time
+	ndMsgSize     = 12               // bytes of struct ndmsg
+)
+
+// Watcher follows the neighbours and routes of one network namespace, and holds entries.
+type Watcher struct {
+	log    *slog.Logger
+	handle *netlink.Handle
+	socket *nl.NetlinkSocket
+	events chan Event
+	cancel context.CancelFunc
+	done   chan struct{}
+	dead   atomic.Pointer[map[netip.Addr]Key]
+	asked  chan struct{} // something of these has changed:
+	wanted atomic.Pointer[map[netip.Addr]bool]
+	holds  atomic.Pointer[map[Key]time.Time]
+
+	// Of the goroutine run only.
+	table      Table
+	addrs      map[netip.Addr]bool
+	routes     map[netip.Addr]Route
+	nextRoutes time.Time // when the routes are looked at at the latest
+	lastRoutes time.Time
+	routesTook time.Duration
+	held       map[Key]time.Time // until when; zero: until it is said
+	queue      []Event
+}
+
+// batch is what one read of the socket brought.
+type batch struct {
+	messages []syscall.NetlinkMessage
+	err      error
+}
+
+// Watch starts to follow the neighbours of a namespace; netns.None() is that of the calling thread. It ends with ctx or
+// Close.
+func Watch(ctx context.Context, log *slog.Logger, ns netns.NsHandle) (*Watcher, error) {
+	w, err := open(log, ns)
+	if err != nil {
+		return nil, err
+	}
+	ctx, w.cancel = context.WithCancel(ctx)
+	batches := make(chan batch, 16)
+	go w.receive(ctx, batches)
+	go w.run(ctx, batches)
+	return w, nil
+}
+
+// open subscribes first and lists then, so that nothing is missed.
+func open(log *slog.Logger, ns netns.NsHandle) (*Watcher, error) {
+	socket, err := nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE,
+		unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to changes of neighbours and routes: %w", err)
+	}
+	if socket.SetReceiveBufferSize(receiveBuffer, true) != nil {
+		// Without CAP_NET_ADMIN the system's limit holds; what is lost then is listed again.
+		if err := socket.SetReceiveBufferSize(receiveBuffer, false); err != nil {
+			socket.Close()
+			return nil, fmt.Errorf("set the receive buffer of the neighbour notifications: %w", err)
+		}
+	}
+	handle, err := openHandle(ns)
+	if err != nil {
+		socket.Close()
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	w := &Watcher{
+		log: log, handle: handle, socket: socket, events: make(chan Event), asked: make(chan struct{}, 1),
+		done: make(chan struct{}), held: map[Key]time.Time{},
+	}
+	w.dead.Store(&map[netip.Addr]Key{})
+	w.holds.Store(&map[Key]time.Time{})
+	if err := w.list(); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func openHandle(ns netns.NsHandle) (*netlink.Handle, error) {
+	if ns.IsOpen() {
+		return netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	}
+	return netlink.NewHandle(unix.NETLINK_ROUTE)
+}
+
+// Events is where failures and recoveries of neighbours come out, of those that an address of SetAddresses is behind. It is
+// closed at the end.
+func (w *Watcher) Events() <-chan Event { return w.events }
+
+// SetAddresses says which addresses matter, in place of those named before. It does not wait. The map must not change
+// afterwards.
+func (w *Watcher) SetAddresses(all map[netip.Addr]bool) {
+	w.wanted.Store(&all)
+	w.ask()
+}
+
+func (w *Watcher) ask() {
+	select {
+	case w.asked <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
+// Dead returns the addresses that are on a link and do not answer. The map is not to be changed.
+func (w *Watcher) Dead() map[netip.Addr]Key { return *w.dead.Load() }
+
+// SetHolds says for which dead neighbours an entry is held, and until when (zero: until it is said), in place of those named
+// before. An entry whose time has come is removed, and the neighbour asked for anew; one that is named no more is removed. It
+// does not wait. The map must not change afterwards.
+func (w *Watcher) SetHolds(all map[Key]time.Time) {
+	w.holds.Store(&all)
+	w.ask()
+}
+
+// Close removes what is held, ends the watcher and waits for its end.
+func (w *Watcher) Close() {
+	w.cancel()
+	<-w.done
+}
+
+func (w *Watcher) close() {
+	w.socket.Close()
+	w.handle.Close()
+}
+
+// receive reads the socket until it is closed.
+func (w *Watcher) receive(ctx context.Context, batches chan<- batch) {
+	defer close(batches)
+	for {
+		messages, from, err := w.socket.Receive()
+		switch {
+		case errors.Is(err, os.ErrClosed) || ctx.Err() != nil:
+			return
+		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN):
+			continue
+		case err == nil && from.Pid != nl.PidKernel:
+			continue // from another process
+		}
+		select {
+		case batches <- batch{messages, err}:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// run owns the table and the holds.
+func (w *Watcher) run(ctx context.Context, batches <-chan batch) {
+	defer close(w.done)
+	defer close(w.events)
+	defer w.close()
+	defer w.releaseAll()
+	renew := time.NewTicker(renewEvery)
+	defer renew.Stop()
+	routes, due := time.NewTimer(0), time.NewTimer(time.Hour)
+	defer routes.Stop()
+	defer due.Stop()
+	stale := false // notifications were lost
+	for {
+		var out chan<- Event
+		var next Event
+		if len(w.queue) > 0 {
+			out, next = w.events, w.queue[0]
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case out <- next:
+			w.queue = w.queue[1:]
+		case b, ok := <-batches:
+			if !ok {
+				return
+			}
+			stale = !w.apply(b) || stale
+		case <-w.asked:
+			if all := w.wanted.Swap(nil); all != nil {
+				w.setAddresses(*all)
+			}
+			w.setHolds(*w.holds.Load(), time.Now())
+		case <-routes.C:
+			w.readRoutes()
+		case <-renew.C:
+			w.renewAll()
+		case <-due.C:
+			w.releaseDue(time.Now())
+		}
+		if stale {
+			if err := w.list(); err != nil {
+				w.log.Warn("cannot list the neighbours, trying again", "error", err)
+			} else {
+				stale = false
+			}
+		}
+		dead := w.table.Dead()
+		if !maps.Equal(dead, w.Dead()) {
+			w.dead.Store(&dead)
+		}
+		routes.Reset(time.Until(w.nextRoutes))
+		due.Reset(time.Until(w.nextDue()))
+	}
+}
+
+// apply takes notifications into the table. It returns false when some are lost.
+func (w *Watcher) apply(b batch) bool {
+	if b.err != nil {
+		w.log.Debug("neighbour notifications were lost", "error", b.err)
+		w.routesChanged()
+		return false
+	}
+	for _, m := range b.messages {
+		switch m.Header.Type {
+		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+			w.routesChanged()
+		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+			if len(m.Data) < ndMsgSize {
+				continue
+			}
+			n, err := netlink.NeighDeserialize(m.Data)
+			if err != nil {
+				return false
+			}
+			if u, ok := update(n); ok {
+				u.Gone, u.Admin = m.Header.Type == unix.RTM_DELNEIGH, m.Header.Pid != 0
+				if ev, ok := w.table.Apply(u); ok {
+					w.queue = append(w.queue, ev)
+				}
+			}
+		}
+	}
+	return true
+}
+
+// update translates an entry. ok is false where it is none of an IP address, such as one of a bridge's table.
+func update(n *netlink.Neigh) (u Update, ok bool) {
+	addr, ok := netip.AddrFromSlice(n.IP)
+	if !ok || n.Family != unix.AF_INET && n.Family != unix.AF_INET6 || n.Flags&netlink.NTF_PROXY != 0 {
+		return Update{}, false
+	}
+	return Update{Key: Key{n.LinkIndex, addr.Unmap()}, State: n.State, MAC: string(n.HardwareAddr)}, true
+}
+
+// list reads all neighbours.
+func (w *Watcher) list() error {
+	all, err := w.handle.NeighList(0, unix.AF_UNSPEC)
+	if err != nil {
+		return fmt.Errorf("list the neighbours: %w", err)
+	}
+	var updates []Update
+	for i := range all {
+		if u, ok := update(&all[i]); ok {
+			updates = append(updates, u)
+		}
+	}
+	w.queue = append(w.queue, w.table.Load(updates)...)
+	return nil
+}
+
+func (w *Watcher) setAddresses(all map[netip.Addr]bool) {
+	w.addrs = all
+	start := time.Now()
+	routes := make(map[netip.Addr]Route, len(all))
+	for addr := range all {
+		r, known := w.routes[addr]
+		if !known {
+			r = routeTo(w.handle, addr)
+		}
+		routes[addr] = r
+	}
+	w.setRoutes(routes, start)
+}
+
+// readRoutes asks for all routes anew.
+func (w *Watcher) readRoutes() {
+	start := time.Now()
+	routes := make(map[netip.Addr]Route, len(w.addrs))
+	for addr := range w.addrs {
+		routes[addr] = routeTo(w.handle, addr)
+	}
+	w.routesTook = time.Since(start)
+	w.lastRoutes = start
+	w.nextRoutes = start.Add(max(routesAtMost, routesShare*w.routesTook))
+	w.setRoutes(routes, start)
+}
+
+func (w *Watcher) setRoutes(routes map[netip.Addr]Route, start time.Time) {
+	w.routes = routes
+	w.table.SetRoutes(routes)
+	w.log.Debug("routes to backends", "addresses", len(routes), "took", time.Since(start))
+}
+
+// routesChanged has the routes read soon, but not at every one of many changes.
+func (w *Watcher) routesChanged() {
+	soon := w.lastRoutes.Add(max(routesAtLeast, routesShare*w.routesTook))
+	if soon.Before(w.nextRoutes) {
+		w.nextRoutes = soon
+	}
+}
