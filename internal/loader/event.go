@@ -35,13 +35,13 @@ type Event struct {
 	Result     uint16
 	Circuit    int // EventLearn: unset
 	Generation uint32
-	At         int64         // Now's clock, as the next
-	Began      int64         // when the request or the SYN was admitted
-	Sent       int64         // when its last byte was sent: the latency counts from there
-	Ordinal    uint64        // judged outcomes of the verdict before this one
-	Index      uint64        // events of the verdict before this one; a gap is events that were lost
-	Duration   time.Duration // Progress.Duration, this outcome included
-	Client     netip.AddrPort
+	At         int64          // Now's clock, as the next
+	Began      int64          // when the request or the SYN was admitted
+	Sent       int64          // when its last byte was sent: the latency counts from there
+	Ordinal    uint64         // judged outcomes of the verdict before this one
+	Index      uint64         // events of the verdict before this one; a gap is events that were lost
+	Duration   time.Duration  // Progress.Duration, this outcome included
+	Client     netip.AddrPort // zero: an attempt that no hook saw, see RecordUnreachable
 	Backend    netip.AddrPort
 	Direction  Direction // EventLearn
 }
@@ -78,6 +78,9 @@ func decode(raw []byte, ev *Event) error {
 		At: int64(e.At), Began: int64(e.Began), Sent: int64(e.Sent), Ordinal: e.Judged & (1<<judgedBits - 1), Index: e.Judged >> judgedBits,
 		Duration: time.Duration(e.Duration),
 		Client:   addrPort(e.Flow.Client, e.Flow.ClientPortBe), Backend: addrPort(e.Flow.Backend, e.Flow.BackendPortBe),
+	}
+	if e.Flow.ClientPortBe == 0 {
+		ev.Client = netip.AddrPort{}
 	}
 	if ev.Kind == EventLearn {
 		ev.Direction, ev.Circuit = Direction(e.Circuit), -1

@@ -152,3 +152,16 @@ func TestUnreachableBackendsAreNotAdopted(t *testing.T) {
 		t.Errorf("the map of unreachable backends is not empty (%v)", err)
 	}
 }
+
+// Nobody is the client of an attempt that no hook saw.
+func TestUnseenAttemptHasNoClient(t *testing.T) {
+	for _, f := range families {
+		r := newRig(t)
+		r.put(f.backend, unreachableSettings, Verdict{Kind: Closed})
+		r.dial(f.caller, f.backend).unreachable(Now(), 0, 1)
+		all := r.events()
+		if len(all) != 1 || all[0].Client.IsValid() || all[0].Backend != f.backend {
+			t.Errorf("%s: %+v, want one event of %s without a client", f.name, all, f.backend)
+		}
+	}
+}
