@@ -62,6 +62,8 @@ type Agent struct {
 	local    localAddresses
 	nextLook int64
 
+	neighbours neighbours // of the event loop alone
+
 	nextEntry    int64  // of the event loop alone, as the next
 	entryTrouble string // the last that was told
 
@@ -214,6 +216,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.log.Warn("what a former agent left", "error", err)
 	}
 	a.watchEntries(loader.Now())
+	if err := a.watchNeighbours(ctx); err != nil {
+		return err
+	}
+	defer a.neighbours.watcher.Close()
 
 	failed := make(chan error, 1)
 	var wg sync.WaitGroup
@@ -236,6 +242,7 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 	sweeps := time.NewTimer(tick)
 	defer sweeps.Stop()
 	policies, updates, linkEvents := a.cfg.Policies, a.discovery.Updates(), links.Events()
+	neighbourEvents := a.neighbours.watcher.Events()
 	for {
 		select {
 		case <-ctx.Done():
@@ -245,6 +252,7 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 		case <-ticker.C:
 			a.onTick()
 			a.watchEntries(loader.Now())
+			a.turnNeighbours(loader.Now())
 		case <-sweeps.C:
 			sweeps.Reset(a.onSweep())
 		case u, ok := <-policies:
@@ -265,6 +273,12 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 				continue
 			}
 			a.onLink(e)
+		case e, ok := <-neighbourEvents:
+			if !ok {
+				neighbourEvents = nil
+				continue
+			}
+			a.onNeighbour(e)
 		}
 	}
 }
