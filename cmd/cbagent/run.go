@@ -43,6 +43,7 @@ type runOptions struct {
 	stateDir   string
 	xdp        string
 	atEntry    bool
+	hold       bool
 	connect    string
 	lookup     bool
 	metrics    string
@@ -95,6 +96,7 @@ func newRunCommand(e *env) *cobra.Command {
 	f.StringVar(&o.stateDir, "state-dir", "/run/cbagent", "`directory` for what a restart must not lose: the last events and, with --bpffs, the state of circuits")
 	f.StringVar(&o.xdp, "xdp", "auto", "XDP on uplinks, for inbound policies that reset or drop: auto (not on veths), native, generic or off")
 	f.BoolVar(&o.atEntry, "refuse-at-entry", true, "turn callers of a backend's own address away where they enter the node, before its firewall and routing, not where they leave it")
+	f.BoolVar(&o.hold, "neighbour-hold", true, "while a circuit is open whose backend does not answer ARP or neighbour discovery, hold its entry, so that host processes are rejected at once and not after 3s")
 	f.StringVar(&o.connect, "connect-cgroup", "", "`directory` of a cgroup v2 whose processes are refused at connect() by policies that reset")
 	f.BoolVar(&o.lookup, "sk-lookup", false, "also refuse connections that NAT sends to listeners of this host (policies that reset)")
 	f.BoolVar(&o.datapath.Clsact, "clsact", false, "attach with clsact filters even where the kernel has tcx")
@@ -186,7 +188,7 @@ func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
 		Lease:      o.lease, Idle: o.idle, Seed: rand.Uint64(), NodeName: o.nodeName, PodsCgroup: o.podsCgroup,
 		Kube:     kube,
 		Datapath: o.datapath, MaxLearned: o.learned, StateDir: o.stateDir,
-		XDP: xdpMode(o.xdp), AtEntry: o.atEntry, Connect: o.connect, Lookup: o.lookup,
+		XDP: xdpMode(o.xdp), AtEntry: o.atEntry, NeighbourHold: o.hold, Connect: o.connect, Lookup: o.lookup,
 		Version: version, MetricsAddress: o.metrics, MetricsOptional: o.anyMetrics, MetricsCircuits: o.circuits,
 		ControlSocket: o.socket, ControlGroup: o.group,
 		Logger: logger, Lost: lost,

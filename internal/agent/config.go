@@ -40,6 +40,8 @@ type Config struct {
 	StateDir   string         // where the last events and, with pins, what the kernel does not keep survive a restart; empty: nowhere
 	MaxLearned int            // backends of one policy that may be learned from traffic
 
+	NeighbourHold bool // hold an entry for a dead neighbour of an open circuit, so that its clients are answered
+
 	Version         string // of the agent
 	MetricsAddress  string // ADDRESS:PORT of metrics, health and the page; empty: none
 	MetricsOptional bool   // where that address cannot be had the agent goes on without

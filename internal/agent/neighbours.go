@@ -23,9 +23,10 @@ const backendsNamed = 8
 type neighbours struct {
 	watcher       *neighbour.Watcher
 	nextAddresses int64
-	addresses     map[netip.Addr]bool // as given to the watcher
-	failed        map[netip.Addr]bool // behind neighbours that did not answer since the last turn
-	failedAt      int64               // when the last of them failed
+	addresses     map[netip.Addr]bool     // as given to the watcher
+	holds         map[neighbour.Key]int64 // as given to the watcher
+	failed        map[netip.Addr]bool     // behind neighbours that did not answer since the last turn
+	failedAt      int64                   // when the last of them failed
 }
 
 // watchNeighbours starts to follow the neighbours of the node.
@@ -115,6 +116,7 @@ func (a *Agent) turnNeighbours(now int64) {
 			n.watcher.SetAddresses(all)
 		}
 	}
+	a.holdNeighbours(now)
 }
 
 // recordUnreachable has the kernel record the attempts that failed since the last turn.
