@@ -153,6 +153,27 @@ func TestHoldEnds(t *testing.T) {
 	})
 }
 
+// A neighbour that is there stands the test, and one that is not is dead soon, though nobody sends anything.
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	each(t, func(l *link, host, far netip.Addr) {
+		w := l.watch()
+		l.eventually("the host is a neighbour", func() bool {
+			l.say(l.node, host)
+			e := l.entry(host)
+			return e != nil && e.State == unix.NUD_REACHABLE
+		})
+		before := l.entry(host).Confirmed
+		l.eventually("the confirmation is old", func() bool { return l.entry(host).Confirmed > before })
+		w.Verify([]netip.Addr{host, far})
+		l.eventually("the host has answered", func() bool { e := l.entry(host); return e.State == unix.NUD_REACHABLE && e.Confirmed <= before })
+		l.down()
+		w.Verify([]netip.Addr{host, far})
+		l.eventually("the host is dead", func() bool { return w.Dead()[host] == l.key(host) })
+		l.want(w, Event{Neighbour: l.key(host), Failed: true, First: true, Behind: []netip.Addr{host, far}})
+	})
+}
+
 // What an administrator has fixed is left alone.
 func TestPermanentEntryIsLeftAlone(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package neighbour
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 )
 
@@ -83,5 +84,18 @@ func (w *Watcher) release(k Key, ask bool) {
 	}
 	if err != nil {
 		w.log.Debug("neighbour", "interface", k.Link, "error", err)
+	}
+}
+
+// verify has the kernel probe neighbours that it believes in.
+func (w *Watcher) verify(all []netip.Addr) {
+	for _, addr := range all {
+		k, mac, ok := w.table.Unverified(addr)
+		if !ok {
+			continue
+		}
+		if err := hold(w.handle, k, mac); err != nil {
+			w.log.Debug("neighbour", "interface", k.Link, "error", err)
+		}
 	}
 }

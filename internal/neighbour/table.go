@@ -37,9 +37,10 @@ type Event struct {
 
 // entry is what is known of a neighbour.
 type entry struct {
-	mac  string // the last known
-	dead bool   // its last resolution failed, and it has given no sign of life since
-	gone bool   // the kernel has no entry any more; kept as long as an address is behind it
+	mac   string // the last known
+	dead  bool   // its last resolution failed, and it has given no sign of life since
+	fixed bool   // the kernel does not verify it
+	gone  bool   // the kernel has no entry any more; kept as long as an address is behind it
 }
 
 // Table is which neighbours there are, and what is behind them. The zero value is empty. It does no I/O.
@@ -87,7 +88,7 @@ func (t *Table) Apply(u Update) (ev Event, ok bool) {
 		e = &entry{}
 		t.entries[u.Key] = e
 	}
-	e.gone = false
+	e.gone, e.fixed = false, u.State&static != 0
 	switch {
 	case u.State&static != 0, !u.Admin && u.State&alive != 0:
 		e.mac = u.MAC
@@ -181,4 +182,18 @@ func (t *Table) MAC(k Key) string {
 func (t *Table) IsDead(k Key) bool {
 	e := t.entries[k]
 	return e != nil && e.dead
+}
+
+// Unverified returns the link-layer address of a neighbour that is taken to be alive by what may have been no sign of life. ok
+// is false if the neighbour is an address of the table no more, or is known to be dead, or an administrator has fixed its entry.
+func (t *Table) Unverified(addr netip.Addr) (k Key, mac string, ok bool) {
+	r := t.routes[addr]
+	if len(r) != 1 || r[0].Addr != addr {
+		return Key{}, "", false
+	}
+	e := t.entries[r[0]]
+	if e == nil || e.dead || e.gone || e.fixed || e.mac == "" {
+		return Key{}, "", false
+	}
+	return r[0], e.mac, true
 }

@@ -197,3 +197,32 @@ func TestTableForgets(t *testing.T) {
 		t.Errorf("%d entries, want none", n)
 	}
 }
+
+// Only neighbours on the link that are taken to be alive can be verified.
+func TestTableUnverified(t *testing.T) {
+	table := newTable()
+	table.Load([]Update{
+		{Key: key("10.0.0.7"), State: unix.NUD_REACHABLE, MAC: mac(7)},
+		{Key: key("10.0.0.1"), State: unix.NUD_REACHABLE, MAC: mac(1)},
+	})
+	check := func(want bool) {
+		t.Helper()
+		if k, hw, ok := table.Unverified(addr("10.0.0.7")); ok != want || ok && (k != key("10.0.0.7") || hw != mac(7)) {
+			t.Errorf("%v, % x, %t; want %t", k, hw, ok, want)
+		}
+	}
+	check(true)
+	if _, _, ok := table.Unverified(addr("10.1.0.7")); ok {
+		t.Error("an address behind a router can be verified")
+	}
+	for _, u := range []Update{
+		{Key: key("10.0.0.7"), State: unix.NUD_PERMANENT, MAC: mac(7), Admin: true},
+		{Key: key("10.0.0.7"), State: unix.NUD_FAILED},
+		{Key: key("10.0.0.7"), Gone: true},
+	} {
+		table.Apply(u)
+		check(false)
+		table.Apply(Update{Key: key("10.0.0.7"), State: unix.NUD_STALE, MAC: mac(7)})
+		check(true)
+	}
+}

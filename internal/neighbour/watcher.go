@@ -38,6 +38,7 @@ type Watcher struct {
 	asked  chan struct{} // something of these has changed:
 	wanted atomic.Pointer[map[netip.Addr]bool]
 	holds  atomic.Pointer[map[Key]time.Time]
+	doubts atomic.Pointer[[]netip.Addr]
 
 	// Of the goroutine run only.
 	table      Table
@@ -138,6 +139,13 @@ func (w *Watcher) SetHolds(all map[Key]time.Time) {
 	w.ask()
 }
 
+// Verify has the kernel ask neighbours whether they are there, at the link-layer addresses that it knows, while packets go on to
+// be sent there. It does not wait. Addresses that are not on a link, or known to be dead, are left out.
+func (w *Watcher) Verify(all []netip.Addr) {
+	w.doubts.Store(&all)
+	w.ask()
+}
+
 // Close removes what is held, ends the watcher and waits for its end.
 func (w *Watcher) Close() {
 	w.cancel()
@@ -201,6 +209,9 @@ func (w *Watcher) run(ctx context.Context, batches <-chan batch) {
 		case <-w.asked:
 			if all := w.wanted.Swap(nil); all != nil {
 				w.setAddresses(*all)
+			}
+			if all := w.doubts.Swap(nil); all != nil {
+				w.verify(*all)
 			}
 			w.setHolds(*w.holds.Load(), time.Now())
 		case <-routes.C:
