@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// addressesEvery is how often the watcher of neighbours is given the backends' addresses.
+// addressesEvery is how often the watcher of neighbours is given the backends' addresses, and those to verify.
 const addressesEvery = time.Second
 
 // backendsNamed is how many backends a log line names.
@@ -25,6 +25,7 @@ type neighbours struct {
 	nextAddresses int64
 	addresses     map[netip.Addr]bool     // as given to the watcher
 	holds         map[neighbour.Key]int64 // as given to the watcher
+	verified      map[int]uint32          // generations of openings whose neighbours were verified, by circuit
 	failed        map[netip.Addr]bool     // behind neighbours that did not answer since the last turn
 	failedAt      int64                   // when the last of them failed
 }
@@ -115,6 +116,7 @@ func (a *Agent) turnNeighbours(now int64) {
 			n.addresses = all
 			n.watcher.SetAddresses(all)
 		}
+		a.verifyNeighbours(now)
 	}
 	a.holdNeighbours(now)
 }

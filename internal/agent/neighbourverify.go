@@ -1,0 +1,43 @@
+package agent
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/loader"
+)
+
+// verifyEarly is how long before the deadline of an open circuit its neighbours are verified: the kernel takes 3 s to find out
+// that one does not answer.
+const verifyEarly = 4 * time.Second
+
+// verifyNeighbours has the kernel verify the neighbours of circuits that probe soon, once for each opening. What a host process
+// gets as an answer is to its TCP a sign of life of the backend, so the kernel keeps the neighbour's entry for as long as there
+// are clients, and a host that is back with another link-layer address would not be found.
+func (a *Agent) verifyNeighbours(now int64) {
+	n := &a.neighbours
+	var doubts []netip.Addr
+	verified := map[int]uint32{}
+	a.mu.Lock()
+	for _, c := range a.circuits {
+		if c == nil {
+			continue
+		}
+		v := a.dp.Published(c.id)
+		if v.Kind != loader.Open || v.Monitor || now < v.Until-int64(verifyEarly) {
+			continue
+		}
+		verified[c.id] = v.Generation
+		if n.verified[c.id] == v.Generation {
+			continue
+		}
+		for addr := range c.backends {
+			doubts = append(doubts, addr.Addr())
+		}
+	}
+	a.mu.Unlock()
+	n.verified = verified
+	if len(doubts) > 0 {
+		n.watcher.Verify(doubts)
+	}
+}
