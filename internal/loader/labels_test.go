@@ -61,6 +61,7 @@ func TestLabelsAreThoseOfThePrograms(t *testing.T) {
 		{"reason", "REASON_", "REASON_MAX", reasonNames},
 		{"reject", "REJECT_", "REJECT_MAX", RejectNames[:]},
 		{"result", "RESULT_", "RESULT_NAMED", results},
+		{"opening", "OPENING_", "OPENING_MAX", openingNames[:]},
 	} {
 		if want := enumOf(t, c.enum, c.prefix, c.end); !slices.Equal(c.labels, want) {
 			t.Errorf("enum %s: the agent calls them %q, the programs %q", c.enum, c.labels, want)
@@ -84,6 +85,14 @@ func TestRefusalsAreThoseOfAnswers(t *testing.T) {
 	}
 	if !slices.Equal(names, answer.Reasons()) {
 		t.Errorf("answers name %q, the programs %q", answer.Reasons(), names)
+	}
+}
+
+func TestOpeningsHaveAName(t *testing.T) {
+	for i, o := range []Opening{OpeningTLS, OpeningHTTP2, OpeningPROXY, OpeningOther} {
+		if int(o) != i || o.String() != openingNames[i] {
+			t.Errorf("opening %d is %d, %q: expected %q", i, o, o, openingNames[i])
+		}
 	}
 }
 
