@@ -19,6 +19,7 @@ var (
 	outcomeLabels [loader.OutcomeClasses]*dto.LabelPair
 	reasonLabels  [loader.Refusals]*dto.LabelPair
 	answerLabels  [len(loader.RejectNames)]*dto.LabelPair
+	otherLabels   [loader.Openings]*dto.LabelPair
 )
 
 func init() {
@@ -33,6 +34,9 @@ func init() {
 	}
 	for i, name := range loader.RejectNames {
 		answerLabels[i] = label("answer", name)
+	}
+	for i := range otherLabels {
+		otherLabels[i] = label("protocol", loader.Opening(i).String())
 	}
 }
 
@@ -112,6 +116,7 @@ func (b *builder) traffic(p *view.Policy, l labels, c *view.Circuit) {
 	b.add(connections, l, float64(t.Connections))
 	if p.Protocol == policy.HTTP {
 		b.add(inFlight, l, float64(t.InFlight))
+		b.otherProtocols(l, &t.Openings)
 	}
 	b.add(admitted, l, float64(t.Admitted))
 	b.add(probes, l, float64(t.Probes))
@@ -134,6 +139,15 @@ func (b *builder) traffic(p *view.Policy, l labels, c *view.Circuit) {
 	counts, any := latencyCounts(&t.Latency)
 	if any {
 		b.histogram(responseDuration, l, latencyBounds, counts[:], t.LatencySum.Seconds())
+	}
+}
+
+// otherProtocols adds the connections of an http policy that begin with something else than a request.
+func (b *builder) otherProtocols(l labels, counts *[loader.Openings]uint64) {
+	for i, n := range counts {
+		if n > 0 {
+			b.add(otherProtocols, labels{l[0], l[1], l[2], otherLabels[i]}, float64(n))
+		}
 	}
 }
 

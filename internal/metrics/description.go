@@ -59,6 +59,11 @@ var (
 	windowSlow     = describe(gauge, "circuit", "window_slow_ratio", "Slow ones of the outcomes in the window.", "while the window is not empty")
 	windowLatency  = describe(gauge, "circuit", "window_latency_seconds", "Mean latency in the window.", "while a latency in it is known")
 
+	otherProtocols = describe(counter, "circuit", "other_protocol_connections_total",
+		"Connections of an http policy that begin with something else than an HTTP/1 request: tls, http2 (without TLS), "+
+			"proxy (a PROXY protocol header; requests behind it are observed) or other.",
+		"after the first of a protocol", "protocol")
+
 	connections = describe(gauge, "circuit", "connections", "Connections that are open, or being opened.", "")
 	inFlight    = describe(gauge, "circuit", "requests_in_flight", "Requests that wait for their response.", "")
 	admitted    = describe(counter, "circuit", "admitted_total", "Requests (http) or connections (tcp) that were let through.", "")

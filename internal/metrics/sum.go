@@ -44,6 +44,9 @@ func (b *builder) sum(s *view.Snapshot, p *view.Policy, base labels) {
 		for j := range c.Totals.Outcomes {
 			all.Totals.Outcomes[j] += c.Totals.Outcomes[j]
 		}
+		for j := range c.Totals.Openings {
+			all.Totals.Openings[j] += c.Totals.Openings[j]
+		}
 		for j := range c.Totals.Latency {
 			all.Totals.Latency[j] += c.Totals.Latency[j]
 		}

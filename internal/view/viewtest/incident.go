@@ -102,6 +102,10 @@ func Incident(t testing.TB) *view.Snapshot {
 	busy.Refused[loader.RefusedConnectionLimit][0] = 11
 	busy.Refused[loader.RefusedRateLimit][0] = 12
 	busy.Would[loader.RefusedOpen] = 5
+	busy.Openings[loader.OpeningTLS], busy.Openings[loader.OpeningPROXY] = 4, 2
+	var silent, mail loader.Totals // no request was seen
+	silent.Openings[loader.OpeningTLS], silent.Openings[loader.OpeningOther] = 7, 1
+	mail.Connections, mail.Admitted, mail.Openings[loader.OpeningOther] = 1, 1, 3
 
 	backend := func(addr string, kind discovery.Kind) discovery.Backend {
 		return discovery.Backend{Addr: netip.MustParseAddrPort(addr), Kind: kind, Source: "shop/orders:http", Namespace: "shop", Pod: "orders-1", Node: "n1", Zone: "z"}
@@ -124,6 +128,7 @@ func Incident(t testing.TB) *view.Snapshot {
 			},
 			{
 				ID: 3, Name: "192.0.2.9:8080", Backends: []discovery.Backend{backend("192.0.2.9:8080", discovery.KindHost)},
+				Totals: silent,
 				Status: breaker.Status{
 					State: breaker.StateDisabled, Mode: breaker.ModeDisabled, Until: now.Add(9 * time.Minute), Overridden: true,
 					Override: breaker.Override{Mode: breaker.ModeDisabled, Since: now.Add(-time.Minute), Until: now.Add(9 * time.Minute), Who: "alice", Why: "load test"},
@@ -134,7 +139,7 @@ func Incident(t testing.TB) *view.Snapshot {
 		Policy: set.Policies[1], Known: 1,
 		Circuits: []view.Circuit{{
 			ID: 4, Name: "*", Backends: []discovery.Backend{backend("[2001:db8::25]:25", discovery.KindAddress)},
-			Status: breaker.Status{Until: breaker.Never}, Totals: loader.Totals{Connections: 1, Admitted: 1},
+			Status: breaker.Status{Until: breaker.Never}, Totals: mail,
 		}},
 	}}
 	return s
