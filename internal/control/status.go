@@ -7,6 +7,7 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/metrics"
+	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
 )
 
@@ -136,11 +137,29 @@ func circuitOfView(s *view.Snapshot, p *view.Policy, c *view.Circuit) Circuit {
 		}
 		out.Responses[strconv.Itoa(status.Code)] = status.Count
 	}
+	if p.Protocol == policy.HTTP {
+		out.OtherProtocols = otherProtocols(&c.Totals.Openings)
+	}
 	out.LatencyP50 = quantile(0.5, c.Totals.Latency[:], kernelBounds)
 	out.LatencyP99 = quantile(0.99, c.Totals.Latency[:], kernelBounds)
 	if p.RateLimit != nil {
 		n := metrics.Available(p.RateLimit, c.Totals.RateNext, s.Clock)
 		out.RateLimitAvailable = &n
+	}
+	return out
+}
+
+// otherProtocols returns the counts by name, zeros left out; nil when all are zero.
+func otherProtocols(counts *[loader.Openings]uint64) map[string]uint64 {
+	var out map[string]uint64
+	for i, n := range counts {
+		if n == 0 {
+			continue
+		}
+		if out == nil {
+			out = map[string]uint64{}
+		}
+		out[loader.Opening(i).String()] = n
 	}
 	return out
 }

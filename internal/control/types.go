@@ -98,7 +98,8 @@ type Circuit struct {
 	TurnedAwaySince    uint64            `json:"turned_away_since_closed"`  // of them, since it last left closed; 0 while closed
 	WouldTurnAway      map[string]uint64 `json:"would_turn_away,omitempty"` // in monitor
 	Outcomes           map[string]uint64 `json:"outcomes"`
-	Responses          map[string]uint64 `json:"responses,omitempty"` // by status
+	Responses          map[string]uint64 `json:"responses,omitempty"`       // by status
+	OtherProtocols     map[string]uint64 `json:"other_protocols,omitempty"` // http: connections that begin with no request, by what they begin with
 	Unjudged           uint64            `json:"unjudged"`
 	LatencyP50         *float64          `json:"latency_p50_ms"` // at most, since the backend became known; null without responses
 	LatencyP99         *float64          `json:"latency_p99_ms"`
