@@ -67,6 +67,8 @@ func Problems(s *control.Status) []string {
 		p := &s.Policies[i]
 		add(p.DiscoveryError != "", "policy %s: %s", p.Name, p.DiscoveryError)
 		add(p.DiscoveryError == "" && p.DiscoveryComplete && p.Backends == 0, "policy %s has no backend", p.Name)
+		unread := unreadOf(p)
+		add(unread != "", "%s", unread)
 	}
 	add(a.FlowsLimit > 0 && a.Flows >= a.FlowsLimit*9/10, "%d of at most %d connections are followed: raise --max-flows", a.Flows, a.FlowsLimit)
 	return all

@@ -72,7 +72,7 @@ func TestData(t *testing.T) {
 	if got := fmt.Sprint(states); got != "[open half-open disabled closed]" {
 		t.Errorf("circuits are %s", got)
 	}
-	if s.Status.Policies[0].States["open"] != 1 || len(s.Status.Policies[0].Circuits) != 0 || len(s.Problems) != 4 || len(s.Events) != 1 || s.Hidden != 0 {
+	if s.Status.Policies[0].States["open"] != 1 || len(s.Status.Policies[0].Circuits) != 0 || len(s.Problems) != 5 || len(s.Events) != 1 || s.Hidden != 0 {
 		t.Errorf("got %+v", s)
 	}
 }
