@@ -17,8 +17,8 @@ func newDoctorCommand(e *env) *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what is right and wrong with this machine and its agent",
 		Long: `Look at the kernel's features, at the capabilities of this process, and at the running agent: on which interfaces it
-enforces and on which not and why, what policies it has in force, where their backends come from, and what it is short of.
-Without an agent it tells whether one could run here.
+enforces and on which not and why, what policies it has in force, which of them see no requests, where their backends come
+from, and what it is short of. Without an agent it tells whether one could run here.
 
 Exit codes: 0 nothing failed, 1 something did.`,
 		Args: cobra.NoArgs,

@@ -144,6 +144,7 @@ func Agent(s *control.Status) []Check {
 	}
 	for i := range s.Policies {
 		all = append(all, policy(&s.Policies[i]))
+		all = append(all, requests(&s.Policies[i])...)
 	}
 	for _, src := range s.Sources {
 		all = append(all, source(src, s.Time))
