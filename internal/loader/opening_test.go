@@ -44,6 +44,9 @@ func TestOpenings(t *testing.T) {
 					want[tc.opening] = 1
 				}
 				got := c.r.d.Totals(1)
+				if counts, admitted := c.r.d.Openings(1); counts != want || admitted != tc.requests {
+					t.Errorf("alone: openings %v, %d requests; expected %v, %d", counts, admitted, want, tc.requests)
+				}
 				if got.Openings != want || got.Admitted != tc.requests {
 					t.Errorf("openings %v, %d requests; expected %v, %d", got.Openings, got.Admitted, want, tc.requests)
 				}

@@ -63,13 +63,20 @@ func (d *Datapath) Totals(circuit int) Totals {
 	for i := range t.Outcomes {
 		t.Outcomes[i] = atomic.LoadUint64(&c.Outcomes[i])
 	}
-	for i := range t.Openings {
-		t.Openings[i] = atomic.LoadUint64(&c.Openings[i])
-	}
+	t.Openings, _ = d.Openings(circuit)
 	for i := range t.Latency {
 		t.Latency[i] = atomic.LoadUint64(&c.Latency[i])
 	}
 	return t
+}
+
+// Openings reads Totals.Openings and Totals.Admitted alone, for the look at many circuits.
+func (d *Datapath) Openings(circuit int) (counts [Openings]uint64, admitted uint64) {
+	c := &d.circuits.vals[circuit]
+	for i := range counts {
+		counts[i] = atomic.LoadUint64(&c.Openings[i])
+	}
+	return counts, atomic.LoadUint64(&c.Admitted)
 }
 
 // StatusCount is how often a circuit's backend answered with a status.
