@@ -66,6 +66,7 @@ type Agent struct {
 
 	nextEntry    int64  // of the event loop alone, as the next
 	entryTrouble string // the last that was told
+	unread       unreadLog
 
 	reload        ReloadStatus
 	unfit         *policy.Set // for which there was no room
@@ -253,6 +254,7 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 			a.onTick()
 			a.watchEntries(loader.Now())
 			a.turnNeighbours(loader.Now())
+			a.warnUnread(loader.Now())
 		case <-sweeps.C:
 			sweeps.Reset(a.onSweep())
 		case u, ok := <-policies:

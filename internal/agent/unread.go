@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/cbagent/cbagent/internal/console"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
+)
+
+// unreadEvery is how often the agent looks for circuits whose connections carry no request.
+const unreadEvery = 10 * time.Second
+
+// Bounds of what is logged of them, at one look and while the agent runs. The status and the metrics have all.
+const (
+	unreadPerLook = 10
+	unreadPerRun  = 1000
+)
+
+// unread is what the connections of a circuit begin with, of which none has carried a request.
+type unread struct {
+	policy, direction, backend string
+	counts                     [loader.Openings]uint64
+}
+
+// unreadKey is what is logged once.
+type unreadKey struct {
+	policy, backend string
+	opening         loader.Opening
+}
+
+// unreadLog is what was logged of circuits without requests. It belongs to the event loop alone.
+type unreadLog struct {
+	next   int64
+	logged map[unreadKey]bool
+}
+
+// warnUnread logs which backends of http policies get connections and no requests. No response of theirs is judged, and
+// their circuits look healthy.
+func (a *Agent) warnUnread(now int64) {
+	if now < a.unread.next {
+		return
+	}
+	a.unread.next = now + int64(unreadEvery)
+	circuits := a.findUnread()
+	left := unreadPerLook
+	for i := range circuits {
+		u := &circuits[i]
+		for _, o := range a.unread.take(u, &left) {
+			a.log.Warn("connections of an http policy carry no HTTP/1 request", "policy", u.policy, "direction", u.direction,
+				"backend", u.backend, "protocol", o.String(), "connections", u.counts[o], "remedy", console.RemedyOf(o))
+		}
+	}
+}
+
+// findUnread returns the circuits of http policies that have counted connections without a request, and no request.
+func (a *Agent) findUnread() []unread {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []unread
+	for _, c := range a.circuits {
+		if c == nil || c.policy.Protocol != policy.HTTP {
+			continue
+		}
+		counts, requests := a.dp.Openings(c.id)
+		if requests == 0 && counts != [loader.Openings]uint64{} {
+			all = append(all, unread{c.policy.Name, c.policy.Direction.String(), c.name, counts})
+		}
+	}
+	return all
+}
+
+// take returns what of a circuit is to be logged now, at most left, and lowers left. A PROXY header alone is not: the
+// request behind it may be on its way.
+func (l *unreadLog) take(u *unread, left *int) []loader.Opening {
+	var all []loader.Opening
+	for _, o := range []loader.Opening{loader.OpeningTLS, loader.OpeningHTTP2, loader.OpeningOther} {
+		key := unreadKey{u.policy, u.backend, o}
+		if u.counts[o] == 0 || l.logged[key] || *left == 0 || len(l.logged) == unreadPerRun {
+			continue
+		}
+		if l.logged == nil {
+			l.logged = map[unreadKey]bool{}
+		}
+		l.logged[key] = true
+		*left--
+		all = append(all, o)
+	}
+	return all
+}
