@@ -30,6 +30,7 @@ type Process struct {
 	transitions []Transition
 	changed     chan struct{} // closed and replaced at each transition
 	said        []string      // its last warnings, errors and lines that are not JSON
+	warnings    []string      // the last lines of these two levels, as they are
 }
 
 // Start starts the command, with --log-format json added, in a namespace. The process is in a process group of its
@@ -84,7 +85,7 @@ func (p *Process) read(line []byte) {
 	l, ok := parseLine(line)
 	switch {
 	case !ok:
-		p.remember(string(line))
+		p.said = withLast(p.said, string(line))
 	case l.Msg == msgReady && !p.isReady:
 		p.isReady = true
 		close(p.ready)
@@ -93,16 +94,23 @@ func (p *Process) read(line []byte) {
 		close(p.changed)
 		p.changed = make(chan struct{})
 	case l.Level == "ERROR" || l.Level == "WARN":
-		p.remember(strings.TrimSuffix(l.Msg+": "+l.Error, ": "))
+		p.said = withLast(p.said, strings.TrimSuffix(l.Msg+": "+l.Error, ": "))
+		p.warnings = withLast(p.warnings, string(line))
 	}
 }
 
-func (p *Process) remember(line string) {
+// withLast appends a line and keeps the last 20.
+func withLast(lines []string, line string) []string {
 	const kept = 20
-	p.said = append(p.said, line)
-	if len(p.said) > kept {
-		p.said = p.said[1:]
-	}
+	lines = append(lines, line)
+	return lines[max(0, len(lines)-kept):]
+}
+
+// Warnings returns the last 20 lines of the log of level WARN or ERROR, oldest first: JSON objects.
+func (p *Process) Warnings() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.warnings)
 }
 
 // Pid returns the number of the process.
