@@ -16,6 +16,8 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/console"
 	"github.com/cbagent/cbagent/internal/control"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
 )
 
@@ -130,16 +132,26 @@ type left struct {
 	states []map[string]int // of each policy, all its circuits
 }
 
-// shorten leaves only so many circuits in the snapshot: those that are not closed, then those with the most traffic.
+// shorten leaves only so many circuits in the snapshot: those that are not closed, then one of each policy that has some
+// without requests, since console.Problems names it, then those with the most traffic.
 func shorten(s *view.Snapshot, most int) left {
-	type place struct{ policy, circuit int }
+	type place struct{ policy, circuit, rank int }
 	var all []place
 	out := left{states: make([]map[string]int, len(s.Policies))}
 	for i := range s.Policies {
 		out.states[i] = map[string]int{}
+		seen := s.Policies[i].Protocol != policy.HTTP
 		for j := range s.Policies[i].Circuits {
-			out.states[i][s.Policies[i].Circuits[j].Status.State.String()]++
-			all = append(all, place{i, j})
+			c := &s.Policies[i].Circuits[j]
+			out.states[i][c.Status.State.String()]++
+			rank := 2
+			switch {
+			case c.Status.State != breaker.StateClosed:
+				rank = 0
+			case !seen && c.Totals.Admitted == 0 && c.Totals.Openings != [loader.Openings]uint64{}:
+				rank, seen = 1, true
+			}
+			all = append(all, place{i, j, rank})
 		}
 	}
 	if len(all) <= most {
@@ -147,14 +159,7 @@ func shorten(s *view.Snapshot, most int) left {
 	}
 	at := func(p place) *view.Circuit { return &s.Policies[p.policy].Circuits[p.circuit] }
 	slices.SortStableFunc(all, func(x, y place) int {
-		a, b := at(x), at(y)
-		if a, b := a.Status.State == breaker.StateClosed, b.Status.State == breaker.StateClosed; a != b {
-			if a {
-				return 1
-			}
-			return -1
-		}
-		return cmp.Compare(b.Totals.Admitted, a.Totals.Admitted)
+		return cmp.Or(x.rank-y.rank, cmp.Compare(at(y).Totals.Admitted, at(x).Totals.Admitted))
 	})
 	keep := make([][]view.Circuit, len(s.Policies))
 	slices.SortFunc(all[:most], func(x, y place) int { return cmp.Or(x.policy-y.policy, x.circuit-y.circuit) })

@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/view"
 	"github.com/cbagent/cbagent/internal/view/viewtest"
 )
@@ -74,6 +76,29 @@ func TestData(t *testing.T) {
 	}
 	if s.Status.Policies[0].States["open"] != 1 || len(s.Status.Policies[0].Circuits) != 0 || len(s.Problems) != 5 || len(s.Events) != 1 || s.Hidden != 0 {
 		t.Errorf("got %+v", s)
+	}
+}
+
+// Of a policy that sees no requests one circuit stays: the page names it as a problem.
+func TestACircuitWithoutRequestsStays(t *testing.T) {
+	s := viewtest.Incident(t)
+	p := &s.Policies[0]
+	p.Circuits = nil
+	for n := range 20 {
+		c := view.Circuit{Name: fmt.Sprint(n), Status: breaker.Status{Until: breaker.Never}}
+		if c.Totals.Admitted = uint64(max(0, n-1)); n < 2 || n > 17 { // 0 and 1 have no requests
+			c.Totals.Openings[loader.OpeningTLS] = 1
+		}
+		p.Circuits = append(p.Circuits, c)
+	}
+	s.Policies[1].Circuits[0].Totals.Admitted = 0 // tcp
+	shorten(s, 3)
+	var names []string
+	for _, c := range slices.Concat(p.Circuits, s.Policies[1].Circuits) {
+		names = append(names, c.Name)
+	}
+	if want := "[0 18 19]"; fmt.Sprint(names) != want {
+		t.Errorf("left are %v, want %s", names, want)
 	}
 }
 
