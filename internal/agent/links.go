@@ -151,7 +151,7 @@ func (a *Agent) setXDP() {
 	}
 }
 
-// watchEntries looks every other second where callers can be turned away as they enter, and whether answers still can come in
+// watchEntries looks every other second where clients can be rejected as they enter, and whether answers still can come in
 // through lo. It takes its time, and so no lock.
 func (a *Agent) watchEntries(now int64) {
 	if now < a.nextEntry {

@@ -27,12 +27,31 @@ func (c *conn) end() {
 	c.passed(c.send(ack, ""), c.hookOut, "untracked")
 }
 
+// outcomeCase is what happens on one connection, and what is counted once it is over.
+type outcomeCase struct {
+	name string
+	run  func(c *conn)
+	want want
+}
+
+// checkOutcomes runs each case at each place. Afterwards no connection is followed any more.
+func checkOutcomes(t *testing.T, s PolicySettings, cases []outcomeCase) {
+	t.Helper()
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			everywhere(t, s, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+				tc.run(c)
+				c.r.wantTotals(tc.want)
+				if n := c.r.d.NodeCounts().Flows; n != 0 {
+					t.Errorf("%d connections are still followed", n)
+				}
+			})
+		})
+	}
+}
+
 func TestOutcomes(t *testing.T) {
-	cases := []struct {
-		name string
-		run  func(c *conn)
-		want want
-	}{
+	checkOutcomes(t, PolicySettings{Existing: true}, []outcomeCase{
 		{"nothing asked", func(c *conn) { c.open().end() }, outcomes(0, 0, 0)},
 		{"each class", func(c *conn) {
 			c.open()
@@ -426,18 +445,7 @@ func TestOutcomes(t *testing.T) {
 			c.passed(c.recv(fin|ack, ""), c.hookIn, "flow")
 			c.passed(c.send(ack, ""), c.hookOut, "untracked")
 		}, outcomes(1, 1, 0, "2xx")},
-	}
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
-				tc.run(c)
-				c.r.wantTotals(tc.want)
-				if n := c.r.d.NodeCounts().Flows; n != 0 {
-					t.Errorf("%d connections are still followed", n)
-				}
-			})
-		})
-	}
+	})
 }
 
 // A status line may be cut at any place, by segments and by repetitions.
@@ -461,11 +469,7 @@ func TestStatusLineCutAnywhere(t *testing.T) {
 }
 
 func TestTCPOutcomes(t *testing.T) {
-	for _, tc := range []struct {
-		name string
-		run  func(c *conn)
-		want want
-	}{
+	checkOutcomes(t, PolicySettings{Protocol: TCP, Reject: Reset}, []outcomeCase{
 		{"connected", func(c *conn) {
 			c.open()
 			c.passed(c.send(psh|ack, get), c.hookOut, "flow")
@@ -495,17 +499,7 @@ func TestTCPOutcomes(t *testing.T) {
 			c.passed(c.send(syn, ""), c.hookOut, "admitted")
 			c.passed(c.send(rst, ""), c.hookOut, "flow")
 		}, outcomes(1, 0, 0, "unknown")},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Protocol: TCP, Reject: Reset}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
-				tc.run(c)
-				c.r.wantTotals(tc.want)
-				if n := c.r.d.NodeCounts().Flows; n != 0 {
-					t.Errorf("%d connections are still followed", n)
-				}
-			})
-		})
-	}
+	})
 }
 
 func TestSlowResponses(t *testing.T) {

@@ -9,11 +9,7 @@ import (
 func TestForgedPackets(t *testing.T) {
 	const out = "out-of-sequence"
 	far := []uint32{100, 1 << 20, 1 << 29, 1 << 31, ^uint32(99)}
-	for _, tc := range []struct {
-		name string
-		run  func(c *conn)
-		want want
-	}{
+	checkOutcomes(t, PolicySettings{Existing: true}, []outcomeCase{
 		{"a RST of the backend to a SYN", func(c *conn) {
 			c.passed(c.send(syn, ""), c.hookOut, "admitted")
 			seq := c.seq
@@ -159,17 +155,7 @@ func TestForgedPackets(t *testing.T) {
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 			c.passed(c.send(rst, ""), c.hookOut, "flow")
 		}, outcomes(1, 0, 0, "aborted")},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
-				tc.run(c)
-				c.r.wantTotals(tc.want)
-				if n := c.r.d.NodeCounts().Flows; n != 0 {
-					t.Errorf("%d connections are still followed", n)
-				}
-			})
-		})
-	}
+	})
 }
 
 // A client that completes its handshake after its place was given back may go on while there is one for it.

@@ -197,7 +197,7 @@ func (d *Datapath) Hooks() []Hook {
 	return all
 }
 
-// releaseHook lets go of a hook, and of what goes with its interface.
+// releaseHook releases a hook, and what goes with its interface.
 func (d *Datapath) releaseHook(h *Hook, keep bool) error {
 	var err error
 	if h.lo {

@@ -8,14 +8,10 @@ import (
 // A request that crosses the backend's closing of a used connection says nothing of the backend.
 func TestRequestCrossesTheClose(t *testing.T) {
 	used := func(c *conn) {
-		c.ask(get)
+		c.open().ask(get)
 		c.answer(ok)
 	}
-	for _, tc := range []struct {
-		name string
-		run  func(c *conn)
-		want want
-	}{
+	checkOutcomes(t, PolicySettings{Existing: true, Timeout: 30 * time.Second}, []outcomeCase{
 		{"the FIN was seen before", func(c *conn) {
 			used(c)
 			late := c.segment(psh|ack, get)
@@ -71,23 +67,13 @@ func TestRequestCrossesTheClose(t *testing.T) {
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 		}, outcomes(2, 2, 1, "2xx", "reset")},
 		{"the first request of a connection", func(c *conn) {
+			c.open()
 			before := c.seq
 			c.ask(get)
 			c.seq = before
 			c.passed(c.recvAt(c.ack, rst|ack, ""), c.hookIn, "flow")
 		}, outcomes(1, 1, 1, "reset")},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true, Timeout: 30 * time.Second}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
-				c.open()
-				tc.run(c)
-				c.r.wantTotals(tc.want)
-				if n := c.r.d.NodeCounts().Flows; n != 0 {
-					t.Errorf("%d connections are still followed", n)
-				}
-			})
-		})
-	}
+	})
 }
 
 // A probe that raced gives its permit back.

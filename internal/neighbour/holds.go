@@ -9,7 +9,7 @@ import (
 // early is by how much a hold may end before its time, and still as if that had come.
 const early = 200 * time.Millisecond
 
-// setHolds holds the entries that are wanted, and lets go of the others.
+// setHolds holds the entries that are wanted, and releases the others.
 func (w *Watcher) setHolds(all map[Key]time.Time, now time.Time) {
 	for k, until := range w.held {
 		if _, still := all[k]; !still {
@@ -57,7 +57,7 @@ func (w *Watcher) nextDue() time.Time {
 	return next
 }
 
-// releaseDue lets go of what is held no longer, and asks for the neighbour: whether it is back is known before a client asks.
+// releaseDue releases what is held no longer, and asks for the neighbour: whether it is back is known before a client asks.
 func (w *Watcher) releaseDue(now time.Time) {
 	for k, until := range w.held {
 		if !until.IsZero() && !now.Before(until) {
@@ -72,7 +72,7 @@ func (w *Watcher) releaseAll() {
 	}
 }
 
-// release lets go of an entry. One that the neighbour has brought to life is the kernel's own, and stays.
+// release gives up an entry. One that the neighbour has brought to life is the kernel's own, and stays.
 func (w *Watcher) release(k Key, ask bool) {
 	delete(w.held, k)
 	if !w.table.IsDead(k) {
