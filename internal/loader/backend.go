@@ -37,11 +37,19 @@ func (b Backend) key() bpfEndpoint {
 	return bpfEndpoint{Addr: addr16(b.Addr.Addr().Unmap()), PortBe: be16(b.Addr.Port()), Direction: uint16(b.Direction)}
 }
 
-// PutBackend makes a circuit responsible for a backend. It replaces what was said of the backend before.
+// PutBackend makes a circuit responsible for a backend. It replaces what was said of the backend before; connections whose
+// SYN the former circuit answered are the new one's.
 func (d *Datapath) PutBackend(b Backend, circuit int, flags BackendFlags) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	key := b.key()
+	var former bpfBackend
+	if err := d.objs.Backends.Lookup(key, &former); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("look up backend %s: %w", b.Addr, err)
+	} else if err == nil {
+		d.handOver(int(former.Circuit), circuit)
+		defer d.handOver(int(former.Circuit), circuit) // what was answered until the new circuit was in force
+	}
 	if err := d.objs.Backends.Put(key, bpfBackend{Circuit: uint32(circuit), Flags: uint32(flags)}); err != nil {
 		return fmt.Errorf("add backend %s: %w", b.Addr, err)
 	}
@@ -52,6 +60,21 @@ func (d *Datapath) PutBackend(b Backend, circuit int, flags BackendFlags) error 
 	}
 	d.noteHostBackend(key, onThisHost(key, flags))
 	return nil
+}
+
+// handOver has a circuit look for the rest of connections whose SYN another one answered, for as long as that would.
+func (d *Datapath) handOver(from, to int) {
+	if from == to || from >= len(d.circuits.vals) {
+		return
+	}
+	until := atomic.LoadUint64(&d.circuits.vals[from].AnsweringUntil)
+	word := &d.circuits.vals[to].AnsweringUntil
+	for {
+		old := atomic.LoadUint64(word)
+		if old >= until || atomic.CompareAndSwapUint64(word, old, until) {
+			return
+		}
+	}
 }
 
 // RemoveBackend lets the traffic of a backend alone. Connections that are followed go on until they end.

@@ -70,3 +70,19 @@ func TestAnsweredConnectionsAreForgotten(t *testing.T) {
 		c.ask(get)
 	})
 }
+
+// A backend that goes to another circuit between a SYN and its request takes the answered connection along.
+func TestAnsweredConnectionChangesItsCircuit(t *testing.T) {
+	at(t, places[:4], PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
+		c.answeredSYN("open")
+		if err := c.r.putAt(2, netipPort(c.backend, 9999), PolicySettings{Existing: true}, openFor(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.r.d.PutBackend(Backend{Addr: c.backend}, 2, 0); err != nil {
+			t.Fatal(err)
+		}
+		res := c.send(psh|ack, get)
+		c.did(res, c.answers, c.hookOut+" respond open")
+		c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
+	})
+}
