@@ -15,9 +15,19 @@ static __always_inline __u64 seconds_until(__u64 until, __u64 now)
 	return until > now ? (until - now + 999999999) / 1000000000 : 1;
 }
 
-static __always_inline void count_refusal(struct circuit *c, __u32 reason, enum reject how)
+/* refusal_index is the place of a reason among the refusals, REFUSALS when it has none. The bound is made where the verifiers
+ * of older kernels see it: a compiler that knows the reason's range leaves it out. */
+static __always_inline __u32 refusal_index(__u32 reason)
 {
 	__u32 i = reason - REASON_OPEN;
+
+	asm volatile("" : "+r"(i));
+	return i < REFUSALS ? i : REFUSALS;
+}
+
+static __always_inline void count_refusal(struct circuit *c, __u32 reason, enum reject how)
+{
+	__u32 i = refusal_index(reason);
 
 	if (i < REFUSALS && how < REJECT_MAX)
 		__sync_fetch_and_add(&c->refused[i][how], 1);
@@ -25,7 +35,7 @@ static __always_inline void count_refusal(struct circuit *c, __u32 reason, enum 
 
 static __always_inline void count_would(struct circuit *c, __u32 reason)
 {
-	__u32 i = reason - REASON_OPEN;
+	__u32 i = refusal_index(reason);
 
 	if (i < REFUSALS)
 		__sync_fetch_and_add(&c->would[i], 1);
@@ -33,7 +43,7 @@ static __always_inline void count_would(struct circuit *c, __u32 reason)
 
 static __always_inline __u32 answer_of(const struct policy *p, __u32 reason)
 {
-	__u32 i = reason - REASON_OPEN;
+	__u32 i = refusal_index(reason);
 
 	return i < REFUSALS ? p->answers[i] : ANSWER_NONE;
 }
