@@ -106,7 +106,7 @@ for package in "${packages[@]}"; do
     if [ -d "$package/testdata" ]; then
         cp -r "$package/testdata" "$into/"
     fi
-    echo "-test.v -test.parallel=1 -test.timeout=${TIMEOUT:-10m} -test.skip=$slow -test.run=${RUN:-${only[$package]:-.}}" >"$into/flags"
+    echo "-test.v -test.parallel=1 -test.timeout=${TIMEOUT:-20m} -test.skip=$slow -test.run=${RUN:-${only[$package]:-.}}" >"$into/flags"
 done
 scripts/build.sh "$work/root/cbagent"
 for program in sh cat sleep nft ip modprobe; do
@@ -141,7 +141,7 @@ boot() { # KERNEL FOLDER DEB...
 
     # Emulated, so that it runs where virtualisation cannot be nested. In the foreground:
     # what ends this script has to reach the machine too.
-    timeout --foreground "${BOOT_TIMEOUT:-600}" qemu-system-x86_64 -nodefaults -no-user-config -display none -monitor none -serial stdio \
+    timeout --foreground "${BOOT_TIMEOUT:-1200}" qemu-system-x86_64 -nodefaults -no-user-config -display none -monitor none -serial stdio \
         -machine q35,accel="${ACCEL:-tcg}" -cpu max -smp 1 -m "${MEMORY:-1536}" -no-reboot \
         -kernel "$(find "$dir/deb" -name 'vmlinuz*' -type f | head -n 1)" -initrd "$dir/initrd" \
         -append "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check" </dev/null 2>&1 | tr -d '\r' >"$dir/log" || true
