@@ -71,8 +71,9 @@ struct head {
 	__u32 line; /* where the line began */
 	__u32 body; /* out: length of the head, 0 = its end was not found */
 	__u32 fields; /* enum field; a count would keep the verifier from seeing that steps are alike */
+	__u32 value; /* where that of Content-Length begins, read once the head is: a loop in a loop costs the verifier much */
+	__u32 value_end;
 	__u32 pad;
-	__u64 length; /* the value of Content-Length */
 };
 
 #define ONES 0x0101010101010101ULL
@@ -130,17 +131,14 @@ static __always_inline void header_line(struct head *h, __u32 line, __u32 end)
 	__u32 at;
 
 	if (w == WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-')) {
-		struct number n = { .bytes = h->bytes, .at = line + 15, .end = end };
-
 		w = word(h->bytes, line + 8) | SPACES;
 		if (w << 8 != WORD('l', 'e', 'n', 'g', 't', 'h', ':', 0) << 8)
 			return;
-		/* Longer bodies than 2 GiB have no end in sequence numbers. */
-		bpf_loop(20, number_step, &n, 0);
-		if (!n.digits || n.at < end || n.value >= 1ULL << 31 || h->fields & FIELD_LENGTH)
+		if (h->fields & FIELD_LENGTH)
 			h->fields |= FIELD_BAD;
 		h->fields |= FIELD_LENGTH;
-		h->length = n.value;
+		h->value = line + 15;
+		h->value_end = end;
 	} else if (w == WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {
 		w = word(h->bytes, line + 8) | SPACES;
 		if (w != WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n'))
@@ -202,6 +200,7 @@ enum body {
  * line. */
 __noinline int read_head(struct __sk_buff *skb, const struct packet *pkt, __u32 skip, __u32 body, struct message *out)
 {
+	struct number v = {};
 	struct head h = {};
 	__u32 zero = 0, n;
 	struct head_bytes *b = bpf_map_lookup_elem(&heads, &zero);
@@ -226,13 +225,22 @@ __noinline int read_head(struct __sk_buff *skb, const struct packet *pkt, __u32 
 	if (!h.body)
 		return 0;
 	out->end = pkt->seq + skip + h.body;
+	if (h.fields == FIELD_LENGTH) {
+		v.bytes = b->bytes;
+		v.at = h.value;
+		v.end = h.value_end;
+		bpf_loop(20, number_step, &v, 0);
+		/* Longer bodies than 2 GiB have no end in sequence numbers. */
+		if (!v.digits || v.at < v.end || v.value >= 1ULL << 31)
+			h.fields |= FIELD_BAD;
+	}
 	if (body == BODY_NEVER) {
 		out->framing = FRAMING_LENGTH;
 	} else if (h.fields == FIELD_CHUNKED) {
 		out->framing = FRAMING_CHUNKED;
 	} else if (h.fields == FIELD_LENGTH) {
 		out->framing = FRAMING_LENGTH;
-		out->end += h.length;
+		out->end += v.value;
 	} else if (body == BODY_NAMED && !h.fields) {
 		out->framing = FRAMING_LENGTH;
 	}

@@ -52,6 +52,9 @@ func TestMain(m *testing.M) {
 // patience bounds every wait. Only a failing test waits so long.
 const patience = 20 * time.Second
 
+// loading is how long an agent may take to be ready: an emulated machine verifies the programs for half a minute.
+const loading = 90 * time.Second
+
 // port is where all backends listen.
 const port = 8080
 
@@ -129,7 +132,9 @@ func startAgent(t *testing.T, node *netlab.Namespace, policy string, interfaces 
 			t.Error(err)
 		}
 	})
-	if err := p.AwaitReady(soon(t)); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), loading)
+	defer cancel()
+	if err := p.AwaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
 	return p
