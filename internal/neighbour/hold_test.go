@@ -107,7 +107,7 @@ func TestHoldWithoutItsHolder(t *testing.T) {
 			l.say(l.node, host)
 			return l.is(host, l.mac(), unix.NUD_REACHABLE)
 		})
-		if took := time.Since(began); took > 10*time.Second {
+		if took := time.Since(began); took > 6*time.Second {
 			t.Errorf("the host was found after %s", took)
 		}
 	})

@@ -60,8 +60,7 @@ func TestMetricsOfAnIncident(t *testing.T) {
 		}
 	}
 	away := got[fmt.Sprintf(`cbagent_turned_away_total{answer="respond",backend=%q,reason="open"}`, bad)]
-	// All that came after the opening, and no call twice. How soon it opened depends on the machine: the bench measures that.
-	if c := s.servers[0].Counts(); away < 20 || away+float64(c.Requests) != 85 {
+	if c := s.servers[0].Counts(); away < 35 || away+float64(c.Requests) != 85 {
 		t.Errorf("%g turned away and %d requests reached the backend, of 85", away, c.Requests)
 	}
 	if n := got[fmt.Sprintf(`cbagent_turned_away_total{answer="respond",backend=%q,reason="open"}`, good)]; n != 0 {
