@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 
 	"github.com/cbagent/cbagent/internal/answer"
+	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/loader"
 )
 
@@ -20,6 +21,13 @@ const (
 	drops
 )
 
+// class2xx is where Totals.Outcomes counts responses of status 2xx.
+const class2xx = loader.OutcomeClasses - 8
+
+// nextISN is how much a client's initial sequence number grows from one connection to the next. The kernel's answer to the
+// SYN has a number that depends on the bits below, and so stays the same.
+const nextISN = 1 << 14
+
 var mss = []byte{2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7}
 
 // site is a datapath with a backend for each circuit.
@@ -27,6 +35,7 @@ type site struct {
 	b        *testing.B
 	d        *loader.Datapath
 	programs map[string]*ebpf.Program
+	port     uint16 // of the last client that nextClient returned
 }
 
 // common is the site of all benchmarks: they are called again and again, and loading takes its time. It ends with the
@@ -96,6 +105,12 @@ func newSite(b *testing.B) *site {
 	}
 	common = s
 	return s
+}
+
+// nextClient returns a client of the family that has no connection yet.
+func (s *site) nextClient(f family) netip.AddrPort {
+	s.port++
+	return netip.AddrPortFrom(f.caller.Addr(), 50000+s.port)
 }
 
 // program returns a program by its name; "empty" and "empty xdp" do nothing.
@@ -176,11 +191,11 @@ func BenchmarkPacket(b *testing.B) {
 		otherPort := netip.AddrPortFrom(backend.Addr(), 9)
 		otherAddr := netip.AddrPortFrom(caller.Addr(), backend.Port())
 		v6 := f.name == "IPv6"
-		connect := func(s *site) {
-			s.put("egress", frame(caller, backend, rst, 1, 0, nil, ""))
-			s.put("egress", frame(caller, backend, syn, 1, 0, mss, ""))
-			s.put("ingress", frame(backend, caller, syn|ack, 5000, 2, mss, ""))
+		connectFrom := func(s *site, client netip.AddrPort) {
+			s.put("egress", frame(client, backend, syn, 1, 0, mss, ""))
+			s.put("ingress", frame(backend, client, syn|ack, 5000, 2, mss, ""))
 		}
+		connect := func(s *site) { connectFrom(s, caller) }
 		udp := frame(caller, backend, ack, 2, 5001, nil, "")
 		if v6 {
 			udp[14+6] = 17
@@ -236,27 +251,32 @@ func BenchmarkPacket(b *testing.B) {
 			{"ejected, connection answered: SYN, ACK, request, ACK, FIN", func(s *site) []step {
 				_, synAck := s.put("egress", frame(caller, f.of(responds), syn, 1, 0, mss, ""))
 				us := ackOf(synAck, v6)
-				return []step{
-					{"egress", frame(caller, f.of(responds), syn, 1, 0, mss, ""), 0, 0},
-					{"egress", frame(caller, f.of(responds), ack, 2, us, nil, ""), 0, 0},
-					{"egress", frame(caller, f.of(responds), psh|ack, 2, us, nil, get), 0, 0},
-					{"egress", frame(caller, f.of(responds), ack, 2+asked, us+1000, nil, ""), 0, 0},
-					{"egress", frame(caller, f.of(responds), fin|ack, 2+asked, us+1000, nil, ""), 0, 0},
+				var steps []step
+				for _, f := range [][]byte{
+					frame(caller, f.of(responds), syn, 1, 0, mss, ""),
+					frame(caller, f.of(responds), ack, 2, us, nil, ""),
+					frame(caller, f.of(responds), psh|ack, 2, us, nil, get),
+					frame(caller, f.of(responds), ack, 2+asked, us+1000, nil, ""),
+					frame(caller, f.of(responds), fin|ack, 2+asked, us+1000, nil, ""),
+				} {
+					steps = append(steps, step{"egress", f, nextISN, 0})
 				}
+				return steps
 			}, func(s *site) uint64 { return s.refused(responds, 0) }},
 			{"watched, connection: SYN and RST", func(*site) []step {
 				return []step{
 					{"egress", frame(caller, backend, syn, 1, 0, mss, ""), 0, 0},
 					{"egress", frame(caller, backend, rst, 2, 0, nil, ""), 0, 0},
 				}
-			}, func(s *site) uint64 { return s.outcomes(closed, 7) }},
+			}, func(s *site) uint64 { return s.outcomes(closed, int(breaker.ResultUnknown)) }},
 			{"watched, request and response", func(s *site) []step {
-				connect(s)
+				client := s.nextClient(f)
+				connectFrom(s, client)
 				return []step{
-					{"egress", frame(caller, backend, psh|ack, 2, 5001, nil, get), asked, answered},
-					{"ingress", frame(backend, caller, psh|ack, 5001, 2+asked, nil, ok), answered, asked},
+					{"egress", frame(client, backend, psh|ack, 2, 5001, nil, get), asked, answered},
+					{"ingress", frame(backend, client, psh|ack, 5001, 2+asked, nil, ok), answered, asked},
 				}
-			}, func(s *site) uint64 { return s.outcomes(closed, 9) }},
+			}, func(s *site) uint64 { return s.outcomes(closed, class2xx) }},
 		} {
 			b.Run(scene.name+"/"+f.name, func(b *testing.B) {
 				s := newSite(b)
