@@ -3,7 +3,8 @@
 # network namespaces of their own. Arguments go to go test.
 #
 # With CI=true each test is printed, and one that is skipped fails the run unless
-# .ci/skips names it.
+# .ci/skips names it. What failed is also appended to the file FAILED, if it is set:
+# the output of thousands of tests hides it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -26,6 +27,13 @@ status=0
 go test "${args[@]}" "${@:-./...}" 2>&1 | tee "$log" || status=$?
 
 sed -n 's,^ok .*/\(internal/breaker\)\s.*coverage: \([0-9.]*%\).*,coverage of \1: \2,p' "$log"
+
+if [ -n "${FAILED:-}" ] && [ "$status" != 0 ]; then
+    {
+        grep -B 15 -E -e '^ *--- FAIL' "$log" | cut -c1-300 | tail -n 150
+        grep -E '^FAIL|^panic' "$log"
+    } >>"$FAILED" || true
+fi
 
 if [ -n "${CI:-}" ]; then
     skipped=$(sed -n 's/^ *--- SKIP: \([^ ]*\).*/\1/p' "$log" | sort -u | grep -vxF -f <(sed 's/\s*#.*//; /^$/d' .ci/skips) || true)
