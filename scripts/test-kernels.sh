@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 
 cache=${CBAGENT_CACHE:-$HOME/.cache/cbagent}/kernels
-read -ra packages <<<"${PACKAGES:-./internal/netlab ./internal/loader ./test/e2e}"
+read -ra packages <<<"${PACKAGES:-./internal/lab/netlab ./internal/loader ./test/e2e}"
 # Of these packages only some tests: the others measure, or send more than an emulated
 # machine carries.
 declare -A only=([./test/e2e]='^(TestKilledAgentReleasesCallers|TestStoppedAgentDetaches|TestHalfOpenAdmitsExactlyItsCalls|TestHeadGetsNoBody|TestEveryKindOfFailureOpens)$/^(IPv4.*|lo.*|status|refused)$')

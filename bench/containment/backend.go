@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // failure is how a backend fails.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/bench/part"
-	"github.com/cbagent/cbagent/internal/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
 )
 
 // call is one request as its caller saw it.

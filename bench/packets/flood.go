@@ -11,7 +11,7 @@ import (
 	"github.com/cbagent/cbagent/bench/frame"
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // way is what becomes of a SYN.

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/bench/procfs"
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // process is a child in a namespace.

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/bench/proxy"
-	"github.com/cbagent/cbagent/internal/agentproc"
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // Kind says what stands between callers and backend.

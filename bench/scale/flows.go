@@ -8,7 +8,7 @@ import (
 
 	"github.com/cbagent/cbagent/bench/frame"
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // Connections are made of made-up packets: a handshake, a request and its answer, each passing the node as real ones

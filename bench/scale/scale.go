@@ -17,7 +17,7 @@ import (
 	"github.com/cbagent/cbagent/bench/peer"
 	"github.com/cbagent/cbagent/bench/procfs"
 	"github.com/cbagent/cbagent/bench/wire"
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // Part is this part.

@@ -17,8 +17,8 @@ import (
 
 	"github.com/cbagent/cbagent/internal/agent"
 	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/loader"
-	"github.com/cbagent/cbagent/internal/netlab"
 	"github.com/cbagent/cbagent/internal/policy"
 )
 

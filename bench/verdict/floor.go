@@ -13,7 +13,7 @@ import (
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
 	"github.com/cbagent/cbagent/bench/ring"
-	"github.com/cbagent/cbagent/internal/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
 )
 
 // shortestAnswer tells the packet with the server's answer from those without data, which have at most 78 bytes.

@@ -16,7 +16,7 @@ import (
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
 	"github.com/cbagent/cbagent/bench/stat"
-	"github.com/cbagent/cbagent/internal/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
 )
 
 // Part is this part.

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/cbagent/cbagent/internal/demo"
+	"github.com/cbagent/cbagent/internal/lab/demo"
 )
 
 func newDemoCommand(e *env) *cobra.Command {

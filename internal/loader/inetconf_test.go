@@ -4,7 +4,7 @@ import (
 	"net"
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 func TestInetSettings(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )

@@ -17,7 +17,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/answer"
 	"github.com/cbagent/cbagent/internal/breaker"
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // What a program returns.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // When the agent dies its verdicts die too: with its programs if they are attached by links, which go with it, and when

@@ -15,7 +15,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/cbagent/cbagent/internal/demo"
+	"github.com/cbagent/cbagent/internal/lab/demo"
 )
 
 // startDemo starts cbagent demo with a directory of its own for temporary files.

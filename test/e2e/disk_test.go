@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cbagent/cbagent/internal/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
 )
 
 // smallDisk returns a directory on a file system of its own, and a function that fills it to the last byte, which returns

@@ -7,9 +7,9 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/netlab"
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // masqueraded hides callers behind the node's address, without another destination.

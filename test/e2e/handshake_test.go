@@ -9,8 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // TestUnfinishedHandshakesHoldNoPlaces: SYNs whose SYN-ACK nobody acknowledges take places of maxConnections for as long

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // inboundPlaces are ways of a remote caller into the node that the agent is on.

@@ -6,10 +6,10 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 	"github.com/cbagent/cbagent/internal/loader"
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/netlab"
-	"github.com/cbagent/cbagent/internal/testserver"
 )
 
 // TestInterimResponsesUnderLoss: a response in several segments of which one is lost is seen, or ends as unknown when the

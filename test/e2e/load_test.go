@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
 )
 
 // hammer calls the backend from many callers with a connection for each request. The returned function waits for the

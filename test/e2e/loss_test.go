@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 	"github.com/cbagent/cbagent/internal/loader"
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/netlab"
-	"github.com/cbagent/cbagent/internal/testserver"
 )
 
 // TestCountsAreExactUnderLoss loses packets before and behind the programs, in both directions: what is sent again is

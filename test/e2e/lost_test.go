@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/agentproc"
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // fewEvents makes the ring so small that a moment's inattention fills it.

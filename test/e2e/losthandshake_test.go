@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // TestLostHandshake loses the SYN or the SYN-ACK, and the first segment of the request too or not: a rejected client waits

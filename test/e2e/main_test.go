@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/agentproc"
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/netlab"
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // binary is the agent: the one that CBAGENT_BINARY names, or built once for all tests.

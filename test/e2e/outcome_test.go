@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/agentproc"
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // TestEveryKindOfFailureOpens fails a backend in each way that the policy knows, and nothing else.

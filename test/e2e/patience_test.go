@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // TestImpatientClientsDoNotHideAHang: clients leave long before outcome.timeout. By default that opens the circuit, and

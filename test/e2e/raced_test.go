@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // closer is a backend that closes its connections when it is told to, by FIN or by RST.

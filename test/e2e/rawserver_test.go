@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // serveRaw hands each connection to an address to a function of its own goroutine, which closes it. All end with the test.

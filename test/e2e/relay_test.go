@@ -3,7 +3,7 @@ package e2e
 import (
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // relayed is a plain place whose links can be impaired: forward goes to the backend.

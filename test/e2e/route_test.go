@@ -9,10 +9,10 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 	"github.com/cbagent/cbagent/internal/loader"
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/netlab"
-	"github.com/cbagent/cbagent/internal/testserver"
 )
 
 // Addresses of a second way to the first backend, and the one that it has on either way.

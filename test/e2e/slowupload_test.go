@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // uploadSlowly sends a POST whose body takes a time to send, and returns when its last byte has been written.

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // Bytes of a response's body before the backend pauses, and in all.

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // TestRequestsOfNoConnection: requests without a handshake are answered by a RST of the backend, which has not failed. So

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // TestUnpinnedAgentSaysSo: an agent whose circuits end with it logs that once, one that pins them does not.

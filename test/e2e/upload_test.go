@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cbagent/cbagent/internal/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
 )
 
 // uploads is a backend that answers a POST before it has read the body, and reads on.

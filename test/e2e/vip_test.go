@@ -12,10 +12,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cbagent/cbagent/internal/agentproc"
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/netlab"
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // vipPlaces are ways of a process of the node through a virtual address to another process of the node. NAT happens

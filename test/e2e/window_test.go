@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // TestWindowsCountSuccessesThatNobodyTold opens a circuit by a rate over many calls. Plain successes make no event: the

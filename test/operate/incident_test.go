@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // A scripted incident: the counts of the agent are those of the servers and of the callers.

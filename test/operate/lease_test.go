@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // An agent that does not get to run lets callers through when its lease is over, and says so when it runs again.

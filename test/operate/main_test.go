@@ -20,11 +20,11 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"github.com/cbagent/cbagent/internal/agentproc"
 	"github.com/cbagent/cbagent/internal/control"
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/netlab"
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // binary is the agent, built once for all tests.

@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // The rules are right, and fire when they should and not otherwise.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/loadgen"
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 const proxyHeader = "PROXY TCP4 192.0.2.10 198.51.100.7 40000 8080\r\n"

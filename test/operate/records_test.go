@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 	"github.com/cbagent/cbagent/internal/view"
 )
 

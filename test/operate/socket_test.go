@@ -15,8 +15,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/agentproc"
 	"github.com/cbagent/cbagent/internal/control"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
 	"github.com/cbagent/cbagent/internal/view"
 )
 

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 var nil500 testserver.Decide = func(*http.Request, uint64) testserver.Behaviour { return testserver.Behaviour{Status: 500} }

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/test/k8s/controlplane"
 	"github.com/cbagent/cbagent/test/k8s/process"
 )

@@ -18,7 +18,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/test/k8s/process"
 )
 

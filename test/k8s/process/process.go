@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // Process is a running program whose output goes to a file.

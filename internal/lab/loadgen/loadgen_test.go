@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/testserver"
+	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 var dialer net.Dialer

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // start runs a shell script in the agent's place.

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/netlab"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // Process is a running agent. Its methods may be called concurrently.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/loadgen"
 )
 
 // Report says what happened in a run. Its JSON form is a contract.

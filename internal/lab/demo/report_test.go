@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
 )
 
 var start = time.Unix(1_700_000_000, 0)

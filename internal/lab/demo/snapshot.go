@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agentproc"
 )
 
 // Snapshot is what a view shows of a moment.
