@@ -6,7 +6,7 @@ SHELL       := /bin/bash
 
 AGENT   := bin/cbagent
 
-# Programs that load BPF need root; go itself stays the caller's.
+# Programs that load BPF need root; go itself stays the client's.
 sudo := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help
@@ -18,7 +18,7 @@ build: ## the agent, static, to bin/cbagent
 	@scripts/build.sh $(AGENT)
 
 .PHONY: workload
-workload: ## the servers and the caller of the end-to-end tests, to bin/workload
+workload: ## the servers and the client of the end-to-end tests, to bin/workload
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/workload ./test/workload
 
 .PHONY: demo

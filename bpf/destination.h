@@ -1,4 +1,4 @@
-/* Whose business is a packet: the backend that it goes to, and whether its caller is exempt. */
+/* Whose business is a packet: the backend that it goes to, and whether its client is exempt. */
 #pragma once
 
 #include "outcome.h"

@@ -7,7 +7,7 @@
 #define AF_INET 2
 #define ECONNREFUSED 111
 
-/* early decides for a destination whose policy turns callers away in the given way; others pass. */
+/* early decides for a destination whose policy turns clients away in the given way; others pass. */
 static __always_inline __u64 early(struct endpoint *ep, enum reject how)
 {
 	struct node_state *n = the_node();
@@ -59,7 +59,7 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct endp
 	return 0;
 }
 
-/* Headers are re-read at constant offsets: l2 and v6 are constants of the caller. The packet is cut or grown to Ethernet,
+/* Headers are re-read at constant offsets: l2 and v6 are constants of the client. The packet is cut or grown to Ethernet,
  * IP and TCP header before, and what is written lies within them. */
 static __always_inline __u64 xdp_reset(struct xdp_md *ctx, struct packet *pkt, const __u32 l2, const bool v6, __u32 reason)
 {

@@ -1,5 +1,5 @@
-/* Turning callers away where they enter the node. What an egress hook refuses was routed through the node, and its answer
- * is routed back. A caller that dials a backend's own address, not one that NAT will make of it, can be told at once. Only
+/* Turning clients away where they enter the node. What an egress hook refuses was routed through the node, and its answer
+ * is routed back. A client that dials a backend's own address, not one that NAT will make of it, can be told at once. Only
  * what is surely refused is: permits, limits and followed connections are the egress hook's. */
 #pragma once
 

@@ -59,7 +59,7 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
-/* Connections that the kernel answered. Losing one only costs its caller a reset. Programs only. Size: agent. */
+/* Connections that the kernel answered. Losing one only costs its client a reset. Programs only. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
@@ -94,7 +94,7 @@ struct {
 	__type(value, __u32);
 } uplinks SEC(".maps");
 
-/* Interfaces where callers are turned away as they enter, by ifindex: no programs of others would miss the packets that are
+/* Interfaces where clients are turned away as they enter, by ifindex: no programs of others would miss the packets that are
  * taken, or drop an answer that they know nothing of. Written by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -148,7 +148,7 @@ struct source_key {
 	__u8 addr[16];
 };
 
-/* Callers that a policy exempts. Written by the agent. */
+/* Clients that a policy exempts. Written by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -78,7 +78,7 @@ static __always_inline bool watched(const struct node_state *n, __be16 port_be)
 }
 
 /* nat_on_lo picks the packets on lo that NAT may have taken the backend's address from: what leaves a socket of a watched
- * port, and what may have no socket: resets of a closed port, SYN-ACKs with a cookie. hook is a constant of the caller. */
+ * port, and what may have no socket: resets of a closed port, SYN-ACKs with a cookie. hook is a constant of the client. */
 static __always_inline bool nat_on_lo(struct __sk_buff *skb, const struct node_state *n, const __u32 hook,
 				      const struct tcphdr *tcp)
 {
@@ -94,7 +94,7 @@ static __always_inline bool nat_on_lo(struct __sk_buff *skb, const struct node_s
 
 /* parse fills pkt when one of the packet's ports is watched (or nat_on_lo says so), and returns PARSED; otherwise PARSED_ICMP,
  * PARSED_ICMP_V6 or the decision about the packet. Until then it writes nothing: most packets are not for us. l2 is a constant
- * of the caller. */
+ * of the client. */
 static __always_inline __u64 parse(struct __sk_buff *skb, const struct node_state *n, struct packet *pkt, __u32 hook,
 				   const __u32 l2)
 {

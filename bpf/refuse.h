@@ -1,4 +1,4 @@
-/* Turning a caller away: what it gets for its SYN, for its request, and for all that it sends after. */
+/* Turning a client away: what it gets for its SYN, for its request, and for all that it sends after. */
 #pragma once
 
 #include "cookie.h"
@@ -7,7 +7,7 @@
 #include "proxy.h"
 #include "rewrite.h"
 
-#define MSS_DEFAULT 536 /* RFC 9293, 3.7.1: what a caller that names none can take */
+#define MSS_DEFAULT 536 /* RFC 9293, 3.7.1: what a client that names none can take */
 #define MSS_OFFERED 1400
 
 static __always_inline __u64 seconds_until(__u64 until, __u64 now)
@@ -72,7 +72,7 @@ __noinline __u64 refuse_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 	p = c ? policy_of(c) : NULL;
 	if (!p)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	/* Callers are told of a full table as of a limit. */
+	/* Clients are told of a full table as of a limit. */
 	if (reason == REASON_TABLE_FULL)
 		reason = REASON_CONNECTION_LIMIT;
 	if (p->reject == REJECT_DROP) {
@@ -107,7 +107,7 @@ __noinline __u64 refuse_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 	return sent(rewrite(skb, pkt, &s), ACTION_RESET, told);
 }
 
-/* The caller's timestamps go back swapped: what it echoed last is the newest that its backend sent. */
+/* The client's timestamps go back swapped: what it echoed last is the newest that its backend sent. */
 static __always_inline void swap_ts(struct segment *s, const struct tcp_options *o)
 {
 	s->has_ts = o->has_ts;
@@ -123,7 +123,7 @@ static __always_inline void echo_ts(struct __sk_buff *skb, const struct packet *
 	swap_ts(s, &o);
 }
 
-/* reply turns the packet of a caller that has a connection into s.answer at s.seq, or into a reset when there is none, and
+/* reply turns the packet of a client that has a connection into s.answer at s.seq, or into a reset when there is none, and
  * remembers what was said so that the rest of the request can be thrown away. */
 __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct segment *s, __u32 reason, __u64 until)
 {
@@ -151,7 +151,7 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 	return sent(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
 }
 
-/* A request on an open connection is refused: the backend's side is reset, the caller gets the answer or a reset. The
+/* A request on an open connection is refused: the backend's side is reset, the client gets the answer or a reset. The
  * flow is forgotten first, for both packets pass these hooks again. */
 __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 reason)
 {
@@ -215,7 +215,7 @@ __noinline __u64 of_answered(struct __sk_buff *skb, const struct packet *pkt)
 	if (!done)
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	if (pkt->flags & TCP_RST) {
-		/* Our own for the backend, which an interface's way in brings here again, or the caller's, who answers a
+		/* Our own for the backend, which an interface's way in brings here again, or the client's, who answers a
 		 * backend that has lost ours. */
 		if (done->known)
 			return decision(ACTION_PASS, REASON_ANSWERED);

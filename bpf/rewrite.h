@@ -1,4 +1,4 @@
-/* Turning a packet into another: the caller's into the answer to itself, or into a reset for the backend. */
+/* Turning a packet into another: the client's into the answer to itself, or into a reset for the backend. */
 #pragma once
 
 #include "maps.h"
@@ -179,7 +179,7 @@ static __always_inline long put_tcp(struct __sk_buff *skb, const struct packet *
 	else
 		err = bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h), 0);
 
-	/* Options that are not sent are 0 and add nothing. The caller's packet may be CHECKSUM_PARTIAL, which cannot be
+	/* Options that are not sent are 0 and add nothing. The client's packet may be CHECKSUM_PARTIAL, which cannot be
 	 * seen from here; then check must hold the pseudo header's sum P and stay as it is. Otherwise it must become
 	 * ~(P + H). Replacing by the difference 2P + H, where H is without the P that stands in check, does both: it
 	 * leaves a partial one alone, and makes of P ~(2P + H + ~P) = ~(P + H). */
@@ -223,7 +223,7 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 		err |= put_retry(skb, payload, s->retry, a, &payload_sum);
 	}
 	if (s->back) {
-		/* Marks of the caller's packet, which rules for the way back would take for their own. */
+		/* Marks of the client's packet, which rules for the way back would take for their own. */
 		skb->mark = 0;
 		if (pkt->l3 != L2_NONE)
 			err |= swap_macs(skb);

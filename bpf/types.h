@@ -180,7 +180,7 @@ struct flow {
 	__u64 seen; /* last packet, coarse clock */
 	__u32 circuit;
 	__u32 generation; /* in which the pending thing was admitted; 0 = not judged */
-	__u32 isn; /* the caller's */
+	__u32 isn; /* the client's */
 	__u32 client_end; /* end of what the client sent in order */
 	__u32 client_max; /* end of what it sent, gaps left out */
 	__u32 client_fin; /* FLOW_CLIENT_FIN_AHEAD: sequence number of the FIN */
@@ -195,13 +195,13 @@ struct flow {
 	__u64 client_tail; /* the last 8 bytes of a chunked request, as far as sent */
 	__u64 backend_tail; /* ... of a chunked response */
 	__u32 requests;
-	__u32 entered; /* interface through which the caller's packets come, 0 = this host */
+	__u32 entered; /* interface through which the client's packets come, 0 = this host */
 	__u32 leaves; /* ... and through which they go on */
 	__u32 flags;
 	__u8 head[STATUS_LINE]; /* of the response's status line, as far as seen */
 	__u8 head_len;
 	__u8 line; /* enum line: where in a 1xx head was read last */
-	__u16 mss; /* the caller's, 0 = not seen */
+	__u16 mss; /* the client's, 0 = not seen */
 	__u8 request_framing; /* enum framing */
 	__u8 response_framing;
 	__u16 status; /* PHASE_RESPONDED: the outcome */
@@ -264,7 +264,7 @@ struct policy {
 
 enum policy_flag {
 	POLICY_EVERY = 1 << 0, /* send every outcome through the ring */
-	POLICY_EXEMPT_SOURCES = 1 << 1, /* some callers are exempt: ask exempt_sources */
+	POLICY_EXEMPT_SOURCES = 1 << 1, /* some clients are exempt: ask exempt_sources */
 	POLICY_EXEMPT_NODE = 1 << 2, /* the node's own health checks are exempt */
 };
 
@@ -318,7 +318,7 @@ struct circuit {
 	__u64 rate_next; /* theoretical arrival time of the rate limiter (GCRA) */
 	__u64 pending_since; /* start of the oldest pending request that sweep number pending_sweep saw */
 	__u64 pending_sweep;
-	__u64 answering_until; /* callers whose SYN was answered where they entered may be heard of until then */
+	__u64 answering_until; /* clients whose SYN was answered where they entered may be heard of until then */
 	__u64 admitted; /* requests (http), connections (tcp) */
 	__u64 probes;
 	__u64 unjudged;
@@ -350,7 +350,7 @@ struct node_state {
 enum node_flag {
 	NODE_TRACE = 1 << 0, /* somebody reads traces: send every outcome */
 	NODE_HOST_BACKENDS = 1 << 1, /* some backend is an address of this node */
-	NODE_REFUSE_AT_ENTRY = 1 << 2, /* callers are turned away where they enter, if that is sure */
+	NODE_REFUSE_AT_ENTRY = 1 << 2, /* clients are turned away where they enter, if that is sure */
 	NODE_NAT_ON_LO = 1 << 3, /* some backend is on this host, and lo takes answers that go through NAT */
 };
 

@@ -15,7 +15,7 @@ cache=${CBAGENT_CACHE:-$HOME/.cache/cbagent}/kernels
 read -ra packages <<<"${PACKAGES:-./internal/lab/netlab ./internal/loader ./test/e2e}"
 # Of these packages only some tests: the others measure, or send more than an emulated
 # machine carries.
-declare -A only=([./test/e2e]='^(TestKilledAgentReleasesCallers|TestStoppedAgentDetaches|TestHalfOpenAdmitsExactlyItsCalls|TestHeadGetsNoBody|TestEveryKindOfFailureOpens)$/^(IPv4.*|lo.*|status|refused)$')
+declare -A only=([./test/e2e]='^(TestKilledAgentReleasesClients|TestStoppedAgentDetaches|TestHalfOpenAdmitsExactlyItsCalls|TestHeadGetsNoBody|TestEveryKindOfFailureOpens)$/^(IPv4.*|lo.*|status|refused)$')
 declare -A short=([6.1]=cloud-amd64 [6.12]=6.12-cloud-amd64 [newest]=trixie-backports/cloud-amd64)
 [ $# -gt 0 ] || set -- newest 6.1 6.12 # the slowest first
 

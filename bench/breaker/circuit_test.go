@@ -17,7 +17,7 @@ type result uint8
 const (
 	good result = iota
 	bad
-	excluded // neither: the caller gave up
+	excluded // neither: the client gave up
 )
 
 // fataler is what *testing.T, *testing.B and *rapid.T have in common.

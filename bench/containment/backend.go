@@ -34,7 +34,7 @@ type backend struct {
 	mu     sync.Mutex
 	server *testserver.Server
 	at     []time.Time // requests
-	checks int         // health checks, which are not requests of callers
+	checks int         // health checks, which are not requests of clients
 }
 
 // checkPath is where proxies ask for its health.
@@ -116,7 +116,7 @@ func (b *backend) heal() error {
 	return nil
 }
 
-// arrivals returns when each request of a caller, or each attempt at one, reached the backend.
+// arrivals returns when each request of a client, or each attempt at one, reached the backend.
 func (b *backend) arrivals() []time.Time {
 	if b.tap != nil {
 		return b.tap.arrivals()

@@ -13,7 +13,7 @@ type cell struct {
 	how    failure
 	rate   float64       // requests a second
 	good   time.Duration // how long the backend served well before
-	keep   bool          // callers keep their connections
+	keep   bool          // clients keep their connections
 	byRate bool          // breakers judge the share of failures in 10 s, not failures in a row
 }
 
@@ -22,7 +22,7 @@ const (
 	threshold = 5                      // failures in a row
 	open      = time.Second            // until the next try
 	timeout   = 500 * time.Millisecond // of connecting and of an answer
-	patience  = 600 * time.Millisecond // of a caller: a little longer
+	patience  = 600 * time.Millisecond // of a client: a little longer
 	failRate  = 0.5                    // trips those that judge by rate
 	someRate  = 0.2                    // the same where three of ten fail
 	minCalls  = 20

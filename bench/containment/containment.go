@@ -1,4 +1,4 @@
-// Package containment measures how many requests reach a backend after it began to fail, and how long its callers do
+// Package containment measures how many requests reach a backend after it began to fail, and how long its clients do
 // without it after it has healed.
 package containment
 

@@ -4,17 +4,17 @@ import (
 	"time"
 )
 
-// goodInARow answers of 200 show that a peer has let its callers back.
+// goodInARow answers of 200 show that a peer has let its clients back.
 const goodInARow = 20
 
 // values computes what a trial shows.
 //
-//	sent       requests that callers sent while the backend failed
+//	sent       requests that clients sent while the backend failed
 //	leaked     of those, how many reached it before the first pause of half an open time: until it was contained
 //	contained  1, or 0 if there was no such pause
 //	contain_ms from the failure to the last that leaked
 //	probes_rps requests a second that reached the backend from then on, while it failed
-//	hurt       callers who got neither a 200 nor a 503 while the backend failed
+//	hurt       clients who got neither a 200 nor a 503 while the backend failed
 //	over       leaked beyond threshold - 1 and what was in flight when the last of threshold failures reached the backend
 //	health_checks of the whole trial, which are not among the requests
 //	recover_ms from healing to the first of 20 requests in a row that are answered with 200; absent if there were none

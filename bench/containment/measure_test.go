@@ -66,7 +66,7 @@ func TestTap(t *testing.T) {
 	tap := &tap{port: 8080, seen: map[tapped]bool{}}
 	for _, p := range [][]byte{
 		packet(1, 1, 0x02, 0), packet(1, 1, 0x02, 0), // a SYN, twice
-		packet(2, 1, 0x02, 0),  // another caller's
+		packet(2, 1, 0x02, 0),  // another client's
 		packet(3, 1, 0x10, 0),  // an ACK
 		packet(3, 1, 0x18, 30), // data
 		{0x45, 0, 0},           // nothing

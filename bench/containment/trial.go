@@ -13,7 +13,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 )
 
-// call is one request as its caller saw it.
+// call is one request as its client saw it.
 type call struct {
 	began, ended time.Time
 	good         bool // answered with 200
@@ -25,7 +25,7 @@ type trial struct {
 	failed, healed time.Time
 	calls          []call
 	arrivals       []time.Time
-	checks         int // health checks of proxies, which are no requests of callers
+	checks         int // health checks of proxies, which are no requests of clients
 }
 
 // Times of a trial after the backend fails.

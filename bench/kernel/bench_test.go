@@ -45,7 +45,7 @@ var common *site
 // family is what differs between IPv4 and IPv6.
 type family struct {
 	name    string
-	caller  netip.AddrPort
+	client  netip.AddrPort
 	backend netip.AddrPort // of the circuit closed; the others' addresses follow
 }
 
@@ -110,7 +110,7 @@ func newSite(b *testing.B) *site {
 // nextClient returns a client of the family that has no connection yet.
 func (s *site) nextClient(f family) netip.AddrPort {
 	s.port++
-	return netip.AddrPortFrom(f.caller.Addr(), 50000+s.port)
+	return netip.AddrPortFrom(f.client.Addr(), 50000+s.port)
 }
 
 // program returns a program by its name; "empty" and "empty xdp" do nothing.
@@ -187,36 +187,36 @@ func BenchmarkPacket(b *testing.B) {
 	}
 	const next = ^uint32(0)
 	for _, f := range families {
-		backend, caller := f.of(closed), f.caller
+		backend, client := f.of(closed), f.client
 		otherPort := netip.AddrPortFrom(backend.Addr(), 9)
-		otherAddr := netip.AddrPortFrom(caller.Addr(), backend.Port())
+		otherAddr := netip.AddrPortFrom(client.Addr(), backend.Port())
 		v6 := f.name == "IPv6"
 		connectFrom := func(s *site, client netip.AddrPort) {
 			s.put("egress", frame(client, backend, syn, 1, 0, mss, ""))
 			s.put("ingress", frame(backend, client, syn|ack, 5000, 2, mss, ""))
 		}
-		connect := func(s *site) { connectFrom(s, caller) }
-		udp := frame(caller, backend, ack, 2, 5001, nil, "")
+		connect := func(s *site) { connectFrom(s, client) }
+		udp := frame(client, backend, ack, 2, 5001, nil, "")
 		if v6 {
 			udp[14+6] = 17
 		} else {
 			udp[14+9] = 17
 		}
 		for _, r := range []repeated{
-			{"empty", "empty", next, frame(caller, otherPort, ack, 2, 5001, nil, ""), nil},
-			{"empty xdp", "empty xdp", 2, frame(caller, otherPort, ack, 2, 5001, nil, ""), nil},
+			{"empty", "empty", next, frame(client, otherPort, ack, 2, 5001, nil, ""), nil},
+			{"empty xdp", "empty xdp", 2, frame(client, otherPort, ack, 2, 5001, nil, ""), nil},
 			{"UDP", "egress", next, udp, nil},
-			{"port not watched", "egress", next, frame(caller, otherPort, ack, 2, 5001, nil, ""), nil},
-			{"port not watched, ingress", "ingress", next, frame(otherPort, caller, ack, 2, 5001, nil, ""), nil},
-			{"port not watched, xdp", "xdp", 2, frame(caller, otherPort, syn, 2, 5001, nil, ""), nil},
-			{"port watched, other backend, ACK", "egress", next, frame(caller, otherAddr, ack, 2, 5001, nil, ""), nil},
-			{"port watched, other backend, ACK, ingress", "ingress", next, frame(otherAddr, caller, ack, 2, 5001, nil, ""), nil},
-			{"watched, pure ACK", "egress", next, frame(caller, backend, ack, 2, 5001, nil, ""), connect},
-			{"watched, pure ACK, ingress", "ingress", next, frame(backend, caller, ack, 5001, 2, nil, ""), connect},
-			{"watched, data from the backend", "ingress", next, frame(backend, caller, ack, 5001, 2, nil, "more of a body"), connect},
-			{"watched, SYN repeated", "egress", next, frame(caller, backend, syn, 1, 0, mss, ""), connect},
-			{"ejected, SYN dropped", "egress", 2, frame(caller, f.of(drops), syn, 1, 0, mss, ""), nil},
-			{"ejected, SYN dropped, xdp", "xdp", 1, frame(caller, f.of(drops), syn, 1, 0, mss, ""), nil},
+			{"port not watched", "egress", next, frame(client, otherPort, ack, 2, 5001, nil, ""), nil},
+			{"port not watched, ingress", "ingress", next, frame(otherPort, client, ack, 2, 5001, nil, ""), nil},
+			{"port not watched, xdp", "xdp", 2, frame(client, otherPort, syn, 2, 5001, nil, ""), nil},
+			{"port watched, other backend, ACK", "egress", next, frame(client, otherAddr, ack, 2, 5001, nil, ""), nil},
+			{"port watched, other backend, ACK, ingress", "ingress", next, frame(otherAddr, client, ack, 2, 5001, nil, ""), nil},
+			{"watched, pure ACK", "egress", next, frame(client, backend, ack, 2, 5001, nil, ""), connect},
+			{"watched, pure ACK, ingress", "ingress", next, frame(backend, client, ack, 5001, 2, nil, ""), connect},
+			{"watched, data from the backend", "ingress", next, frame(backend, client, ack, 5001, 2, nil, "more of a body"), connect},
+			{"watched, SYN repeated", "egress", next, frame(client, backend, syn, 1, 0, mss, ""), connect},
+			{"ejected, SYN dropped", "egress", 2, frame(client, f.of(drops), syn, 1, 0, mss, ""), nil},
+			{"ejected, SYN dropped, xdp", "xdp", 1, frame(client, f.of(drops), syn, 1, 0, mss, ""), nil},
 		} {
 			b.Run(r.name+"/"+f.name, func(b *testing.B) {
 				s := newSite(b)
@@ -243,21 +243,21 @@ func BenchmarkPacket(b *testing.B) {
 			shows func(s *site) uint64 // a count that the scene changes
 		}{
 			{"ejected, SYN reset", func(*site) []step {
-				return []step{{"egress", frame(caller, f.of(resets), syn, 1, 0, mss, ""), 0, 0}}
+				return []step{{"egress", frame(client, f.of(resets), syn, 1, 0, mss, ""), 0, 0}}
 			}, func(s *site) uint64 { return s.refused(resets, 1) }},
 			{"ejected, SYN answered", func(*site) []step {
-				return []step{{"egress", frame(caller, f.of(responds), syn, 1, 0, mss, ""), 0, 0}}
+				return []step{{"egress", frame(client, f.of(responds), syn, 1, 0, mss, ""), 0, 0}}
 			}, func(s *site) uint64 { return s.packets("egress respond open") }},
 			{"ejected, connection answered: SYN, ACK, request, ACK, FIN", func(s *site) []step {
-				_, synAck := s.put("egress", frame(caller, f.of(responds), syn, 1, 0, mss, ""))
+				_, synAck := s.put("egress", frame(client, f.of(responds), syn, 1, 0, mss, ""))
 				us := ackOf(synAck, v6)
 				var steps []step
 				for _, f := range [][]byte{
-					frame(caller, f.of(responds), syn, 1, 0, mss, ""),
-					frame(caller, f.of(responds), ack, 2, us, nil, ""),
-					frame(caller, f.of(responds), psh|ack, 2, us, nil, get),
-					frame(caller, f.of(responds), ack, 2+asked, us+1000, nil, ""),
-					frame(caller, f.of(responds), fin|ack, 2+asked, us+1000, nil, ""),
+					frame(client, f.of(responds), syn, 1, 0, mss, ""),
+					frame(client, f.of(responds), ack, 2, us, nil, ""),
+					frame(client, f.of(responds), psh|ack, 2, us, nil, get),
+					frame(client, f.of(responds), ack, 2+asked, us+1000, nil, ""),
+					frame(client, f.of(responds), fin|ack, 2+asked, us+1000, nil, ""),
 				} {
 					steps = append(steps, step{"egress", f, nextISN, 0})
 				}
@@ -265,8 +265,8 @@ func BenchmarkPacket(b *testing.B) {
 			}, func(s *site) uint64 { return s.refused(responds, 0) }},
 			{"watched, connection: SYN and RST", func(*site) []step {
 				return []step{
-					{"egress", frame(caller, backend, syn, 1, 0, mss, ""), 0, 0},
-					{"egress", frame(caller, backend, rst, 2, 0, nil, ""), 0, 0},
+					{"egress", frame(client, backend, syn, 1, 0, mss, ""), 0, 0},
+					{"egress", frame(client, backend, rst, 2, 0, nil, ""), 0, 0},
 				}
 			}, func(s *site) uint64 { return s.outcomes(closed, int(breaker.ResultUnknown)) }},
 			{"watched, request and response", func(s *site) []step {
@@ -292,7 +292,7 @@ func BenchmarkPacket(b *testing.B) {
 	}
 }
 
-// refused returns how many callers a circuit has turned away in a way.
+// refused returns how many clients a circuit has turned away in a way.
 func (s *site) refused(circuit, how int) uint64 {
 	return s.d.Totals(circuit).Refused[loader.RefusedOpen][how]
 }

@@ -1,4 +1,4 @@
-// Package overhead measures what it costs to stand between callers and a healthy backend.
+// Package overhead measures what it costs to stand between clients and a healthy backend.
 package overhead
 
 import (
@@ -17,8 +17,8 @@ import (
 // Part is this part.
 var Part = part.Part{
 	Name: "overhead",
-	About: "One caller, or 16, send requests through each peer to a healthy backend for a second, on kept connections and on new ones. " +
-		"Caller and backend are as lean as can be, so that all of every difference shows; the last case has fortio and Go's own server " +
+	About: "One client, or 16, send requests through each peer to a healthy backend for a second, on kept connections and on new ones. " +
+		"Client and backend are as lean as can be, so that all of every difference shows; the last case has fortio and Go's own server " +
 		"in their places. Each peer has a network of its own; they take turns.",
 	Rounds: 20, Quick: 2,
 	Run: run,
@@ -27,7 +27,7 @@ var Part = part.Part{
 // shape of a load.
 type shape struct {
 	name    string
-	callers int
+	clients int
 	keep    bool
 }
 
@@ -129,7 +129,7 @@ func (p place) measure(s shape, length time.Duration) (map[string]float64, error
 	if err != nil {
 		return nil, err
 	}
-	result, err := p.site.Load(wire.Load{Target: p.Target, Callers: s.callers, For: length, KeepOpen: s.keep})
+	result, err := p.site.Load(wire.Load{Target: p.Target, Clients: s.clients, For: length, KeepOpen: s.keep})
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func runClasses(ctx context.Context, r *part.Run) (err error) {
 	}
 	defer p.close()
 
-	caller, backend := netip.MustParseAddrPort("10.20.0.2:40000"), site.Backend(0)
+	client, backend := netip.MustParseAddrPort("10.20.0.2:40000"), site.Backend(0)
 	other := netip.AddrPortFrom(backend.Addr(), 81)
 	sibling := netip.AddrPortFrom(netip.MustParseAddr("10.99.0.1"), backend.Port())
 	const request = "GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
@@ -99,21 +99,21 @@ func runClasses(ctx context.Context, r *part.Run) (err error) {
 	sent, got := uint32(1001+len(request)), uint32(5001+len(answer))
 	// A connection with a request that was answered, so that its packets are known.
 	for _, one := range []class{
-		{"SYN", p.egress, frame.Segment{From: caller, To: backend, Flags: frame.SYN, Seq: 1000}, next},
-		{"SYN-ACK", p.ingress, frame.Segment{From: backend, To: caller, Flags: frame.SYN | frame.ACK, Seq: 5000, Ack: 1001}, next},
-		{"request", p.egress, frame.Segment{From: caller, To: backend, Flags: frame.PSH | frame.ACK, Seq: 1001, Ack: 5001, Payload: request}, next},
-		{"answer", p.ingress, frame.Segment{From: backend, To: caller, Flags: frame.PSH | frame.ACK, Seq: 5001, Ack: sent, Payload: answer}, next},
+		{"SYN", p.egress, frame.Segment{From: client, To: backend, Flags: frame.SYN, Seq: 1000}, next},
+		{"SYN-ACK", p.ingress, frame.Segment{From: backend, To: client, Flags: frame.SYN | frame.ACK, Seq: 5000, Ack: 1001}, next},
+		{"request", p.egress, frame.Segment{From: client, To: backend, Flags: frame.PSH | frame.ACK, Seq: 1001, Ack: 5001, Payload: request}, next},
+		{"answer", p.ingress, frame.Segment{From: backend, To: client, Flags: frame.PSH | frame.ACK, Seq: 5001, Ack: sent, Payload: answer}, next},
 	} {
 		if _, err := one.run(1); err != nil {
 			return err
 		}
 	}
 	classes := []class{
-		{"port not watched, to", p.egress, frame.Segment{From: caller, To: other, Flags: frame.ACK, Seq: 1, Ack: 1}, next},
-		{"port not watched, from", p.ingress, frame.Segment{From: other, To: caller, Flags: frame.ACK, Seq: 1, Ack: 1}, next},
-		{"port watched, no backend, to", p.egress, frame.Segment{From: caller, To: sibling, Flags: frame.ACK, Seq: 1, Ack: 1}, next},
-		{"pure ACK, to a backend", p.egress, frame.Segment{From: caller, To: backend, Flags: frame.ACK, Seq: sent, Ack: got}, next},
-		{"pure ACK, from a backend", p.ingress, frame.Segment{From: backend, To: caller, Flags: frame.ACK, Seq: got, Ack: sent}, next},
+		{"port not watched, to", p.egress, frame.Segment{From: client, To: other, Flags: frame.ACK, Seq: 1, Ack: 1}, next},
+		{"port not watched, from", p.ingress, frame.Segment{From: other, To: client, Flags: frame.ACK, Seq: 1, Ack: 1}, next},
+		{"port watched, no backend, to", p.egress, frame.Segment{From: client, To: sibling, Flags: frame.ACK, Seq: 1, Ack: 1}, next},
+		{"pure ACK, to a backend", p.egress, frame.Segment{From: client, To: backend, Flags: frame.ACK, Seq: sent, Ack: got}, next},
+		{"pure ACK, from a backend", p.ingress, frame.Segment{From: backend, To: client, Flags: frame.ACK, Seq: got, Ack: sent}, next},
 	}
 	repeat := uint32(200_000)
 	if r.Quick {

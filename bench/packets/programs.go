@@ -14,7 +14,7 @@ import (
 	"github.com/cbagent/cbagent/bench/wire"
 )
 
-// runPrograms tells how large the programs are, and how long each runs while one caller sends requests, by the kernel's
+// runPrograms tells how large the programs are, and how long each runs while one client sends requests, by the kernel's
 // accounts.
 func runPrograms(ctx context.Context, r *part.Run) (err error) {
 	site, err := r.Bench.NewSite(1)
@@ -61,7 +61,7 @@ func runPrograms(ctx context.Context, r *part.Run) (err error) {
 		if err != nil {
 			return err
 		}
-		load, err := site.Load(wire.Load{Target: p.Target, Callers: 1, For: 200 * time.Millisecond, KeepOpen: true})
+		load, err := site.Load(wire.Load{Target: p.Target, Clients: 1, For: 200 * time.Millisecond, KeepOpen: true})
 		if err != nil {
 			return err
 		}

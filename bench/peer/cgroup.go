@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// cgroup makes a cgroup v2 for the site's callers, if it has none, and returns its path. It goes with the site.
+// cgroup makes a cgroup v2 for the site's clients, if it has none, and returns its path. It goes with the site.
 func (s *Site) cgroup() (string, error) {
-	if s.callers != nil {
-		return s.callers.Name(), nil
+	if s.clients != nil {
+		return s.clients.Name(), nil
 	}
 	root, err := cgroupRoot()
 	if err != nil {
@@ -22,10 +22,10 @@ func (s *Site) cgroup() (string, error) {
 		return "", fmt.Errorf("make a cgroup: %w", err)
 	}
 	s.OnClose(func() error { return os.Remove(path) })
-	if s.callers, err = os.Open(path); err != nil {
+	if s.clients, err = os.Open(path); err != nil {
 		return "", fmt.Errorf("open a cgroup: %w", err)
 	}
-	s.OnClose(s.callers.Close)
+	s.OnClose(s.clients.Close)
 	return path, nil
 }
 

@@ -99,8 +99,8 @@ func (s *Site) Output(in *netlab.Namespace, cmd *exec.Cmd) ([]byte, error) {
 	var said tail
 	cmd.Stdout, cmd.Stderr = &out, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if s.callers != nil && in == s.Client {
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(s.callers.Fd())
+	if s.clients != nil && in == s.Client {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(s.clients.Fd())
 	}
 	if err := in.Start(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)

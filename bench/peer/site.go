@@ -27,7 +27,7 @@ type Site struct {
 	running  []*process
 	ending   []func() error
 	backends []netip.AddrPort
-	callers  *os.File // the cgroup in which callers run, if they have one
+	clients  *os.File // the cgroup in which clients run, if they have one
 }
 
 // Bench knows what sites share.

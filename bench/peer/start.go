@@ -17,7 +17,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
-// Kind says what stands between callers and backend.
+// Kind says what stands between clients and backend.
 type Kind string
 
 // Kinds.
@@ -34,7 +34,7 @@ const (
 // Peer is what was started.
 type Peer struct {
 	Kind   Kind
-	Target netip.AddrPort     // where callers send their requests
+	Target netip.AddrPort     // where clients send their requests
 	Pids   []int              // its processes' ids; their children belong to it
 	Agent  *agentproc.Process // of cbagent
 	stop   func()
@@ -71,16 +71,16 @@ func Missing(k Kind) error {
 // Settings are what a peer is configured with, as near as each can be brought to them.
 type Settings struct {
 	Trip    proxy.Trip
-	Open    time.Duration // how long to keep callers away before the next try
+	Open    time.Duration // how long to keep clients away before the next try
 	Timeout time.Duration // of connecting, and of an answer; 0 = 30 s
 	Answer  int           // if not 0, every request is turned away with this status and the body below
-	Close   bool          // close the caller's connection after each answer (of nginx)
+	Close   bool          // close the client's connection after each answer (of nginx)
 
 	// Backends of cbagent's policy, if not the site's first alone.
 	Backends []netip.AddrPort
 	// Policy, if set, are lines of a policy (after name and match) in place of those that follow from the above.
 	Policy []string
-	// Connect makes cbagent refuse callers at connect(), in a cgroup of their own.
+	// Connect makes cbagent refuse clients at connect(), in a cgroup of their own.
 	Connect bool
 	// Flags of cbagent.
 	Flags []string
@@ -92,7 +92,7 @@ type Settings struct {
 	HAProxyTimeouts string
 }
 
-// RefusalBody is what a caller reads who is turned away, the same of all peers.
+// RefusalBody is what a client reads who is turned away, the same of all peers.
 const RefusalBody = `{"error":"circuit open"}`
 
 func (o Settings) timeout() time.Duration {
@@ -169,7 +169,7 @@ func (s *Site) startAgent(o Settings) (*Peer, error) {
 	return s.StartAgentWith(path, flags...)
 }
 
-// StartAgentWith starts cbagent with a policy file of the caller's.
+// StartAgentWith starts cbagent with a policy file of the client's.
 func (s *Site) StartAgentWith(policy string, flags ...string) (*Peer, error) {
 	command := append([]string{
 		s.bench.Agent, "run", "--policy", policy, "--interface", "cl*", "--interface", "be*",

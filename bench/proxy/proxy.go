@@ -34,7 +34,7 @@ type Options struct {
 	Backend netip.AddrPort
 	Timeout time.Duration // of connecting, and of waiting for an answer's head; 0 = none
 	Trip    Trip
-	Open    time.Duration // how long to turn callers away; then one probe decides, with oxy a ramp of the same length
+	Open    time.Duration // how long to turn clients away; then one probe decides, with oxy a ramp of the same length
 }
 
 // Trip says when the breaker opens.
@@ -74,7 +74,7 @@ func Main(ctx context.Context, argument string) error {
 	return Run(ctx, o)
 }
 
-// transport keeps as many connections to the backend as there are callers.
+// transport keeps as many connections to the backend as there are clients.
 func (o Options) transport() http.RoundTripper {
 	dialer := &net.Dialer{Timeout: o.Timeout}
 	dialer.SetMultipathTCP(false)

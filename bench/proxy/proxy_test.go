@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Each breaker lets good traffic pass, and keeps almost all callers from a backend that fails.
+// Each breaker lets good traffic pass, and keeps almost all clients from a backend that fails.
 func TestBreakersOpen(t *testing.T) {
 	for _, breaker := range []Breaker{Gobreaker, Failsafe, Oxy} {
 		t.Run(string(breaker), func(t *testing.T) {

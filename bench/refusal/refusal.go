@@ -1,4 +1,4 @@
-// Package refusal measures how long it takes to turn a caller away, and how many can be turned away.
+// Package refusal measures how long it takes to turn a client away, and how many can be turned away.
 package refusal
 
 import (
@@ -15,19 +15,19 @@ import (
 // Part is this part.
 var Part = part.Part{
 	Name: "refusal",
-	About: "One caller, or 16, are turned away as fast as they come back, by a 503 with the same body or by a RST, on kept connections " +
+	About: "One client, or 16, are turned away as fast as they come back, by a 503 with the same body or by a RST, on kept connections " +
 		"(where the one who refuses keeps them) and on new ones.",
 	Rounds: 20, Quick: 2,
 	Run: run,
 }
 
-// way is one way of turning callers away.
+// way is one way of turning clients away.
 type way struct {
 	name  string
 	kind  peer.Kind
 	set   peer.Settings
 	nft   bool // a rule of the node's nftables refuses, whatever kind is
-	reset bool // callers get a RST when they connect, not an answer
+	reset bool // clients get a RST when they connect, not an answer
 }
 
 // xdp takes the client's veth for an uplink. Only generic XDP can send there; on a network card native XDP is faster.
@@ -52,7 +52,7 @@ var ways = []way{
 // shape of a load.
 type shape struct {
 	name    string
-	callers int
+	clients int
 	keep    bool
 }
 
@@ -136,7 +136,7 @@ func open(r *part.Run, w way) (place, error) {
 }
 
 func (p place) measure(s shape, length time.Duration) (map[string]float64, error) {
-	result, err := p.site.Load(wire.Load{Target: p.Target, Callers: s.callers, For: length, KeepOpen: s.keep, Connect: p.reset})
+	result, err := p.site.Load(wire.Load{Target: p.Target, Clients: s.clients, For: length, KeepOpen: s.keep, Connect: p.reset})
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (p place) measure(s shape, length time.Duration) (map[string]float64, error
 	// What did not get through at all is not counted, and must be rare.
 	lost := result.Requests - refused
 	if 1000*lost > result.Requests {
-		return nil, fmt.Errorf("of %d callers %d were turned away: answers %v, others %v", result.Requests, refused, result.ByStatus, result.Errors)
+		return nil, fmt.Errorf("of %d clients %d were turned away: answers %v, others %v", result.Requests, refused, result.ByStatus, result.Errors)
 	}
 	return map[string]float64{
 		"refused": float64(refused), "lost": float64(lost),

@@ -39,7 +39,7 @@ var goals = []Goal{
 		reaches: true, estimate: func(s Set) (stat.Estimate, error) { return s.throughput("fortio to a Go server/16") },
 	},
 	{
-		Name: "throughput, keep-alive, 16 connections, leanest caller and backend", Want: "not resolvable from direct's", Limit: 1, AtLeast: true,
+		Name: "throughput, keep-alive, 16 connections, leanest client and backend", Want: "not resolvable from direct's", Limit: 1, AtLeast: true,
 		reaches: true, estimate: func(s Set) (stat.Estimate, error) { return s.throughput("keep-alive/16") },
 	},
 	{
@@ -100,19 +100,19 @@ var goals = []Goal{
 		},
 	},
 	{
-		Name: "p50 of a refusal, new connection, one caller", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
+		Name: "p50 of a refusal, new connection, one client", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
 		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("new/1", "p50_us", "haproxy 503") },
 	},
 	{
-		Name: "the same, 16 callers", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
+		Name: "the same, 16 clients", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
 		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("new/16", "p50_us", "haproxy 503") },
 	},
 	{
-		Name: "p50 of a refusal, one caller that keeps connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
+		Name: "p50 of a refusal, one client that keeps connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
 		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("keep-alive/1", "p50_us", "haproxy 503") },
 	},
 	{
-		Name: "the same, 16 callers that keep connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
+		Name: "the same, 16 clients that keep connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
 		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("keep-alive/16", "p50_us", "haproxy 503") },
 	},
 	{

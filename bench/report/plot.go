@@ -89,7 +89,7 @@ func Plots(s Set, folder string) ([]string, error) {
 			})
 		}},
 		{"seeds-fortio", func() (*plot.Plot, error) {
-			return s.lines("seeds", "fortio, ", " callers", []string{"share_200"}, "callers", "share of 200", false)
+			return s.lines("seeds", "fortio, ", " clients", []string{"share_200"}, "clients", "share of 200", false)
 		}},
 		{"scale-backends-packet", func() (*plot.Plot, error) {
 			return s.lines("scale", "backends/", "", []string{"ns_per_packet", "p50_us"}, "backends", "ns per packet; us per request", true)

@@ -14,7 +14,7 @@ import (
 // Connections are made of made-up packets: a handshake, a request and its answer, each passing the node as real ones
 // do. The ends throw away what arrives, so nobody answers and nothing but the flow table holds them.
 const (
-	firstPort    = 1100 // of a caller
+	firstPort    = 1100 // of a client
 	flowsOfPort  = 60_000
 	firstService = 9000 // port of the first of the services that they go to
 )
@@ -45,11 +45,11 @@ func makeFlows(ctx context.Context, site *peer.Site, first, n int) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", site.Backends[0].Interface, err)
 	}
-	caller, err := frame.Open(site.Client, clientSide.Attrs().HardwareAddr)
+	client, err := frame.Open(site.Client, clientSide.Attrs().HardwareAddr)
 	if err != nil {
 		return err
 	}
-	defer caller.Close()
+	defer client.Close()
 	server, err := frame.Open(site.Backends[0].Namespace, backendSide.Attrs().HardwareAddr)
 	if err != nil {
 		return err
@@ -67,9 +67,9 @@ func makeFlows(ctx context.Context, site *peer.Site, first, n int) error {
 			by *frame.Port
 			frame.Segment
 		}{
-			{caller, frame.Segment{From: c, To: s, Flags: frame.SYN, Seq: 1000}},
+			{client, frame.Segment{From: c, To: s, Flags: frame.SYN, Seq: 1000}},
 			{server, frame.Segment{From: s, To: c, Flags: frame.SYN | frame.ACK, Seq: 5000, Ack: 1001}},
-			{caller, frame.Segment{From: c, To: s, Flags: frame.PSH | frame.ACK, Seq: 1001, Ack: 5001, Payload: request}},
+			{client, frame.Segment{From: c, To: s, Flags: frame.PSH | frame.ACK, Seq: 1001, Ack: 5001, Payload: request}},
 			{server, frame.Segment{From: s, To: c, Flags: frame.PSH | frame.ACK, Seq: 5001, Ack: 1001 + uint32(len(request)), Payload: answer}},
 		} {
 			if err := one.by.Send(one.Segment); err != nil {

@@ -23,8 +23,8 @@ import (
 // Part is this part.
 var Part = part.Part{
 	Name: "scale",
-	About: "One caller sends requests on a kept connection to one of 10 to 100,000 backends, or past 1,000 to 1,000,000 idle connections; " +
-		"then a new policy turns callers of all backends away. HAProxy with 1,000 servers holds as many connections as one process may open files.",
+	About: "One client sends requests on a kept connection to one of 10 to 100,000 backends, or past 1,000 to 1,000,000 idle connections; " +
+		"then a new policy turns clients of all backends away. HAProxy with 1,000 servers holds as many connections as one process may open files.",
 	Rounds: 5, Quick: 1,
 	Run: run,
 }
@@ -157,13 +157,13 @@ func (p place) awaitRefusal(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
-		result, err := p.site.Load(wire.Load{Target: p.Target, Callers: 1, For: time.Second, Requests: 1})
+		result, err := p.site.Load(wire.Load{Target: p.Target, Clients: 1, For: time.Second, Requests: 1})
 		if err == nil && result.ByStatus[503] == 1 {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the backend's callers are not turned away: %w", context.Cause(ctx))
+			return fmt.Errorf("the backend's clients are not turned away: %w", context.Cause(ctx))
 		case <-p.Agent.Ended():
 			return p.Agent.Complaint("the agent ended")
 		case <-time.After(time.Millisecond):
@@ -218,7 +218,7 @@ func (p place) cost(ctx context.Context, r *part.Run) (map[string]float64, error
 	if err != nil {
 		return nil, err
 	}
-	load := wire.Load{Target: p.Target, Callers: 1, For: length, KeepOpen: true}
+	load := wire.Load{Target: p.Target, Clients: 1, For: length, KeepOpen: true}
 	plain, err := p.site.Load(load)
 	if err != nil {
 		return nil, err

@@ -123,10 +123,10 @@ func (s *site) work() error {
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "fine") })}
 	go func() { _ = server.Serve(l) }()
 	defer func() { _ = server.Close() }()
-	var callers sync.WaitGroup
+	var clients sync.WaitGroup
 	failed := make(chan error, 8)
 	for w := range 8 {
-		callers.Go(func() {
+		clients.Go(func() {
 			for i := w; i < backends; i += 8 {
 				for range 2 {
 					resp, err := s.http.Get("http://" + address(i).String() + "/")
@@ -141,7 +141,7 @@ func (s *site) work() error {
 			}
 		})
 	}
-	callers.Wait()
+	clients.Wait()
 	close(failed)
 	return <-failed
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/cbagent/cbagent/bench/peer"
 )
 
-// runFortio sends 20 requests as fast as 1 to 10 callers can.
+// runFortio sends 20 requests as fast as 1 to 10 clients can.
 func runFortio(ctx context.Context, r *part.Run) error {
 	places, closeAll, err := open(r, []contestant{
 		{"cbagent", peer.Cbagent, limited(2)},
@@ -25,16 +25,16 @@ func runFortio(ctx context.Context, r *part.Run) error {
 		return err
 	}
 	for round := range r.Rounds {
-		for callers := 1; callers <= 10; callers++ {
-			if r.Quick && callers%3 != 1 {
+		for clients := 1; clients <= 10; clients++ {
+			if r.Quick && clients%3 != 1 {
 				continue
 			}
 			for _, p := range part.Turn(places, round) {
-				values, err := p.fortio(ctx, r, callers)
+				values, err := p.fortio(ctx, r, clients)
 				if err != nil {
-					return fmt.Errorf("%s, %d callers: %w", p.name, callers, err)
+					return fmt.Errorf("%s, %d clients: %w", p.name, clients, err)
 				}
-				r.Add(fmt.Sprintf("fortio, %d callers", callers), p.name, round, values)
+				r.Add(fmt.Sprintf("fortio, %d clients", clients), p.name, round, values)
 			}
 		}
 	}
@@ -51,8 +51,8 @@ type fortioResult struct {
 }
 
 // fortio runs it once.
-func (p place) fortio(ctx context.Context, r *part.Run, callers int) (map[string]float64, error) {
-	cmd := exec.CommandContext(ctx, r.Bench.Tool("fortio"), "load", "-n", "20", "-qps", "0", "-c", strconv.Itoa(callers),
+func (p place) fortio(ctx context.Context, r *part.Run, clients int) (map[string]float64, error) {
+	cmd := exec.CommandContext(ctx, r.Bench.Tool("fortio"), "load", "-n", "20", "-qps", "0", "-c", strconv.Itoa(clients),
 		"-quiet", "-json", "-", fmt.Sprintf("http://%s/delay/8ms", p.Target))
 	out, err := p.site.Output(p.site.Client, cmd)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // Part is this part.
 var Part = part.Part{
 	Name: "seeds",
-	About: "fortio sends 20 requests from 1 to 10 callers to go-httpbin with a delay of 8 ms, of which two may be there at once; " +
+	About: "fortio sends 20 requests from 1 to 10 clients to go-httpbin with a delay of 8 ms, of which two may be there at once; " +
 		"vegeta sends 1,000 requests a second for 10 s to 8 workers that take 10 ms each.",
 	Rounds: 10, Quick: 1,
 	Run: run,

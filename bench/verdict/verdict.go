@@ -157,7 +157,7 @@ func (s *server) start(site *peer.Site, all []netip.AddrPort) error {
 func (s *server) serve(at netip.AddrPort, c net.Conn) {
 	defer func() { _ = c.Close() }()
 	if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
-		return // the caller sees it, and fails
+		return // the client sees it, and fails
 	}
 	s.mu.Lock()
 	s.wrote[at] = time.Now()

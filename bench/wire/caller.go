@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// caller is one thread of a load.
-type caller struct {
+// client is one thread of a load.
+type client struct {
 	load  Load
-	begun *atomic.Int64 // requests of all callers
+	begun *atomic.Int64 // requests of all clients
 	until time.Time
 
 	fd        int // -1: not connected
@@ -27,7 +27,7 @@ type caller struct {
 	broken    error // what no server can be blamed for
 }
 
-func (c *caller) work() {
+func (c *client) work() {
 	runtime.LockOSThread()
 	defer c.hangUp()
 	c.buffer = make([]byte, 64<<10)
@@ -62,7 +62,7 @@ func (c *caller) work() {
 }
 
 // do sends one request and reads its whole answer.
-func (c *caller) do(request []byte) (status int, err error) {
+func (c *client) do(request []byte) (status int, err error) {
 	if c.fd < 0 {
 		if c.fd, c.broken = socket(c.load.Patience); c.broken != nil {
 			return 0, c.broken
@@ -110,7 +110,7 @@ func (c *caller) do(request []byte) (status int, err error) {
 	}
 }
 
-func (c *caller) hangUp() {
+func (c *client) hangUp() {
 	if c.fd >= 0 {
 		_ = unix.Close(c.fd)
 		c.fd = -1

@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Load is a closed loop: each caller begins the next request when the one before has ended.
+// Load is a closed loop: each client begins the next request when the one before has ended.
 type Load struct {
 	Target   netip.AddrPort
-	Callers  int           // at once; each on a thread of its own
+	Clients  int           // at once; each on a thread of its own
 	For      time.Duration // then it ends; 1 ms..10 min
 	Requests int           // or after so many, if that comes first; 0 = no such end
 	KeepOpen bool          // keep connections as long as the server lets us; else a new one for each request
@@ -55,30 +55,30 @@ func (r Result) Failed() int {
 
 // Run sends the load from the network namespace of this process.
 func (l Load) Run() (Result, error) {
-	if l.Callers < 1 || l.For < time.Millisecond || l.For > 10*time.Minute || !l.Target.Addr().Is4() {
-		return Result{}, fmt.Errorf("load: needs callers, an IPv4 target and 1 ms to 10 min of time, got %+v", l)
+	if l.Clients < 1 || l.For < time.Millisecond || l.For > 10*time.Minute || !l.Target.Addr().Is4() {
+		return Result{}, fmt.Errorf("load: needs clients, an IPv4 target and 1 ms to 10 min of time, got %+v", l)
 	}
 	if l.Patience == 0 {
 		l.Patience = 2 * time.Second
 	}
 	// A blocked thread holds no processor for long, but must find one when it wakes up.
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(l.Callers + 2))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(l.Clients + 2))
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 
-	callers := make([]caller, l.Callers)
+	clients := make([]client, l.Clients)
 	var begun atomic.Int64
 	var done sync.WaitGroup
 	cpu := ownCPU()
 	began := time.Now()
-	for i := range callers {
-		callers[i] = caller{load: l, fd: -1, status: map[int]int{}, errs: map[string]int{}, begun: &begun, until: began.Add(l.For)}
-		done.Go(callers[i].work)
+	for i := range clients {
+		clients[i] = client{load: l, fd: -1, status: map[int]int{}, errs: map[string]int{}, begun: &begun, until: began.Add(l.For)}
+		done.Go(clients[i].work)
 	}
 	done.Wait()
 	r := Result{ByStatus: map[int]int{}, Errors: map[string]int{}, Elapsed: time.Since(began), CPU: ownCPU() - cpu}
 	var all []uint32
 	var errs []error
-	for _, c := range callers {
+	for _, c := range clients {
 		errs = append(errs, c.broken)
 		all = append(all, c.latencies...)
 		r.Connected += c.connected

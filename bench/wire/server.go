@@ -74,7 +74,7 @@ func (s *Server) Serve() error {
 			continue
 		}
 		if err != nil {
-			return os.NewSyscallError("wait for callers", err)
+			return os.NewSyscallError("wait for clients", err)
 		}
 		for _, e := range events[:n] {
 			switch fd := int(e.Fd); fd {
@@ -160,5 +160,5 @@ func (s *Server) serve(fd int) bool {
 
 var (
 	headEnd         = []byte("\r\n\r\n")
-	connectionClose = []byte("onnection: close") // of the bench's own callers and peers, however they write the C
+	connectionClose = []byte("onnection: close") // of the bench's own clients and peers, however they write the C
 )

@@ -45,7 +45,7 @@ func TestLoadCountsWhatTheServerAnswers(t *testing.T) {
 	at := start(t)
 	for name, keep := range map[string]bool{"kept": true, "new": false} {
 		t.Run(name, func(t *testing.T) {
-			r, err := Load{Target: at, Callers: 4, For: 10 * time.Second, Requests: 200, KeepOpen: keep}.Run()
+			r, err := Load{Target: at, Clients: 4, For: 10 * time.Second, Requests: 200, KeepOpen: keep}.Run()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +64,7 @@ func TestLoadCountsWhatTheServerAnswers(t *testing.T) {
 }
 
 func TestLoadSeesRefusal(t *testing.T) {
-	r, err := Load{Target: local(t), Callers: 2, For: 10 * time.Second, Requests: 20, Connect: true}.Run()
+	r, err := Load{Target: local(t), Clients: 2, For: 10 * time.Second, Requests: 20, Connect: true}.Run()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestLoadReadsOtherServers(t *testing.T) {
 		}
 	}()
 	defer func() { _ = l.Close() }()
-	r, err := Load{Target: netip.MustParseAddrPort(l.Addr().String()), Callers: 1, For: 10 * time.Second, Requests: 10, KeepOpen: true}.Run()
+	r, err := Load{Target: netip.MustParseAddrPort(l.Addr().String()), Clients: 1, For: 10 * time.Second, Requests: 10, KeepOpen: true}.Run()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestLoadReadsOtherServers(t *testing.T) {
 	}
 }
 
-// Another caller reads our server's answers.
+// Another client reads our server's answers.
 func TestServerSpeaksHTTP(t *testing.T) {
 	at := start(t)
 	client := &http.Client{Timeout: 5 * time.Second}

@@ -92,14 +92,14 @@ func serve(t *testing.T) (*standIn, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	callers := 7.0
+	clients := 7.0
 	value, until := 0.0, s.At.Add(9*time.Minute)
 	for _, r := range []view.Record{
 		*s.Policies[0].Circuits[0].Last,
 		{Time: s.At.Add(-9 * time.Second), Kind: "overflow", Policy: "orders", Backend: "192.0.2.8:8080", From: "closed", To: "open", Cause: "outcome", Reason: "failureRate", Value: &value, Threshold: &value, Step: 1},
 		{Time: s.At.Add(-8 * time.Second), Kind: "transition", Policy: "orders", Backend: "192.0.2.9:8080", From: "closed", To: "disabled", Mode: "disabled", Cause: "manual", Reason: "manual", Until: &until, By: "alice", Why: "load test"},
 		{Time: s.At.Add(-7 * time.Second), Kind: view.KindDroppedOverride, Policy: "orders", Backend: "192.0.2.10:8080", Mode: "forced-open", Cause: "discovery", Reason: "backendGone", By: "bob", Why: "disk"},
-		{Time: s.At.Add(-6 * time.Second), Kind: view.KindLease, Cause: "lease", Reason: "leaseExpired", Value: &callers, Total: 7},
+		{Time: s.At.Add(-6 * time.Second), Kind: view.KindLease, Cause: "lease", Reason: "leaseExpired", Value: &clients, Total: 7},
 	} {
 		h.Add(r)
 	}
@@ -239,7 +239,7 @@ func TestStreamsUntilInterrupted(t *testing.T) {
 		want string
 	}{
 		{[]string{"events", "-o", "trace"}, `{"t":2,"backend":"192.0.2.7:8080","status":503,"latency_ms":1000,"began":1}` + "\n"},
-		{[]string{"events", "--follow", "-n", "1"}, "2026-01-02 03:03:59.000  the agent was too late to renew its lease, 7 callers were let through  leaseExpired\n"},
+		{[]string{"events", "--follow", "-n", "1"}, "2026-01-02 03:03:59.000  the agent was too late to renew its lease, 7 clients were let through  leaseExpired\n"},
 		{[]string{"status", "--watch"}, "\x1b[H\x1b[2J"},
 	} {
 		_, socket := serve(t)

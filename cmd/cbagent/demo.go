@@ -21,7 +21,7 @@ func newDemoCommand(e *env) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "demo",
 		Short: "Show a circuit open and close, in network namespaces of its own",
-		Long: "demo makes network namespaces with callers, a node and three backends, runs the agent on the node, and lets\n" +
+		Long: "demo makes network namespaces with clients, a node and three backends, runs the agent on the node, and lets\n" +
 			"one backend fail and heal. It needs root, takes about 15 seconds, touches no interface of this machine and\n" +
 			"leaves nothing behind. It exits with 1 if the breaker did not do its job.",
 		Args: cobra.NoArgs,

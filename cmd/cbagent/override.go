@@ -12,23 +12,23 @@ import (
 )
 
 func newOpenCommand(e *env) *cobra.Command {
-	return newOverrideCommand(e, control.ActionOpen, "Turn all callers of a backend away, by hand",
-		`Turn every caller of the circuits away, whatever their backends do, until the time is over or cbagent auto takes it
+	return newOverrideCommand(e, control.ActionOpen, "Turn all clients of a backend away, by hand",
+		`Turn every client of the circuits away, whatever their backends do, until the time is over or cbagent auto takes it
 back. Ejection limits are not asked. Of a whole policy it also holds for backends that come later.
 It outlives a restart of the agent if circuits do: with --bpffs.`,
 		"  cbagent open orders/10.0.0.7:8080 --for 10m --reason 'disk is being replaced'")
 }
 
 func newCloseCommand(e *env) *cobra.Command {
-	return newOverrideCommand(e, control.ActionClose, "Let callers through to a backend again",
+	return newOverrideCommand(e, control.ActionClose, "Let clients through to a backend again",
 		`Close circuits that are open or half-open, and take back what an operator forced. From then on their outcomes count
-again: a backend that still fails opens again, for open.duration as if for the first time. To keep callers coming all the same, use cbagent disable.`,
+again: a backend that still fails opens again, for open.duration as if for the first time. To keep clients coming all the same, use cbagent disable.`,
 		"  cbagent close orders --reason 'the database is back'")
 }
 
 func newDisableCommand(e *env) *cobra.Command {
-	return newOverrideCommand(e, control.ActionDisable, "Let all callers through and judge nothing, by hand",
-		`Let every caller of the circuits through, whatever their backends do, until the time is over or cbagent auto takes it
+	return newOverrideCommand(e, control.ActionDisable, "Let all clients through and judge nothing, by hand",
+		`Let every client of the circuits through, whatever their backends do, until the time is over or cbagent auto takes it
 back. Limits and rate limits go on. Of a whole policy it also holds for backends that come later.
 It outlives a restart of the agent if circuits do: with --bpffs.`,
 		"  cbagent disable orders --for 1h --reason 'load test'")

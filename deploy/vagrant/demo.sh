@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# On the machine of the agent: backend-2 starts to fail, its callers are answered by
-# this machine's kernel and the other backends' callers are not, it heals, and its
+# On the machine of the agent: backend-2 starts to fail, its clients are answered by
+# this machine's kernel and the other backends' clients are not, it heals, and its
 # circuit closes. Ends with 1 if any of that does not happen.
 set -euo pipefail
 workload=${TREE:-/vagrant}/bin/workload

@@ -35,7 +35,7 @@ const (
 const maxSweepPause = 250 * time.Millisecond
 
 // Agent is the running breaker of a node. All its state is behind mu: the reader of events takes it for each batch, the
-// ticker and the callers of its methods for their turn.
+// ticker and the clients of its methods for their turn.
 type Agent struct {
 	cfg Config
 	log *slog.Logger
@@ -90,7 +90,7 @@ type Agent struct {
 	nextSave      int64
 	started       time.Time
 	watched       view.Agent // what is only counted to be shown
-	leaseTold     uint64     // callers that were let through for want of the lease, as far as told
+	leaseTold     uint64     // clients that were let through for want of the lease, as far as told
 	nextLeaseLook int64
 	tracers       map[*tracer]struct{}
 	standing      map[string]breaker.Override // of whole policies, for backends that come later

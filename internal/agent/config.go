@@ -34,7 +34,7 @@ type Config struct {
 	Kube       kubernetes.Interface
 	Datapath   loader.Options
 	XDP        loader.XDPMode // on uplinks, for inbound policies that reset or drop; empty: never
-	AtEntry    bool           // turn callers away where they enter the node, if that is sure
+	AtEntry    bool           // turn clients away where they enter the node, if that is sure
 	Connect    string         // cgroup whose processes are refused at connect(); empty: none
 	Lookup     bool           // refuse connections to listeners of this host after NAT
 	StateDir   string         // where the last events and, with pins, what the kernel does not keep survive a restart; empty: nowhere

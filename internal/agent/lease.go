@@ -10,7 +10,7 @@ import (
 // leaseEvery is how often it is asked whether the lease ran out.
 const leaseEvery = time.Second
 
-// noteLease tells when callers were let through only because this agent, or the one before it, had not renewed its lease.
+// noteLease tells when clients were let through only because this agent, or the one before it, had not renewed its lease.
 func (a *Agent) noteLease(now int64) {
 	if now < a.nextLeaseLook {
 		return

@@ -161,7 +161,7 @@ func (a *Agent) watchEntries(now int64) {
 	a.dp.KeepNAT()
 	err := a.dp.RefuseAtEntry(a.cfg.AtEntry)
 	if said := fmt.Sprint(err); err != nil && said != a.entryTrouble {
-		a.log.Warn("some callers are turned away only where they leave the node", "error", err)
+		a.log.Warn("some clients are turned away only where they leave the node", "error", err)
 		a.entryTrouble = said
 	}
 }

@@ -204,7 +204,7 @@ func (a *Agent) reuseRetired(now int64) {
 	for ; n < len(a.retired) && a.retired[n].from <= now; n++ {
 		index := a.retired[n].id
 		if err := a.dp.SetExemptSources(uint32(index), nil); err != nil {
-			a.log.Error("exempt callers of a policy that is gone", "error", err)
+			a.log.Error("exempt clients of a policy that is gone", "error", err)
 		}
 		a.freeIDs.give(index, now)
 	}

@@ -78,7 +78,7 @@ func (a *Agent) serve() (stop func(), err error) {
 }
 
 // serveControl opens the control socket. Where it cannot be made, such as on a read-only file system, the agent goes on
-// without: callers' protection matters more. So it does where an agent of another network namespace has the socket, which
+// without: clients' protection matters more. So it does where an agent of another network namespace has the socket, which
 // shares nothing else with this one. Another agent of this namespace, or a group that there is not, is an error.
 func (a *Agent) serveControl() (stop func(), err error) {
 	if a.cfg.ControlSocket == "" {

@@ -5,7 +5,7 @@ import "net/netip"
 // minClientsKept is up to how many distinct clients are counted exactly, whatever a policy asks for.
 const minClientsKept = 16
 
-// clients are the callers whose requests failed, the latest failure first, each once. As many are kept as the largest
+// clients are the clients whose requests failed, the latest failure first, each once. As many are kept as the largest
 // number that a policy asks for, which is enough to say whether there are that many.
 type clients []client
 

@@ -59,7 +59,7 @@ func (r Reason) String() string {
 	return name(reasonNames, uint8(r))
 }
 
-// Event is something that happened to a circuit. Methods append events to a buffer of the caller's; they call nobody.
+// Event is something that happened to a circuit. Methods append events to a buffer of the client's; they call nobody.
 type Event struct {
 	Kind       EventKind
 	From, To   State

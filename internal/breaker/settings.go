@@ -2,7 +2,7 @@ package breaker
 
 import "time"
 
-// Time is a moment in nanoseconds. Its zero is the caller's choice (the kernel's CLOCK_MONOTONIC in the agent, the
+// Time is a moment in nanoseconds. Its zero is the client's choice (the kernel's CLOCK_MONOTONIC in the agent, the
 // trace's zero in a replay); buckets of time windows are aligned to it.
 type Time int64
 

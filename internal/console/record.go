@@ -27,7 +27,7 @@ func Record(r *view.Record) string {
 	case view.KindLease:
 		b.WriteString("  the agent was too late to renew its lease")
 		if r.Value != nil {
-			fmt.Fprintf(&b, ", %s let through", plural(uint64(*r.Value), "caller was", "callers were"))
+			fmt.Fprintf(&b, ", %s let through", plural(uint64(*r.Value), "client was", "clients were"))
 		}
 	default:
 		b.WriteString("  " + r.Kind)

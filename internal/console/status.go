@@ -155,7 +155,7 @@ func Explain(c *control.Circuit, now time.Time) string {
 	}
 	if all := c.Refused(); all > 0 {
 		fmt.Fprintf(&b, "  cost:  %s turned away since it left closed, %d since the backend is known%s\n",
-			plural(c.TurnedAwaySince, "caller", "callers"), all, byReason(c.TurnedAway))
+			plural(c.TurnedAwaySince, "client", "clients"), all, byReason(c.TurnedAway))
 	}
 	switch {
 	case c.Override != nil:

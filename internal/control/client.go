@@ -80,7 +80,7 @@ func (c *Client) Override(ctx context.Context, o Override) (Overridden, error) {
 }
 
 // Events calls f for up to last records of the target, oldest first, and with follow for each new one until the context
-// ends or f returns an error, which it returns. missed is called when the caller was too slow for some.
+// ends or f returns an error, which it returns. missed is called when the client was too slow for some.
 func (c *Client) Events(ctx context.Context, target string, last int, follow bool, f func(view.Record) error, missed func(uint64)) error {
 	q := url.Values{"target": {target}, "last": {strconv.Itoa(last)}, "follow": {strconv.FormatBool(follow)}}
 	return c.lines(ctx, "ask for the events", "/v1/events", q, follow, missed, func(line []byte) error {

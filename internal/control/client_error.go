@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Errors that a caller may want to tell apart.
+// Errors that a client may want to tell apart.
 var (
 	ErrNoAgent      = errors.New("no agent answers")    // nobody listens on the socket
 	ErrNoAnswer     = errors.New("no answer in time")   // somebody listens, and does not answer within CallTimeout

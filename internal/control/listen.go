@@ -19,7 +19,7 @@ import (
 // DefaultSocket is where the agent listens and its commands look, unless told otherwise.
 const DefaultSocket = "/run/cbagent/cbagent.sock"
 
-// Errors of Listen that are the caller's.
+// Errors of Listen that are the client's.
 var (
 	ErrInUse     = errors.New("another agent answers there")
 	ErrElsewhere = errors.New("an agent of another network namespace answers there")

@@ -10,43 +10,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-type callerKey struct{}
+type clientKey struct{}
 
-// caller is who is at the other end of the socket, as the kernel says.
-type caller struct {
+// client is who is at the other end of the socket, as the kernel says.
+type client struct {
 	uid   uint32
 	pid   int32
 	known bool
 }
 
-func callerOf(ctx context.Context) caller {
-	c, _ := ctx.Value(callerKey{}).(caller)
+func clientOf(ctx context.Context) client {
+	c, _ := ctx.Value(clientKey{}).(client)
 	return c
 }
 
-func peerOf(c net.Conn) caller {
+func peerOf(c net.Conn) client {
 	u, ok := c.(*net.UnixConn)
 	if !ok {
-		return caller{}
+		return client{}
 	}
 	raw, err := u.SyscallConn()
 	if err != nil {
-		return caller{}
+		return client{}
 	}
-	var peer caller
+	var peer client
 	err = raw.Control(func(fd uintptr) {
 		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			peer = caller{uid: cred.Uid, pid: cred.Pid, known: true}
+			peer = client{uid: cred.Uid, pid: cred.Pid, known: true}
 		}
 	})
 	if err != nil {
-		return caller{}
+		return client{}
 	}
 	return peer
 }
 
 // String returns the name of the user, or the number.
-func (c caller) String() string {
+func (c client) String() string {
 	if !c.known {
 		return "unknown"
 	}
@@ -58,7 +58,7 @@ func (c caller) String() string {
 }
 
 // onBehalf adds what root says of who sent it.
-func (c caller) onBehalf(of string) string {
+func (c client) onBehalf(of string) string {
 	if of == "" || of == c.String() || len(of) > 64 {
 		return c.String()
 	}

@@ -25,7 +25,7 @@ type server struct {
 	log   *slog.Logger
 }
 
-// Handler returns the API of an agent. The connections must have a caller in their context: see ConnContext.
+// Handler returns the API of an agent. The connections must have a client in their context: see ConnContext.
 func Handler(agent Agent, logger *slog.Logger) http.Handler {
 	s := &server{agent, logger}
 	mux := http.NewServeMux()
@@ -102,7 +102,7 @@ func (s *server) override(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	order.By = callerOf(r.Context()).onBehalf(o.By)
+	order.By = clientOf(r.Context()).onBehalf(o.By)
 	answer(w, http.StatusOK, s.agent.Override(t, order))
 }
 
@@ -129,7 +129,7 @@ func (o *Override) check() (Order, error) {
 		}
 	case ActionClose, ActionAuto:
 		if o.ForSeconds != 0 {
-			add("for: %s is done once and lasts no time; to let callers through for a time, use disable", o.Action)
+			add("for: %s is done once and lasts no time; to let clients through for a time, use disable", o.Action)
 		}
 	default:
 		add("action: must be open, close, disable or auto, got %q", o.Action)
@@ -284,7 +284,7 @@ func answer(w http.ResponseWriter, status int, body any) {
 	w.WriteHeader(status)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(body) // the caller may be gone
+	_ = e.Encode(body) // the client may be gone
 }
 
 func fail(w http.ResponseWriter, err error) {
@@ -297,5 +297,5 @@ func fail(w http.ResponseWriter, err error) {
 
 // ConnContext notes who is at the other end of a connection; it fits http.Server.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, callerKey{}, peerOf(c))
+	return context.WithValue(ctx, clientKey{}, peerOf(c))
 }

@@ -107,7 +107,7 @@ type Circuit struct {
 	Last               *view.Record      `json:"last,omitempty"` // what happened to it last
 }
 
-// Refused returns how many callers were turned away, for whatever reason.
+// Refused returns how many clients were turned away, for whatever reason.
 func (c *Circuit) Refused() uint64 {
 	var n uint64
 	for _, of := range c.TurnedAway {
@@ -172,9 +172,9 @@ type Source struct {
 
 // Actions of an Override.
 const (
-	ActionOpen    = "open"    // turn all callers away
+	ActionOpen    = "open"    // turn all clients away
 	ActionClose   = "close"   // end an opening now, and what an operator forced
-	ActionDisable = "disable" // let all callers through and judge nothing
+	ActionDisable = "disable" // let all clients through and judge nothing
 	ActionAuto    = "auto"    // take back what an operator did
 )
 

@@ -79,7 +79,7 @@ func (l *Learned) Touch(addr netip.AddrPort, now time.Duration) bool {
 }
 
 // Hold keeps addr from being evicted or aged while held is true, which is for as long as its circuit is not closed: a
-// caller that touches many addresses must not make the agent forget a failing one. Its end counts as a use. An address
+// client that touches many addresses must not make the agent forget a failing one. Its end counts as a use. An address
 // that is not in the set is ignored.
 func (l *Learned) Hold(addr netip.AddrPort, held bool, now time.Duration) {
 	entry, ok := l.byAddr[Normalize(addr)]

@@ -67,7 +67,7 @@ func (s *serviceSource) needs(ports []string) {
 		}, &corev1.Service{}, keepService, sameService, s.changed)
 		s.service, s.stopService = service, func() { cancel(); wait() }
 	case !numbered && s.service != nil:
-		go s.stopService() // it may be waiting in changed for the lock that our caller holds
+		go s.stopService() // it may be waiting in changed for the lock that our client holds
 		s.service, s.stopService = nil, nil
 	}
 }

@@ -107,7 +107,7 @@ func surroundings() []Check {
 		groups.Says = "at " + root
 	} else {
 		groups.Level, groups.Says = Note, err.Error()
-		groups.Remedy = "without it the node's own health checks cannot be told from callers"
+		groups.Remedy = "without it the node's own health checks cannot be told from clients"
 	}
 	return []Check{bpffs, groups}
 }
@@ -131,7 +131,7 @@ func Agent(s *control.Status) []Check {
 	all = append(all, reload(a), ring(a), room("connections", a.Flows, a.FlowsLimit, "--max-flows"),
 		room("circuits", uint64(a.Circuits), uint64(a.CircuitsLimit), "--max-circuits"))
 	if a.LeaseExpired > 0 {
-		all = append(all, Check{Name: "lease", Level: Note, Says: fmt.Sprintf("%d callers were let through because the agent was late", a.LeaseExpired),
+		all = append(all, Check{Name: "lease", Level: Note, Says: fmt.Sprintf("%d clients were let through because the agent was late", a.LeaseExpired),
 			Remedy: "give the agent CPU time, or a longer --lease"})
 	}
 	if a.StateError != "" {

@@ -1,5 +1,5 @@
 // Package kubeevents tells on the objects of Kubernetes what becomes of their circuits:
-// `kubectl describe pod` then shows that callers of the pod are turned away, where, and why.
+// `kubectl describe pod` then shows that clients of the pod are turned away, where, and why.
 package kubeevents
 
 import (
@@ -78,7 +78,7 @@ func (r *Recorder) Close() {
 // Dropped returns how many events were not sent, because the API was too slow or rejected them.
 func (r *Recorder) Dropped() uint64 { return r.events.Dropped() }
 
-// Record tells of a transition, if it is one that changes what callers get: into open from closed, or into closed.
+// Record tells of a transition, if it is one that changes what clients get: into open from closed, or into closed.
 // An object without a namespace is of no cluster, and nothing is told.
 func (r *Recorder) Record(about Object, e breaker.Event) {
 	if about.Namespace == "" || e.Kind != breaker.EventTransition || e.From == e.To {
@@ -89,7 +89,7 @@ func (r *Recorder) Record(about Object, e breaker.Event) {
 		r.put(about, corev1.EventTypeWarning, ReasonOpened, r.opened(e))
 	case e.To == breaker.StateClosed:
 		r.put(about, corev1.EventTypeNormal, ReasonClosed,
-			fmt.Sprintf("node %s lets callers through to %s again (policy %s): %s", r.node, e.Backend, e.Group, e.Reason))
+			fmt.Sprintf("node %s lets clients through to %s again (policy %s): %s", r.node, e.Backend, e.Group, e.Reason))
 	}
 }
 
@@ -106,9 +106,9 @@ func (r *Recorder) put(about Object, kind, reason, message string) {
 }
 
 func (r *Recorder) opened(e breaker.Event) string {
-	verb := "turns callers of %s away"
+	verb := "turns clients of %s away"
 	if e.Mode == breaker.ModeMonitor {
-		verb = "would turn callers of %s away, but only monitors"
+		verb = "would turn clients of %s away, but only monitors"
 	}
 	text := fmt.Sprintf("node %s "+verb+" (policy %s): %s", r.node, e.Backend, e.Group, e.Reason)
 	if e.HasNumbers {

@@ -63,15 +63,15 @@ func TestRecord(t *testing.T) {
 		event breaker.Event
 		want  string // kind/name uid type reason: message
 	}{
-		{"opened", pod, opened(), "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 turns callers of 10.244.1.7:8080 away" +
+		{"opened", pod, opened(), "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 turns clients of 10.244.1.7:8080 away" +
 			" (policy orders): consecutiveFailures is 5, and 5 is the threshold; it asks again after 30s"},
-		{"closed", pod, closed, "Pod/orders-1 uid-1 Normal CircuitClosed: node node-1 lets callers through to 10.244.1.7:8080" +
+		{"closed", pod, closed, "Pod/orders-1 uid-1 Normal CircuitClosed: node node-1 lets clients through to 10.244.1.7:8080" +
 			" again (policy orders): probesPassed"},
-		{"only monitored", pod, monitored, "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 would turn callers of 10.244.1.7:8080 away," +
+		{"only monitored", pod, monitored, "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 would turn clients of 10.244.1.7:8080 away," +
 			" but only monitors (policy orders): consecutiveFailures is 5, and 5 is the threshold; it asks again after 30s"},
-		{"by hand, for ever", pod, byHand, "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 turns callers of 10.244.1.7:8080 away" +
+		{"by hand, for ever", pod, byHand, "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 turns clients of 10.244.1.7:8080 away" +
 			" (policy orders): manual"},
-		{"a service", Object{Namespace: "shop", Service: "orders"}, opened(), "Service/orders  Warning CircuitOpened: node node-1 turns callers" +
+		{"a service", Object{Namespace: "shop", Service: "orders"}, opened(), "Service/orders  Warning CircuitOpened: node node-1 turns clients" +
 			" of 10.244.1.7:8080 away (policy orders): consecutiveFailures is 5, and 5 is the threshold; it asks again after 30s"},
 	}
 	for _, test := range tests {
@@ -93,7 +93,7 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// What changes nothing for callers, and what is of no cluster, is not told. The last event, which is, shows that
+// What changes nothing for clients, and what is of no cluster, is not told. The last event, which is, shows that
 // the others had their turn.
 func TestRecordKeepsQuiet(t *testing.T) {
 	halfOpen, again, overflow, same := opened(), opened(), opened(), opened()

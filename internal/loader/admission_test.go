@@ -10,10 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// another returns a connection of another port of the same caller.
+// another returns a connection of another port of the same client.
 func (c *conn) another(port uint16) *conn {
 	o := *c
-	o.caller, o.seq, o.ack = netipPort(c.caller, port), 1000, 0
+	o.client, o.seq, o.ack = netipPort(c.client, port), 1000, 0
 	return &o
 }
 
@@ -401,13 +401,13 @@ func TestLimitsWithoutALease(t *testing.T) {
 	})
 }
 
-func TestExemptCallers(t *testing.T) {
+func TestExemptClients(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		v4, v6 string
 		exempt bool
 	}{
-		{"the caller", "192.0.2.10/32", "2001:db8:1::10/128", true},
+		{"the client", "192.0.2.10/32", "2001:db8:1::10/128", true},
 		{"its network", "192.0.2.0/24", "2001:db8:1::/48", true},
 		{"everybody", "0.0.0.0/0", "::/0", true},
 		{"its neighbour", "192.0.2.11/32", "2001:db8:1::11/128", false},
@@ -425,7 +425,7 @@ func TestExemptCallers(t *testing.T) {
 						t.Error(err)
 					}
 				})
-				c := r.dial(f.caller, f.backend)
+				c := r.dial(f.client, f.backend)
 				if !tc.exempt {
 					c.answeredSYN("forced-open")
 					return
@@ -467,7 +467,7 @@ func TestTheNodesOwnHealthChecks(t *testing.T) {
 			}
 			r.d.SetPodsCgroup(tc.pods, 1)
 			t.Cleanup(func() { r.d.SetPodsCgroup(0, 0) })
-			c := r.dial(callerV4, backendV4)
+			c := r.dial(clientV4, backendV4)
 			c.ctx.IngressIfindex = tc.entered
 			if tc.exempt {
 				c.passed(c.send(syn, ""), "egress", "exempt")
@@ -488,14 +488,14 @@ func TestDirections(t *testing.T) {
 			reason   string // of the SYN
 			circuit  int
 		}{
-			{"outbound policy, caller on this node", []Direction{Outbound}, 0, "admitted", 1},
-			{"outbound policy, caller in a pod", []Direction{Outbound}, 5, "admitted", 1},
-			{"outbound policy, caller elsewhere", []Direction{Outbound}, uplinkIndex, "remote", 0},
-			{"inbound policy, caller on this node", []Direction{Inbound}, 0, "foreign", 0},
-			{"inbound policy, caller in a pod", []Direction{Inbound}, 5, "foreign", 0},
-			{"inbound policy, caller elsewhere", []Direction{Inbound}, uplinkIndex, "admitted", 1},
-			{"both, caller on this node", []Direction{Inbound, Outbound}, 0, "admitted", 2},
-			{"both, caller elsewhere", []Direction{Inbound, Outbound}, uplinkIndex, "admitted", 1},
+			{"outbound policy, client on this node", []Direction{Outbound}, 0, "admitted", 1},
+			{"outbound policy, client in a pod", []Direction{Outbound}, 5, "admitted", 1},
+			{"outbound policy, client elsewhere", []Direction{Outbound}, uplinkIndex, "remote", 0},
+			{"inbound policy, client on this node", []Direction{Inbound}, 0, "foreign", 0},
+			{"inbound policy, client in a pod", []Direction{Inbound}, 5, "foreign", 0},
+			{"inbound policy, client elsewhere", []Direction{Inbound}, uplinkIndex, "admitted", 1},
+			{"both, client on this node", []Direction{Inbound, Outbound}, 0, "admitted", 2},
+			{"both, client elsewhere", []Direction{Inbound, Outbound}, uplinkIndex, "admitted", 1},
 		} {
 			t.Run(tc.name+"/"+f.name, func(t *testing.T) {
 				r := newRig(t)
@@ -504,7 +504,7 @@ func TestDirections(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				c := r.dial(f.caller, f.backend)
+				c := r.dial(f.client, f.backend)
 				c.ctx.IngressIfindex = tc.entered
 				c.passed(c.send(syn, ""), "egress", tc.reason)
 				for i := range tc.policies {
@@ -547,7 +547,7 @@ func TestIngressLooksAtTheNodesOwnBackendsOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.d.SetHostBackends(tc.host)
-			c := r.dial(callerV4, backendV4)
+			c := r.dial(clientV4, backendV4)
 			c.out = r.d.objs.Ingress
 			tc.want(c, c.send(syn, ""))
 			r.wantTotals(want{})

@@ -9,13 +9,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// Direction says which callers a backend is watched for.
+// Direction says which clients a backend is watched for.
 type Direction uint8
 
 // Directions.
 const (
-	Outbound = Direction(bpfDirectionDIRECTION_OUTBOUND) // callers on this node
-	Inbound  = Direction(bpfDirectionDIRECTION_INBOUND)  // callers from elsewhere, backends on this node
+	Outbound = Direction(bpfDirectionDIRECTION_OUTBOUND) // clients on this node
+	Inbound  = Direction(bpfDirectionDIRECTION_INBOUND)  // clients from elsewhere, backends on this node
 )
 
 // Backend is an endpoint in one direction. One endpoint may be two backends.
@@ -162,7 +162,7 @@ func cidrKey(p netip.Prefix, port uint16) bpfCidrKey {
 	return bpfCidrKey{PrefixLen: 16 + bits16(p), PortBe: be16(port), Addr: addr16(p.Masked().Addr())}
 }
 
-// SetExemptSources names the callers that a policy neither judges nor turns away, in place of those named before.
+// SetExemptSources names the clients that a policy neither judges nor turns away, in place of those named before.
 // policy is PolicySettings.ID.
 func (d *Datapath) SetExemptSources(policy uint32, sources []netip.Prefix) error {
 	want := map[bpfSourceKey]bool{}
@@ -179,16 +179,16 @@ func (d *Datapath) SetExemptSources(policy uint32, sources []netip.Prefix) error
 		}
 	}
 	if err := it.Err(); err != nil {
-		return fmt.Errorf("read exempt callers: %w", err)
+		return fmt.Errorf("read exempt clients: %w", err)
 	}
 	for k := range want {
 		if err := d.objs.ExemptSources.Put(k, uint32(1)); err != nil {
-			return fmt.Errorf("add exempt caller %s: %w", netip.AddrFrom16(k.Addr).Unmap(), err)
+			return fmt.Errorf("add exempt client %s: %w", netip.AddrFrom16(k.Addr).Unmap(), err)
 		}
 	}
 	for _, k := range stale {
 		if err := d.objs.ExemptSources.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("remove exempt caller: %w", err)
+			return fmt.Errorf("remove exempt client: %w", err)
 		}
 	}
 	return nil

@@ -53,7 +53,7 @@ func TestStatuses(t *testing.T) {
 	if err := r.d.ForgetStatuses(map[int]bool{1: true}); err != nil {
 		t.Fatal(err)
 	}
-	c := r.dial(callerV4, backendV4).open()
+	c := r.dial(clientV4, backendV4).open()
 	for status, n := range map[string]int{"200": 3, "404": 1, "503": 2} {
 		for range n {
 			c.ask(get)
@@ -92,17 +92,17 @@ func TestLatencyBuckets(t *testing.T) {
 	}
 	r := newRig(t)
 	r.put(backendV4, PolicySettings{}, Verdict{Kind: Closed})
-	c := r.dial(callerV4, backendV4).open()
+	c := r.dial(clientV4, backendV4).open()
 	for bucket := range LatencyBuckets {
 		c.ask(get)
 		// As if it had been sent so long ago that its latency lies in the middle of the bucket.
 		age := LatencyBound(bucket) * 3 / 4
-		f, _ := r.flow(c.caller, c.backend)
+		f, _ := r.flow(c.client, c.backend)
 		f.Sent = uint64(Now()) - uint64(age)
 		if bucket == 0 {
 			f.Sent = uint64(Now()) + uint64(time.Hour) // clocks that disagree: no latency
 		}
-		if err := r.d.objs.Flows.Put(flowKey(c.caller, c.backend), f); err != nil {
+		if err := r.d.objs.Flows.Put(flowKey(c.client, c.backend), f); err != nil {
 			t.Fatal(err)
 		}
 		before := r.d.Totals(1)

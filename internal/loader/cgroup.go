@@ -11,8 +11,8 @@ import (
 // deepestCgroup is more than any process is below the root: the kernel's own default limit for containers is far less.
 const deepestCgroup = 64
 
-// CgroupLevel gives the depth below the kernel's root of the cgroup that the caller, in a container or not, sees under
-// the id; the caller must run in it or below it. What a mount shows as its root need not be the kernel's: a node that
+// CgroupLevel gives the depth below the kernel's root of the cgroup that the client, in a container or not, sees under
+// the id; the client must run in it or below it. What a mount shows as its root need not be the kernel's: a node that
 // is itself a container sees less. Hence the kernel is asked, through a socket that a test run makes for this process.
 func CgroupLevel(id uint64) (int, error) {
 	ancestors, err := ebpf.NewMap(&ebpf.MapSpec{Name: "cgroup_id", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})

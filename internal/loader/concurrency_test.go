@@ -29,8 +29,8 @@ func pin(cpu int) func() {
 func (r *rig) frames(f family, n int, s segment) [][]byte {
 	all := make([][]byte, n)
 	for i := range all {
-		s.src, s.dst = netip.AddrPortFrom(f.caller.Addr(), uint16(20000+i)), f.backend
-		s.srcMAC, s.dstMAC = callerMAC, nodeMAC
+		s.src, s.dst = netip.AddrPortFrom(f.client.Addr(), uint16(20000+i)), f.backend
+		s.srcMAC, s.dstMAC = clientMAC, nodeMAC
 		all[i] = s.bytes()
 	}
 	return all
@@ -131,11 +131,11 @@ func TestARequestEndsOnce(t *testing.T) {
 	f := families[0]
 	const rounds = 300
 	for round := range rounds {
-		c := r.dial(f.caller, f.backend)
-		c.caller = netipPort(c.caller, uint16(20000+round))
+		c := r.dial(f.client, f.backend)
+		c.client = netipPort(c.client, uint16(20000+round))
 		c.open().ask(get)
-		back := segment{src: c.backend, dst: c.caller, seq: c.ack, ack: c.seq, flags: rst | ack}.bytes()
-		out := segment{src: c.caller, dst: c.backend, seq: c.seq, ack: c.ack, flags: rst | ack}.bytes()
+		back := segment{src: c.backend, dst: c.client, seq: c.ack, ack: c.seq, flags: rst | ack}.bytes()
+		out := segment{src: c.client, dst: c.backend, seq: c.seq, ack: c.ack, flags: rst | ack}.bytes()
 		onTwoCPUs(1, func(w, _ int) {
 			var err error
 			if w == 0 {

@@ -22,7 +22,7 @@ const (
 	XDPGeneric XDPMode = "generic"
 )
 
-// early are the programs that turn callers away before TC does. They are loaded when first asked for, so that a kernel
+// early are the programs that turn clients away before TC does. They are loaded when first asked for, so that a kernel
 // that lacks one of their kinds still runs the others.
 type early struct {
 	XDP      *ebpf.Program `ebpf:"xdp"`
@@ -220,5 +220,5 @@ func (e *early) close() error {
 	return errors.Join(errs...)
 }
 
-// Program returns one of the programs by its name in C, to be measured by BPF_PROG_TEST_RUN. The caller closes it.
+// Program returns one of the programs by its name in C, to be measured by BPF_PROG_TEST_RUN. The client closes it.
 func (d *Datapath) Program(name string) (*ebpf.Program, error) { return d.loadOne(name) }

@@ -90,17 +90,17 @@ func TestXDP(t *testing.T) {
 			change: func(s *segment) { s.dst = netip.AddrPortFrom(s.src.Addr(), s.dst.Port()) }},
 		{name: "SYN repeated of a connection that was let in", policy: inbound(Reset), verdict: Verdict{Kind: Closed}, ret: xdpPass, counter: "pass flow",
 			prepare: func(r *rig, f family) {
-				c := r.dial(f.caller, f.backend)
+				c := r.dial(f.client, f.backend)
 				c.ctx.IngressIfindex = uplinkIndex
 				c.passed(c.send(syn, ""), "egress", "admitted")
 				r.d.Publish(1, forced)
 			}},
-		{name: "exempt caller", policy: func() PolicySettings {
+		{name: "exempt client", policy: func() PolicySettings {
 			s := inbound(Reset)
 			s.ID, s.ExemptSome = 3, true
 			return s
 		}(), verdict: forced, ret: xdpPass, counter: "pass exempt", prepare: func(r *rig, f family) {
-			if err := r.d.SetExemptSources(3, []netip.Prefix{netip.PrefixFrom(f.caller.Addr(), f.caller.Addr().BitLen())}); err != nil {
+			if err := r.d.SetExemptSources(3, []netip.Prefix{netip.PrefixFrom(f.client.Addr(), f.client.Addr().BitLen())}); err != nil {
 				r.t.Fatal(err)
 			}
 			r.t.Cleanup(func() { _ = r.d.SetExemptSources(3, nil) })
@@ -140,7 +140,7 @@ func TestXDP(t *testing.T) {
 					tc.prepare(r, f)
 				}
 				r.counted()
-				s := segment{src: f.caller, dst: f.backend, seq: 1000, flags: syn, srcMAC: callerMAC, dstMAC: nodeMAC}
+				s := segment{src: f.client, dst: f.backend, seq: 1000, flags: syn, srcMAC: clientMAC, dstMAC: nodeMAC}
 				if tc.change != nil {
 					tc.change(&s)
 				}
@@ -217,7 +217,7 @@ func TestLookup(t *testing.T) {
 		{name: "closed", policy: PolicySettings{Reject: Reset}, verdict: Verdict{Kind: Closed}, counter: "pass flow"},
 		{name: "half-open", policy: PolicySettings{Reject: Reset}, verdict: halfOpen(1, 1), counter: "pass flow"},
 		{name: "respond", policy: PolicySettings{}, verdict: forced, counter: "pass untracked"},
-		{name: "exempt callers", policy: PolicySettings{Reject: Reset, ExemptSome: true}, verdict: forced, counter: "pass untracked"},
+		{name: "exempt clients", policy: PolicySettings{Reject: Reset, ExemptSome: true}, verdict: forced, counter: "pass untracked"},
 		{name: "other port", policy: PolicySettings{Reject: Reset}, verdict: forced, port: 9, counter: "pass foreign"},
 		{name: "UDP", policy: PolicySettings{Reject: Reset}, verdict: forced, protocol: udp},
 	} {
@@ -226,11 +226,11 @@ func TestLookup(t *testing.T) {
 				r := newRig(t)
 				r.put(f.backend, tc.policy, tc.verdict)
 				ctx := lookupContext{Family: inet, Protocol: tcp, LocalPort: uint32(f.backend.Port())}
-				binary.BigEndian.PutUint16(ctx.RemotePort[:], f.caller.Port())
+				binary.BigEndian.PutUint16(ctx.RemotePort[:], f.client.Port())
 				if f.name == "IPv6" {
-					ctx.Family, ctx.LocalIP6, ctx.RemoteIP6 = inet6, f.backend.Addr().As16(), f.caller.Addr().As16()
+					ctx.Family, ctx.LocalIP6, ctx.RemoteIP6 = inet6, f.backend.Addr().As16(), f.client.Addr().As16()
 				} else {
-					ctx.LocalIP4, ctx.RemoteIP4 = f.backend.Addr().As4(), f.caller.Addr().As4()
+					ctx.LocalIP4, ctx.RemoteIP4 = f.backend.Addr().As4(), f.client.Addr().As4()
 				}
 				if tc.port > 0 {
 					ctx.LocalPort = uint32(tc.port)
@@ -291,11 +291,11 @@ func TestBackendsOfNetworksAreLearned(t *testing.T) {
 		t.Run(fmt.Sprintf("%s from %d flags %d", tc.backend, tc.entered, tc.flags), func(t *testing.T) {
 			r := newRig(t)
 			backend := netip.MustParseAddrPort(tc.backend)
-			caller := callerV4
+			client := clientV4
 			if backend.Addr().Is6() {
-				caller = callerV6
+				client = clientV6
 			}
-			c := r.dial(caller, backend)
+			c := r.dial(client, backend)
 			c.ctx.IngressIfindex = tc.entered
 			c.passed(c.send(tc.flags, ""), "egress", "foreign")
 			events := r.events()

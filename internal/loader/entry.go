@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// RefuseAtEntry lets callers be turned away where they enter the node when that is sure: by an open or forced-open circuit
+// RefuseAtEntry lets clients be turned away where they enter the node when that is sure: by an open or forced-open circuit
 // of a policy that exempts nobody by address, at the backend's own address. Else, and with on false, they are where they
 // leave it. Interfaces that have programs of others are left out: those would not see the packets that are taken before
 // them, and might drop an answer that they know nothing of. Others come and go, so it must be called again and again, by one
@@ -22,7 +22,7 @@ func (d *Datapath) RefuseAtEntry(on bool) error {
 	if on {
 		own, err := programIDs(d.objs.Ingress, d.objs.Egress)
 		if err != nil {
-			return fmt.Errorf("refuse callers at entry: %w", err)
+			return fmt.Errorf("refuse clients at entry: %w", err)
 		}
 		for _, h := range d.Hooks() {
 			alone, err := h.alone(own)

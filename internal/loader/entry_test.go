@@ -97,7 +97,7 @@ func TestEntryLeavesFollowedConnections(t *testing.T) {
 
 		// Somebody else is answered at the entry, so that more than SYNs is looked at there.
 		other := *c
-		other.caller = netipPort(c.caller, 41000)
+		other.client = netipPort(c.client, 41000)
 		other.answeredSYN("open")
 
 		egress.ack, ingress.ack = 5000, 5000
@@ -130,7 +130,7 @@ func TestEntryForgetsWhenPortsAreUsedAgain(t *testing.T) {
 func TestEntryKnowsAnswersOfEgress(t *testing.T) {
 	at(t, entries, PolicySettings{Reject: Respond}, halfOpen(1, 1), func(_ *testing.T, c *conn) {
 		taker := *c
-		taker.caller = netipPort(c.caller, 41000)
+		taker.client = netipPort(c.client, 41000)
 		taker.out, taker.hookOut = c.in, "egress"
 		taker.passed(taker.send(syn, ""), "egress", "probe")
 
@@ -140,7 +140,7 @@ func TestEntryKnowsAnswersOfEgress(t *testing.T) {
 
 		c.r.d.Publish(1, openFor(time.Minute))
 		other := *c
-		other.caller = netipPort(c.caller, 42000)
+		other.client = netipPort(c.client, 42000)
 		other.answeredSYN("open")
 
 		c.seq, c.ack = late.seq, late.ack

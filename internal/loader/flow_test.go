@@ -19,7 +19,7 @@ func outcomes(admitted uint64, judged, failures uint64, classes ...string) want 
 	return w
 }
 
-// end closes the connection from the caller's side, properly.
+// end closes the connection from the client's side, properly.
 func (c *conn) end() {
 	c.r.t.Helper()
 	c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
@@ -162,7 +162,7 @@ func TestOutcomes(t *testing.T) {
 			c.answer("HTTP/1.1 099 Too small\r\n\r\n")
 			c.end()
 		}, outcomes(1, 0, 0, "unknown")},
-		{"another protocol from the caller", func(c *conn) {
+		{"another protocol from the client", func(c *conn) {
 			c.open()
 			c.passed(c.send(psh|ack, "SSH-2.0-OpenSSH\r\n"), c.hookOut, "flow")
 			c.passed(c.recv(psh|ack, "SSH-2.0-dropbear\r\n"), c.hookIn, "flow")
@@ -262,7 +262,7 @@ func TestOutcomes(t *testing.T) {
 			c.ack++
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 		}, outcomes(1, 1, 0, "2xx")},
-		{"half-closed by the caller, and answered", func(c *conn) {
+		{"half-closed by the client, and answered", func(c *conn) {
 			c.open().ask(get)
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 			c.answer(ok)
@@ -277,38 +277,38 @@ func TestOutcomes(t *testing.T) {
 			c.passed(c.recv(fin|ack, ""), c.hookIn, "flow")
 			c.passed(c.send(ack, ""), c.hookOut, "flow")
 		}, outcomes(1, 1, 0, "2xx")},
-		{"half-closed by the caller, and answered, which it does not take", func(c *conn) {
+		{"half-closed by the client, and answered, which it does not take", func(c *conn) {
 			c.open().ask(get)
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 			c.answer(ok)
 			c.passed(c.send(rst, ""), c.hookOut, "flow")
 		}, outcomes(1, 0, 0, "aborted")},
-		{"half-closed by the caller, and answered, and the backend resets", func(c *conn) {
+		{"half-closed by the client, and answered, and the backend resets", func(c *conn) {
 			c.open().ask(get)
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 			c.answer(failed)
 			c.passed(c.recv(rst|ack, ""), c.hookIn, "flow")
 		}, outcomes(1, 1, 1, "5xx")},
-		{"half-closed by the caller, and closed", func(c *conn) {
+		{"half-closed by the client, and closed", func(c *conn) {
 			c.open().ask(get)
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 			c.passed(c.recv(fin|ack, ""), c.hookIn, "flow")
 		}, outcomes(1, 0, 0, "aborted")},
-		{"half-closed by the caller, and reset", func(c *conn) {
+		{"half-closed by the client, and reset", func(c *conn) {
 			c.open().ask(get)
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 			c.passed(c.recv(rst|ack, ""), c.hookIn, "flow")
 		}, outcomes(1, 0, 0, "aborted")},
-		{"reset by the caller while it waits", func(c *conn) {
+		{"reset by the client while it waits", func(c *conn) {
 			c.open().ask(get)
 			c.passed(c.send(rst|ack, ""), c.hookOut, "flow")
 		}, outcomes(1, 0, 0, "aborted")},
-		{"reset by the caller in the status line", func(c *conn) {
+		{"reset by the client in the status line", func(c *conn) {
 			c.open().ask(get)
 			c.answer("HTTP/1.1 5")
 			c.passed(c.send(rst|ack, ""), c.hookOut, "flow")
 		}, outcomes(1, 0, 0, "aborted")},
-		{"reset by the caller after the response", func(c *conn) {
+		{"reset by the client after the response", func(c *conn) {
 			c.open().ask(get)
 			c.answer(ok)
 			c.passed(c.send(rst|ack, ""), c.hookOut, "flow")

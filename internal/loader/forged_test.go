@@ -178,7 +178,7 @@ func TestLateHandshake(t *testing.T) {
 					return
 				}
 				other := *c
-				other.caller, other.seq = netipPort(c.caller, c.caller.Port()+1), 3000
+				other.client, other.seq = netipPort(c.client, c.client.Port()+1), 3000
 				other.open()
 				res := c.send(ack, "")
 				c.did(res, c.answers, c.hookOut+" reset connection-limit")

@@ -45,7 +45,7 @@ func newZoo(t testing.TB) *zoo {
 		if err := z.putAt(i+1, ap, c.policy, c.verdict); err != nil {
 			t.Fatal(err)
 		}
-		// Those that reset are for callers from elsewhere too, which XDP is for.
+		// Those that reset are for clients from elsewhere too, which XDP is for.
 		if c.policy.Reject == Reset {
 			if err := z.backend(Backend{Addr: ap, Direction: Inbound}, i+1, 0); err != nil {
 				t.Fatal(err)
@@ -193,11 +193,11 @@ var payloads = []string{
 // random makes a frame that means something to the programs more often than not.
 func (z *zoo) random(rnd *rand.Rand, h hookUnderTest) []byte {
 	backend := z.backends[rnd.IntN(len(z.backends))]
-	caller := netip.AddrPortFrom(callerV4.Addr(), uint16(40000+rnd.IntN(6)))
+	client := netip.AddrPortFrom(clientV4.Addr(), uint16(40000+rnd.IntN(6)))
 	if backend.Addr().Is6() {
-		caller = netip.AddrPortFrom(callerV6.Addr(), caller.Port())
+		client = netip.AddrPortFrom(clientV6.Addr(), client.Port())
 	}
-	s := segment{src: caller, dst: backend, l3: h.l3, srcMAC: callerMAC, dstMAC: nodeMAC}
+	s := segment{src: client, dst: backend, l3: h.l3, srcMAC: clientMAC, dstMAC: nodeMAC}
 	if rnd.IntN(3) == 0 {
 		s.src, s.dst = s.dst, s.src
 	}

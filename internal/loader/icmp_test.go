@@ -24,7 +24,7 @@ type icmpError struct {
 	edit       func(outer, quoted []byte)
 }
 
-// bytes renders the error as the backend's router sends it to the caller, in the wrappings of the packet that it is about.
+// bytes renders the error as the backend's router sends it to the client, in the wrappings of the packet that it is about.
 func (e icmpError) bytes(l3 bool, vlans []uint16) []byte {
 	e.about.l3, e.about.vlans = true, nil
 	quoted := e.about.bytes()
@@ -38,7 +38,7 @@ func (e icmpError) bytes(l3 bool, vlans []uint16) []byte {
 
 	var frame []byte
 	if !l3 {
-		frame = append(append(frame, nodeMAC[:]...), callerMAC[:]...)
+		frame = append(append(frame, nodeMAC[:]...), clientMAC[:]...)
 		for _, tag := range vlans {
 			frame = binary.BigEndian.AppendUint16(frame, tag)
 			frame = binary.BigEndian.AppendUint16(frame, 7)
@@ -224,7 +224,7 @@ func TestICMPErrorOfAProbe(t *testing.T) {
 func TestICMPErrorsThatLeaveTheNode(t *testing.T) {
 	r := newRig(t)
 	r.put(backendV4, unreachableSettings, Verdict{Kind: Closed})
-	c := r.dial(callerV4, backendV4)
+	c := r.dial(clientV4, backendV4)
 	s := c.segment(syn, "")
 	c.passed(c.send(syn, ""), "egress", "admitted")
 	c.in, c.hookIn = r.d.objs.Egress, "egress"

@@ -6,10 +6,10 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// Refusals is the number of reasons to turn a caller away.
+// Refusals is the number of reasons to turn a client away.
 const Refusals = int(bpfReasonREASON_MAX - bpfReasonREASON_OPEN)
 
-// Refusal is why a caller was turned away: an index of Totals.Refused and of PolicySettings.Answers.
+// Refusal is why a client was turned away: an index of Totals.Refused and of PolicySettings.Answers.
 type Refusal int
 
 // Refusals, as X-Cbagent-Reason names them.
@@ -35,7 +35,7 @@ var reasonNames = []string{
 	"open", "forced-open", "half-open", "connection-limit", "request-limit", "rate-limit",
 }
 
-// RejectNames are what a caller got, in the order of Totals.Refused's second index.
+// RejectNames are what a client got, in the order of Totals.Refused's second index.
 var RejectNames = [rejectCount]string{"respond", "reset", "drop"}
 
 // Opening is what a connection of an http policy begins with that is no request: an index of Totals.Openings.

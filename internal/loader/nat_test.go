@@ -15,7 +15,7 @@ func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 	} {
 		vip := netip.MustParseAddrPort(f.vip)
 		// The client's socket knows another address of itself, too.
-		own := netip.AddrPortFrom(f.caller.Addr(), f.caller.Port()+1)
+		own := netip.AddrPortFrom(f.client.Addr(), f.client.Port()+1)
 		passes := "foreign"
 		if vip.Port() == f.backend.Port() {
 			passes = "untracked"
@@ -43,11 +43,11 @@ func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 				r.put(f.backend, PolicySettings{}, Verdict{})
 				r.d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, !tc.off)
 				if tc.dialled {
-					if err := r.d.objs.Dialled.Put(flowKey(own, vip), flowKey(f.caller, f.backend)); err != nil {
+					if err := r.d.objs.Dialled.Put(flowKey(own, vip), flowKey(f.client, f.backend)); err != nil {
 						t.Fatal(err)
 					}
 				}
-				c := r.dial(f.caller, f.backend)
+				c := r.dial(f.client, f.backend)
 				c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Loopback, r.d.objs.Loopback, "loopback", "loopback"
 				tc.before(c)
 				res := c.put(c.in, segment{src: vip, dst: own, seq: c.ack, ack: c.seq, flags: tc.flags}, skbContext{})

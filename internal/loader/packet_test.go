@@ -27,7 +27,7 @@ const (
 )
 
 var (
-	callerMAC = [6]byte{2, 0, 0, 0, 0, 1}
+	clientMAC = [6]byte{2, 0, 0, 0, 0, 1}
 	nodeMAC   = [6]byte{2, 0, 0, 0, 0, 2}
 )
 

@@ -117,7 +117,7 @@ func TestPacketsThatAreNotUnderstoodPass(t *testing.T) {
 				t.Run(name, func(t *testing.T) {
 					r := newRig(t)
 					r.put(f.backend, PolicySettings{Existing: true}, Verdict{Kind: Closed})
-					s := segment{src: f.caller, dst: f.backend, seq: 1, flags: syn, options: mssOption(1460), l3: h.l3}
+					s := segment{src: f.client, dst: f.backend, seq: 1, flags: syn, options: mssOption(1460), l3: h.l3}
 					if h.sources {
 						s.src, s.dst, s.flags = s.dst, s.src, syn|ack
 					}
@@ -195,7 +195,7 @@ func TestPortsWithoutBackendsAreLeftAfterOneLookup(t *testing.T) {
 	if word := r.d.node.vals[0].Ports[backendV4.Port()/64]; word != 0 {
 		t.Fatalf("a port is still watched: %#x", word)
 	}
-	c := r.dial(callerV4, backendV4)
+	c := r.dial(clientV4, backendV4)
 	c.passed(c.send(syn, ""), "egress", "foreign")
 	if got := be16(0x1234); binary.NativeEndian.Uint16([]byte{0x12, 0x34}) != got {
 		t.Errorf("be16(0x1234) = %#x", got)

@@ -10,12 +10,12 @@ import (
 // waited makes the connection's request one that was sent so long ago.
 func (c *conn) waited(d time.Duration) {
 	c.r.t.Helper()
-	f, found := c.r.flow(c.caller, c.backend)
+	f, found := c.r.flow(c.client, c.backend)
 	if !found {
 		c.r.t.Fatal("the connection is not followed")
 	}
 	f.Sent -= uint64(d)
-	if err := c.r.d.objs.Flows.Update(flowKey(c.caller, c.backend), &f, ebpf.UpdateExist); err != nil {
+	if err := c.r.d.objs.Flows.Update(flowKey(c.client, c.backend), &f, ebpf.UpdateExist); err != nil {
 		c.r.t.Fatal(err)
 	}
 }
@@ -105,7 +105,7 @@ func TestUploadTimeIsTheClients(t *testing.T) {
 	policy := PolicySettings{Existing: true, Timeout: 2 * time.Second, Slow: time.Second}
 	everywhere(t, policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
 		c.open().ask("POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\n")
-		f, _ := c.r.flow(c.caller, c.backend)
+		f, _ := c.r.flow(c.client, c.backend)
 		for range 3 {
 			c.waited(1900 * time.Millisecond)
 			c.passed(c.send(ack, "body"), c.hookOut, "flow")

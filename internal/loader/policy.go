@@ -14,10 +14,10 @@ const (
 	TCP  = Protocol(bpfProtocolPROTOCOL_TCP)
 )
 
-// Reject is what a caller gets who is turned away.
+// Reject is what a client gets who is turned away.
 type Reject uint8
 
-// Ways to turn a caller away.
+// Ways to turn a client away.
 const (
 	Respond    = Reject(bpfRejectREJECT_RESPOND)
 	Reset      = Reject(bpfRejectREJECT_RESET)
@@ -43,7 +43,7 @@ type PolicySettings struct {
 	Existing       bool
 	Every          bool // send every outcome through the ring
 	ExemptNode     bool // the node's health checks of its own pods are exempt
-	ExemptSome     bool // SetExemptSources names callers
+	ExemptSome     bool // SetExemptSources names clients
 
 	MaxConnections           uint32 // 0 = no limit, as the next two
 	MaxRequests              uint32
@@ -52,7 +52,7 @@ type PolicySettings struct {
 	RatePeriod               time.Duration // > 0 with RateLimit
 	RateBurst                int           // >= 1 with RateLimit
 
-	Answers [Refusals]int // index of PutAnswer for each refusal; negative: none, the caller gets a reset
+	Answers [Refusals]int // index of PutAnswer for each refusal; negative: none, the client gets a reset
 }
 
 // PutPolicy writes a compiled policy at an index that no circuit uses.

@@ -130,9 +130,9 @@ func TestAnsweredSYNs(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.put(f.backend, PolicySettings{Reject: Respond, Answers: [Refusals]int{10, 10, 10, 10, 10, 10}}, openFor(time.Minute))
-				conn := r.dial(f.caller, f.backend)
+				conn := r.dial(f.client, f.backend)
 				s := segment{
-					src: f.caller, dst: f.backend, seq: 99, flags: syn | c.flags, options: c.options, payload: []byte(c.payload),
+					src: f.client, dst: f.backend, seq: 99, flags: syn | c.flags, options: c.options, payload: []byte(c.payload),
 				}
 				res := conn.put(conn.out, s, conn.ctx)
 				if c.reset {
@@ -182,7 +182,7 @@ func TestFirstBytesDecideTheAnswer(t *testing.T) {
 			t.Run(fmt.Sprintf("%q/%s", first, f.name), func(t *testing.T) {
 				r := newRig(t)
 				r.put(f.backend, PolicySettings{Reject: Respond}, Verdict{Kind: ForcedOpen})
-				c := r.dial(f.caller, f.backend)
+				c := r.dial(f.client, f.backend)
 				c.answeredSYN("forced-open")
 				res := c.send(psh|ack, first)
 				switch k {
@@ -223,7 +223,7 @@ func TestConnectionThatTheKernelAnsweredIsReset(t *testing.T) {
 	})
 }
 
-// What the caller was promised by a SYN-ACK is kept, whatever has happened since.
+// What the client was promised by a SYN-ACK is kept, whatever has happened since.
 func TestVerdictThatChangesBetweenSYNAndRequest(t *testing.T) {
 	wherever(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
@@ -245,21 +245,21 @@ func TestCookieIsOfItsConnection(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			r := newRig(t)
 			r.put(f.backend, PolicySettings{Reject: Respond}, openFor(time.Minute))
-			c := r.dial(f.caller, f.backend)
+			c := r.dial(f.client, f.backend)
 			c.answeredSYN("open")
 			isn := c.ack - 1
 			seen := map[uint32]int{isn &^ 7: 0}
 			for i := 1; i <= 64; i++ {
-				other := r.dial(f.caller, f.backend)
+				other := r.dial(f.client, f.backend)
 				switch i % 3 {
 				case 0:
-					other.caller = netipPort(f.caller, uint16(i))
+					other.client = netipPort(f.client, uint16(i))
 				case 1:
-					a := f.caller.Addr().AsSlice()
+					a := f.client.Addr().AsSlice()
 					a[len(a)-1] ^= byte(i)
-					other.caller = netipAddr(f.caller, a)
+					other.client = netipAddr(f.client, a)
 				case 2:
-					other.caller = netipPort(f.caller, uint16(i<<8))
+					other.client = netipPort(f.client, uint16(i<<8))
 				}
 				other.ack = isn + 1
 				other.passed(other.send(ack, ""), "egress", "untracked")
@@ -307,7 +307,7 @@ func TestAnswerBytes(t *testing.T) {
 							t.Fatal(err)
 						}
 						r.put(f.backend, PolicySettings{Existing: true, Answers: [Refusals]int{10, 10, 10, 10, 10, 10}}, Verdict{Kind: Closed})
-						conn := r.dial(f.caller, f.backend)
+						conn := r.dial(f.client, f.backend)
 						var wantOptions []byte
 						if ts {
 							conn.options, wantOptions = timestamps(111, 222), timestamps(222, 111)
@@ -360,17 +360,17 @@ func TestRequestOnOpenConnectionIsAnswered(t *testing.T) {
 				t.Fatalf("sent to the backend: %v", res.sent)
 			}
 			c.is(res.sent[0], rst|ack, first.seq, first.ack, nil)
-			if res.sent[0].src != c.caller || res.sent[0].dst != c.backend || len(res.sent[0].payload) > 0 {
+			if res.sent[0].src != c.client || res.sent[0].dst != c.backend || len(res.sent[0].payload) > 0 {
 				t.Errorf("sent to the backend: %s", res.sent[0])
 			}
-			if !c.l3 && (res.sent[0].srcMAC != callerMAC || res.sent[0].dstMAC != nodeMAC) {
+			if !c.l3 && (res.sent[0].srcMAC != clientMAC || res.sent[0].dstMAC != nodeMAC) {
 				t.Errorf("sent to the backend: %x > %x", res.sent[0].srcMAC, res.sent[0].dstMAC)
 			}
 			refused := want{
 				Admitted: 1, Refused: map[string]uint64{"forced-open respond": 1}, Outcomes: map[string]uint64{"2xx": 1},
 			}
 			c.r.wantTotals(refused)
-			if _, ok := c.r.flow(c.caller, c.backend); ok || c.r.d.NodeCounts().Flows != 0 {
+			if _, ok := c.r.flow(c.client, c.backend); ok || c.r.d.NodeCounts().Flows != 0 {
 				t.Error("the connection is still followed")
 			}
 
@@ -402,14 +402,14 @@ func TestRequestOnOpenConnectionIsAnswered(t *testing.T) {
 	}
 }
 
-func TestAnswerMustFitTheCallersSegments(t *testing.T) {
+func TestAnswerMustFitTheClientsSegments(t *testing.T) {
 	for _, f := range families {
 		for name, options := range map[string][]byte{"": nil, "timestamps": timestamps(7, 9)} {
 			for _, room := range []int{0, -1} {
 				t.Run(fmt.Sprintf("%s %s %d", f.name, name, room), func(t *testing.T) {
 					r := newRig(t)
 					r.put(f.backend, PolicySettings{Existing: true}, Verdict{Kind: Closed})
-					c := r.dial(f.caller, f.backend)
+					c := r.dial(f.client, f.backend)
 					size := int(r.d.answers.vals[0].Len) + len(options) + room
 					s := c.segment(syn, "")
 					s.options = mssOption(uint16(size))
@@ -469,14 +469,14 @@ func TestDropPolicy(t *testing.T) {
 		c.did(c.put(c.out, request, c.ctx), verdictDrop, c.hookOut+" drop open")
 		c.did(c.put(c.out, request, c.ctx), verdictDrop, c.hookOut+" drop open")
 		c.r.wantTotals(want{Connections: 1, Refused: map[string]uint64{"open drop": 2}})
-		// A caller that went on sending gets through once the circuit has closed.
+		// A client that went on sending gets through once the circuit has closed.
 		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 3})
 		c.passed(c.put(c.out, request, c.ctx), c.hookOut, "admitted")
 		c.seq += uint32(len(get))
 		c.answer(ok)
 		c.r.d.Publish(1, openFor(time.Minute))
 		other := *c
-		other.caller = netipPort(c.caller, 41000)
+		other.client = netipPort(c.client, 41000)
 		c.did(other.send(syn, ""), verdictDrop, c.hookOut+" drop open")
 		c.r.wantTotals(want{
 			Connections: 1, Admitted: 1, Refused: map[string]uint64{"open drop": 3}, Outcomes: map[string]uint64{"2xx": 1},
@@ -528,7 +528,7 @@ func TestAnswersOfEachReason(t *testing.T) {
 					c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
 				case RefusedHalfOpen:
 					other := *c
-					other.caller = netipPort(c.caller, 41000)
+					other.client = netipPort(c.client, 41000)
 					c.r.d.Publish(1, openFor(-time.Second))
 					other.connect("probe")
 					w.Connections, w.Probes, w.Permits, w.PermitsOut = 1, 1, 1, 1
@@ -538,7 +538,7 @@ func TestAnswersOfEachReason(t *testing.T) {
 					w.Admitted, w.Judged, w.Outcomes = 1, 1, map[string]uint64{"2xx": 1}
 				case RefusedRequestLimit:
 					other := *c
-					other.caller = netipPort(c.caller, 41000)
+					other.client = netipPort(c.client, 41000)
 					other.open()
 					other.ask(get)
 					w.Connections, w.Admitted, w.InFlight = 1, 1, 1

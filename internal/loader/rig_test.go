@@ -341,18 +341,18 @@ func (r *rig) sweepAt(now int64, idle time.Duration) int {
 }
 
 // flow reads a followed connection; ok is false when there is none.
-func (r *rig) flow(caller, backend netip.AddrPort) (f bpfFlow, ok bool) {
+func (r *rig) flow(client, backend netip.AddrPort) (f bpfFlow, ok bool) {
 	r.t.Helper()
-	err := r.d.objs.Flows.Lookup(flowKey(caller, backend), &f)
+	err := r.d.objs.Flows.Lookup(flowKey(client, backend), &f)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		r.t.Fatal(err)
 	}
 	return f, err == nil
 }
 
-func flowKey(caller, backend netip.AddrPort) bpfFlowKey {
+func flowKey(client, backend netip.AddrPort) bpfFlowKey {
 	return bpfFlowKey{
-		Client: addr16(caller.Addr()), ClientPortBe: be16(caller.Port()),
+		Client: addr16(client.Addr()), ClientPortBe: be16(client.Port()),
 		Backend: addr16(backend.Addr()), BackendPortBe: be16(backend.Port()),
 	}
 }
@@ -442,7 +442,7 @@ func (r *rig) wantTotals(w want) {
 // conn is a connection as the two hosts at its ends see it, which only send what TCP allows.
 type conn struct {
 	r               *rig
-	caller, backend netip.AddrPort
+	client, backend netip.AddrPort
 	out, in         *ebpf.Program // for packets to the backend, and from it
 	hookOut, hookIn string
 	ctx             skbContext // of packets to the backend
@@ -451,28 +451,28 @@ type conn struct {
 	vlans           []uint16
 	answers         int    // verdict for packets that were turned into answers
 	options         []byte // of all but SYNs
-	seq, ack        uint32 // of the caller
+	seq, ack        uint32 // of the client
 }
 
 var (
-	callerV4  = netip.MustParseAddrPort("192.0.2.10:40000")
+	clientV4  = netip.MustParseAddrPort("192.0.2.10:40000")
 	backendV4 = netip.MustParseAddrPort("198.51.100.7:8080")
-	callerV6  = netip.MustParseAddrPort("[2001:db8:1::10]:40000")
+	clientV6  = netip.MustParseAddrPort("[2001:db8:1::10]:40000")
 	backendV6 = netip.MustParseAddrPort("[2001:db8:2::7]:8080")
 )
 
 // family are the addresses of a case.
 type family struct {
 	name            string
-	caller, backend netip.AddrPort
+	client, backend netip.AddrPort
 }
 
-var families = []family{{"IPv4", callerV4, backendV4}, {"IPv6", callerV6, backendV6}}
+var families = []family{{"IPv4", clientV4, backendV4}, {"IPv6", clientV6, backendV6}}
 
 // dial returns a connection of which nothing was sent yet.
-func (r *rig) dial(caller, backend netip.AddrPort) *conn {
+func (r *rig) dial(client, backend netip.AddrPort) *conn {
 	return &conn{
-		r: r, caller: caller, backend: backend, out: r.d.objs.Egress, in: r.d.objs.Ingress,
+		r: r, client: client, backend: backend, out: r.d.objs.Egress, in: r.d.objs.Ingress,
 		hookOut: "egress", hookIn: "ingress", seq: 1000, answers: verdictRedirect,
 	}
 }
@@ -486,11 +486,11 @@ type result struct {
 	sent    []segment
 }
 
-// put runs a segment of the caller, or of the backend.
+// put runs a segment of the client, or of the backend.
 func (c *conn) put(p *ebpf.Program, s segment, ctx skbContext) result {
 	c.r.t.Helper()
 	s.l3, s.vlans = c.l3, c.vlans
-	s.srcMAC, s.dstMAC = callerMAC, nodeMAC
+	s.srcMAC, s.dstMAC = clientMAC, nodeMAC
 	if c.to != ([6]byte{}) {
 		s.dstMAC = c.to
 	}
@@ -504,7 +504,7 @@ func (c *conn) put(p *ebpf.Program, s segment, ctx skbContext) result {
 		if res.segment, err = parseSegment(out, c.l3); err != nil {
 			c.r.t.Fatalf("%s became a bad packet: %v", s, err)
 		}
-		if res.segment.srcMAC != nodeMAC && !c.l3 || res.segment.dstMAC != callerMAC && !c.l3 {
+		if res.segment.srcMAC != nodeMAC && !c.l3 || res.segment.dstMAC != clientMAC && !c.l3 {
 			c.r.t.Errorf("the answer has MAC addresses %x > %x", res.segment.srcMAC, res.segment.dstMAC)
 		}
 		if res.segment.src != s.dst || res.segment.dst != s.src {
@@ -517,16 +517,16 @@ func (c *conn) put(p *ebpf.Program, s segment, ctx skbContext) result {
 	return res
 }
 
-// segment returns the caller's next segment.
+// segment returns the client's next segment.
 func (c *conn) segment(flags uint8, payload string) segment {
-	s := segment{src: c.caller, dst: c.backend, seq: c.seq, ack: c.ack, flags: flags, payload: []byte(payload)}
+	s := segment{src: c.client, dst: c.backend, seq: c.seq, ack: c.ack, flags: flags, payload: []byte(payload)}
 	if flags&syn == 0 {
 		s.options = c.options
 	}
 	return s
 }
 
-// send puts a segment of the caller to the programs and moves its sequence number on.
+// send puts a segment of the client to the programs and moves its sequence number on.
 func (c *conn) send(flags uint8, payload string) result {
 	c.r.t.Helper()
 	s := c.segment(flags, payload)
@@ -541,7 +541,7 @@ func (c *conn) send(flags uint8, payload string) result {
 	return res
 }
 
-// recv puts a segment of the backend to the programs and acknowledges it in what the caller sends next.
+// recv puts a segment of the backend to the programs and acknowledges it in what the client sends next.
 func (c *conn) recv(flags uint8, payload string) result {
 	c.r.t.Helper()
 	res := c.recvAt(c.ack, flags, payload)
@@ -556,7 +556,7 @@ func (c *conn) recv(flags uint8, payload string) result {
 func (c *conn) recvAt(seq uint32, flags uint8, payload string) result {
 	c.r.t.Helper()
 	return c.put(c.in, segment{
-		src: c.backend, dst: c.caller, seq: seq, ack: c.seq, flags: flags, options: c.options, payload: []byte(payload),
+		src: c.backend, dst: c.client, seq: seq, ack: c.seq, flags: flags, options: c.options, payload: []byte(payload),
 	}, skbContext{})
 }
 
@@ -653,7 +653,7 @@ var places = []place{
 	}},
 }
 
-// entries are where callers are turned away before their packets are routed.
+// entries are where clients are turned away before their packets are routed.
 var entries = []place{
 	{"entry", families, enter},
 	{"entry with a VLAN tag", families, func(r *rig, c *conn) {
@@ -667,7 +667,7 @@ func enter(r *rig, c *conn) {
 	c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Ingress, r.d.objs.Egress, "ingress", "egress"
 }
 
-// entry has callers turned away as they enter, or not. The programs are not attached, so the datapath cannot tell by itself.
+// entry has clients turned away as they enter, or not. The programs are not attached, so the datapath cannot tell by itself.
 func (r *rig) entry(on bool) {
 	r.d.setFlag(bpfNodeFlagNODE_REFUSE_AT_ENTRY, on)
 	want := map[uint32]bool{}
@@ -698,7 +698,7 @@ func at(t *testing.T, where []place, s PolicySettings, v Verdict, test func(t *t
 			t.Run(p.name+"/"+f.name, func(t *testing.T) {
 				r := newRig(t)
 				r.put(f.backend, s, v)
-				c := r.dial(f.caller, f.backend)
+				c := r.dial(f.client, f.backend)
 				p.set(r, c)
 				test(t, c)
 			})

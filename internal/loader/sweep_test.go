@@ -38,7 +38,7 @@ func TestSweep(t *testing.T) {
 			c.answer("HTTP/1.1 2")
 		}, 30 * time.Second, false,
 			want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"timeout": 1}}, nil, want{}},
-		{"a caller that has half-closed, and waits in vain", policy, func(c *conn) {
+		{"a client that has half-closed, and waits in vain", policy, func(c *conn) {
 			c.open().ask(get)
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 		}, 30 * time.Second, false,
@@ -90,11 +90,11 @@ func TestSweep(t *testing.T) {
 			want{Unjudged: 1, Outcomes: map[string]uint64{"unknown": 1}}, nil, want{}},
 		{"idle", policy, func(c *conn) { c.open() }, idle - time.Second, false, want{Connections: 1}, nil, want{}},
 		{"idle for too long", policy, func(c *conn) { c.open() }, idle + time.Second, true, want{}, nil, want{}},
-		{"closed by the caller alone", policy, func(c *conn) {
+		{"closed by the client alone", policy, func(c *conn) {
 			c.open()
 			c.send(fin|ack, "")
 		}, 119 * time.Second, false, want{Connections: 1}, nil, want{}},
-		{"closed by the caller alone, silent for too long", policy, func(c *conn) {
+		{"closed by the client alone, silent for too long", policy, func(c *conn) {
 			c.open()
 			c.send(fin|ack, "")
 		}, 121 * time.Second, true, want{}, nil, want{}},
@@ -143,7 +143,7 @@ func TestSweep(t *testing.T) {
 			everywhere(t, tc.policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
 				c.ack = 5000
 				tc.before(c)
-				f, found := c.r.flow(c.caller, c.backend)
+				f, found := c.r.flow(c.client, c.backend)
 				if !found {
 					t.Fatal("the connection is not followed")
 				}
@@ -155,7 +155,7 @@ func TestSweep(t *testing.T) {
 				left := c.r.sweepAt(at+int64(tc.after), idle)
 				c.r.counted()
 				c.r.wantTotals(tc.want)
-				if _, found := c.r.flow(c.caller, c.backend); found == tc.gone {
+				if _, found := c.r.flow(c.client, c.backend); found == tc.gone {
 					t.Errorf("the connection is followed: %t", found)
 				}
 				if n := int(c.r.d.NodeCounts().Flows); n != left && !(tc.gone && n == 0) {
@@ -206,7 +206,7 @@ func TestSweepSaysWhenTheNextTimeOutIsDue(t *testing.T) {
 		}
 		started := func(o *conn) int64 {
 			t.Helper()
-			f, found := c.r.flow(o.caller, o.backend)
+			f, found := c.r.flow(o.client, o.backend)
 			if !found {
 				t.Fatal("the connection is not followed")
 			}
@@ -251,7 +251,7 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 			conns = append(conns, o)
 		}
 		for i, o := range conns {
-			f, _ := c.r.flow(o.caller, o.backend)
+			f, _ := c.r.flow(o.client, o.backend)
 			if since, found := pending(); !found || since != int64(f.Sent) {
 				t.Errorf("the oldest of %d was sent at %d, %t; expected %d", len(conns)-i, since, found, f.Sent)
 			}
@@ -262,7 +262,7 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 		}
 		opening := c.another(42000)
 		opening.passed(opening.send(syn, ""), opening.hookOut, "admitted")
-		f, _ := c.r.flow(opening.caller, opening.backend)
+		f, _ := c.r.flow(opening.client, opening.backend)
 		if since, found := pending(); !found || since != int64(f.Sent) {
 			t.Errorf("an attempt to connect was begun at %d, %t; expected %d", since, found, f.Sent)
 		}

@@ -15,7 +15,7 @@ type Totals struct {
 	Admitted    uint64 // requests (http) or connections (tcp)
 	Probes      uint64
 	Unjudged    uint64
-	Refused     [Refusals][rejectCount]uint64 // by refusal and by what the caller got
+	Refused     [Refusals][rejectCount]uint64 // by refusal and by what the client got
 	Would       [Refusals]uint64              // in monitor: by refusal
 	Outcomes    [OutcomeClasses]uint64        // by named result, then 1xx..9xx
 	Openings    [Openings]uint64              // connections that begin with something else than a request, by Opening
@@ -24,7 +24,7 @@ type Totals struct {
 	RateNext    int64 // when the rate limiter's next permission would be due at an even pace
 }
 
-// RefusedTotal returns how many callers were turned away, for whatever reason.
+// RefusedTotal returns how many clients were turned away, for whatever reason.
 func (t *Totals) RefusedTotal() uint64 {
 	var n uint64
 	for i := range t.Refused {

@@ -86,7 +86,7 @@ func TestRecordUnreachable(t *testing.T) {
 				t.Run(f.name, func(t *testing.T) {
 					r := newRig(t)
 					r.put(f.backend, tc.policy, tc.verdict)
-					tc.before(r.dial(f.caller, f.backend))
+					tc.before(r.dial(f.client, f.backend))
 					r.wantTotals(tc.want)
 					r.wantEvents(tc.events...)
 				})
@@ -103,7 +103,7 @@ func TestRecordUnreachableOfSomeBackends(t *testing.T) {
 	if err := r.backend(Backend{Addr: alive}, 1, 0); err != nil {
 		t.Fatal(err)
 	}
-	dead, other := r.dial(callerV4, backendV4), r.dial(callerV4, alive)
+	dead, other := r.dial(clientV4, backendV4), r.dial(clientV4, alive)
 	for port := range uint16(3) {
 		dead.another(41000+port).send(syn, "")
 		other.another(42000+port).send(syn, "")
@@ -117,7 +117,7 @@ func TestRecordUnreachableOfAReleasedCircuit(t *testing.T) {
 	r := newRig(t)
 	r.put(backendV4, unreachableSettings, Verdict{Kind: Closed})
 	r.d.Release(1)
-	r.dial(callerV4, backendV4).unreachable(Now(), 0, 0)
+	r.dial(clientV4, backendV4).unreachable(Now(), 0, 0)
 	r.wantTotals(want{})
 }
 
@@ -158,7 +158,7 @@ func TestUnseenAttemptHasNoClient(t *testing.T) {
 	for _, f := range families {
 		r := newRig(t)
 		r.put(f.backend, unreachableSettings, Verdict{Kind: Closed})
-		r.dial(f.caller, f.backend).unreachable(Now(), 0, 1)
+		r.dial(f.client, f.backend).unreachable(Now(), 0, 1)
 		all := r.events()
 		if len(all) != 1 || all[0].Client.IsValid() || all[0].Backend != f.backend {
 			t.Errorf("%s: %+v, want one event of %s without a client", f.name, all, f.backend)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// VerdictKind says what the programs do with callers of a circuit.
+// VerdictKind says what the programs do with clients of a circuit.
 type VerdictKind uint8
 
 // Kinds of verdicts. There is none for half-open: an open verdict is it from its deadline on.
@@ -53,7 +53,7 @@ func (d *Datapath) Publish(circuit int, v Verdict) {
 }
 
 // Amend changes what may change of the verdict in force without a new generation: its counts go on. v has the kind and
-// the generation of the one in force. Each field changes by itself; while a ramp becomes another, a caller may be admitted
+// the generation of the one in force. Each field changes by itself; while a ramp becomes another, a client may be admitted
 // by a mixture of both.
 func (d *Datapath) Amend(circuit int, v Verdict) {
 	s := d.circuits.vals[circuit].slot()

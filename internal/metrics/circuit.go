@@ -168,7 +168,7 @@ func expected(proto policy.Protocol, class int) bool {
 	return false
 }
 
-// limited reports whether callers may be turned away for a reason by what the policy says: those reasons are shown from
+// limited reports whether clients may be turned away for a reason by what the policy says: those reasons are shown from
 // the start.
 func limited(p *view.Policy, r loader.Refusal) bool {
 	switch r {

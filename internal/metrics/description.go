@@ -68,11 +68,11 @@ var (
 	inFlight    = describe(gauge, "circuit", "requests_in_flight", "Requests that wait for their response.", "")
 	admitted    = describe(counter, "circuit", "admitted_total", "Requests (http) or connections (tcp) that were let through.", "")
 	turnedAway  = describe(counter, "circuit", "turned_away_total",
-		"Callers that were turned away: why, and what they got. open, half-open and forced-open are the circuit's doing; "+
+		"Clients that were turned away: why, and what they got. open, half-open and forced-open are the circuit's doing; "+
 			"connection-limit, request-limit and rate-limit are limits.",
 		"reason open, and those of limits that are set: always; others: after the first", "reason", "answer")
 	wouldTurnAway = describe(counter, "circuit", "would_turn_away_total",
-		"Callers that were let through only because the policy or an operator says monitor.", "after the first", "reason")
+		"Clients that were let through only because the policy or an operator says monitor.", "after the first", "reason")
 	probes         = describe(counter, "circuit", "probe_permits_total", "Permits that were handed out in half-open, those given back unused included.", "")
 	permitsUsed    = describe(gauge, "circuit", "probe_permits_used", "Permits of this half-open period that were handed out and not given back.", "in half-open with probes")
 	permitsOut     = describe(gauge, "circuit", "probe_permits_in_flight", "Permits of this half-open period whose probe has not reported.", "in half-open with probes")
@@ -120,7 +120,7 @@ var (
 	flowsMax     = describe(gauge, "agent", "flows_limit", "Connections that can be followed: --max-flows.", "")
 	circuits     = describe(gauge, "agent", "circuits", "Circuits of all policies.", "")
 	circuitsMax  = describe(gauge, "agent", "circuits_limit", "Circuits that fit: --max-circuits.", "")
-	leaseExpired = describe(counter, "agent", "lease_expired_admissions_total", "Callers that were let through only because the agent had not renewed its lease.", "")
+	leaseExpired = describe(counter, "agent", "lease_expired_admissions_total", "Clients that were let through only because the agent had not renewed its lease.", "")
 	sweepTime    = describe(gauge, "agent", "sweep_duration_seconds", "How long the last look at all connections took.", "")
 	records      = describe(counter, "agent", "records_total", "Records of the history: transitions, overflows, overrides.", "")
 	recordsLost  = describe(counter, "agent", "records_lost_total",

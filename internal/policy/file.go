@@ -35,7 +35,7 @@ type Keys struct {
 	Mode string `json:"mode" default:"enforce" enum:"enforce,monitor,disabled,forced-open"`
 	// Scope is backend (a circuit for each backend) or policy (one circuit for all of them).
 	Scope string `json:"scope" default:"backend" enum:"backend,policy"`
-	// Direction is outbound (callers on this node) or inbound (callers from elsewhere, backends on this node).
+	// Direction is outbound (clients on this node) or inbound (clients from elsewhere, backends on this node).
 	Direction string `json:"direction" default:"outbound" enum:"outbound,inbound"`
 	// Protocol is http or tcp (connection outcomes only).
 	Protocol  string         `json:"protocol" default:"http" enum:"http,tcp"`
@@ -63,11 +63,11 @@ type MatchSpec struct {
 	Services []string `json:"services,omitempty"`
 }
 
-// ExemptSpec names callers that are neither judged nor turned away.
+// ExemptSpec names clients that are neither judged nor turned away.
 type ExemptSpec struct {
 	// NodeHealthChecks exempts, on Kubernetes, the node's own checks of its own pods.
 	NodeHealthChecks bool `json:"nodeHealthChecks" default:"true"`
-	// Sources are callers: CIDRs or addresses.
+	// Sources are clients: CIDRs or addresses.
 	Sources []string `json:"sources,omitempty"`
 }
 
@@ -147,7 +147,7 @@ type EjectionSpec struct {
 	MinHealthy int `json:"minHealthy" default:"0" range:"0..1000000"`
 }
 
-// RejectSpec says what a caller gets who is turned away.
+// RejectSpec says what a client gets who is turned away.
 type RejectSpec struct {
 	// With is respond, reset or drop; default respond for http, reset for tcp.
 	With string `json:"with" default:"respond" enum:"respond,reset,drop"`

@@ -46,7 +46,7 @@ type Policy struct {
 // Direction says whose calls a policy is about.
 type Direction uint8
 
-// Directions: callers on this node; callers from elsewhere to backends on this node.
+// Directions: clients on this node; clients from elsewhere to backends on this node.
 const (
 	Outbound Direction = iota
 	Inbound
@@ -86,23 +86,23 @@ type Service struct {
 	Namespace, Name, Port string
 }
 
-// Exempt are callers that are neither judged nor turned away.
+// Exempt are clients that are neither judged nor turned away.
 type Exempt struct {
 	NodeHealthChecks bool
 	Sources          []netip.Prefix
 }
 
-// RejectWith says how a caller is turned away.
+// RejectWith says how a client is turned away.
 type RejectWith uint8
 
-// Ways to turn a caller away: a complete HTTP answer, a TCP reset, silence.
+// Ways to turn a client away: a complete HTTP answer, a TCP reset, silence.
 const (
 	Respond RejectWith = iota
 	Reset
 	Drop
 )
 
-// Reject says what a caller gets who is turned away.
+// Reject says what a client gets who is turned away.
 type Reject struct {
 	With       RejectWith
 	Existing   bool // also on connections that are already open

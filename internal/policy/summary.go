@@ -135,7 +135,7 @@ func (p *Policy) rejectText() string {
 		return fmt.Sprintf("answers %d", p.Reject.Answer.Status)
 	}
 	if p.Reject.With == Drop {
-		return "drops callers"
+		return "drops clients"
 	}
-	return "resets callers"
+	return "resets clients"
 }

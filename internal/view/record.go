@@ -27,14 +27,14 @@ type Record struct {
 	InFlight       uint64     `json:"in_flight"`                // requests at the time
 	By             string     `json:"by,omitempty"`             // who did it by hand
 	Why            string     `json:"why,omitempty"`            // the reason they gave
-	Total          uint64     `json:"total,omitempty"`          // of a lease: callers let through since the kernel counts; Value is those that are new
+	Total          uint64     `json:"total,omitempty"`          // of a lease: clients let through since the kernel counts; Value is those that are new
 	VerdictSeconds float64    `json:"verdict_seconds"`          // from Time to the verdict in the kernel
 }
 
 // Kinds of records that the breaker has no event for.
 const (
 	KindDroppedOverride = "dropped-override" // a backend left and took an operator's override with it
-	KindLease           = "lease"            // the agent was too late, and callers were let through
+	KindLease           = "lease"            // the agent was too late, and clients were let through
 )
 
 // Causes of records.

@@ -100,7 +100,7 @@ type Circuit struct {
 	Progress    loader.Progress
 	Statuses    []Status
 	Transitions []Transition
-	RefusedAt   uint64  // callers turned away in all when it last left closed
+	RefusedAt   uint64  // clients turned away in all when it last left closed
 	Last        *Record // what happened to it last; nil when nothing did since the agent's start
 }
 

@@ -8,14 +8,14 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
-// A connection whose caller is taken away together with its network never says goodbye.
+// A connection whose client is taken away together with its network never says goodbye.
 func TestConnectionsOfADeletedInterfaceAreGivenBack(t *testing.T) {
 	star := newStar(t, netlab.Options{Backends: 1})
 	at := netip.AddrPortFrom(star.Backends[0].IPv4, port)
 	serve(t, star.Backends[0].Namespace, at)
 	startAgent(t, star.Node, policyOf([]netip.AddrPort{at}, "limits: {maxConnections: 1}"), []string{"be*", "cl*"})
 
-	wantStatus(t, call(t, caller(t, star.Client, at)), 200) // and stays open
+	wantStatus(t, call(t, client(t, star.Client, at)), 200) // and stays open
 	second := func() loadgen.Result {
 		c := &loadgen.Client{Dial: star.Node.DialContext, Target: at, Timeout: patience}
 		defer c.Close()

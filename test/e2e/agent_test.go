@@ -13,8 +13,8 @@ import (
 )
 
 // When the agent dies its verdicts die too: with its programs if they are attached by links, which go with it, and when
-// the lease runs out if they are filters, which stay. Callers reach the backend again.
-func TestKilledAgentReleasesCallers(t *testing.T) {
+// the lease runs out if they are filters, which stay. Clients reach the backend again.
+func TestKilledAgentReleasesClients(t *testing.T) {
 	for _, name := range []string{"IPv4", "IPv6", "lo"} {
 		for _, mode := range []string{"tcx", "clsact"} {
 			t.Run(name+" "+mode, func(t *testing.T) {
@@ -25,7 +25,7 @@ func TestKilledAgentReleasesCallers(t *testing.T) {
 					flags = append(flags, "--clsact")
 				}
 				agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces, flags...)
-				c := caller(t, p.caller, p.dial)
+				c := client(t, p.client, p.dial)
 				wantStatus(t, call(t, c), 200)
 				openCircuit(t, agent, p.server, c)
 				wantAnswer(t, call(t, c), "open")
@@ -33,7 +33,7 @@ func TestKilledAgentReleasesCallers(t *testing.T) {
 				if mode == "clsact" {
 					wantAnswer(t, call(t, c), "open") // the lease was renewed a second ago at most
 				}
-				eventually(t, "callers are admitted", func() bool {
+				eventually(t, "clients are admitted", func() bool {
 					r := call(t, c)
 					if _, kernel := r.FromKernel(); !kernel && r.Status != 500 {
 						t.Fatalf("got %s, %v; want an answer of the kernel or of the backend", r.Outcome(), r.Err)
@@ -42,7 +42,7 @@ func TestKilledAgentReleasesCallers(t *testing.T) {
 				})
 				p.server.Set(testserver.Behaviour{})
 				wantStatus(t, call(t, c), 200)
-				wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+				wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 			})
 		}
 	}
@@ -52,7 +52,7 @@ func TestKilledAgentReleasesCallers(t *testing.T) {
 func TestStoppedAgentDetaches(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
-	c := caller(t, p.caller, p.dial)
+	c := client(t, p.client, p.dial)
 	wantStatus(t, call(t, c), 200)
 	openCircuit(t, agent, p.server, c)
 	wantAnswer(t, call(t, c), "open")
@@ -60,15 +60,15 @@ func TestStoppedAgentDetaches(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStatus(t, call(t, c), 500)
-	wantStatus(t, call(t, caller(t, p.caller, p.dial)), 500)
+	wantStatus(t, call(t, client(t, p.client, p.dial)), 500)
 }
 
-// A circuit that half-opens admits exactly its probes, however many callers wait.
+// A circuit that half-opens admits exactly its probes, however many clients wait.
 func TestHalfOpenAdmitsExactlyItsCalls(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
 		"open: {duration: 500ms}", "halfOpen: {calls: 3, timeout: 10s}"), p.interfaces)
-	c := caller(t, p.caller, p.dial)
+	c := client(t, p.client, p.dial)
 	wantStatus(t, call(t, c), 200)
 	opened := openCircuit(t, agent, p.server, c)
 	p.server.Set(testserver.Behaviour{Ending: testserver.EndHang}) // probes hang: the circuit stays half-open
@@ -83,7 +83,7 @@ func TestHalfOpenAdmitsExactlyItsCalls(t *testing.T) {
 		t.Errorf("the backend saw %d requests, want 3", n)
 	}
 	if got["half-open"] < 500 {
-		t.Errorf("callers were answered %v; want at least 500 for half-open", got)
+		t.Errorf("clients were answered %v; want at least 500 for half-open", got)
 	}
 }
 
@@ -92,10 +92,10 @@ func TestCircuitClosesBetweenConnectAndRequest(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
 		"open: {duration: 1s}", "halfOpen: {calls: 1}"), p.interfaces)
-	c := caller(t, p.caller, p.dial)
+	c := client(t, p.client, p.dial)
 	wantStatus(t, call(t, c), 200)
 	opened := openCircuit(t, agent, p.server, c)
-	early, err := p.caller.DialContext(soon(t), "tcp", p.dial.String())
+	early, err := p.client.DialContext(soon(t), "tcp", p.dial.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,18 +114,18 @@ func TestCircuitClosesBetweenConnectAndRequest(t *testing.T) {
 	if got := p.server.Counts().Sub(before); got.Connections != 0 || got.Requests != 0 {
 		t.Errorf("the backend saw %+v of a connection that it never accepted", got)
 	}
-	wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+	wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 }
 
-// A caller whose SYN was let through before the circuit opened, and whose connection is made after that, is answered.
+// A client whose SYN was let through before the circuit opened, and whose connection is made after that, is answered.
 func TestCircuitOpensBetweenSYNAndItsRetransmission(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
-	other := caller(t, p.caller, p.dial)
+	other := client(t, p.client, p.dial)
 	wantStatus(t, call(t, other), 200)
 
-	const unlucky = 40000 // a caller's port, to which no answer comes at first
-	err := p.caller.NFT(`table inet lossy {
+	const unlucky = 40000 // a client's port, to which no answer comes at first
+	err := p.client.NFT(`table inet lossy {
 		chain in { type filter hook input priority 0; tcp dport 40000 drop; }
 	}`)
 	if err != nil {
@@ -139,7 +139,7 @@ func TestCircuitOpensBetweenSYNAndItsRetransmission(t *testing.T) {
 	done := make(chan dialled)
 	go func() {
 		var d dialled
-		d.err = p.caller.Do(func() (err error) {
+		d.err = p.client.Do(func() (err error) {
 			dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: unlucky}, Timeout: patience}
 			d.conn, err = dialer.Dial("tcp", p.dial.String())
 			return err
@@ -148,7 +148,7 @@ func TestCircuitOpensBetweenSYNAndItsRetransmission(t *testing.T) {
 	}()
 	eventually(t, "the SYN is let through", func() bool { return pendingSYN(t, p, unlucky) })
 	openCircuit(t, agent, p.server, other)
-	if err := p.caller.NFT("delete table inet lossy"); err != nil {
+	if err := p.client.NFT("delete table inet lossy"); err != nil {
 		t.Fatal(err)
 	}
 	d := <-done
@@ -165,8 +165,8 @@ func TestCircuitOpensBetweenSYNAndItsRetransmission(t *testing.T) {
 	}
 }
 
-// pendingSYN reports whether the backend's kernel has answered the SYN of a caller's port.
-func pendingSYN(t *testing.T, p place, callerPort int) bool {
+// pendingSYN reports whether the backend's kernel has answered the SYN of a client's port.
+func pendingSYN(t *testing.T, p place, clientPort int) bool {
 	t.Helper()
 	found := false
 	err := p.home.Do(func() error {
@@ -174,7 +174,7 @@ func pendingSYN(t *testing.T, p place, callerPort int) bool {
 		const synReceived = "03"
 		for line := range strings.Lines(string(table)) {
 			f := strings.Fields(line)
-			found = found || len(f) > 3 && strings.HasSuffix(f[2], fmt.Sprintf(":%04X", callerPort)) && f[3] == synReceived
+			found = found || len(f) > 3 && strings.HasSuffix(f[2], fmt.Sprintf(":%04X", clientPort)) && f[3] == synReceived
 		}
 		return err
 	})
@@ -189,7 +189,7 @@ func TestOpensWithinFailuresOfOneConnection(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{all: [{minCalls: 10}, {failureRate: 0.5}]}]",
 		"open: {duration: 5m, max: 5m}", "window: {type: count, size: 10}"), p.interfaces)
-	c := caller(t, p.caller, p.dial)
+	c := client(t, p.client, p.dial)
 	for range 5 {
 		wantStatus(t, call(t, c), 200)
 	}

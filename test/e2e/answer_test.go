@@ -40,7 +40,7 @@ func established(t *testing.T, in *netlab.Namespace, port uint16) int {
 	return n
 }
 
-// TestPostOfEightMegabytes: a caller whose request is refused lives to read why, however long the request, and the
+// TestPostOfEightMegabytes: a client whose request is refused lives to read why, however long the request, and the
 // backend is left with nothing.
 func TestPostOfEightMegabytes(t *testing.T) {
 	post := loadgen.Request{Method: "POST", Body: testserver.FakeTraffic(8 << 20)}
@@ -57,14 +57,14 @@ func TestPostOfEightMegabytes(t *testing.T) {
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, append(p.policy, threeFailures...)...), p.interfaces)
 			kept := make([]*loadgen.Client, 3)
 			for i := range kept {
-				kept[i] = caller(t, p.caller, p.dial)
+				kept[i] = client(t, p.client, p.dial)
 				wantStatus(t, call(t, kept[i]), 200)
 			}
-			failing := caller(t, p.caller, p.backend)
+			failing := client(t, p.client, p.backend)
 			openCircuit(t, agent, p.server, failing)
 			failing.Close()
 			before := p.server.Counts()
-			for _, c := range append(kept, caller(t, p.caller, p.dial), caller(t, p.caller, p.dial)) {
+			for _, c := range append(kept, client(t, p.client, p.dial), client(t, p.client, p.dial)) {
 				c.Timeout = patience
 				wantAnswer(t, c.Do(soon(t), post), "open")
 			}
@@ -73,7 +73,7 @@ func TestPostOfEightMegabytes(t *testing.T) {
 			}
 			eventually(t, "nothing is open at the backend", func() bool { return established(t, p.home, p.backend.Port()) == 0 })
 
-			neighbour := caller(t, p.caller, p.neighbour)
+			neighbour := client(t, p.client, p.neighbour)
 			neighbour.Timeout = patience
 			wantStatus(t, neighbour.Do(soon(t), post), 200)
 			if got := p.other.Counts().BodyBytes; got != 8<<20 {
@@ -83,7 +83,7 @@ func TestPostOfEightMegabytes(t *testing.T) {
 	}
 }
 
-// TestLostAnswerIsGivenAgain loses the kernel's first packets with an answer: callers get it all the same.
+// TestLostAnswerIsGivenAgain loses the kernel's first packets with an answer: clients get it all the same.
 func TestLostAnswerIsGivenAgain(t *testing.T) {
 	for name, request := range map[string]loadgen.Request{
 		"GET":  {},
@@ -94,7 +94,7 @@ func TestLostAnswerIsGivenAgain(t *testing.T) {
 				t.Parallel()
 				p := relayPlace(t)
 				idle := openAt(t, p.place)
-				c := caller(t, p.caller, p.dial)
+				c := client(t, p.client, p.dial)
 				if existing {
 					c = idle[0]
 				}
@@ -113,27 +113,27 @@ func TestLostAnswerIsGivenAgain(t *testing.T) {
 	}
 }
 
-// TestAnswersUnderLoss loses a twentieth of all packets between callers and the node, in both directions.
+// TestAnswersUnderLoss loses a twentieth of all packets between clients and the node, in both directions.
 func TestAnswersUnderLoss(t *testing.T) {
-	for _, name := range []string{"IPv4", "caller without timestamps"} {
+	for _, name := range []string{"IPv4", "client without timestamps"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, _ := opened(t, name)
-			nft(t, p.caller, `table inet lossy {
+			nft(t, p.client, `table inet lossy {
 				chain in { type filter hook input priority 0; numgen random mod 20 < 1 drop; }
 				chain out { type filter hook output priority 0; numgen random mod 20 < 1 drop; }
 			}`)
 			before := p.server.Counts()
 			var tally loadgen.Tally
 			load := loadgen.Load{
-				Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 96, Requests: 192, Every: 1, Timeout: time.Minute,
+				Dial: p.client.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 96, Requests: 192, Every: 1, Timeout: time.Minute,
 				Request: loadgen.Request{Method: "POST", Body: testserver.FakeTraffic(20000)}, Done: tally.Done,
 			}
 			if err := load.Run(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 			if got := tally.Counts(); got.FromKernel["open"] != 192 {
-				t.Errorf("callers got %v, %v of them from the kernel; want nothing else", got.ByOutcome, got.FromKernel)
+				t.Errorf("clients got %v, %v of them from the kernel; want nothing else", got.ByOutcome, got.FromKernel)
 			}
 			if got := p.server.Counts().Sub(before); got.Requests != 0 || got.Connections != 0 {
 				t.Errorf("the backend saw %+v", got)
@@ -142,21 +142,21 @@ func TestAnswersUnderLoss(t *testing.T) {
 	}
 }
 
-// TestAnswerLongerThanTheCallerTakes: a caller who could not take the answer in one segment gets a reset, and one who
+// TestAnswerLongerThanTheClientTakes: a client who could not take the answer in one segment gets a reset, and one who
 // can gets the answer.
-func TestAnswerLongerThanTheCallerTakes(t *testing.T) {
+func TestAnswerLongerThanTheClientTakes(t *testing.T) {
 	const body = 900
 	p := places["IPv4"](t)
-	if err := p.caller.MTU("eth0", 576); err != nil {
+	if err := p.client.MTU("eth0", 576); err != nil {
 		t.Fatal(err)
 	}
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, append(threeFailures,
 		fmt.Sprintf("reject: {contentType: text/plain, body: %s}", strings.Repeat("x", body)))...), p.interfaces)
-	small, roomy := caller(t, p.caller, p.dial), caller(t, p.node, p.dial)
+	small, roomy := client(t, p.client, p.dial), client(t, p.node, p.dial)
 	wantStatus(t, call(t, small), 200)
 	wantStatus(t, call(t, roomy), 200)
 	before := p.server.Counts()
-	openCircuit(t, agent, p.server, caller(t, p.node, p.dial))
+	openCircuit(t, agent, p.server, client(t, p.node, p.dial))
 	if r := call(t, small); r.Class != loadgen.Reset {
 		t.Errorf("open connection: got %s, %v; want a reset", r.Outcome(), r.Err)
 	}
@@ -179,7 +179,7 @@ func TestAnswerLongerThanTheCallerTakes(t *testing.T) {
 func TestRequestThatBeganBeforeIsNotCut(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
-	slow, err := p.caller.DialContext(soon(t), "tcp", p.dial.String())
+	slow, err := p.client.DialContext(soon(t), "tcp", p.dial.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,9 +193,9 @@ func TestRequestThatBeganBeforeIsNotCut(t *testing.T) {
 	}
 	send(parts[0])
 	eventually(t, "the first byte is there", func() bool { return unread(t, p.home, slow.LocalAddr().String()) })
-	idle := caller(t, p.caller, p.dial)
+	idle := client(t, p.client, p.dial)
 	wantStatus(t, call(t, idle), 200)
-	openCircuit(t, agent, p.server, caller(t, p.caller, p.dial))
+	openCircuit(t, agent, p.server, client(t, p.client, p.dial))
 	wantAnswer(t, call(t, idle), "open")
 	p.server.Set(testserver.Behaviour{Body: []byte("at last")})
 	before := p.server.Counts()
@@ -238,7 +238,7 @@ func TestFirstByteIsEnough(t *testing.T) {
 			t.Parallel()
 			p := places[name](t)
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
-			kept, err := p.caller.DialContext(soon(t), "tcp", p.dial.String())
+			kept, err := p.client.DialContext(soon(t), "tcp", p.dial.String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -253,7 +253,7 @@ func TestFirstByteIsEnough(t *testing.T) {
 			if err != nil || !strings.HasPrefix(string(first[:n]), want) {
 				t.Fatalf("got %q, %v; want %q", first[:n], err, want)
 			}
-			openCircuit(t, agent, p.server, caller(t, p.caller, p.dial))
+			openCircuit(t, agent, p.server, client(t, p.client, p.dial))
 			before := p.server.Counts()
 			// What comes after the first byte may meet a connection that has ended: that is no error.
 			if _, err := kept.Write([]byte(request[:1])); err != nil {
@@ -269,22 +269,22 @@ func TestFirstByteIsEnough(t *testing.T) {
 			if got := p.server.Counts().Sub(before); got.Requests != 0 {
 				t.Errorf("the backend saw %+v", got)
 			}
-			neighbour := caller(t, p.caller, p.neighbour)
+			neighbour := client(t, p.client, p.neighbour)
 			wantStatus(t, call(t, neighbour), 200)
 		})
 	}
 }
 
-// TestDropTimesOut: callers of a policy that drops wait until their own kernel gives up.
+// TestDropTimesOut: clients of a policy that drops wait until their own kernel gives up.
 func TestDropTimesOut(t *testing.T) {
 	for _, name := range []string{"IPv4", "IPv6", "lo"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := places[name](t)
-			set(t, p.caller, "net.ipv4.tcp_syn_retries", "1")
-			set(t, p.caller, "net.ipv4.tcp_syn_linear_timeouts", "0")
+			set(t, p.client, "net.ipv4.tcp_syn_retries", "1")
+			set(t, p.client, "net.ipv4.tcp_syn_linear_timeouts", "0")
 			startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "mode: forced-open", "reject: {with: drop}"), p.interfaces)
-			c := caller(t, p.caller, p.dial)
+			c := client(t, p.client, p.dial)
 			c.Timeout = patience
 			if r := call(t, c); r.Class != loadgen.ConnectTimeout || r.Connect > patience/2 {
 				t.Errorf("got %s after %s, %v; want its own kernel's timeout", r.Outcome(), r.Connect, r.Err)
@@ -292,7 +292,7 @@ func TestDropTimesOut(t *testing.T) {
 			if got := p.server.Counts(); got.Connections != 0 {
 				t.Errorf("the backend saw %+v", got)
 			}
-			wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
+			wantStatus(t, call(t, client(t, p.client, p.neighbour)), 200)
 		})
 	}
 }
@@ -305,7 +305,7 @@ func TestRawConnections(t *testing.T) {
 			p := places["IPv4"](t)
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},
 				append(threeFailures, "protocol: tcp", fmt.Sprintf("reject: {existing: %v}", existing))...), p.interfaces)
-			kept := caller(t, p.caller, p.dial)
+			kept := client(t, p.client, p.dial)
 			wantStatus(t, call(t, kept), 200)
 			p.server.Set(testserver.Behaviour{Status: 500})
 			for range 5 {
@@ -317,7 +317,7 @@ func TestRawConnections(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := p.server.Counts()
-			if r := call(t, caller(t, p.caller, p.dial)); r.Class != loadgen.ConnectRefused {
+			if r := call(t, client(t, p.client, p.dial)); r.Class != loadgen.ConnectRefused {
 				t.Errorf("new connection: got %s, %v; want ECONNREFUSED", r.Outcome(), r.Err)
 			}
 			r := call(t, kept)
@@ -330,7 +330,7 @@ func TestRawConnections(t *testing.T) {
 			if existing {
 				eventually(t, "nothing is open at the backend", func() bool { return established(t, p.home, port) == 0 })
 			}
-			wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
+			wantStatus(t, call(t, client(t, p.client, p.neighbour)), 200)
 		})
 	}
 }

@@ -149,7 +149,7 @@ func TestOtherProgramsKeepWorking(t *testing.T) {
 			still := func(what string) {
 				t.Helper()
 				out, in := read()
-				kept := caller(t, star.Client, at)
+				kept := client(t, star.Client, at)
 				wantStatus(t, call(t, kept), 200)
 				kept.Close()
 				eventually(t, what+": all programs see a call that is let through", func() bool {
@@ -163,7 +163,7 @@ func TestOtherProgramsKeepWorking(t *testing.T) {
 				})
 			}
 			still("closed")
-			c1 := caller(t, star.Client, at)
+			c1 := client(t, star.Client, at)
 			openCircuit(t, agent, server, c1)
 			wantAnswer(t, call(t, c1), "open") // resets the open connection
 			eventually(t, "the connection at the backend has ended", func() bool { return established(t, star.Backends[0].Namespace, port) == 0 })
@@ -171,7 +171,7 @@ func TestOtherProgramsKeepWorking(t *testing.T) {
 			out, in := read()
 			const calls = 10
 			for range calls {
-				wantAnswer(t, call(t, caller(t, star.Client, at)), "open")
+				wantAnswer(t, call(t, client(t, star.Client, at)), "open")
 			}
 			nowOut, nowIn := read()
 			if got := nowOut[0] - out[0]; got < 3*calls {
@@ -185,7 +185,7 @@ func TestOtherProgramsKeepWorking(t *testing.T) {
 					t.Errorf("program %d saw %d packets of %d answers come in, want all", i, got, calls)
 				}
 			}
-			wantStatus(t, call(t, caller(t, star.Client, fine)), 200)
+			wantStatus(t, call(t, client(t, star.Client, fine)), 200)
 
 			if err := agent.Stop(); err != nil {
 				t.Fatal(err)
@@ -218,7 +218,7 @@ func TestAnotherProgramsVerdictHolds(t *testing.T) {
 			if got := outcome(t, star.Client, at); got != "connect-timeout" {
 				t.Errorf("got %s, want silence", got)
 			}
-			wantStatus(t, call(t, caller(t, star.Client, fine)), 200)
+			wantStatus(t, call(t, client(t, star.Client, fine)), 200)
 		})
 	}
 }
@@ -256,12 +256,12 @@ func TestFiltersOfAnotherKind(t *testing.T) {
 		}
 	}
 	agent := startAgent(t, star.Node, policyOf([]netip.AddrPort{at}, "mode: forced-open"), []string{"be*"}, "--clsact")
-	wantAnswer(t, call(t, caller(t, star.Client, at)), "forced-open")
-	wantStatus(t, call(t, caller(t, star.Client, fine)), 200)
+	wantAnswer(t, call(t, client(t, star.Client, at)), "forced-open")
+	wantStatus(t, call(t, client(t, star.Client, fine)), 200)
 	if err := agent.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, call(t, caller(t, star.Client, at)), 200)
+	wantStatus(t, call(t, client(t, star.Client, at)), 200)
 	l, err := star.Node.Links().LinkByName("be1")
 	if err != nil {
 		t.Fatal(err)

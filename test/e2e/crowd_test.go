@@ -94,7 +94,7 @@ func (c *crowd) holds() {
 		if resp.StatusCode != http.StatusOK {
 			c.t.Fatalf("look %d: the agent's health is %s", n, resp.Status)
 		}
-		wantAnswer(c.t, call(c.t, caller(c.t, c.Client, c.targets[n%crowdSize])), "open")
+		wantAnswer(c.t, call(c.t, client(c.t, c.Client, c.targets[n%crowdSize])), "open")
 	}
 	got := stop()
 	if got.Requests < crowdSize || got.FromKernel["open"] != got.Requests {

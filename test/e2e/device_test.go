@@ -91,7 +91,7 @@ func route(t *testing.T, in *netlab.Namespace, to netip.Prefix, via netip.Addr) 
 	}
 }
 
-// farPlace is from a client of one node to a backend of another; the agent is on the caller's node, on the link alone.
+// farPlace is from a client of one node to a backend of another; the agent is on the client's node, on the link alone.
 func farPlace(t *testing.T, connect joint, v6 bool) place {
 	s := newFarStar(t, connect)
 	p := backendsPlace(t, s.Star, v6)
@@ -245,7 +245,7 @@ func macvlanPlace(t *testing.T) place {
 		t.Fatal(err)
 	}
 	p := place{
-		caller: pod, node: star.Node, home: outside, interfaces: []string{"cl0"},
+		client: pod, node: star.Node, home: outside, interfaces: []string{"cl0"},
 		backend: netip.AddrPortFrom(netlab.ClientIPv4, port), neighbour: netip.AddrPortFrom(netlab.ClientIPv4, port+1),
 	}
 	p.dial = p.backend
@@ -257,7 +257,7 @@ func macvlanPlace(t *testing.T) place {
 func podsPlace(t *testing.T, v6 bool) (place, *netlab.Star) {
 	star := newStar(t, netlab.Options{Backends: 3, Bridge: true})
 	p := backendsPlace(t, star, v6)
-	p.caller = star.Backends[2].Namespace
+	p.client = star.Backends[2].Namespace
 	return p, star
 }
 

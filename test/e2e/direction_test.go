@@ -12,9 +12,9 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
-// TestEachDirectionHasItsCallers has every kind of caller call every kind of backend of a node: those whom a policy
+// TestEachDirectionHasItsClients has every kind of client call every kind of backend of a node: those whom a policy
 // speaks of are turned away as it says, and all others get through, with the same agent and at the same time.
-func TestEachDirectionHasItsCallers(t *testing.T) {
+func TestEachDirectionHasItsClients(t *testing.T) {
 	directions, rejects := []string{"outbound", "inbound"}, []string{"respond", "reset", "drop"}
 	for _, mode := range []string{"tcx", "clsact"} {
 		t.Run(mode, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestEachDirectionHasItsCallers(t *testing.T) {
 	}
 }
 
-// wanted is what a caller gets at the port that a policy of some direction and way to reject has.
+// wanted is what a client gets at the port that a policy of some direction and way to reject has.
 func wanted(remote bool, named string) string {
 	direction, with, _ := strings.Cut(named, " ")
 	if named == "" || remote != (direction == "inbound") {
@@ -74,7 +74,7 @@ func wanted(remote bool, named string) string {
 // outcome calls once, with little patience.
 func outcome(t *testing.T, from *netlab.Namespace, to netip.AddrPort) string {
 	t.Helper()
-	c := caller(t, from, to)
+	c := client(t, from, to)
 	c.Timeout = 500 * time.Millisecond
 	defer c.Close()
 	r := call(t, c)

@@ -64,16 +64,16 @@ func TestFullStateDisk(t *testing.T) {
 	}
 	one := c.targets[7]
 	c.wantWarning(c.order("open", "test/"+one.String()), "no space left on device")
-	wantAnswer(t, call(t, caller(t, c.Client, one)), "forced-open")
+	wantAnswer(t, call(t, client(t, c.Client, one)), "forced-open")
 
 	kill(l.now)
 	l.start()
-	wantAnswer(t, call(t, caller(t, c.Client, one)), "forced-open")
+	wantAnswer(t, call(t, client(t, c.Client, one)), "forced-open")
 	out, err := exec.Command(binary, "status", one.String(), "--control-socket", c.socket).Output()
 	if want := "forced-open by unknown: unknown (state file was not saved)"; err != nil || !strings.Contains(string(out), want) {
 		t.Errorf("status says %s, %v; want %q", out, err, want)
 	}
-	wantAnswer(t, call(t, caller(t, c.Client, c.targets[8])), "open")
+	wantAnswer(t, call(t, client(t, c.Client, c.targets[8])), "open")
 
 	empty()
 	eventually(t, "the state file is written again", func() bool {
@@ -104,7 +104,7 @@ func TestHangingStateDisk(t *testing.T) {
 	c.fail()
 	c.holds()
 	c.wantWarning(c.order("open", "test"), "does not answer")
-	wantAnswer(t, call(t, caller(t, c.Client, c.targets[7])), "forced-open")
+	wantAnswer(t, call(t, client(t, c.Client, c.targets[7])), "forced-open")
 	eventually(t, "the agent says that its disk does not answer", func() bool { return strings.Contains(c.problem(), "does not answer") })
 	l.stop()
 }

@@ -176,11 +176,11 @@ func TestXDPEndsNewConnections(t *testing.T) {
 				startAgent(t, star.Node, policyOf([]netip.AddrPort{ejected}, "mode: forced-open", "direction: inbound", "reject: {with: reset}"),
 					[]string{"up0"}, "--uplink", "up0", "--xdp", mode)
 				if _, err := star.Remote.DialContext(soon(t), "tcp", ejected.String()); !errors.Is(err, syscall.ECONNREFUSED) {
-					t.Errorf("remote caller: %v, want %v", err, syscall.ECONNREFUSED)
+					t.Errorf("remote client: %v, want %v", err, syscall.ECONNREFUSED)
 				}
-				wantStatus(t, call(t, caller(t, star.Remote, fine)), 200)
-				// A caller of this node is an outbound policy's business.
-				wantStatus(t, call(t, caller(t, star.Client, ejected)), 200)
+				wantStatus(t, call(t, client(t, star.Remote, fine)), 200)
+				// A client of this node is an outbound policy's business.
+				wantStatus(t, call(t, client(t, star.Client, ejected)), 200)
 			})
 		}
 	}
@@ -197,7 +197,7 @@ func TestLookupRefusesWhatNATBringsHome(t *testing.T) {
 		t.Fatal(err)
 	}
 	vip := netip.MustParseAddrPort("10.96.0.20:80")
-	wantStatus(t, call(t, caller(t, star.Client, vip)), 200)
+	wantStatus(t, call(t, client(t, star.Client, vip)), 200)
 	startAgent(t, star.Node, policyOf([]netip.AddrPort{home}, "mode: forced-open", "reject: {with: reset}"), []string{"be1"}, "--sk-lookup")
 	if _, err := star.Client.DialContext(soon(t), "tcp", vip.String()); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%v, want %v", err, syscall.ECONNREFUSED)

@@ -12,7 +12,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
-// masqueraded hides callers behind the node's address, without another destination.
+// masqueraded hides clients behind the node's address, without another destination.
 func masqueraded(t *testing.T) place {
 	p := everywherePlace(t, netlab.Options{Backends: 2})
 	nft(t, p.node, `table ip nat {
@@ -22,15 +22,15 @@ func masqueraded(t *testing.T) place {
 	return p
 }
 
-// On interfaces that callers enter by they are turned away there, if they dial the backend itself. What is seen on the way
+// On interfaces that clients enter by they are turned away there, if they dial the backend itself. What is seen on the way
 // out only, or was let in before, is turned away as ever. Once the circuit has closed all is as it was.
-func TestCallersAreTurnedAwayWhereTheyEnter(t *testing.T) {
+func TestClientsAreTurnedAwayWhereTheyEnter(t *testing.T) {
 	ipv6 := starEverywhere(true)
 	for _, tc := range []struct {
 		name  string
 		place func(t *testing.T) place
 		flags []string
-		at    string // the hook that turns new callers away
+		at    string // the hook that turns new clients away
 	}{
 		{"IPv4", starEverywhere(false), nil, "ingress"},
 		{"IPv6", ipv6, nil, "ingress"},
@@ -58,7 +58,7 @@ func TestCallersAreTurnedAwayWhereTheyEnter(t *testing.T) {
 			t.Parallel()
 			p := tc.place(t)
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces, tc.flags...)
-			kept := caller(t, p.caller, p.dial)
+			kept := client(t, p.client, p.dial)
 			wantStatus(t, call(t, kept), 200)
 			at := func(action string) (ingress, egress float64) {
 				ingress, _ = metric(t, p.node, "cbagent_packets_total", `hook="ingress"`, `action="`+action+`"`, `reason="open"`)
@@ -67,22 +67,22 @@ func TestCallersAreTurnedAwayWhereTheyEnter(t *testing.T) {
 			}
 
 			p.server.Set(testserver.Behaviour{Status: 500})
-			c := caller(t, p.caller, p.backend)
+			c := client(t, p.client, p.backend)
 			for range 3 {
 				wantStatus(t, call(t, c), 500)
 			}
 			eventually(t, "the circuit opens", func() bool {
-				_, kernel := call(t, caller(t, p.caller, p.dial)).FromKernel()
+				_, kernel := call(t, client(t, p.client, p.dial)).FromKernel()
 				return kernel
 			})
 			before := p.server.Counts()
 			in, out := at("respond")
 			for _, request := range []loadgen.Request{{}, {Method: "DELETE"}, {Method: "POST", Body: testserver.FakeTraffic(1 << 20)}} {
-				wantAnswer(t, caller(t, p.caller, p.dial).Do(soon(t), request), "open")
+				wantAnswer(t, client(t, p.client, p.dial).Do(soon(t), request), "open")
 			}
 			inNow, outNow := at("respond")
 			if tc.at == "ingress" && (inNow < in+6 || outNow != out) || tc.at == "egress" && (inNow != in || outNow < out+6) {
-				t.Errorf("a SYN and a request of 3 callers each were turned away at ingress %v times, at egress %v", inNow-in, outNow-out)
+				t.Errorf("a SYN and a request of 3 clients each were turned away at ingress %v times, at egress %v", inNow-in, outNow-out)
 			}
 			// The backend's side is reset on the way out.
 			wantAnswer(t, call(t, kept), "open")
@@ -98,16 +98,16 @@ func TestCallersAreTurnedAwayWhereTheyEnter(t *testing.T) {
 			if said, err := closing.CombinedOutput(); err != nil {
 				t.Fatalf("close the circuit: %v, %s", err, said)
 			}
-			again := caller(t, p.caller, p.dial)
+			again := client(t, p.client, p.dial)
 			for range 20 {
 				wantStatus(t, call(t, again), 200)
-				wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+				wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 			}
 		})
 	}
 }
 
-// Where others attach a program, before the agent or after, callers are turned away on the way out: an answer that the
+// Where others attach a program, before the agent or after, clients are turned away on the way out: an answer that the
 // others' connection tracking does not know could be dropped there. When they have gone all is as before.
 func TestEntriesOfOthersAreLeftAlone(t *testing.T) {
 	for name, where := range map[string]ebpf.AttachType{"ingress": ebpf.AttachTCXIngress, "egress": ebpf.AttachTCXEgress} {
@@ -118,18 +118,18 @@ func TestEntriesOfOthersAreLeftAlone(t *testing.T) {
 			at := func(hook string) func() bool {
 				return func() bool {
 					before, _ := metric(t, p.node, "cbagent_packets_total", `hook="`+hook+`"`, `action="respond"`)
-					wantAnswer(t, call(t, caller(t, p.caller, p.dial)), "forced-open")
+					wantAnswer(t, call(t, client(t, p.client, p.dial)), "forced-open")
 					after, _ := metric(t, p.node, "cbagent_packets_total", `hook="`+hook+`"`, `action="respond"`)
 					return after == before+2
 				}
 			}
 			if !at("ingress")() {
-				t.Error("callers are not turned away where they enter")
+				t.Error("clients are not turned away where they enter")
 			}
 			detach := attachTC(t, p.node, "cl0", where, classifier(t, nil))
-			eventually(t, "callers are turned away on the way out", at("egress"))
+			eventually(t, "clients are turned away on the way out", at("egress"))
 			detach()
-			eventually(t, "callers are turned away where they enter again", at("ingress"))
+			eventually(t, "clients are turned away where they enter again", at("ingress"))
 		})
 	}
 }

@@ -224,7 +224,7 @@ func TestCountsAreExact(t *testing.T) {
 	}
 }
 
-// TestCountsAreExactOnEveryWay does the same with fewer requests on every way that a caller can take.
+// TestCountsAreExactOnEveryWay does the same with fewer requests on every way that a client can take.
 func TestCountsAreExactOnEveryWay(t *testing.T) {
 	for name, newPlace := range places {
 		t.Run(name, func(t *testing.T) {
@@ -245,14 +245,14 @@ func TestCountsAreExactOnEveryWay(t *testing.T) {
 			}
 			targets := []netip.AddrPort{p.dial, p.neighbour}
 			var seen loadgen.Tally
-			load := loadgen.Load{Dial: p.caller.DialContext, Targets: targets, Workers: 4, Done: seen.Done}
+			load := loadgen.Load{Dial: p.client.DialContext, Targets: targets, Workers: 4, Done: seen.Done}
 			for _, every := range []int{0, 1} {
 				load.Requests, load.Every, load.Next = 600, every, nextOf()
 				if err := load.Run(context.Background()); err != nil {
 					t.Fatal(err)
 				}
 			}
-			hang(t, d, p.caller, servers, targets)
+			hang(t, d, p.client, servers, targets)
 			judge(t, d, servers)
 			if got, want := seen.Counts().Requests, 2400; got != want {
 				t.Errorf("%d requests, want %d", got, want)
@@ -261,18 +261,18 @@ func TestCountsAreExactOnEveryWay(t *testing.T) {
 	}
 }
 
-// hang sends requests that are never answered: some that callers give up before they count as timed out, and some that
+// hang sends requests that are never answered: some that clients give up before they count as timed out, and some that
 // time out.
 func hang(t *testing.T, d *datapath, from *netlab.Namespace, servers []*testserver.Server, targets []netip.AddrPort) {
 	t.Helper()
 	for i, s := range servers {
-		callers := make([]*loadgen.Client, 20)
+		clients := make([]*loadgen.Client, 20)
 		s.Set(testserver.Behaviour{})
-		for j := range callers {
-			callers[j] = caller(t, from, targets[i])
-			wantStatus(t, call(t, callers[j]), 200)
+		for j := range clients {
+			clients[j] = client(t, from, targets[i])
+			wantStatus(t, call(t, clients[j]), 200)
 		}
-		giveUp, wait := callers[:10], callers[10:]
+		giveUp, wait := clients[:10], clients[10:]
 		s.Set(testserver.Behaviour{Delay: time.Hour})
 		before := s.Counts()
 		abandon(t, giveUp, func() bool { return s.Counts().Sub(before).Requests == 10 })
@@ -283,13 +283,13 @@ func hang(t *testing.T, d *datapath, from *netlab.Namespace, servers []*testserv
 	}
 }
 
-// abandon sends a request with each caller, and gives them up when it is time.
-func abandon(t *testing.T, callers []*loadgen.Client, isTime func() bool) {
+// abandon sends a request with each client, and gives them up when it is time.
+func abandon(t *testing.T, clients []*loadgen.Client, isTime func() bool) {
 	t.Helper()
 	ctx, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
 	var calls sync.WaitGroup
-	for _, c := range callers {
+	for _, c := range clients {
 		c.Timeout = time.Hour
 		calls.Go(func() {
 			if r := c.Do(ctx, loadgen.Request{}); r.Err == nil {

@@ -11,8 +11,8 @@ import (
 )
 
 // TestOpeningAndClosingUnderLoad lets a backend fail and heal over and over, under load on kept and on new connections:
-// every caller gets the backend's answer or the kernel's, whole; the backend sees exactly the requests that it answered;
-// and the neighbour's callers notice nothing.
+// every client gets the backend's answer or the kernel's, whole; the backend sees exactly the requests that it answered;
+// and the neighbour's clients notice nothing.
 func TestOpeningAndClosingUnderLoad(t *testing.T) {
 	const openings = 6
 	for name, newPlace := range map[string]func(*testing.T) place{
@@ -34,7 +34,7 @@ func TestOpeningAndClosingUnderLoad(t *testing.T) {
 			body := testserver.FakeTraffic(5000)
 			for _, every := range []int{0, 2} {
 				load := loadgen.Load{
-					Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 8, Rate: 500, Every: every, Timeout: patience,
+					Dial: p.client.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 8, Rate: 500, Every: every, Timeout: patience,
 					Request: loadgen.Request{Method: "POST", Body: body}, Done: tally.Done,
 				}
 				go func() { done <- load.Run(ctx) }()
@@ -60,12 +60,12 @@ func TestOpeningAndClosingUnderLoad(t *testing.T) {
 			got := tally.Counts()
 			refused := got.FromKernel["open"] + got.FromKernel["half-open"]
 			if fine := got.ByOutcome["200"] + got.ByOutcome["500"] + refused; fine != got.Requests || refused == 0 || got.ByOutcome["200"] == 0 {
-				t.Errorf("callers got %v, %v of them from the kernel; want answers alone, of both", got.ByOutcome, got.FromKernel)
+				t.Errorf("clients got %v, %v of them from the kernel; want answers alone, of both", got.ByOutcome, got.FromKernel)
 			}
-			// Callers that were cut off at the end were not counted, at most one for each worker.
+			// Clients that were cut off at the end were not counted, at most one for each worker.
 			seen := p.server.Counts().Sub(before)
 			if cut := int(seen.Requests) - got.ByOutcome["200"] - got.ByOutcome["500"]; cut < 0 || cut > 16 {
-				t.Errorf("the backend saw %d requests, callers got %v", seen.Requests, got.ByOutcome)
+				t.Errorf("the backend saw %d requests, clients got %v", seen.Requests, got.ByOutcome)
 			}
 			if n := stopNeighbour(); n == 0 {
 				t.Error("the neighbour was never called")

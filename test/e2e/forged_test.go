@@ -182,7 +182,7 @@ func testForged(t *testing.T, p relayed, forge func(right netlab.Segment)) {
 		t.Fatal(err)
 	}
 	wantMetric(t, p.place, 3*clients, "cbagent_outcomes_total")
-	wantAnswer(t, call(t, caller(t, p.caller, p.dial)), "open")
+	wantAnswer(t, call(t, client(t, p.client, p.dial)), "open")
 }
 
 // ask sends a request on an open connection and returns the status, or reset.
@@ -222,7 +222,7 @@ func TestForgedResetOfASYN(t *testing.T) {
 	})
 	for range 5 {
 		result := make(chan loadgen.Result, 1)
-		c := caller(t, p.caller, p.dial)
+		c := client(t, p.client, p.dial)
 		go func() { result <- c.Do(t.Context(), loadgen.Request{Close: true}) }()
 		s := <-syns
 		for _, flags := range []uint8{netlab.RST, netlab.RST | netlab.ACK} {

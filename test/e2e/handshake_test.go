@@ -31,7 +31,7 @@ func TestUnfinishedHandshakesHoldNoPlaces(t *testing.T) {
 	flood(t, p, limit)
 	eventually(t, "the backend answers", func() bool { return synacks.Load() >= limit })
 	wantMetric(t, p.place, limit, "cbagent_connections")
-	c := caller(t, p.caller, p.dial)
+	c := client(t, p.client, p.dial)
 	if r := call(t, c); r.Status != 503 || r.Class != loadgen.Answered {
 		t.Fatalf("got %s, %v; want the kernel's 503 while all places are taken", r.Outcome(), r.Err)
 	}
@@ -155,7 +155,7 @@ func flood(t *testing.T, p relayed, n int) (link netlab.Segment) {
 		return netlab.Fate{}
 	})
 	// A real one shows the addresses of the link.
-	wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
+	wantStatus(t, call(t, client(t, p.client, p.neighbour)), 200)
 	s := <-frames
 	p.clients.Forward.SetHook(nil)
 	mss := []byte{2, 4, 5, 0xb4}

@@ -33,7 +33,7 @@ func TestHeaderValuesAreExact(t *testing.T) {
 				want = defaultBody("open")
 			}
 			p, _ := opened(t, "IPv4", fmt.Sprintf("reject: {body: %q}", body))
-			raw, err := p.caller.DialContext(soon(t), "tcp", p.dial.String())
+			raw, err := p.client.DialContext(soon(t), "tcp", p.dial.String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +68,7 @@ func TestHeaderValuesAreExact(t *testing.T) {
 			var out bytes.Buffer
 			client := exec.CommandContext(soon(t), python, "-c", pythonHeaders, p.dial.String())
 			client.Stdout, client.Stderr = &out, &out
-			if err := p.caller.Start(client); err != nil {
+			if err := p.client.Start(client); err != nil {
 				t.Fatal(err)
 			}
 			if err := client.Wait(); err != nil {

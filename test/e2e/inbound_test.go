@@ -7,7 +7,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
-// inboundPlaces are ways of a remote caller into the node that the agent is on.
+// inboundPlaces are ways of a remote client into the node that the agent is on.
 var inboundPlaces = map[string]func(t *testing.T) place{
 	"pod":       func(t *testing.T) place { return uplinkPlace(t, false) },
 	"pod IPv6":  func(t *testing.T) place { return uplinkPlace(t, true) },
@@ -33,7 +33,7 @@ var inbound = []string{"direction: inbound"}
 func uplinkPlace(t *testing.T, v6 bool) place {
 	star := newStar(t, netlab.Options{Backends: 2, Remote: true})
 	p := backendsPlace(t, star, v6)
-	p.caller, p.policy, p.interfaces = star.Remote, inbound, []string{"be*", "up0"}
+	p.client, p.policy, p.interfaces = star.Remote, inbound, []string{"be*", "up0"}
 	return p
 }
 
@@ -54,7 +54,7 @@ func nodePlace(t *testing.T, v6 bool) place {
 func remoteNodePlace(t *testing.T, v6 bool) place {
 	star := newStar(t, netlab.Options{Remote: true})
 	p := toNode(t, star, v6)
-	p.caller, p.policy, p.interfaces = star.Remote, inbound, []string{"cl0", "up0", "lo"}
+	p.client, p.policy, p.interfaces = star.Remote, inbound, []string{"cl0", "up0", "lo"}
 	return p
 }
 
@@ -64,7 +64,7 @@ func toNode(t *testing.T, star *netlab.Star, v6 bool) place {
 		addr = netlab.NodeIPv6
 	}
 	p := place{
-		caller: star.Client, node: star.Node, home: star.Node, interfaces: []string{"cl0", "lo"}, onNode: true,
+		client: star.Client, node: star.Node, home: star.Node, interfaces: []string{"cl0", "lo"}, onNode: true,
 		backend: netip.AddrPortFrom(addr, port), neighbour: netip.AddrPortFrom(addr, port+1),
 	}
 	p.dial = p.backend

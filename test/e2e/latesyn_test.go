@@ -76,7 +76,7 @@ func TestLateSYN(t *testing.T) {
 			}
 			eventually(t, "the client closes", func() bool { return p.clients.Forward.Counts().Frames > acked })
 			// What the node would have sent by now precedes the answer to another request.
-			wantAnswer(t, call(t, caller(t, p.caller, p.dial)), "open")
+			wantAnswer(t, call(t, client(t, p.client, p.dial)), "open")
 			if resets.Load() > 0 || atBackend.Load() > 0 {
 				t.Errorf("%d resets for the client, %d packets for the backend; want none", resets.Load(), atBackend.Load())
 			}

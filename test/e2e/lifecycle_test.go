@@ -12,8 +12,8 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
-// TestLifeCycle takes a circuit from closed to open, half-open and back, on every way that a caller can take, with
-// callers on kept and on new connections, and a neighbour who must not notice.
+// TestLifeCycle takes a circuit from closed to open, half-open and back, on every way that a client can take, with
+// clients on kept and on new connections, and a neighbour who must not notice.
 func TestLifeCycle(t *testing.T) {
 	for name, newPlace := range places {
 		t.Run(name, func(t *testing.T) {
@@ -23,7 +23,7 @@ func TestLifeCycle(t *testing.T) {
 	}
 }
 
-// TestLifeCycleOfInboundCircuits does so with callers from elsewhere.
+// TestLifeCycleOfInboundCircuits does so with clients from elsewhere.
 func TestLifeCycleOfInboundCircuits(t *testing.T) {
 	for name, newPlace := range inboundPlaces {
 		t.Run(name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func lifeCycleAt(t *testing.T, p place, flags ...string) {
 }
 
 func lifeCycle(t *testing.T, p place, agent *agentproc.Process) {
-	kept, idle := caller(t, p.caller, p.dial), caller(t, p.caller, p.dial)
+	kept, idle := client(t, p.client, p.dial), client(t, p.client, p.dial)
 	wantStatus(t, call(t, kept), 200)
 	wantStatus(t, call(t, idle), 200)
 
@@ -146,7 +146,7 @@ func callNeighbour(t *testing.T, p place) func() int {
 	done := make(chan error)
 	go func() {
 		done <- loadgen.Load{
-			Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 2, Rate: 200, Every: 5, Done: tally.Done,
+			Dial: p.client.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 2, Rate: 200, Every: 5, Done: tally.Done,
 		}.Run(ctx)
 	}()
 	stop := func() int {
@@ -156,7 +156,7 @@ func callNeighbour(t *testing.T, p place) func() int {
 		}
 		got := tally.Counts()
 		if got.Requests != got.ByOutcome["200"] || len(got.FromKernel) > 0 {
-			t.Errorf("the neighbour's callers got %v, %v by the kernel; want nothing but 200", got.ByOutcome, got.FromKernel)
+			t.Errorf("the neighbour's clients got %v, %v by the kernel; want nothing but 200", got.ByOutcome, got.FromKernel)
 		}
 		return got.Requests
 	}

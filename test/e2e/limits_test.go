@@ -18,12 +18,12 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
-// atOnce has so many callers, with a connection each that stays open, send a request at the same moment.
-func atOnce(t *testing.T, p place, callers int) ([]*loadgen.Client, loadgen.Counts) {
+// atOnce has so many clients, with a connection each that stays open, send a request at the same moment.
+func atOnce(t *testing.T, p place, clients int) ([]*loadgen.Client, loadgen.Counts) {
 	t.Helper()
-	all := make([]*loadgen.Client, callers)
+	all := make([]*loadgen.Client, clients)
 	for i := range all {
-		all[i] = caller(t, p.caller, p.dial)
+		all[i] = client(t, p.client, p.dial)
 	}
 	return all, requestAtOnce(t, all)
 }
@@ -61,7 +61,7 @@ func wantMetric(t *testing.T, p place, want float64, name string, labels ...stri
 	}
 }
 
-// However many callers connect at once, exactly maxConnections are let through.
+// However many clients connect at once, exactly maxConnections are let through.
 func TestMaxConnectionsIsExact(t *testing.T) {
 	const limit = 12
 	for _, name := range []string{"IPv4", "IPv6", "lo"} {
@@ -73,7 +73,7 @@ func TestMaxConnectionsIsExact(t *testing.T) {
 				before := p.server.Counts()
 				all, got := atOnce(t, p, 10*limit)
 				if got.ByOutcome["200"] != limit || got.FromKernel["connection-limit"] != 9*limit || got.ByOutcome["503"] != 9*limit {
-					t.Fatalf("round %d: callers got %v, %v by the kernel; want %d admitted", round, got.ByOutcome, got.FromKernel, limit)
+					t.Fatalf("round %d: clients got %v, %v by the kernel; want %d admitted", round, got.ByOutcome, got.FromKernel, limit)
 				}
 				if n := p.server.Counts().Sub(before).Connections; n != limit {
 					t.Errorf("round %d: the backend saw %d connections, want %d", round, n, limit)
@@ -101,7 +101,7 @@ func TestMaxConnectionsOfTCP(t *testing.T) {
 		ctx := soon(t)
 		for range 10 * limit {
 			wg.Go(func() {
-				c, err := p.caller.DialContext(ctx, "tcp", p.dial.String())
+				c, err := p.client.DialContext(ctx, "tcp", p.dial.String())
 				switch {
 				case err == nil:
 					open <- c
@@ -128,20 +128,20 @@ func TestMaxRequests(t *testing.T) {
 	startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, fmt.Sprintf("limits: {maxRequests: %d}", limit)), p.interfaces)
 	all := make([]*loadgen.Client, 10*limit)
 	for i := range all {
-		all[i] = caller(t, p.caller, p.dial)
+		all[i] = client(t, p.client, p.dial)
 		wantStatus(t, call(t, all[i]), 200) // the connections are there: what is limited is requests
 	}
 	before := p.server.Counts()
 	p.server.Set(testserver.Behaviour{Delay: 2 * time.Second})
 	got := requestAtOnce(t, all)
 	if got.ByOutcome["200"] != limit || got.FromKernel["request-limit"] != 9*limit || got.ByOutcome["503"] != 9*limit {
-		t.Errorf("callers got %v, %v by the kernel; want %d admitted", got.ByOutcome, got.FromKernel, limit)
+		t.Errorf("clients got %v, %v by the kernel; want %d admitted", got.ByOutcome, got.FromKernel, limit)
 	}
 	if n := p.server.Counts().Sub(before).Requests; n != limit {
 		t.Errorf("the backend saw %d requests, want %d", n, limit)
 	}
 	p.server.Set(testserver.Behaviour{})
-	wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+	wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 	wantMetric(t, p, 0, "cbagent_requests_in_flight")
 	wantMetric(t, p, 9*limit, "cbagent_turned_away_total", `reason="request-limit"`)
 }
@@ -149,12 +149,12 @@ func TestMaxRequests(t *testing.T) {
 func TestMaxRequestsPerConnection(t *testing.T) {
 	p := places["IPv4"](t)
 	startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "limits: {maxRequestsPerConnection: 3}"), p.interfaces)
-	c := caller(t, p.caller, p.dial)
+	c := client(t, p.client, p.dial)
 	for range 3 {
 		for range 3 {
 			wantStatus(t, call(t, c), 200)
 		}
-		wantAnswer(t, call(t, c), "connection-limit") // and the caller opens another connection
+		wantAnswer(t, call(t, c), "connection-limit") // and the client opens another connection
 	}
 	if n := p.server.Counts().Requests; n != 9 {
 		t.Errorf("the backend saw %d requests, want 9", n)
@@ -177,7 +177,7 @@ func TestRateLimitIsExact(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer time.AfterFunc(10*time.Second, cancel).Stop()
 			err := loadgen.Load{
-				Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 4, Rate: 400, Every: 1,
+				Dial: p.client.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 4, Rate: 400, Every: 1,
 				Done: func(_ netip.AddrPort, r loadgen.Result) {
 					mu.Lock()
 					defer mu.Unlock()
@@ -205,7 +205,7 @@ func TestRateLimitIsExact(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(wrong) > 0 {
-				t.Errorf("%d callers got something else, such as %s", len(wrong), wrong[0])
+				t.Errorf("%d clients got something else, such as %s", len(wrong), wrong[0])
 			}
 			for _, s := range retry {
 				if n, err := strconv.Atoi(s); err != nil || n != 1 {
@@ -224,13 +224,13 @@ func TestRateLimitIsExact(t *testing.T) {
 	}
 }
 
-// A ramp admits a growing share of the callers, all of which it judges.
+// A ramp admits a growing share of the clients, all of which it judges.
 func TestRampAdmitsAGrowingShare(t *testing.T) {
 	const over = 6 * time.Second
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 500ms}",
 		"halfOpen: {ramp: {from: 0.1, to: 0.9, over: 6s}}"), p.interfaces)
-	opened := openCircuit(t, agent, p.server, caller(t, p.caller, p.backend))
+	opened := openCircuit(t, agent, p.server, client(t, p.client, p.backend))
 	p.server.Set(testserver.Behaviour{})
 	began := opened.Until
 	const parts = 4
@@ -241,7 +241,7 @@ func TestRampAdmitsAGrowingShare(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		done <- loadgen.Load{
-			Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 8, Rate: 400, Every: 1,
+			Dial: p.client.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 8, Rate: 400, Every: 1,
 			Done: func(_ netip.AddrPort, r loadgen.Result) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -273,7 +273,7 @@ func TestRampAdmitsAGrowingShare(t *testing.T) {
 	for i := range parts {
 		want := 0.1 + 0.8*(float64(i)+0.5)/parts
 		share := float64(admitted[i]) / float64(tried[i])
-		// Five deviations of the draw, and what a caller may be late.
+		// Five deviations of the draw, and what a client may be late.
 		if tolerance := 5*math.Sqrt(want*(1-want)/float64(tried[i])) + 0.06; math.Abs(share-want) > tolerance || tried[i] < 50 {
 			t.Errorf("part %d: %d of %d admitted, a share of %.3f; want %.3f +- %.3f", i, admitted[i], tried[i], share, want, tolerance)
 		}
@@ -284,12 +284,12 @@ func TestRampAdmitsAGrowingShare(t *testing.T) {
 func TestMonitorCounts(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, append(threeFailures, "mode: monitor")...), p.interfaces)
-	openCircuit(t, agent, p.server, caller(t, p.caller, p.backend))
+	openCircuit(t, agent, p.server, client(t, p.client, p.backend))
 	before := p.server.Counts()
-	kept := caller(t, p.caller, p.dial)
+	kept := client(t, p.client, p.dial)
 	for range 10 {
 		wantStatus(t, call(t, kept), 500)
-		wantStatus(t, call(t, caller(t, p.caller, p.dial)), 500)
+		wantStatus(t, call(t, client(t, p.client, p.dial)), 500)
 	}
 	if n := p.server.Counts().Sub(before).Requests; n != 20 {
 		t.Errorf("the backend saw %d requests, want 20", n)
@@ -304,7 +304,7 @@ func TestMonitorJudgesARamp(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "mode: monitor", "trip: [{consecutiveFailures: 3}]",
 		"open: {duration: 300ms, max: 10m}", "halfOpen: {ramp: {from: 1, over: 10m}}"), p.interfaces)
-	c := caller(t, p.caller, p.backend)
+	c := client(t, p.client, p.backend)
 	opened := openCircuit(t, agent, p.server, c)
 	half, err := agent.Await(soon(t), p.backend.String(), "half-open", opened.At)
 	if err != nil {
@@ -327,7 +327,7 @@ func TestMonitorCountsLimits(t *testing.T) {
 	startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "mode: monitor", "limits: {maxConnections: 2}",
 		"rateLimit: {limit: 1, period: 1h, burst: 4}"), p.interfaces)
 	for range 2 {
-		c := caller(t, p.caller, p.dial)
+		c := client(t, p.client, p.dial)
 		for range 3 {
 			wantStatus(t, call(t, c), 200)
 		}
@@ -335,7 +335,7 @@ func TestMonitorCountsLimits(t *testing.T) {
 	wantMetric(t, p, 2, "cbagent_would_turn_away_total", `reason="rate-limit"`)
 	// Who is counted for his connection is not counted again for its request.
 	for range 3 {
-		wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+		wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 	}
 	wantMetric(t, p, 3, "cbagent_would_turn_away_total", `reason="connection-limit"`)
 	wantMetric(t, p, 2, "cbagent_would_turn_away_total", `reason="rate-limit"`)
@@ -349,12 +349,12 @@ func TestForcedOpenAndDisabled(t *testing.T) {
 			"limits: {maxConnections: 1}, rateLimit: {limit: 1, period: 1h}}\n", p.neighbour), p.interfaces)
 	p.other.Set(testserver.Behaviour{Status: 500})
 	for range 10 {
-		r := call(t, caller(t, p.caller, p.dial))
+		r := call(t, client(t, p.client, p.dial))
 		wantAnswer(t, r, "forced-open")
 		if got := r.Header.Get("Retry-After"); got != "" {
 			t.Errorf("Retry-After: %s, although nobody knows", got)
 		}
-		wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 500)
+		wantStatus(t, call(t, client(t, p.client, p.neighbour)), 500)
 	}
 	if n := p.server.Counts().Connections; n != 0 {
 		t.Errorf("the backend saw %d connections", n)
@@ -373,7 +373,7 @@ func TestTCP(t *testing.T) {
 			p := places["IPv4"](t)
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},
 				append(threeFailures, "protocol: tcp", "reject: {with: "+how+"}")...), p.interfaces)
-			kept := caller(t, p.caller, p.dial)
+			kept := client(t, p.client, p.dial)
 			wantStatus(t, call(t, kept), 200)
 			refuse(t, p)
 			failThrice(t, p, agent, "connect-refused")
@@ -382,7 +382,7 @@ func TestTCP(t *testing.T) {
 			}
 			before := p.server.Counts()
 			for range 3 {
-				c := caller(t, p.caller, p.dial)
+				c := client(t, p.client, p.dial)
 				c.Timeout = 300 * time.Millisecond
 				if r := call(t, c); r.Class != want {
 					t.Errorf("got %s, %v; want %s", r.Outcome(), r.Err, want)
@@ -396,23 +396,23 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// Exempt callers pass what turns others away, and what becomes of their calls is nobody's business.
+// Exempt clients pass what turns others away, and what becomes of their calls is nobody's business.
 func TestExemptSources(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},
 		append(threeFailures, fmt.Sprintf("exempt: {sources: [%q]}", netip.PrefixFrom(netlab.ClientIPv4, 32)))...), p.interfaces)
 	p.server.Set(testserver.Behaviour{Status: 500})
 	for range 6 {
-		wantStatus(t, call(t, caller(t, p.caller, p.dial)), 500)
+		wantStatus(t, call(t, client(t, p.client, p.dial)), 500)
 	}
 	p.server.Set(testserver.Behaviour{})
-	wantStatus(t, call(t, caller(t, p.node, p.dial)), 200)
+	wantStatus(t, call(t, client(t, p.node, p.dial)), 200)
 	if got := agent.Transitions(); len(got) != 0 {
-		t.Fatalf("transitions %+v of what exempt callers met", got)
+		t.Fatalf("transitions %+v of what exempt clients met", got)
 	}
-	openCircuit(t, agent, p.server, caller(t, p.node, p.backend))
-	wantAnswer(t, call(t, caller(t, p.node, p.dial)), "open")
-	wantStatus(t, call(t, caller(t, p.caller, p.dial)), 500)
+	openCircuit(t, agent, p.server, client(t, p.node, p.backend))
+	wantAnswer(t, call(t, client(t, p.node, p.dial)), "open")
+	wantStatus(t, call(t, client(t, p.client, p.dial)), 500)
 }
 
 // A backend that answers nobody is found out by the age of what it owes.
@@ -420,12 +420,12 @@ func TestPendingAge(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{pendingAge: 700ms}]", "outcome: {timeout: 0s}",
 		"open: {duration: 5m}"), p.interfaces)
-	wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+	wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 	p.server.Set(testserver.Behaviour{Ending: testserver.EndHang})
 	began := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	c := caller(t, p.caller, p.dial)
+	c := client(t, p.client, p.dial)
 	c.Timeout = time.Hour
 	wg.Go(func() { _ = c.Do(ctx, loadgen.Request{}) })
 	opened, err := agent.Await(soon(t), p.backend.String(), "open", began)
@@ -437,10 +437,10 @@ func TestPendingAge(t *testing.T) {
 	if opened.Reason != "pendingAge" || opened.At.Sub(began) < 700*time.Millisecond {
 		t.Errorf("opened by %+v after %s", opened, opened.At.Sub(began))
 	}
-	wantAnswer(t, call(t, caller(t, p.caller, p.dial)), "open")
+	wantAnswer(t, call(t, client(t, p.client, p.dial)), "open")
 }
 
-// Inbound policies protect backends of this node from callers elsewhere: pods, and the host's own servers. Callers of
+// Inbound policies protect backends of this node from clients elsewhere: pods, and the host's own servers. Clients of
 // this node are none of their business.
 func TestInbound(t *testing.T) {
 	for name, at := range map[string]func(*netlab.Star) (netip.AddrPort, *netlab.Namespace){
@@ -461,28 +461,28 @@ func TestInbound(t *testing.T) {
 			server := serve(t, home, backend)
 			agent := startAgent(t, star.Node, policyOf([]netip.AddrPort{backend}, append(threeFailures, "direction: inbound")...),
 				[]string{"be*", "up0", "cl0"}, "--uplink", "up0")
-			kept := caller(t, star.Remote, backend)
+			kept := client(t, star.Remote, backend)
 			wantStatus(t, call(t, kept), 200)
-			local := caller(t, star.Client, backend)
+			local := client(t, star.Client, backend)
 			server.Set(testserver.Behaviour{Status: 500})
 			for range 6 {
 				wantStatus(t, call(t, local), 500)
 			}
 			if got := agent.Transitions(); len(got) != 0 {
-				t.Fatalf("transitions %+v of what local callers met", got)
+				t.Fatalf("transitions %+v of what local clients met", got)
 			}
 			server.Set(testserver.Behaviour{})
-			openCircuit(t, agent, server, caller(t, star.Remote, backend))
+			openCircuit(t, agent, server, client(t, star.Remote, backend))
 			before := server.Counts()
 			for range 5 {
-				wantAnswer(t, call(t, caller(t, star.Remote, backend)), "open")
+				wantAnswer(t, call(t, client(t, star.Remote, backend)), "open")
 			}
 			wantAnswer(t, call(t, kept), "open")
 			if n := server.Counts().Sub(before).Requests; n != 0 {
-				t.Errorf("the backend saw %d requests of remote callers", n)
+				t.Errorf("the backend saw %d requests of remote clients", n)
 			}
 			wantStatus(t, call(t, local), 500)
-			wantStatus(t, call(t, caller(t, star.Client, backend)), 500)
+			wantStatus(t, call(t, client(t, star.Client, backend)), 500)
 		})
 	}
 }
@@ -495,19 +495,19 @@ func TestBothDirections(t *testing.T) {
 	policy := policyOf([]netip.AddrPort{backend}, append(threeFailures, "reject: {body: outbound}")...) +
 		fmt.Sprintf("- {name: in, direction: inbound, match: {addresses: [%q]}, trip: [{consecutiveFailures: 3}], open: {duration: 5m}, reject: {body: inbound}}\n", backend)
 	agent := startAgent(t, star.Node, policy, []string{"be*", "up0"}, "--uplink", "up0")
-	openCircuit(t, agent, server, caller(t, star.Client, backend))
+	openCircuit(t, agent, server, client(t, star.Client, backend))
 	server.Set(testserver.Behaviour{})
-	if r := call(t, caller(t, star.Client, backend)); string(r.Body) != "outbound" {
-		t.Errorf("local caller: got %s %q", r.Outcome(), r.Body)
+	if r := call(t, client(t, star.Client, backend)); string(r.Body) != "outbound" {
+		t.Errorf("local client: got %s %q", r.Outcome(), r.Body)
 	}
-	remote := caller(t, star.Remote, backend)
+	remote := client(t, star.Remote, backend)
 	wantStatus(t, call(t, remote), 200)
 	server.Set(testserver.Behaviour{Status: 500})
 	for range 3 {
 		wantStatus(t, call(t, remote), 500)
 	}
-	eventually(t, "the inbound circuit opens", func() bool { return string(call(t, caller(t, star.Remote, backend)).Body) == "inbound" })
-	if r := call(t, caller(t, star.Client, backend)); string(r.Body) != "outbound" {
-		t.Errorf("local caller: got %s %q", r.Outcome(), r.Body)
+	eventually(t, "the inbound circuit opens", func() bool { return string(call(t, client(t, star.Remote, backend)).Body) == "inbound" })
+	if r := call(t, client(t, star.Client, backend)); string(r.Body) != "outbound" {
+		t.Errorf("local client: got %s %q", r.Outcome(), r.Body)
 	}
 }

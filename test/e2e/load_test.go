@@ -9,16 +9,16 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 )
 
-// hammer calls the backend from many callers with a connection for each request. The returned function waits for the
+// hammer calls the backend from many clients with a connection for each request. The returned function waits for the
 // given number of refusals for half-open, stops, and returns the number of answers of the kernel by reason.
-func hammer(t *testing.T, p place, callers int) func(refusals int) map[string]int {
+func hammer(t *testing.T, p place, clients int) func(refusals int) map[string]int {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	var tally loadgen.Tally
 	done := make(chan error, 1)
 	go func() {
 		done <- loadgen.Load{
-			Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: callers, Every: 1,
+			Dial: p.client.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: clients, Every: 1,
 			Timeout: time.Minute, Done: tally.Done,
 		}.Run(ctx)
 	}()

@@ -43,7 +43,7 @@ func TestCountsAreExactUnderLoss(t *testing.T) {
 		}
 	}
 	if got := tally.Counts().ByOutcome; got["200"] != 2000 || got["500"] != 800 || got["404"] != 400 {
-		t.Errorf("callers got %v; want 2000, 800 and 400", got)
+		t.Errorf("clients got %v; want 2000, 800 and 400", got)
 	}
 	judge(t, d, []*testserver.Server{server})
 	impaired()
@@ -82,7 +82,7 @@ func TestRequestsInSmallPieces(t *testing.T) {
 // sendInPieces opens a connection, sends the request in segments of a byte, and returns all that comes back.
 func sendInPieces(t *testing.T, p place, request string) string {
 	t.Helper()
-	c, err := p.caller.DialContext(soon(t), "tcp", p.dial.String())
+	c, err := p.client.DialContext(soon(t), "tcp", p.dial.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,13 +112,13 @@ func TestAnswerBeforeTheBodyIsRead(t *testing.T) {
 	judge(t, d, []*testserver.Server{server})
 }
 
-// TestExpectContinue: the interim answer that a careful caller waits for is no outcome.
+// TestExpectContinue: the interim answer that a careful client waits for is no outcome.
 func TestExpectContinue(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	const head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
 	careful := func() string {
-		c, err := p.caller.DialContext(soon(t), "tcp", p.dial.String())
+		c, err := p.client.DialContext(soon(t), "tcp", p.dial.String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,19 +164,19 @@ func rest(t *testing.T, c net.Conn) string {
 	return string(b)
 }
 
-// TestPortsAreUsedAgain has a caller with few ports of its own: what the kernel answered on one leaves no trace that
+// TestPortsAreUsedAgain has a client with few ports of its own: what the kernel answered on one leaves no trace that
 // could harm the next connection from it.
 func TestPortsAreUsedAgain(t *testing.T) {
 	p := places["IPv4"](t)
-	set(t, p.caller, "net.ipv4.ip_local_port_range", "40000 40019")
+	set(t, p.client, "net.ipv4.ip_local_port_range", "40000 40019")
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
 		"open: {duration: 2s}", "halfOpen: {calls: 1}"), p.interfaces)
 	var during, after loadgen.Tally
 	load := loadgen.Load{
-		Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 4, Every: 1,
+		Dial: p.client.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 4, Every: 1,
 		Request: loadgen.Request{Close: true}, Requests: 1000,
 	}
-	c := caller(t, p.caller, p.dial)
+	c := client(t, p.client, p.dial)
 	opened := openCircuit(t, agent, p.server, c)
 	p.server.Set(testserver.Behaviour{})
 	load.Done = during.Done // the kernel closes first, so ports are free again at once
@@ -190,7 +190,7 @@ func TestPortsAreUsedAgain(t *testing.T) {
 		_, closed, _ := agent.Find(p.backend.String(), "closed", opened.At)
 		return closed
 	})
-	// A port rests for a while when it is the caller who closes first: there may be none left, which is no request.
+	// A port rests for a while when it is the client who closes first: there may be none left, which is no request.
 	load.Done = func(target netip.AddrPort, r loadgen.Result) {
 		if !errors.Is(r.Err, syscall.EADDRNOTAVAIL) {
 			after.Done(target, r)

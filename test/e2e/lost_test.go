@@ -33,7 +33,7 @@ func pause(t *testing.T, p *agentproc.Process) (resume func()) {
 func send(t *testing.T, p place, requests int, targets ...netip.AddrPort) {
 	t.Helper()
 	var tally loadgen.Tally
-	load := loadgen.Load{Dial: p.caller.DialContext, Targets: targets, Workers: 8, Requests: requests, Done: tally.Done}
+	load := loadgen.Load{Dial: p.client.DialContext, Targets: targets, Workers: 8, Requests: requests, Done: tally.Done}
 	if err := load.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestLostFailuresOpen(t *testing.T) {
 	if opened.Reason != "failureCount" || opened.Value != 2000 {
 		t.Errorf("opened by %+v, want 2,000 failures", opened)
 	}
-	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+	wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 }
 
 // Probes of which no event came, neither of their permits nor of their outcomes, decide the half-open period as any
@@ -130,8 +130,8 @@ func TestLostProbes(t *testing.T) {
 				"outcome: {timeout: 0s}", "halfOpen: {calls: 3, timeout: 1s}") +
 				fmt.Sprintf("- {name: noise, match: {addresses: [%q]}, trip: [{failureCount: 1000000}]}\n", p.neighbour)
 			agent := startAgent(t, p.node, policy, p.interfaces, fewEvents...)
-			opened := openCircuit(t, agent, p.server, caller(t, p.caller, p.backend))
-			wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+			opened := openCircuit(t, agent, p.server, client(t, p.client, p.backend))
+			wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 			p.server.Set(test.behaviour)
 			p.other.Set(testserver.Behaviour{Status: 500})
 			before := p.server.Counts()
@@ -163,7 +163,7 @@ func TestVanishedProbeMakesRoom(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 300ms}",
 		"outcome: {timeout: 0s}", "halfOpen: {calls: 3, concurrent: 1, tolerate: 1, timeout: 500ms}"), p.interfaces)
-	opened := openCircuit(t, agent, p.server, caller(t, p.caller, p.backend))
+	opened := openCircuit(t, agent, p.server, client(t, p.client, p.backend))
 	before := p.server.Counts().Requests
 	p.server.SetDecide(func(_ *http.Request, n uint64) testserver.Behaviour {
 		if n == before {
@@ -183,11 +183,11 @@ func TestUnusedPermitIsGivenBack(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 300ms}",
 		"halfOpen: {calls: 2, timeout: 1s}"), p.interfaces)
-	opened := openCircuit(t, agent, p.server, caller(t, p.caller, p.backend))
+	opened := openCircuit(t, agent, p.server, client(t, p.client, p.backend))
 	p.server.Set(testserver.Behaviour{})
 	eventually(t, "half-open", func() bool { return time.Now().After(opened.Until) })
 	for range 6 {
-		c, err := p.caller.DialContext(soon(t), "tcp", p.backend.String())
+		c, err := p.client.DialContext(soon(t), "tcp", p.backend.String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,11 +195,11 @@ func TestUnusedPermitIsGivenBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	first := caller(t, p.caller, p.backend)
+	first := client(t, p.client, p.backend)
 	eventually(t, "a probe", func() bool { return call(t, first).Status == 200 })
 	since := time.Now()
 	eventually(t, "the time of the others is over", func() bool { return time.Since(since) > 1500*time.Millisecond })
-	wantStatus(t, call(t, caller(t, p.caller, p.backend)), 200)
+	wantStatus(t, call(t, client(t, p.client, p.backend)), 200)
 	if _, err := agent.Await(soon(t), p.backend.String(), "closed", opened.At); err != nil {
 		t.Error(err)
 	}
@@ -215,14 +215,14 @@ func TestUnusedPermitIsGivenBack(t *testing.T) {
 func TestHangingAgentLosesItsLease(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces, "--lease", "1s")
-	openCircuit(t, agent, p.server, caller(t, p.caller, p.backend))
-	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+	openCircuit(t, agent, p.server, client(t, p.client, p.backend))
+	wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 	resume := pause(t, agent)
-	kept := caller(t, p.caller, p.backend)
-	eventually(t, "callers are admitted", func() bool { return call(t, kept).Status == 500 })
+	kept := client(t, p.client, p.backend)
+	eventually(t, "clients are admitted", func() bool { return call(t, kept).Status == 500 })
 	resume()
-	eventually(t, "callers are turned away again", func() bool {
-		_, kernel := call(t, caller(t, p.caller, p.backend)).FromKernel()
+	eventually(t, "clients are turned away again", func() bool {
+		_, kernel := call(t, client(t, p.client, p.backend)).FromKernel()
 		return kernel
 	})
 	wantAnswer(t, call(t, kept), "open")

@@ -36,8 +36,8 @@ func TestLostHandshake(t *testing.T) {
 				})
 				var rejected, served loadgen.Result
 				var calls sync.WaitGroup
-				calls.Go(func() { rejected = call(t, caller(t, p.caller, p.backend)) })
-				calls.Go(func() { served = call(t, caller(t, p.caller, p.neighbour)) })
+				calls.Go(func() { rejected = call(t, client(t, p.client, p.backend)) })
+				calls.Go(func() { served = call(t, client(t, p.client, p.neighbour)) })
 				calls.Wait()
 				wantAnswer(t, rejected, "open")
 				wantStatus(t, served, 200)

@@ -1,4 +1,4 @@
-// Package e2e runs the agent as an operator does, in network namespaces, between real callers and real servers.
+// Package e2e runs the agent as an operator does, in network namespaces, between real clients and real servers.
 package e2e
 
 import (
@@ -149,8 +149,8 @@ func kill(p *agentproc.Process) {
 	p.Kill()
 }
 
-// caller returns a caller in a namespace with a connection of its own.
-func caller(t *testing.T, in *netlab.Namespace, target netip.AddrPort) *loadgen.Client {
+// client returns a client in a namespace with a connection of its own.
+func client(t *testing.T, in *netlab.Namespace, target netip.AddrPort) *loadgen.Client {
 	t.Helper()
 	c := &loadgen.Client{Dial: in.DialContext, Target: target, Timeout: 5 * time.Second}
 	t.Cleanup(c.Close)
@@ -191,7 +191,7 @@ func wantAnswer(t *testing.T, r loadgen.Result, reason string) {
 	}
 }
 
-// openCircuit lets the backend fail until its circuit opens, and returns the transition. The callers after the last
+// openCircuit lets the backend fail until its circuit opens, and returns the transition. The clients after the last
 // failure may still reach the backend.
 func openCircuit(t *testing.T, p *agentproc.Process, s *testserver.Server, c *loadgen.Client) agentproc.Transition {
 	t.Helper()

@@ -129,7 +129,7 @@ var twoUnreachable = []string{
 func openDead(t *testing.T, agent *agentproc.Process, from *netlab.Namespace, at netip.AddrPort, began time.Time) {
 	t.Helper()
 	eventually(t, "the circuit opens", func() bool {
-		c := caller(t, from, at)
+		c := client(t, from, at)
 		c.Timeout = 500 * time.Millisecond
 		call(t, c)
 		_, found, _ := agent.Find(at.String(), "open", began)
@@ -148,22 +148,22 @@ func TestDeadNeighbour(t *testing.T) {
 				h := newHost(t, star)
 				p := backendsPlace(t, star, v6)
 				if from == "host process" {
-					p.caller = p.node
+					p.client = p.node
 				}
 				agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, append(twoUnreachable, "open: {duration: 5s, backoff: none}")...), []string{"*"})
-				wantStatus(t, call(t, caller(t, p.caller, p.backend)), 200)
+				wantStatus(t, call(t, client(t, p.client, p.backend)), 200)
 				h.off()
 				began := time.Now()
-				openDead(t, agent, p.caller, p.backend, began)
+				openDead(t, agent, p.client, p.backend, began)
 				if n, _ := metric(t, p.node, "cbagent_outcomes_total", `outcome="unreachable"`); n < 2 {
 					t.Errorf("%v attempts are counted as unreachable, want 2 or more", n)
 				}
 				if n, _ := metric(t, p.node, "cbagent_outcomes_total", `outcome="connect-timeout"`); n != 0 {
 					t.Errorf("%v attempts are counted as connect-timeout", n)
 				}
-				wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+				wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 				start := time.Now()
-				wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+				wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 				if took := time.Since(start); took > time.Second {
 					t.Errorf("a client waited for %s", took)
 				}
@@ -183,17 +183,17 @@ func TestDeadNeighbour(t *testing.T) {
 				if again.Reason != "probeFailed" || again.From != "half-open" {
 					t.Errorf("%s from %s, want probeFailed from half-open", again.Reason, again.From)
 				}
-				wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+				wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 
 				h.on()
 				eventually(t, "the circuit closes", func() bool {
-					c := caller(t, p.caller, p.backend)
+					c := client(t, p.client, p.backend)
 					c.Timeout = 500 * time.Millisecond
 					r := call(t, c)
 					_, kernel := r.FromKernel()
 					return r.Status == 200 && !kernel
 				})
-				wantStatus(t, call(t, caller(t, p.node, p.neighbour)), 200)
+				wantStatus(t, call(t, client(t, p.node, p.neighbour)), 200)
 			})
 		}
 	}
@@ -214,16 +214,16 @@ func TestNeighbourThatSeemsAlive(t *testing.T) {
 			p := backendsPlace(t, star, v6)
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 2}]", "halfOpen: {calls: 1}",
 				"outcome: {connectTimeout: 300ms}", "open: {duration: 3s, backoff: none}"), []string{"*"})
-			c := caller(t, p.node, p.backend)
+			c := client(t, p.node, p.backend)
 			wantStatus(t, call(t, c), 200)
 			c.Close() // or the server speaks, to see whether it is there
 			began := time.Now()
 			h.unplug()
 			openDead(t, agent, p.node, p.backend, began)
-			wantAnswer(t, call(t, caller(t, p.node, p.backend)), "open")
+			wantAnswer(t, call(t, client(t, p.node, p.backend)), "open")
 			h.on()
 			eventually(t, "the host is found", func() bool {
-				c := caller(t, p.node, p.backend)
+				c := client(t, p.node, p.backend)
 				c.Timeout = 500 * time.Millisecond
 				r := call(t, c)
 				_, kernel := r.FromKernel()
@@ -244,7 +244,7 @@ func TestDeadNeighbourReset(t *testing.T) {
 	h.off()
 	openDead(t, agent, star.Node, at, began)
 	for _, from := range []*netlab.Namespace{star.Node, star.Client} {
-		eventually(t, "clients are reset", func() bool { return call(t, caller(t, from, at)).Class == loadgen.ConnectRefused })
+		eventually(t, "clients are reset", func() bool { return call(t, client(t, from, at)).Class == loadgen.ConnectRefused })
 	}
 }
 
@@ -268,7 +268,7 @@ func TestNeighbourHoldSwitchedOff(t *testing.T) {
 		t.Errorf("the entry is %v, in state %#x", h.entry(at.Addr()), h.entry(at.Addr()).State)
 	}
 	// Clients that are forwarded need no entry.
-	wantAnswer(t, call(t, caller(t, star.Client, at)), "open")
+	wantAnswer(t, call(t, client(t, star.Client, at)), "open")
 }
 
 // A circuit that is closed by hand, and the end of the agent, leave no entry behind.
@@ -314,17 +314,17 @@ func TestKilledWhileItHoldsANeighbour(t *testing.T) {
 			}
 			p := backendsPlace(t, star, v6)
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, append(twoUnreachable, "open: {duration: 5m, max: 5m}")...), []string{"*"})
-			wantStatus(t, call(t, caller(t, p.node, p.backend)), 200)
+			wantStatus(t, call(t, client(t, p.node, p.backend)), 200)
 			began := time.Now()
 			h.off()
 			openDead(t, agent, p.node, p.backend, began)
 			eventually(t, "the entry is held", func() bool { return h.valid(p.backend.Addr()) })
-			wantAnswer(t, call(t, caller(t, p.node, p.backend)), "open")
+			wantAnswer(t, call(t, client(t, p.node, p.backend)), "open")
 			kill(agent)
 			h.on()
 			killedAt := time.Now()
 			eventually(t, "traffic flows", func() bool {
-				c := caller(t, p.node, p.backend)
+				c := client(t, p.node, p.backend)
 				c.Timeout = 300 * time.Millisecond
 				return call(t, c).Status == 200
 			})
@@ -355,7 +355,7 @@ func TestDeadRouter(t *testing.T) {
 			both := []netip.AddrPort{p.backend, p.neighbour}
 			agent := startAgent(t, p.node, policyOf(both, append(twoUnreachable, "open: {duration: 5m, max: 5m}")...), []string{"*"})
 			for _, at := range both {
-				wantStatus(t, call(t, caller(t, p.caller, at)), 200)
+				wantStatus(t, call(t, client(t, p.client, at)), 200)
 			}
 			d, err := star.Far.Links().LinkByName("link0")
 			if err != nil {
@@ -378,12 +378,12 @@ func TestDeadRouter(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Calls to one of them are proof for both.
-			openDead(t, agent, p.caller, p.backend, began)
+			openDead(t, agent, p.client, p.backend, began)
 			if _, err := agent.Await(soon(t), p.neighbour.String(), "open", began); err != nil {
 				t.Fatal(err)
 			}
 			for _, at := range both {
-				wantAnswer(t, call(t, caller(t, p.caller, at)), "open")
+				wantAnswer(t, call(t, client(t, p.client, at)), "open")
 			}
 			if said := agent.Complaint("").Error(); !strings.Contains(said, "neighbour does not answer") {
 				t.Errorf("the agent said %s", said)
@@ -402,7 +402,7 @@ func TestRouterSaysUnreachable(t *testing.T) {
 					star := newFarStar(t, plain)
 					p := backendsPlace(t, star.Star, v6)
 					if from == "host process" {
-						p.caller = p.node
+						p.client = p.node
 						for i, to := range []string{"10.24.0.0/24", "2001:db8:24::/64"} {
 							for _, b := range star.Backends {
 								gateway := []netip.Addr{b.IPv4, b.IPv6}[i].Prev()
@@ -411,20 +411,20 @@ func TestRouterSaysUnreachable(t *testing.T) {
 						}
 					}
 					agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, append(twoUnreachable, "open: {duration: 5m, max: 5m}")...), []string{"link0"})
-					wantStatus(t, call(t, caller(t, p.caller, p.backend)), 200)
+					wantStatus(t, call(t, client(t, p.client, p.backend)), 200)
 					nft(t, star.Far, `table inet filter {
 						chain forward { type filter hook forward priority 0; ct state new tcp dport 8080 reject with icmpx type `+reject+`; }
 					}`)
 					began := time.Now()
 					for range 2 {
-						c := caller(t, p.caller, p.backend)
+						c := client(t, p.client, p.backend)
 						c.Timeout = 500 * time.Millisecond
 						call(t, c)
 					}
 					if _, err := agent.Await(soon(t), p.backend.String(), "open", began); err != nil {
 						t.Fatal(err)
 					}
-					wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+					wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 					if n, _ := metric(t, p.node, "cbagent_outcomes_total", `outcome="unreachable"`); n != 2 {
 						t.Errorf("%v attempts are counted as unreachable, want 2", n)
 					}

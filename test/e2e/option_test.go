@@ -39,7 +39,7 @@ func dialWith(in *netlab.Namespace, multipath bool, prepare func(fd int) error) 
 	}
 }
 
-// TestMultipathTCP has callers and a server that speak Multipath TCP, Go's default for listeners.
+// TestMultipathTCP has clients and a server that speak Multipath TCP, Go's default for listeners.
 func TestMultipathTCP(t *testing.T) {
 	star := newStar(t, netlab.Options{Backends: 2})
 	at, fine := netip.AddrPortFrom(star.Backends[0].IPv4, port), netip.AddrPortFrom(star.Backends[1].IPv4, port)
@@ -69,7 +69,7 @@ func TestMultipathTCP(t *testing.T) {
 	}
 	agent := startAgent(t, star.Node, policyOf([]netip.AddrPort{at}, threeFailures...), []string{"be*"})
 	client := func(to netip.AddrPort) *loadgen.Client {
-		c := caller(t, star.Client, to)
+		c := client(t, star.Client, to)
 		c.Dial = dialWith(star.Client, true, nil)
 		return c
 	}
@@ -123,11 +123,11 @@ func netstat(t *testing.T, in *netlab.Namespace, counter string) uint64 {
 	return 0
 }
 
-// TestFastOpen has callers that send their request with the SYN. Nobody looks into a SYN that is let through, but one
+// TestFastOpen has clients that send their request with the SYN. Nobody looks into a SYN that is let through, but one
 // that is refused is answered like any other.
 func TestFastOpen(t *testing.T) {
 	p := places["IPv4"](t)
-	for _, n := range []*netlab.Namespace{p.caller, p.home} {
+	for _, n := range []*netlab.Namespace{p.client, p.home} {
 		set(t, n, "net.ipv4.tcp_fastopen", "0x403") // both sides, for all listeners
 	}
 	refuse(t, p)
@@ -136,8 +136,8 @@ func TestFastOpen(t *testing.T) {
 	}
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	fast := func() *loadgen.Client {
-		c := caller(t, p.caller, p.dial)
-		c.Dial = dialWith(p.caller, false, func(fd int) error {
+		c := client(t, p.client, p.dial)
+		c.Dial = dialWith(p.client, false, func(fd int) error {
 			return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1)
 		})
 		return c
@@ -145,10 +145,10 @@ func TestFastOpen(t *testing.T) {
 	for range 3 {
 		wantStatus(t, call(t, fast()), 200)
 	}
-	if netstat(t, p.caller, "TCPFastOpenActive") == 0 {
+	if netstat(t, p.client, "TCPFastOpenActive") == 0 {
 		t.Error("no request went with a SYN")
 	}
-	failing := caller(t, p.caller, p.dial)
+	failing := client(t, p.client, p.dial)
 	openCircuit(t, agent, p.server, failing)
 	failing.Close()
 	before := p.server.Counts()
@@ -159,5 +159,5 @@ func TestFastOpen(t *testing.T) {
 	if got := p.server.Counts().Sub(before); got.Requests != 0 || got.Connections != 0 {
 		t.Errorf("the backend saw %+v", got)
 	}
-	wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
+	wantStatus(t, call(t, client(t, p.client, p.neighbour)), 200)
 }

@@ -16,7 +16,7 @@ func TestEveryKindOfFailureOpens(t *testing.T) {
 	for name, c := range map[string]struct {
 		failure string
 		fail    func(t *testing.T, p place)
-		want    string // what callers see meanwhile
+		want    string // what clients see meanwhile
 	}{
 		"status":    {"503", behave(testserver.Behaviour{Status: 503}), "503"},
 		"class":     {"4xx", behave(testserver.Behaviour{Status: 404}), "404"},
@@ -34,13 +34,13 @@ func TestEveryKindOfFailureOpens(t *testing.T) {
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},
 				append([]string{"outcome: {failure: [" + c.failure + "], timeout: 200ms, connectTimeout: 200ms}"}, threeFailures...)...),
 				p.interfaces)
-			wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+			wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 			c.fail(t, p)
 			opened := failThrice(t, p, agent, c.want)
 			if opened.Reason != "consecutiveFailures" || opened.Value != 3 {
 				t.Errorf("opened by %+v; want three failures", opened)
 			}
-			wantAnswer(t, call(t, caller(t, p.caller, p.dial)), "open")
+			wantAnswer(t, call(t, client(t, p.client, p.dial)), "open")
 		})
 	}
 }
@@ -51,7 +51,7 @@ func failThrice(t *testing.T, p place, agent *agentproc.Process, want string) ag
 	began := time.Now()
 	var calls sync.WaitGroup
 	for range 3 {
-		c := caller(t, p.caller, p.dial)
+		c := client(t, p.client, p.dial)
 		c.Timeout = 3 * time.Second // longer than the policy's, by far
 		calls.Go(func() {
 			if r := call(t, c); r.Outcome() != want {
@@ -87,21 +87,21 @@ func loseSYNs(t *testing.T, p place) {
 	}
 }
 
-// TestAbortedIsIgnored: callers that give up say nothing about the backend.
+// TestAbortedIsIgnored: clients that give up say nothing about the backend.
 func TestAbortedIsIgnored(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	p.server.Set(testserver.Behaviour{Delay: time.Minute})
 	for range 6 {
-		c := caller(t, p.caller, p.dial)
+		c := client(t, p.client, p.dial)
 		c.Timeout = 50 * time.Millisecond
 		if r := call(t, c); r.Class != loadgen.Timeout {
-			t.Fatalf("got %s, %v; want a timeout of the caller", r.Outcome(), r.Err)
+			t.Fatalf("got %s, %v; want a timeout of the client", r.Outcome(), r.Err)
 		}
 	}
 	eventually(t, "the backend notices", func() bool { return p.server.Counts().Abandoned == 6 })
 	p.server.Set(testserver.Behaviour{})
-	wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+	wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 	if got := agent.Transitions(); len(got) != 0 {
 		t.Errorf("transitions %+v, want none", got)
 	}

@@ -17,7 +17,7 @@ func TestImpatientClientsDoNotHideAHang(t *testing.T) {
 		"outcome: {patience: 200ms}", "trip: [{consecutiveFailures: 3}]", "open: {duration: 500ms}"), p.interfaces)
 	p.server.Set(testserver.Behaviour{Delay: time.Minute})
 	leave := func() {
-		c := caller(t, p.caller, p.dial)
+		c := client(t, p.client, p.dial)
 		c.Timeout = 500 * time.Millisecond
 		if r := call(t, c); r.Class != loadgen.Timeout {
 			t.Fatalf("got %s, %v; want a timeout of the client", r.Outcome(), r.Err)

@@ -12,7 +12,7 @@ import (
 	"github.com/cbagent/cbagent/internal/loader"
 )
 
-// TestPermitsAreExact has many callers on all CPUs rush at circuits that have just half-opened: never is one more
+// TestPermitsAreExact has many clients on all CPUs rush at circuits that have just half-opened: never is one more
 // admitted than there are permits.
 func TestPermitsAreExact(t *testing.T) {
 	for name, c := range map[string]struct{ calls, concurrent, admitted uint32 }{
@@ -33,7 +33,7 @@ func TestPermitsAreExact(t *testing.T) {
 					Kind: loader.Open, Generation: 2*round + 2, Until: loader.Now(), Calls: c.calls, Concurrent: c.concurrent,
 				})
 				refused, stop := rush(t, star.Client, at)
-				eventually(t, "callers are refused", func() bool {
+				eventually(t, "clients are refused", func() bool {
 					return refused.Load() >= 200 && server.Counts().Requests-before >= uint64(c.admitted)
 				})
 				if got := server.Counts().Requests - before; got != uint64(c.admitted) {
@@ -53,7 +53,7 @@ func TestPermitsAreExact(t *testing.T) {
 	}
 }
 
-// rush calls the backend from 16 callers, with a connection for each request, until stop is called.
+// rush calls the backend from 16 clients, with a connection for each request, until stop is called.
 func rush(t *testing.T, from *netlab.Namespace, at netip.AddrPort) (refused *atomic.Int64, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)

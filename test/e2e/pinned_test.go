@@ -112,7 +112,7 @@ func background(t *testing.T, load loadgen.Load) (stop func() loadgen.Counts) {
 	}
 }
 
-// Agents are killed and started again while callers call: one backend that is well, one whose circuit is open. Nobody
+// Agents are killed and started again while clients call: one backend that is well, one whose circuit is open. Nobody
 // notices, and connections stay counted.
 func TestRestartsUnderLoad(t *testing.T) {
 	for _, mode := range []string{"tcx", "clsact"} {
@@ -127,16 +127,16 @@ func TestRestartsUnderLoad(t *testing.T) {
 			first := l.start()
 			var idle []*loadgen.Client
 			for range 7 {
-				c := caller(t, p.caller, p.neighbour)
+				c := client(t, p.client, p.neighbour)
 				wantStatus(t, call(t, c), 200)
 				idle = append(idle, c)
 			}
-			opened := openCircuit(t, first, p.server, caller(t, p.caller, p.backend))
+			opened := openCircuit(t, first, p.server, client(t, p.client, p.backend))
 			// A request that was admitted before the circuit opened is no leak.
-			wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+			wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 			before := p.server.Counts()
-			well := background(t, loadgen.Load{Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 4, Rate: 200, Every: 3})
-			ill := background(t, loadgen.Load{Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.backend}, Workers: 2, Rate: 100, Every: 2})
+			well := background(t, loadgen.Load{Dial: p.client.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 4, Rate: 200, Every: 3})
+			ill := background(t, loadgen.Load{Dial: p.client.DialContext, Targets: []netip.AddrPort{p.backend}, Workers: 2, Rate: 100, Every: 2})
 			for i := range kills {
 				if i%5 == 4 {
 					l.stop()
@@ -151,10 +151,10 @@ func TestRestartsUnderLoad(t *testing.T) {
 			}
 			got, refused := well(), ill()
 			if got.Requests != got.ByOutcome["200"] || len(got.FromKernel) > 0 || got.Requests < 100 {
-				t.Errorf("callers of the backend that is well got %v, %v by the kernel; want nothing but 200", got.ByOutcome, got.FromKernel)
+				t.Errorf("clients of the backend that is well got %v, %v by the kernel; want nothing but 200", got.ByOutcome, got.FromKernel)
 			}
 			if refused.Requests != refused.FromKernel["open"] || refused.Requests < 50 {
-				t.Errorf("callers of the open circuit got %v, %v by the kernel; want nothing but the kernel's answer", refused.ByOutcome, refused.FromKernel)
+				t.Errorf("clients of the open circuit got %v, %v by the kernel; want nothing but the kernel's answer", refused.ByOutcome, refused.FromKernel)
 			}
 			if leaked := p.server.Counts().Sub(before); leaked.Requests != 0 || leaked.Connections != 0 {
 				t.Errorf("the backend of the open circuit saw %d requests on %d connections", leaked.Requests, leaked.Connections)
@@ -192,11 +192,11 @@ func TestDeadlineSurvivesRestart(t *testing.T) {
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 4s}",
 		"halfOpen: {calls: 3, timeout: 20s}"))
-	opened := openCircuit(t, l.start(), p.server, caller(t, p.caller, p.backend))
+	opened := openCircuit(t, l.start(), p.server, client(t, p.client, p.backend))
 	kill(l.now)
-	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+	wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 	l.start()
-	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+	wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 	p.server.Set(testserver.Behaviour{Ending: testserver.EndHang})
 	before := p.server.Counts()
 	stop := hammer(t, p, 8)
@@ -221,7 +221,7 @@ func TestHalfOpenSurvivesRestart(t *testing.T) {
 			p := places["IPv4"](t)
 			l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
 				"open: {duration: 300ms}", "halfOpen: {calls: 3, timeout: 5m}", "outcome: {timeout: 0s}"))
-			opened := openCircuit(t, l.start(), p.server, caller(t, p.caller, p.backend))
+			opened := openCircuit(t, l.start(), p.server, client(t, p.client, p.backend))
 			p.server.Set(testserver.Behaviour{Ending: testserver.EndHang})
 			stop := hammer(t, p, 8)
 			if _, err := l.now.Await(soon(t), p.backend.String(), "half-open", opened.At); err != nil {
@@ -249,7 +249,7 @@ func TestBackoffSurvivesRestart(t *testing.T) {
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
 		"open: {duration: 200ms, backoff: exponential, max: 5m}", "halfOpen: {calls: 1}"))
 	began := time.Now()
-	openCircuit(t, l.start(), p.server, caller(t, p.caller, p.backend))
+	openCircuit(t, l.start(), p.server, client(t, p.client, p.backend))
 	stop := hammer(t, p, 2)
 	for step := 1; step <= 4; step++ {
 		var got agentproc.Transition
@@ -287,8 +287,8 @@ func TestSecondAgentIsRefused(t *testing.T) {
 	if out, err := l.detach(); err == nil || !strings.Contains(out, "another agent is running") {
 		t.Errorf("detach beside a running agent: %v, %s", err, out)
 	}
-	openCircuit(t, first, p.server, caller(t, p.caller, p.backend))
-	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+	openCircuit(t, first, p.server, client(t, p.client, p.backend))
+	wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 }
 
 // attached lists what is on the interfaces of a namespace: tcx programs and filters.
@@ -326,7 +326,7 @@ func attached(t *testing.T, in *netlab.Namespace) []string {
 	return found
 }
 
-// What a killed agent leaves can be taken away: nothing of it is in the kernel then, and callers reach the backend.
+// What a killed agent leaves can be taken away: nothing of it is in the kernel then, and clients reach the backend.
 func TestDetachAfterCrash(t *testing.T) {
 	for _, mode := range []string{"tcx", "clsact"} {
 		t.Run(mode, func(t *testing.T) {
@@ -335,12 +335,12 @@ func TestDetachAfterCrash(t *testing.T) {
 			if mode == "clsact" {
 				l.flags = append(l.flags, "--clsact")
 			}
-			openCircuit(t, l.start(), p.server, caller(t, p.caller, p.backend))
+			openCircuit(t, l.start(), p.server, client(t, p.client, p.backend))
 			kill(l.now)
 			if got := attached(t, p.node); len(got) < 4 {
 				t.Fatalf("attached after the crash: %v", got)
 			}
-			wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+			wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 			out, err := l.detach()
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
@@ -352,12 +352,12 @@ func TestDetachAfterCrash(t *testing.T) {
 			if left, err := os.ReadDir(l.pins); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("pins: %v, %v; want none", left, err)
 			}
-			wantStatus(t, call(t, caller(t, p.caller, p.backend)), 500)
+			wantStatus(t, call(t, client(t, p.client, p.backend)), 500)
 			if out, err := l.detach(); err != nil || !strings.Contains(out, "nothing to remove") {
 				t.Errorf("a second detach: %v, %s", err, out)
 			}
 			l.start()
-			openCircuit(t, l.now, p.server, caller(t, p.caller, p.backend))
+			openCircuit(t, l.now, p.server, client(t, p.client, p.backend))
 		})
 	}
 }
@@ -366,21 +366,21 @@ func TestDetachAfterCrash(t *testing.T) {
 func TestOtherLayoutIsReplaced(t *testing.T) {
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
-	openCircuit(t, l.start("--max-circuits", "1024"), p.server, caller(t, p.caller, p.backend))
-	well := background(t, loadgen.Load{Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 2, Rate: 100, Every: 3})
+	openCircuit(t, l.start("--max-circuits", "1024"), p.server, client(t, p.client, p.backend))
+	well := background(t, loadgen.Load{Dial: p.client.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 2, Rate: 100, Every: 3})
 	kill(l.now)
 	next := l.start("--max-circuits", "2048")
 	if said := next.Complaint("").Error(); !strings.Contains(said, "another layout") {
 		t.Errorf("the agent said %q, want word of the layout", said)
 	}
-	wantStatus(t, call(t, caller(t, p.caller, p.backend)), 500)
+	wantStatus(t, call(t, client(t, p.client, p.backend)), 500)
 	openCircuitOf(t, p)
-	wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
+	wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 	if maps, err := filepath.Glob(filepath.Join(l.pins, "maps-*")); err != nil || len(maps) != 1 {
 		t.Errorf("maps of %v (%v), want those of one layout", maps, err)
 	}
 	if got := well(); got.Requests != got.ByOutcome["200"] || got.Requests == 0 {
-		t.Errorf("callers of the other backend got %v, want nothing but 200", got.ByOutcome)
+		t.Errorf("clients of the other backend got %v, want nothing but 200", got.ByOutcome)
 	}
 }
 
@@ -388,14 +388,14 @@ func TestOtherLayoutIsReplaced(t *testing.T) {
 func TestLeftWhileNoAgentRan(t *testing.T) {
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
-	kept := caller(t, p.caller, p.backend)
+	kept := client(t, p.client, p.backend)
 	l.start()
 	wantStatus(t, call(t, kept), 200)
-	openCircuit(t, l.now, p.server, caller(t, p.caller, p.backend))
+	openCircuit(t, l.now, p.server, client(t, p.client, p.backend))
 	kill(l.now)
 	l.policy = policyOf([]netip.AddrPort{p.neighbour}, threeFailures...)
 	l.start()
-	eventually(t, "callers are let alone", func() bool { return call(t, caller(t, p.caller, p.backend)).Status == 500 })
+	eventually(t, "clients are let alone", func() bool { return call(t, client(t, p.client, p.backend)).Status == 500 })
 	wantStatus(t, call(t, kept), 500)
 	eventually(t, "its connections are forgotten", func() bool {
 		n, _ := metric(t, p.node, "cbagent_flows")
@@ -404,7 +404,7 @@ func TestLeftWhileNoAgentRan(t *testing.T) {
 	if _, series := metric(t, p.node, "cbagent_connections", fmt.Sprintf("backend=%q", p.backend)); series != 0 {
 		t.Errorf("it still has metrics")
 	}
-	wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
+	wantStatus(t, call(t, client(t, p.client, p.neighbour)), 200)
 }
 
 // An agent without pins that ends leaves nothing on any interface.
@@ -468,8 +468,8 @@ func TestOverridesSurviveRestart(t *testing.T) {
 			end(l)
 			l.policy = policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...)
 			l.start()
-			wantStatus(t, call(t, caller(t, p.caller, p.backend)), 200)
-			wantAnswer(t, call(t, caller(t, p.caller, p.neighbour)), "forced-open")
+			wantStatus(t, call(t, client(t, p.client, p.backend)), 200)
+			wantAnswer(t, call(t, client(t, p.client, p.neighbour)), "forced-open")
 			if got := cbagent("status"); !strings.Contains(got, "but this one") || !strings.Contains(got, "all of it") {
 				t.Errorf("status says\n%s", got)
 			}
@@ -498,7 +498,7 @@ func TestEarlyHooksSurviveRestart(t *testing.T) {
 	}
 	pod := netip.AddrPortFrom(star.Backends[0].IPv4, port)
 	podServer := serve(t, star.Backends[0].Namespace, pod)
-	wantStatus(t, call(t, caller(t, star.Client, vip)), 200)
+	wantStatus(t, call(t, client(t, star.Client, vip)), 200)
 	policy := policyOf([]netip.AddrPort{home}, "mode: forced-open", "reject: {with: reset}") +
 		fmt.Sprintf("- {name: in, mode: forced-open, direction: inbound, match: {addresses: [%q]}, reject: {with: reset}}\n", pod)
 	l := newLineage(t, star.Node, policy, "--interface", "up0", "--uplink", "up0", "--xdp", "generic", "--sk-lookup",
@@ -508,7 +508,7 @@ func TestEarlyHooksSurviveRestart(t *testing.T) {
 		from *netlab.Namespace
 		to   netip.AddrPort
 	}{{star.Client, vip}, {star.Remote, pod}} {
-		if r := call(t, caller(t, c.from, c.to)); r.Class != loadgen.ConnectRefused {
+		if r := call(t, client(t, c.from, c.to)); r.Class != loadgen.ConnectRefused {
 			t.Fatalf("%s: got %s, %v; want a refusal", c.to, r.Outcome(), r.Err)
 		}
 	}
@@ -525,7 +525,7 @@ func TestEarlyHooksSurviveRestart(t *testing.T) {
 	}
 	for name, got := range map[string]loadgen.Counts{"NAT": toVIP(), "remote": toPod()} {
 		if got.Requests != got.ByOutcome["connect-refused"] || got.Requests < 50 {
-			t.Errorf("%s: callers got %v, want nothing but refusals", name, got.ByOutcome)
+			t.Errorf("%s: clients got %v, want nothing but refusals", name, got.ByOutcome)
 		}
 	}
 	if a, b := server.Counts().Sub(before).Connections, podServer.Counts().Sub(podBefore).Connections; a+b != 0 {
@@ -551,12 +551,12 @@ func TestEarlyHooksSurviveRestart(t *testing.T) {
 func TestOtherWayOfAttaching(t *testing.T) {
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
-	openCircuit(t, l.start(), p.server, caller(t, p.caller, p.backend))
+	openCircuit(t, l.start(), p.server, client(t, p.client, p.backend))
 	for _, flags := range [][]string{{"--clsact"}, nil, {"--clsact"}, nil} {
 		kill(l.now)
 		l.start(flags...)
-		wantAnswer(t, call(t, caller(t, p.caller, p.backend)), "open")
-		wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
+		wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
+		wantStatus(t, call(t, client(t, p.client, p.neighbour)), 200)
 		// The kernel lets go of a link a moment after the last that held it.
 		eventually(t, "two programs are on each of two interfaces", func() bool { return len(attached(t, p.node)) == 4 })
 	}

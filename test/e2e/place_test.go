@@ -11,10 +11,10 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
-// place is a way from a caller to a backend.
+// place is a way from a client to a backend.
 type place struct {
-	caller     *netlab.Namespace
-	dial       netip.AddrPort // what the caller dials
+	client     *netlab.Namespace
+	dial       netip.AddrPort // what the client dials
 	backend    netip.AddrPort // what the backend is called after NAT
 	neighbour  netip.AddrPort // another backend
 	interfaces []string
@@ -55,12 +55,12 @@ var places = map[string]func(t *testing.T) place{
 	},
 	"host process": func(t *testing.T) place {
 		p := starPlace(t, netlab.Options{Backends: 2}, false)
-		p.caller = p.node
+		p.client = p.node
 		return p
 	},
 	"host process IPv6": func(t *testing.T) place {
 		p := starPlace(t, netlab.Options{Backends: 2}, true)
-		p.caller = p.node
+		p.client = p.node
 		return p
 	},
 	"DNAT and masquerade": func(t *testing.T) place {
@@ -93,15 +93,15 @@ var places = map[string]func(t *testing.T) place{
 		firewall(t, p.node)
 		return p
 	},
-	"caller without timestamps": func(t *testing.T) place {
+	"client without timestamps": func(t *testing.T) place {
 		return settingPlace(t, "net.ipv4.tcp_timestamps", "0")
 	},
-	"caller with ECN": func(t *testing.T) place {
+	"client with ECN": func(t *testing.T) place {
 		return settingPlace(t, "net.ipv4.tcp_ecn", "1")
 	},
-	"caller without SACK and window scaling": func(t *testing.T) place {
+	"client without SACK and window scaling": func(t *testing.T) place {
 		p := settingPlace(t, "net.ipv4.tcp_sack", "0")
-		set(t, p.caller, "net.ipv4.tcp_window_scaling", "0")
+		set(t, p.client, "net.ipv4.tcp_window_scaling", "0")
 		return p
 	},
 	"lo":      func(t *testing.T) place { return loPlace(t, "127.0.0.1", "127.0.0.2") },
@@ -166,11 +166,11 @@ func firewall(t *testing.T, node *netlab.Namespace) {
 	}`)
 }
 
-// settingPlace is a plain one whose caller has a setting of its kernel's changed.
+// settingPlace is a plain one whose client has a setting of its kernel's changed.
 func settingPlace(t *testing.T, key, value string) place {
 	t.Helper()
 	p := starPlace(t, netlab.Options{Backends: 2}, false)
-	set(t, p.caller, key, value)
+	set(t, p.client, key, value)
 	return p
 }
 
@@ -202,7 +202,7 @@ func backendsPlace(t *testing.T, star *netlab.Star, v6 bool) place {
 		return netip.AddrPortFrom(b.IPv4, port)
 	}
 	p := place{
-		caller: star.Client, node: star.Node, interfaces: []string{"be*"},
+		client: star.Client, node: star.Node, interfaces: []string{"be*"},
 		backend: at(star.Backends[0]), neighbour: at(star.Backends[1]),
 	}
 	p.dial, p.home = p.backend, star.Backends[0].Namespace
@@ -215,7 +215,7 @@ func backendsPlace(t *testing.T, star *netlab.Star, v6 bool) place {
 func loPlace(t *testing.T, backend, neighbour string) place {
 	star := newStar(t, netlab.Options{})
 	p := place{
-		caller: star.Node, node: star.Node, interfaces: []string{"lo"},
+		client: star.Node, node: star.Node, interfaces: []string{"lo"},
 		backend:   netip.AddrPortFrom(netip.MustParseAddr(backend), port),
 		neighbour: netip.AddrPortFrom(netip.MustParseAddr(neighbour), port+1),
 	}

@@ -24,11 +24,11 @@ func openAt(t *testing.T, p place, keys ...string) (idle []*loadgen.Client) {
 	t.Helper()
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, append(keys, threeFailures...)...), p.interfaces)
 	for range 2 {
-		c := caller(t, p.caller, p.dial)
+		c := client(t, p.client, p.dial)
 		wantStatus(t, call(t, c), 200)
 		idle = append(idle, c)
 	}
-	c := caller(t, p.caller, p.backend)
+	c := client(t, p.client, p.backend)
 	openCircuit(t, agent, p.server, c)
 	return idle
 }
@@ -37,13 +37,13 @@ func TestPostOfOneMegabyte(t *testing.T) {
 	for _, name := range []string{
 		"IPv4", "IPv6", "DNAT and masquerade", "DNAT and masquerade IPv6", "host process", "lo", "firewall",
 		"VIP, masqueraded", "VIP, masqueraded IPv6", "VIP of 127.0.0.1", "VIP of ::1",
-		"caller without timestamps", "caller without SACK and window scaling",
+		"client without timestamps", "client without SACK and window scaling",
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, idle := opened(t, name)
 			before := p.server.Counts()
 			post := loadgen.Request{Method: "POST", Body: testserver.FakeTraffic(1 << 20)}
-			fresh := caller(t, p.caller, p.dial)
+			fresh := client(t, p.client, p.dial)
 			for range 5 {
 				wantAnswer(t, fresh.Do(soon(t), post), "open")
 			}
@@ -59,14 +59,14 @@ func TestPostOfOneMegabyte(t *testing.T) {
 
 func TestHeadGetsNoBody(t *testing.T) {
 	p, idle := opened(t, "IPv4")
-	for _, c := range append(idle, caller(t, p.caller, p.dial)) {
+	for _, c := range append(idle, client(t, p.client, p.dial)) {
 		r := c.Do(soon(t), loadgen.Request{Method: "HEAD"})
 		if reason, ok := r.FromKernel(); r.Status != 503 || !ok || reason != "open" || len(r.Body) != 0 {
 			t.Errorf("got %s (kernel %v) with %d bytes, %v; want the kernel's 503 without a body", r.Outcome(), ok, len(r.Body), r.Err)
 		}
 	}
 	// The connection ends right after the headers: nothing lies behind them.
-	raw, err := p.caller.DialContext(soon(t), "tcp", p.dial.String())
+	raw, err := p.client.DialContext(soon(t), "tcp", p.dial.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestHeadGetsNoBody(t *testing.T) {
 
 func TestAnswerSaysWhatThePolicySays(t *testing.T) {
 	p, _ := opened(t, "IPv4", `reject: {status: 429, contentType: text/plain, body: "later", headers: {X-Degraded: "yes"}}`)
-	r := call(t, caller(t, p.caller, p.dial))
+	r := call(t, client(t, p.client, p.dial))
 	if r.Status != 429 || string(r.Body) != "later" {
 		t.Errorf("got %s with %q, %v; want 429 with %q", r.Outcome(), r.Body, r.Err, "later")
 	}
@@ -102,13 +102,13 @@ func TestAnswerSaysWhatThePolicySays(t *testing.T) {
 func TestResetRefusesConnections(t *testing.T) {
 	for _, name := range []string{
 		"IPv4", "IPv6", "DNAT and masquerade", "DNAT and masquerade IPv6", "host process", "lo", "bridge", "firewall",
-		"VIP, masqueraded", "VIP, masqueraded IPv6", "VIP of 127.0.0.1", "VIP of ::1", "caller without timestamps",
+		"VIP, masqueraded", "VIP, masqueraded IPv6", "VIP of 127.0.0.1", "VIP of ::1", "client without timestamps",
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, idle := opened(t, name, "reject: {with: reset}")
 			before := p.server.Counts()
 			for range 3 {
-				if r := call(t, caller(t, p.caller, p.dial)); r.Class != loadgen.ConnectRefused {
+				if r := call(t, client(t, p.client, p.dial)); r.Class != loadgen.ConnectRefused {
 					t.Errorf("new connection: got %s, %v; want ECONNREFUSED", r.Outcome(), r.Err)
 				}
 			}
@@ -124,10 +124,10 @@ func TestResetRefusesConnections(t *testing.T) {
 	}
 }
 
-func TestDropLeavesCallersWaiting(t *testing.T) {
+func TestDropLeavesClientsWaiting(t *testing.T) {
 	p, idle := opened(t, "IPv4", "reject: {with: drop}")
 	before := p.server.Counts()
-	fresh := caller(t, p.caller, p.dial)
+	fresh := client(t, p.client, p.dial)
 	fresh.Timeout, idle[0].Timeout = 300*time.Millisecond, 300*time.Millisecond
 	if r := call(t, fresh); r.Class != loadgen.ConnectTimeout {
 		t.Errorf("new connection: got %s, %v; want silence", r.Outcome(), r.Err)
@@ -145,11 +145,11 @@ func TestOpenConnectionsAreLeftAloneIfThePolicySaysSo(t *testing.T) {
 	for _, c := range idle {
 		wantStatus(t, call(t, c), 500)
 	}
-	wantAnswer(t, call(t, caller(t, p.caller, p.dial)), "open")
+	wantAnswer(t, call(t, client(t, p.client, p.dial)), "open")
 }
 
-// A caller whose connection came in through an uplink is its own node's business.
-func TestRemoteCallerIsLeftAlone(t *testing.T) {
+// A client whose connection came in through an uplink is its own node's business.
+func TestRemoteClientIsLeftAlone(t *testing.T) {
 	star := newStar(t, netlab.Options{Backends: 1, Remote: true})
 	at := netip.AddrPortFrom(star.Backends[0].IPv4, port)
 	at6 := netip.AddrPortFrom(star.Backends[0].IPv6, port)
@@ -157,17 +157,17 @@ func TestRemoteCallerIsLeftAlone(t *testing.T) {
 	agent := startAgent(t, star.Node, policyOf([]netip.AddrPort{at, at6}, threeFailures...), []string{"be*", "up0"})
 	for _, target := range []netip.AddrPort{at, at6} {
 		server.Set(testserver.Behaviour{Status: 500})
-		remote := caller(t, star.Remote, target)
+		remote := client(t, star.Remote, target)
 		for range 10 {
 			wantStatus(t, call(t, remote), 500) // not judged: ten in a row, and the circuit is closed
 		}
 		server.Set(testserver.Behaviour{})
-		local := caller(t, star.Client, target)
+		local := client(t, star.Client, target)
 		wantStatus(t, call(t, local), 200)
 		openCircuit(t, agent, server, local)
 		wantAnswer(t, call(t, local), "open")
 		wantStatus(t, call(t, remote), 500)
-		wantStatus(t, call(t, caller(t, star.Remote, target)), 500)
+		wantStatus(t, call(t, client(t, star.Remote, target)), 500)
 	}
 	if n := len(agent.Transitions()); n != 2 {
 		t.Errorf("%d transitions, want one for each circuit", n)

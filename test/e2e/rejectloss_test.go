@@ -25,11 +25,11 @@ func TestRejectedRequestOfManySegments(t *testing.T) {
 			const requests = 300
 			kept := make([]*loadgen.Client, 60)
 			for i := range kept {
-				kept[i] = caller(t, p.caller, p.dial)
+				kept[i] = client(t, p.client, p.dial)
 				kept[i].Timeout = time.Minute
 				wantStatus(t, call(t, kept[i]), 200)
 			}
-			openCircuit(t, agent, p.server, caller(t, p.caller, p.dial))
+			openCircuit(t, agent, p.server, client(t, p.client, p.dial))
 			before := p.server.Counts()
 			impaired := impair(t, i, p.clients)
 			if name == "lost" {
@@ -42,7 +42,7 @@ func TestRejectedRequestOfManySegments(t *testing.T) {
 				calls.Go(func() { open.Done(c.Target, c.Do(context.Background(), post)) })
 			}
 			load := loadgen.Load{
-				Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 150, Requests: requests, Every: 1, Timeout: time.Minute,
+				Dial: p.client.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: 150, Requests: requests, Every: 1, Timeout: time.Minute,
 				Request: post, Done: fresh.Done,
 			}
 			if err := load.Run(context.Background()); err != nil {

@@ -76,7 +76,7 @@ policies:
 	return text
 }
 
-// Policies change a hundred times while callers call. Nobody gets an answer that is not his policy's, nobody who should
+// Policies change a hundred times while clients call. Nobody gets an answer that is not his policy's, nobody who should
 // be turned away gets through, nobody else is turned away.
 func TestReloadsUnderLoad(t *testing.T) {
 	star := newStar(t, netlab.Options{Backends: 4})
@@ -88,12 +88,12 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	failing, well, moved, renamed := at[0], at[1], at[2], at[3]
 	agent, change := startOn(t, star.Node, edition(0, failing, well, moved, renamed))
-	openCircuit(t, agent, servers[0], caller(t, star.Client, failing))
+	openCircuit(t, agent, servers[0], client(t, star.Client, failing))
 	wantAnswerBody := func(r loadgen.Result, body string) bool {
 		_, kernel := r.FromKernel()
 		return kernel && r.Status == 503 && strings.HasPrefix(string(r.Body), body)
 	}
-	if r := call(t, caller(t, star.Client, failing)); !wantAnswerBody(r, "failing 0") {
+	if r := call(t, client(t, star.Client, failing)); !wantAnswerBody(r, "failing 0") {
 		t.Fatalf("got %s %q", r.Outcome(), r.Body)
 	}
 	counts := [4]testserver.Counts{}
@@ -147,7 +147,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 		change(edition(i, failing, well, moved, renamed))
 		since := time.Now()
 		want := fmt.Sprintf("failing %d", i)
-		eventually(t, want, func() bool { return string(call(t, caller(t, star.Client, failing)).Body) == want })
+		eventually(t, want, func() bool { return string(call(t, client(t, star.Client, failing)).Body) == want })
 		took = append(took, time.Since(since))
 	}
 	cancel()
@@ -166,7 +166,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	for i, name := range map[int]string{0: "failing", 2: "moved", 3: "renamed"} {
 		if got := servers[i].Counts().Sub(counts[i]); got.Connections != 0 || got.Requests != 0 {
-			t.Errorf("%s: the backend saw %d requests on %d connections of callers that were to be turned away", name, got.Requests, got.Connections)
+			t.Errorf("%s: the backend saw %d requests on %d connections of clients that were to be turned away", name, got.Requests, got.Connections)
 		}
 	}
 	if got := agent.Transitions(); len(got) != 1 {
@@ -186,7 +186,7 @@ func TestReloadInHalfOpen(t *testing.T) {
 			"outcome: {timeout: 0s}", fmt.Sprintf("halfOpen: {calls: %d, timeout: 5m}", calls))
 	}
 	agent, change := startOn(t, p.node, with(2))
-	opened := openCircuit(t, agent, p.server, caller(t, p.caller, p.backend))
+	opened := openCircuit(t, agent, p.server, client(t, p.client, p.backend))
 	p.server.Set(testserver.Behaviour{Ending: testserver.EndHang})
 	stop := hammer(t, p, 8)
 	if _, err := agent.Await(soon(t), p.backend.String(), "half-open", opened.At); err != nil {
@@ -201,7 +201,7 @@ func TestReloadInHalfOpen(t *testing.T) {
 	}
 }
 
-// A policy whose circuits become others keeps its backends, and turns callers away all the time.
+// A policy whose circuits become others keeps its backends, and turns clients away all the time.
 func TestReloadMakesAnotherOfAPolicy(t *testing.T) {
 	for name, keys := range map[string][2]string{
 		"scope":    {"scope: backend", "scope: policy"},
@@ -212,14 +212,14 @@ func TestReloadMakesAnotherOfAPolicy(t *testing.T) {
 			p := places["IPv4"](t)
 			both := []netip.AddrPort{p.backend, p.neighbour}
 			_, change := startOn(t, p.node, policyOf(both, "mode: forced-open", keys[0], "reject: {with: reset}"))
-			stop := background(t, loadgen.Load{Dial: p.caller.DialContext, Targets: both, Workers: 2, Rate: 200, Every: 1})
+			stop := background(t, loadgen.Load{Dial: p.client.DialContext, Targets: both, Workers: 2, Rate: 200, Every: 1})
 			for i := 1; i <= 5; i++ {
 				change(policyOf(both, "mode: forced-open", keys[i%2], "reject: {with: reset}"))
 				eventually(t, "the reload", func() bool { return reloadsOf(t, p.node, "success") >= i })
 			}
 			got := stop()
 			if got.Requests != got.ByOutcome["connect-refused"] || got.Requests < 50 {
-				t.Errorf("callers got %v, want nothing but refusals", got.ByOutcome)
+				t.Errorf("clients got %v, want nothing but refusals", got.ByOutcome)
 			}
 			if n := p.server.Counts().Connections + p.other.Counts().Connections; n != 0 {
 				t.Errorf("the backends saw %d connections", n)
@@ -233,7 +233,7 @@ func TestReloadMakesAnotherOfAPolicy(t *testing.T) {
 func TestConnectionsOfALeftBackend(t *testing.T) {
 	p := places["IPv4"](t)
 	_, change := startOn(t, p.node, policyOf([]netip.AddrPort{p.backend}, "limits: {maxConnections: 3}"))
-	kept := caller(t, p.caller, p.backend)
+	kept := client(t, p.client, p.backend)
 	wantStatus(t, call(t, kept), 200)
 	for i := range 4 {
 		change(policyOf([]netip.AddrPort{p.neighbour}, "limits: {maxConnections: 3}"))
@@ -266,12 +266,12 @@ func TestReloadThatDoesNotFit(t *testing.T) {
 		}
 		return text
 	}
-	answer := func() string { return string(call(t, caller(t, p.caller, p.backend)).Body) }
+	answer := func() string { return string(call(t, client(t, p.client, p.backend)).Body) }
 	agent, change := startOn(t, p.node, with(10, "first"), "--max-policies", "16")
 	change(with(10, "second"))
 	eventually(t, "the reload fails", func() bool { return reloadsOf(t, p.node, "failure") == 1 })
 	if got := answer(); got != "first" {
-		t.Errorf("callers are told %q, want the old policy's answer", got)
+		t.Errorf("clients are told %q, want the old policy's answer", got)
 	}
 	if said := agent.Complaint("").Error(); !strings.Contains(said, "policies not reloaded") || !strings.Contains(said, "--max-policies") {
 		t.Errorf("the agent said %q", said)
@@ -295,12 +295,12 @@ func TestMoreBackendsThanCircuits(t *testing.T) {
 		return text + fmt.Sprintf("- {name: late, mode: forced-open, match: {addresses: [%q]}}\n", p.backend)
 	}
 	agent, change := startOn(t, p.node, with(16), "--max-circuits", "16")
-	wantStatus(t, call(t, caller(t, p.caller, p.backend)), 200)
+	wantStatus(t, call(t, client(t, p.client, p.backend)), 200)
 	if said := agent.Complaint("").Error(); !strings.Contains(said, "raise --max-circuits") {
 		t.Errorf("the agent said %q", said)
 	}
 	change(with(15))
-	isEnforced(t, p.caller, p.backend, true)
+	isEnforced(t, p.client, p.backend, true)
 }
 
 // An address that the node gets while the agent runs is the node's own from then on.

@@ -38,19 +38,19 @@ func TestPolicyThatBecomesAnotherKeepsItsBackends(t *testing.T) {
 	if err := p.AwaitReady(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, call(t, caller(t, star.Client, at)), 200)
+	wantStatus(t, call(t, client(t, star.Client, at)), 200)
 	write("scope: policy", "mode: forced-open")
 	eventually(t, "the policy with one circuit for all refuses", func() bool {
-		_, kernel := call(t, caller(t, star.Client, at)).FromKernel()
+		_, kernel := call(t, client(t, star.Client, at)).FromKernel()
 		return kernel
 	})
 	write("direction: inbound", "mode: forced-open")
 	eventually(t, "the inbound policy leaves the client of this node alone", func() bool {
-		return call(t, caller(t, star.Client, at)).Status == 200
+		return call(t, client(t, star.Client, at)).Status == 200
 	})
 	write("mode: forced-open")
 	eventually(t, "the outbound policy refuses", func() bool {
-		_, kernel := call(t, caller(t, star.Client, at)).FromKernel()
+		_, kernel := call(t, client(t, star.Client, at)).FromKernel()
 		return kernel
 	})
 }

@@ -7,13 +7,13 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
-// A circuit without probes closes by the kernel's clock. What callers get before the agent has noticed belongs to the closed
+// A circuit without probes closes by the kernel's clock. What clients get before the agent has noticed belongs to the closed
 // circuit, and what comes after it does too: every success ends a streak.
 func TestClosesAtTheDeadlineWithoutLosingCount(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
 		"open: {duration: 1s}", "halfOpen: {calls: 0}", "window: {type: count, size: 100}"), p.interfaces)
-	c := caller(t, p.caller, p.dial)
+	c := client(t, p.client, p.dial)
 	wantStatus(t, call(t, c), 200)
 	opened := openCircuit(t, agent, p.server, c)
 	p.server.Set(testserver.Behaviour{})

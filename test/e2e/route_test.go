@@ -68,7 +68,7 @@ func back(t *testing.T, star *netlab.Star, second bool) {
 func changingPlace(t *testing.T) place {
 	star := twoWays(t)
 	p := place{
-		caller: star.Client, node: star.Node, home: star.Backends[0].Namespace, interfaces: []string{"be*", "bx*"},
+		client: star.Client, node: star.Node, home: star.Backends[0].Namespace, interfaces: []string{"be*", "bx*"},
 		backend: netip.AddrPortFrom(eitherWay, port), neighbour: netip.AddrPortFrom(star.Backends[1].IPv4, port),
 	}
 	p.dial = p.backend
@@ -126,7 +126,7 @@ func TestAnswersByAnotherWay(t *testing.T) {
 		d.SetPolicy(i, impatient)
 		s.Set(testserver.Behaviour{Status: 500})
 		for range requests {
-			c := caller(t, star.Client, at[i])
+			c := client(t, star.Client, at[i])
 			wantStatus(t, call(t, c), 500)
 			c.Close()
 		}
@@ -152,7 +152,7 @@ func only(m map[string]uint64) (key string) {
 	return key
 }
 
-// TestCircuitWithoutAnswersToBeSeen stays closed, and a caller is turned away all the same when somebody opens it.
+// TestCircuitWithoutAnswersToBeSeen stays closed, and a client is turned away all the same when somebody opens it.
 func TestCircuitWithoutAnswersToBeSeen(t *testing.T) {
 	star := newStar(t, netlab.Options{Backends: 2})
 	aside(t, star)
@@ -161,10 +161,10 @@ func TestCircuitWithoutAnswersToBeSeen(t *testing.T) {
 	t.Run("judged", func(t *testing.T) {
 		agent := startAgent(t, star.Node, policyOf([]netip.AddrPort{unseen, seen}, append(threeFailures, "outcome: {timeout: 100ms}")...), []string{"be*"})
 		server.Set(testserver.Behaviour{Status: 500})
-		kept := caller(t, star.Client, unseen)
+		kept := client(t, star.Client, unseen)
 		for range 5 {
 			wantStatus(t, call(t, kept), 500)
-			c := caller(t, star.Client, unseen)
+			c := client(t, star.Client, unseen)
 			wantStatus(t, call(t, c), 500)
 			c.Close()
 		}
@@ -172,7 +172,7 @@ func TestCircuitWithoutAnswersToBeSeen(t *testing.T) {
 			unknown, _ := metric(t, star.Node, "cbagent_outcomes_total", `outcome="unknown"`)
 			return unknown >= 6
 		})
-		c := caller(t, star.Client, seen)
+		c := client(t, star.Client, seen)
 		openCircuit(t, agent, other, c)
 		wantAnswer(t, call(t, c), "open")
 		wantStatus(t, call(t, kept), 500)
@@ -181,7 +181,7 @@ func TestCircuitWithoutAnswersToBeSeen(t *testing.T) {
 		}
 	})
 	t.Run("forced open", func(t *testing.T) {
-		kept := caller(t, star.Client, unseen)
+		kept := client(t, star.Client, unseen)
 		wantStatus(t, call(t, kept), 500)
 		before := server.Counts()
 		startAgent(t, star.Node, policyOf([]netip.AddrPort{unseen}, "mode: forced-open"), []string{"be*"})
@@ -189,12 +189,12 @@ func TestCircuitWithoutAnswersToBeSeen(t *testing.T) {
 		if r := call(t, kept); r.Class != loadgen.Reset {
 			t.Errorf("a request on an open connection got %s with status %d, expected a reset", r.Class, r.Status)
 		}
-		wantAnswer(t, call(t, caller(t, star.Client, unseen)), "forced-open")
+		wantAnswer(t, call(t, client(t, star.Client, unseen)), "forced-open")
 		if got := server.Counts().Sub(before); got.Requests != 0 || got.Connections != 0 {
 			t.Errorf("the backend saw %+v", got)
 		}
 		other.Set(testserver.Behaviour{})
-		wantStatus(t, call(t, caller(t, star.Client, seen)), 200)
+		wantStatus(t, call(t, client(t, star.Client, seen)), 200)
 	})
 }
 
@@ -209,10 +209,10 @@ func TestOpenConnectionsFollowTheirRoute(t *testing.T) {
 	for i := range kept {
 		towards(t, star, i&1 == 0)
 		back(t, star, i&2 == 0)
-		kept[i] = caller(t, star.Client, at)
+		kept[i] = client(t, star.Client, at)
 		wantStatus(t, call(t, kept[i]), 200)
 	}
-	failing := caller(t, star.Client, at)
+	failing := client(t, star.Client, at)
 	openCircuit(t, agent, server, failing)
 	failing.Close()
 	before := server.Counts()
@@ -242,13 +242,13 @@ func TestAddressThatTheNodeGetsLater(t *testing.T) {
 	serve(t, star.Node, at)
 	serve(t, star.Node, other)
 	for _, from := range []*netlab.Namespace{star.Client, star.Node} {
-		eventually(t, "callers are turned away", func() bool {
-			c := caller(t, from, at)
+		eventually(t, "clients are turned away", func() bool {
+			c := client(t, from, at)
 			defer c.Close()
 			reason, kernel := call(t, c).FromKernel()
 			return kernel && reason == "forced-open"
 		})
-		wantStatus(t, call(t, caller(t, from, other)), 200)
+		wantStatus(t, call(t, client(t, from, other)), 200)
 	}
 }
 
@@ -259,13 +259,13 @@ func TestAddressOfTheNodeInANetwork(t *testing.T) {
 	serve(t, star.Node, at)
 	serve(t, star.Node, other)
 	startAgent(t, star.Node, "version: 1\npolicies:\n- name: test\n  mode: forced-open\n  match: {cidrs: [\"10.20.0.0/24:8080\"]}\n", []string{"cl0"})
-	eventually(t, "callers are turned away", func() bool {
-		c := caller(t, star.Client, at)
+	eventually(t, "clients are turned away", func() bool {
+		c := client(t, star.Client, at)
 		defer c.Close()
 		_, kernel := call(t, c).FromKernel()
 		return kernel
 	})
-	wantStatus(t, call(t, caller(t, star.Client, other)), 200)
+	wantStatus(t, call(t, client(t, star.Client, other)), 200)
 }
 
 // bigPlace has links that take packets of more than 64 KiB before they are segmented (BIG TCP).

@@ -187,7 +187,7 @@ func (c *tally) add(what string) {
 // dial opens a connection that is closed with the test, and ends every wait.
 func dial(t *testing.T, p place) net.Conn {
 	t.Helper()
-	c, err := p.caller.DialContext(soon(t), "tcp", p.dial.String())
+	c, err := p.client.DialContext(soon(t), "tcp", p.dial.String())
 	if err != nil {
 		t.Fatal(err)
 	}

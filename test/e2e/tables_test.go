@@ -20,7 +20,7 @@ func TestFlowTableFull(t *testing.T) {
 	startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...)+limited, p.interfaces, "--max-flows", "16")
 	var open []*loadgen.Client
 	for range 40 {
-		c := caller(t, p.caller, p.backend)
+		c := client(t, p.client, p.backend)
 		wantStatus(t, call(t, c), 200)
 		open = append(open, c)
 	}
@@ -37,13 +37,13 @@ func TestFlowTableFull(t *testing.T) {
 	// The reserve is for those that must be counted.
 	var counted []*loadgen.Client
 	for n := followed; n < 16; n++ {
-		c := caller(t, p.caller, p.neighbour)
+		c := client(t, p.client, p.neighbour)
 		wantStatus(t, call(t, c), 200)
 		counted = append(counted, c)
 	}
 	before := p.other.Counts()
 	for range 3 {
-		wantAnswer(t, call(t, caller(t, p.caller, p.neighbour)), "connection-limit")
+		wantAnswer(t, call(t, client(t, p.client, p.neighbour)), "connection-limit")
 	}
 	if n := p.other.Counts().Sub(before).Connections; n != 0 {
 		t.Errorf("the backend saw %d connections that were refused", n)
@@ -55,21 +55,21 @@ func TestFlowTableFull(t *testing.T) {
 		c.Close()
 	}
 	wantMetric(t, p, 0, "cbagent_flows")
-	wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
+	wantStatus(t, call(t, client(t, p.client, p.neighbour)), 200)
 	openCircuitOf(t, p)
 }
 
-// openCircuitOf lets p's backend fail until its callers are answered by the kernel.
+// openCircuitOf lets p's backend fail until its clients are answered by the kernel.
 func openCircuitOf(t *testing.T, p place) {
 	t.Helper()
 	p.server.Set(testserver.Behaviour{Status: 500})
 	eventually(t, "the circuit opens", func() bool {
-		_, kernel := call(t, caller(t, p.caller, p.backend)).FromKernel()
+		_, kernel := call(t, client(t, p.client, p.backend)).FromKernel()
 		return kernel
 	})
 }
 
-// isEnforced waits until callers of a backend whose policy is forced open are turned away, or are not.
+// isEnforced waits until clients of a backend whose policy is forced open are turned away, or are not.
 func isEnforced(t *testing.T, from *netlab.Namespace, at netip.AddrPort, want bool) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("enforced: %v", want), func() bool {
@@ -81,7 +81,7 @@ func isEnforced(t *testing.T, from *netlab.Namespace, at netip.AddrPort, want bo
 	})
 }
 
-// Interfaces come, go and change their names while callers call: programs are where they belong, and nobody else's calls
+// Interfaces come, go and change their names while clients call: programs are where they belong, and nobody else's calls
 // suffer.
 func TestInterfacesComeAndGo(t *testing.T) {
 	for _, mode := range []string{"tcx", "clsact", "pinned"} {
@@ -99,7 +99,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 			default:
 				startAgent(t, p.node, policy, p.interfaces)
 			}
-			stop := background(t, loadgen.Load{Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.backend, p.neighbour}, Workers: 2, Rate: 100, Every: 3})
+			stop := background(t, loadgen.Load{Dial: p.client.DialContext, Targets: []netip.AddrPort{p.backend, p.neighbour}, Workers: 2, Rate: 100, Every: 3})
 			for i := range 8 {
 				lab := &netlab.Lab{}
 				guest, err := lab.Namespace("guest")
@@ -124,15 +124,15 @@ func TestInterfacesComeAndGo(t *testing.T) {
 					t.Fatal(err)
 				}
 				if name == "xx200" {
-					isEnforced(t, p.caller, at, false)
+					isEnforced(t, p.client, at, false)
 					rename(t, p.node, name, "be201")
 				}
-				isEnforced(t, p.caller, at, true)
+				isEnforced(t, p.client, at, true)
 				if i%4 == 0 {
 					rename(t, p.node, name, "yy200")
-					isEnforced(t, p.caller, at, false)
+					isEnforced(t, p.client, at, false)
 					rename(t, p.node, "yy200", name)
-					isEnforced(t, p.caller, at, true)
+					isEnforced(t, p.client, at, true)
 				}
 				if i%3 == 0 {
 					// With the interface, not with the namespace, and a connection open.
@@ -158,7 +158,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 			}
 			got := stop()
 			if got.Requests != got.ByOutcome["200"] || got.Requests < 100 {
-				t.Errorf("callers of the others got %v, want nothing but 200", got.ByOutcome)
+				t.Errorf("clients of the others got %v, want nothing but 200", got.ByOutcome)
 			}
 			openCircuitOf(t, p)
 		})

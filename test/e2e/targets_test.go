@@ -144,24 +144,24 @@ func TestNetworksAreLearned(t *testing.T) {
 		return int(n)
 	}
 	failing := all[0]
-	wantStatus(t, call(t, caller(t, star.Client, failing)), 200)
+	wantStatus(t, call(t, client(t, star.Client, failing)), 200)
 	eventually(t, "it is known", func() bool { return known() == 1 })
 	server.Set(testserver.Behaviour{Status: 500})
 	eventually(t, "its circuit opens", func() bool {
-		_, kernel := call(t, caller(t, star.Client, failing)).FromKernel()
+		_, kernel := call(t, client(t, star.Client, failing)).FromKernel()
 		return kernel
 	})
 	server.Set(testserver.Behaviour{})
 	for _, at := range all[1:] {
-		wantStatus(t, call(t, caller(t, star.Client, at)), 200)
+		wantStatus(t, call(t, client(t, star.Client, at)), 200)
 	}
 	eventually(t, "as many as fit are known", func() bool { return known() == 16 })
-	wantAnswer(t, call(t, caller(t, star.Client, failing)), "open")
+	wantAnswer(t, call(t, client(t, star.Client, failing)), "open")
 
 	// Those that were learned are known to the next agent, too.
 	kill(l.now)
 	l.start()
-	wantAnswer(t, call(t, caller(t, star.Client, failing)), "open")
+	wantAnswer(t, call(t, client(t, star.Client, failing)), "open")
 	if n := known(); n != 16 {
 		t.Errorf("%d backends are known after a restart, want 16", n)
 	}
@@ -171,9 +171,9 @@ func TestNetworksAreLearned(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := tally.Counts(); got.ByOutcome["200"] != got.Requests {
-		t.Errorf("callers of the others got %v", got.ByOutcome)
+		t.Errorf("clients of the others got %v", got.ByOutcome)
 	}
-	wantAnswer(t, call(t, caller(t, star.Client, failing)), "open")
+	wantAnswer(t, call(t, client(t, star.Client, failing)), "open")
 }
 
 // A network that leaves its policy takes along what was learned from it.

@@ -107,7 +107,7 @@ func testUploads(t *testing.T, u *uploads, chunked bool, next string) {
 	wantMetric(t, p.place, clients, "cbagent_responses_total", fmt.Sprintf("status=%q", fmt.Sprint(u.status)))
 	wantMetric(t, p.place, float64(others), "cbagent_responses_total", `status="204"`)
 	wantMetric(t, p.place, 0, "cbagent_requests_in_flight")
-	if r := call(t, caller(t, p.caller, p.dial)); r.Status != 429 || r.Class != loadgen.Answered || r.Header.Get("Server") != "cbagent" {
+	if r := call(t, client(t, p.client, p.dial)); r.Status != 429 || r.Class != loadgen.Answered || r.Header.Get("Server") != "cbagent" {
 		t.Errorf("one more request: got %s, %v; want the kernel's 429", r.Outcome(), r.Err)
 	}
 }

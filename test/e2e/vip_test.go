@@ -40,7 +40,7 @@ var vipPlaces = map[string]func(t *testing.T) place{
 	// The client dials the backend itself, but its own address is changed.
 	"masqueraded on lo": func(t *testing.T) place {
 		p := toNode(t, newStar(t, netlab.Options{Remote: true}), false)
-		p.caller, p.interfaces = p.node, []string{"lo"}
+		p.client, p.interfaces = p.node, []string{"lo"}
 		nft(t, p.node, `table ip nat {
 			chain postrouting { type nat hook postrouting priority 100; oifname "lo" tcp dport 8080 snat to 10.22.0.1; }
 		}`)
@@ -69,7 +69,7 @@ func vipPlace(t *testing.T, backend netip.Addr, masquerade bool) place {
 func vipPlaceAt(t *testing.T, vip netip.AddrPort, backend netip.Addr, masquerade bool) place {
 	star := newStar(t, netlab.Options{Remote: true})
 	p := place{
-		caller: star.Node, node: star.Node, home: star.Node, interfaces: []string{"lo"}, onNode: !backend.IsLoopback(),
+		client: star.Node, node: star.Node, home: star.Node, interfaces: []string{"lo"}, onNode: !backend.IsLoopback(),
 		dial: vip, backend: netip.AddrPortFrom(backend, port), neighbour: netip.AddrPortFrom(backend, port+1),
 	}
 	listen := p.backend
@@ -115,16 +115,16 @@ func TestFailuresBehindAVIPOpen(t *testing.T) {
 				p := vipPlaces[at](t)
 				agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},
 					append([]string{"outcome: {failure: [" + c.failure + "], timeout: 200ms}"}, threeFailures...)...), p.interfaces)
-				wantStatus(t, call(t, caller(t, p.caller, p.dial)), 200)
+				wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 				c.fail(t, p)
 				failThrice(t, p, agent, c.want)
 				for _, method := range []string{"GET", "HEAD", "POST"} {
-					r := caller(t, p.caller, p.dial).Do(soon(t), loadgen.Request{Method: method})
+					r := client(t, p.client, p.dial).Do(soon(t), loadgen.Request{Method: method})
 					if reason, ok := r.FromKernel(); r.Status != 503 || !ok || reason != "open" {
 						t.Errorf("%s: got %s (kernel %v), %v; want the kernel's 503", method, r.Outcome(), ok, r.Err)
 					}
 				}
-				wantStatus(t, call(t, caller(t, p.caller, p.neighbour)), 200)
+				wantStatus(t, call(t, client(t, p.client, p.neighbour)), 200)
 			})
 		}
 	}
@@ -135,10 +135,10 @@ func TestMappedClientOfAVIP(t *testing.T) {
 	p := vipPlaces["VIP"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	mapped := func() *loadgen.Client {
-		c := caller(t, p.caller, p.dial)
+		c := client(t, p.client, p.dial)
 		c.Dial = func(context.Context, string, string) (net.Conn, error) {
 			var conn net.Conn
-			err := p.caller.Do(func() (err error) {
+			err := p.client.Do(func() (err error) {
 				conn, err = dialMapped(p.dial)
 				return err
 			})
@@ -182,7 +182,7 @@ func TestConnectionThroughAVIPOlderThanTheAgent(t *testing.T) {
 			p := vipPlaces["VIP, masqueraded"](t)
 			kept := make([]*loadgen.Client, 4)
 			for i := range kept {
-				kept[i] = caller(t, p.caller, p.dial)
+				kept[i] = client(t, p.client, p.dial)
 				wantStatus(t, call(t, kept[i]), 200)
 			}
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
@@ -221,7 +221,7 @@ func TestLoIsLeftAsItWas(t *testing.T) {
 			t.Parallel()
 			p := vipPlaces["VIP of 127.0.0.1"](t)
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "mode: forced-open"), p.interfaces)
-			wantAnswer(t, call(t, caller(t, p.caller, p.dial)), "forced-open")
+			wantAnswer(t, call(t, client(t, p.client, p.dial)), "forced-open")
 			wantLo(t, p.node, "1")
 			set(t, p.node, "net.ipv4.conf.lo.accept_local", "0")
 			wantLo(t, p.node, "1")
@@ -229,7 +229,7 @@ func TestLoIsLeftAsItWas(t *testing.T) {
 			wantLo(t, p.node, c.left)
 			for _, to := range []netip.AddrPort{p.dial, p.backend, p.neighbour} {
 				// The kernel removes the programs of a killed process a moment later.
-				eventually(t, "clients reach "+to.String(), func() bool { return call(t, caller(t, p.caller, to)).Status == 200 })
+				eventually(t, "clients reach "+to.String(), func() bool { return call(t, client(t, p.client, to)).Status == 200 })
 			}
 		})
 	}

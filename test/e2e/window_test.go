@@ -31,7 +31,7 @@ func TestWindowsCountSuccessesThatNobodyTold(t *testing.T) {
 			done := make(chan error, 1)
 			go func() {
 				done <- loadgen.Load{
-					Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: workers, Requests: 15000, Done: tally.Done,
+					Dial: p.client.DialContext, Targets: []netip.AddrPort{p.dial}, Workers: workers, Requests: 15000, Done: tally.Done,
 				}.Run(context.Background())
 			}()
 			opened, err := agent.Await(soon(t), p.backend.String(), "open", time.Time{})
@@ -51,7 +51,7 @@ func TestWindowsCountSuccessesThatNobodyTold(t *testing.T) {
 				t.Errorf("opened by %s %g; want failureRate %g, give or take what was under way", opened.Reason, opened.Value, 1.0/oneIn)
 			}
 			if got := tally.Counts().ByOutcome; uint64(got["503"]) != 15000-counts.Requests || uint64(got["200"]) != counts.ByStatus[200] || uint64(got["500"]) != counts.ByStatus[500] {
-				t.Errorf("callers got %v, the backend counted %v; want the rest of 15000 turned away", got, counts.ByStatus)
+				t.Errorf("clients got %v, the backend counted %v; want the rest of 15000 turned away", got, counts.ByStatus)
 			}
 		})
 	}
@@ -66,8 +66,8 @@ func TestSuccessesEndStreaks(t *testing.T) {
 		testserver.Part{Behaviour: testserver.Behaviour{}, Times: 1},
 	))
 	var tally loadgen.Tally
-	// One caller, so that the order in which outcomes end is that of the server.
-	load := loadgen.Load{Dial: p.caller.DialContext, Targets: []netip.AddrPort{p.dial}, Requests: 3000, Every: 7, Done: tally.Done}
+	// One client, so that the order in which outcomes end is that of the server.
+	load := loadgen.Load{Dial: p.client.DialContext, Targets: []netip.AddrPort{p.dial}, Requests: 3000, Every: 7, Done: tally.Done}
 	if err := load.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -77,5 +77,5 @@ func TestSuccessesEndStreaks(t *testing.T) {
 	if got := agent.Transitions(); len(got) > 0 {
 		t.Errorf("transitions %+v, want none", got)
 	}
-	openCircuit(t, agent, p.server, caller(t, p.caller, p.dial))
+	openCircuit(t, agent, p.server, client(t, p.client, p.dial))
 }

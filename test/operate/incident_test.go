@@ -9,7 +9,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
-// A scripted incident: the counts of the agent are those of the servers and of the callers.
+// A scripted incident: the counts of the agent are those of the servers and of the clients.
 func TestMetricsOfAnIncident(t *testing.T) {
 	s := newStage(t, 2, []string{"trip: [{consecutiveFailures: 5}]", "open: {duration: 5m}", "outcome: {timeout: 300ms}"})
 	bad, good := s.targets[0], s.targets[1]

@@ -10,7 +10,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
-// An agent that does not get to run lets callers through when its lease is over, and says so when it runs again.
+// An agent that does not get to run lets clients through when its lease is over, and says so when it runs again.
 func TestLateAgentIsTold(t *testing.T) {
 	s := newStage(t, 1, []string{"trip: [{consecutiveFailures: 3}]", "open: {duration: 5m}"}, "--lease", "1s")
 	s.servers[0].Set(testserver.Behaviour{Status: 500})
@@ -20,7 +20,7 @@ func TestLateAgentIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprint(s.load(0, 1, 1).ByOutcome); got != "map[503:1]" {
-		t.Fatalf("callers got %s", got)
+		t.Fatalf("clients got %s", got)
 	}
 	if err := syscall.Kill(s.agent.Pid(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -36,10 +36,10 @@ func TestLateAgentIsTold(t *testing.T) {
 	stdout := ""
 	eventually(t, "it is told", func() bool {
 		stdout, _, _ = s.run("events")
-		return strings.Contains(stdout, "the agent was too late to renew its lease, 1 caller was let through  leaseExpired")
+		return strings.Contains(stdout, "the agent was too late to renew its lease, 1 client was let through  leaseExpired")
 	})
 	if got := s.scrape()["cbagent_lease_expired_admissions_total"]; got < 1 {
 		t.Errorf("%g admissions counted", got)
 	}
-	eventually(t, "callers are turned away again", func() bool { return s.load(0, 1, 1).ByOutcome["503"] == 1 })
+	eventually(t, "clients are turned away again", func() bool { return s.load(0, 1, 1).ByOutcome["503"] == 1 })
 }

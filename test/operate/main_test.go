@@ -163,7 +163,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// load sends requests to one backend, each worker on a connection of its own, and returns what the callers got.
+// load sends requests to one backend, each worker on a connection of its own, and returns what the clients got.
 func (s *stage) load(backend, requests, workers int) loadgen.Counts {
 	s.t.Helper()
 	var seen loadgen.Tally

@@ -10,7 +10,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// An operator's hand: what the commands say is what callers get.
+// An operator's hand: what the commands say is what clients get.
 func TestOverrides(t *testing.T) {
 	s := newStage(t, 2, []string{"trip: [{consecutiveFailures: 5}]"})
 	one := "orders/" + s.targets[0].String()
@@ -24,7 +24,7 @@ func TestOverrides(t *testing.T) {
 	}
 	step(one+": closed -> forced-open until ", "open", one, "--for", "10m", "--reason", "disk")
 	if got(0) != "map[503:1]" || got(1) != "map[200:1]" {
-		t.Errorf("callers got %s and %s", got(0), got(1))
+		t.Errorf("clients got %s and %s", got(0), got(1))
 	}
 	stdout, _, _ := s.run("status")
 	for _, want := range []string{one + " is forced-open", "hand:  forced-open by root: disk (ends in 9m5", "undo:  cbagent auto " + one, "turned away"} {
@@ -34,7 +34,7 @@ func TestOverrides(t *testing.T) {
 	}
 	step(one+": forced-open -> closed", "close", one, "--reason", "disk is back")
 	if got(0) != "map[200:1]" {
-		t.Errorf("callers got %s", got(0))
+		t.Errorf("clients got %s", got(0))
 	}
 	step("stays closed (was closed already)", "close", one, "--reason", "again")
 	step("nothing to take back", "auto", one, "--reason", "again")

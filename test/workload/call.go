@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// tally is what a caller was answered.
+// tally is what a client was answered.
 type tally struct {
 	Requests int `json:"requests"`
 	// ByStatus counts answers by status, the kernel's own among them.

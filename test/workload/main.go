@@ -1,5 +1,5 @@
 // Command workload is what the end-to-end tests put around the agent: HTTP servers
-// that fail when told to, and a caller that counts what it is answered.
+// that fail when told to, and a client that counts what it is answered.
 //
 //	workload serve [flags]             a server; its control address makes it fail and tells its counts
 //	workload call [flags] ADDRESS      requests, one after the other; prints the counts as JSON

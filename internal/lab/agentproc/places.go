@@ -8,9 +8,9 @@ import (
 )
 
 // places are where an agent puts its files. Agents in different network namespaces share the file system: each gets a
-// directory of its own, unless the caller says where.
+// directory of its own, unless the client says where.
 type places struct {
-	dir   string // empty: the caller said all
+	dir   string // empty: the client said all
 	flags []string
 }
 
@@ -41,7 +41,7 @@ func (p places) remove() {
 	}
 }
 
-// ControlSocket returns where the agent's control socket is, empty when the caller of Start said where.
+// ControlSocket returns where the agent's control socket is, empty when the client of Start said where.
 func (p *Process) ControlSocket() string {
 	if i := slices.Index(p.places.flags, "--control-socket"); i >= 0 {
 		return p.places.flags[i+1]

@@ -34,7 +34,7 @@ type Process struct {
 }
 
 // Start starts the command, with --log-format json added, in a namespace. The process is in a process group of its
-// own: a ctrl-C on the terminal reaches the caller alone. It ends with its caller, and is stopped with Stop.
+// own: a ctrl-C on the terminal reaches the client alone. It ends with its client, and is stopped with Stop.
 func Start(in *netlab.Namespace, command ...string) (*Process, error) {
 	flags := append(slices.Clone(command[1:]), "--log-format", "json")
 	own, err := ownPlaces(command)

@@ -19,9 +19,9 @@ import (
 // What the load to each backend consists of.
 const (
 	port        = 8080
-	keptWorkers = 4   // callers that keep their connection
+	keptWorkers = 4   // clients that keep their connection
 	keptRate    = 200 // their requests a second
-	newWorkers  = 2   // callers with a connection for each request
+	newWorkers  = 2   // clients with a connection for each request
 	newRate     = 100 // their requests a second
 	failing     = 1   // the index of the backend that fails
 )
@@ -164,7 +164,7 @@ func (r *run) enter(p Phase, t agentproc.Transition) {
 	r.View.Say(fmt.Sprintf("%-9s  %s (%s)", p, phaseSays[p], t.Why()))
 }
 
-// startLoad starts callers that keep their connections and callers that do not.
+// startLoad starts clients that keep their connections and clients that do not.
 func (r *run) startLoad(ctx context.Context, targets []netip.AddrPort) {
 	ctx, r.stopLoad = context.WithCancel(ctx)
 	kept := loadgen.Load{
@@ -228,7 +228,7 @@ func (r *run) show(ctx context.Context, until time.Time, happens <-chan struct{}
 	}
 }
 
-// tearDown removes everything that was made, the callers first.
+// tearDown removes everything that was made, the clients first.
 func (r *run) tearDown() error {
 	var errs []error
 	if r.stopLoad != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 )
 
-// sample is one request as its caller saw it.
+// sample is one request as its client saw it.
 type sample struct {
 	at      time.Time // when it ended
 	backend int       // index

@@ -17,9 +17,9 @@ type Report struct {
 	OpenedAfterMs float64 `json:"opened_after_ms"`
 	// Requests that the failing backend counted from its first 500 until it was healed, less permitted probes.
 	LeakedRequests int `json:"leaked_requests"`
-	// Answers of the kernel that callers counted.
+	// Answers of the kernel that clients counted.
 	AnsweredByKernel int `json:"answered_by_kernel"`
-	// Median time from a caller's write to the whole answer of the kernel.
+	// Median time from a client's write to the whole answer of the kernel.
 	AnswerP50Us float64 `json:"answer_p50_us"`
 	// Requests to the other backends that were not answered 200.
 	OtherBackendsFailed int `json:"other_backends_failed"`
@@ -118,7 +118,7 @@ func (rec *recording) leaks(failing int, after time.Time) []time.Time {
 	})
 }
 
-// unexpected counts the outcomes of the failing backend's callers that are neither its own answers, nor the kernel's
+// unexpected counts the outcomes of the failing backend's clients that are neither its own answers, nor the kernel's
 // where its circuit was not closed.
 func (rec *recording) unexpected(failing int) map[string]int {
 	counts := map[string]int{}
@@ -131,7 +131,7 @@ func (rec *recording) unexpected(failing int) map[string]int {
 		case s.outcome == "200":
 		case s.outcome == "500" && !s.kernel && p >= Failing && p <= Healing:
 		case s.outcome == "503" && s.kernel && p >= Failing && rec.phaseAt(s.at.Add(-s.latency)) != Closed:
-			// A caller may read in one phase what was answered in the one before.
+			// A client may read in one phase what was answered in the one before.
 		default:
 			counts[s.outcome+" in phase "+p.String()]++
 		}

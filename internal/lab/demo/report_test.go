@@ -95,7 +95,7 @@ func TestReportOfABadRun(t *testing.T) {
 		"leaks after the opening": {func(r *recording) {
 			r.failures = append(r.failures, at(210), at(220), at(230))
 		}, "3 requests reached the failing backend after its circuit had opened, at most 2"},
-		"caller reset": {func(r *recording) {
+		"client reset": {func(r *recording) {
 			r.samples = append(r.samples, sample{at: at(250), backend: failing, outcome: "reset"})
 		}, "ended with reset in phase open"},
 		"still turned away": {func(r *recording) {

@@ -24,7 +24,7 @@ type Request struct {
 	Close  bool // ask the server to close the connection
 }
 
-// Client is one caller with at most one connection, which it keeps as long as the server lets it. A Client serves one
+// Client is one client with at most one connection, which it keeps as long as the server lets it. A Client serves one
 // goroutine.
 type Client struct {
 	Dial    Dial
@@ -79,7 +79,7 @@ func (c *Client) Do(ctx context.Context, req Request) Result {
 }
 
 // exchange writes the request and reads the final answer, past interim ones. keep says that the connection may carry
-// another request. A caller whose write fails still reads: the answer may lie there already.
+// another request. A client whose write fails still reads: the answer may lie there already.
 func (c *Client) exchange(req Request, r *Result) (keep bool, err error) {
 	message := req.message(c.Target)
 	_, writeErr := c.conn.Write(message)

@@ -13,7 +13,7 @@ import (
 type Load struct {
 	Dial    Dial
 	Targets []netip.AddrPort // each gets a load of its own, as described below
-	Workers int              // callers per target, each with one request at a time; default 1
+	Workers int              // clients per target, each with one request at a time; default 1
 
 	// Rate is the number of requests a second to each target. 0 sends each as soon as the one before is done (a closed
 	// loop). Otherwise requests are due at fixed moments, whether or not earlier ones are done (an open loop, as far as
@@ -52,7 +52,7 @@ func (l Load) Run(ctx context.Context) error {
 	return nil
 }
 
-// work is one caller: it takes the next request until there is none.
+// work is one client: it takes the next request until there is none.
 func (l Load) work(ctx context.Context, target netip.AddrPort, began time.Time, taken *atomic.Int64) {
 	c := &Client{Dial: l.Dial, Target: target, Timeout: l.Timeout}
 	defer c.Close()

@@ -33,7 +33,7 @@ type Result struct {
 	Err     error         // nil with an answer
 	Header  http.Header   // of the answer
 	Body    []byte        // of the answer
-	Began   time.Time     // when the caller began, connecting included
+	Began   time.Time     // when the client began, connecting included
 	Connect time.Duration // time to connect; 0 on a kept connection
 	Latency time.Duration // from the first write of the request to the whole answer, or to its failure
 	Reused  bool          // the connection had carried a request before

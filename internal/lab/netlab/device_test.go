@@ -30,7 +30,7 @@ func pair(t *testing.T) (lab *Lab, a, b *Namespace) {
 	return lab, a, b
 }
 
-// wantReach fails the test unless a caller in from reaches both addresses of the other namespace.
+// wantReach fails the test unless a client in from reaches both addresses of the other namespace.
 func wantReach(t *testing.T, from, to *Namespace, there []netip.Prefix) {
 	t.Helper()
 	serve(t, Backend{Namespace: to, IPv4: there[0].Addr(), IPv6: there[1].Addr()})

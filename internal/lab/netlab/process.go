@@ -9,7 +9,7 @@ import (
 )
 
 // Start starts the command in the namespace. Only the network is different there: the process sees the same mounts,
-// bpffs and cgroups included. If the caller dies the process gets a SIGTERM.
+// bpffs and cgroups included. If the client dies the process gets a SIGTERM.
 func (n *Namespace) Start(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A process is to get a signal when its caller ends, and not when the thread does that happened to start it: threads
+// A process is to get a signal when its client ends, and not when the thread does that happened to start it: threads
 // that made namespaces must live on.
 func TestProcessOutlivesMakingOfNamespaces(t *testing.T) {
 	s := newStar(t, Options{})

@@ -36,7 +36,7 @@ type Backend struct {
 type Options struct {
 	Backends int  // 0..250
 	Bridge   bool // the backends share a bridge
-	Remote   bool // another caller, on the far side of the node's default route (an uplink)
+	Remote   bool // another client, on the far side of the node's default route (an uplink)
 
 	ClientRelay   bool   // between the client and the node
 	BackendRelays bool   // between the node and each of the backends
@@ -62,13 +62,13 @@ var nodeSettings = [][2]string{
 	{"net.ipv4.conf.default.rp_filter", "1"},
 }
 
-// callerSettings let a caller open tens of thousands of connections a minute to one address.
-var callerSettings = [][2]string{
+// clientSettings let a client open tens of thousands of connections a minute to one address.
+var clientSettings = [][2]string{
 	{"net.ipv4.ip_local_port_range", "1024 65535"},
 	{"net.ipv4.tcp_tw_reuse", "1"},
 }
 
-// NewStar makes the network and returns when packets can pass. The caller closes it.
+// NewStar makes the network and returns when packets can pass. The client closes it.
 func NewStar(o Options) (*Star, error) {
 	s := &Star{}
 	if err := s.build(o); err != nil {
@@ -95,11 +95,11 @@ func (s *Star) build(o Options) error {
 			return err
 		}
 	}
-	if s.Client, err = s.caller("client", "cl0", 20, connect); err != nil {
+	if s.Client, err = s.client("client", "cl0", 20, connect); err != nil {
 		return err
 	}
 	if o.Remote {
-		if s.Remote, err = s.caller("remote", "up0", 22, s.Veth); err != nil {
+		if s.Remote, err = s.client("remote", "up0", 22, s.Veth); err != nil {
 			return err
 		}
 		for _, dst := range defaultRoutes {
@@ -119,13 +119,13 @@ func (s *Star) build(o Options) error {
 	return nil
 }
 
-// caller adds a namespace behind the node, with subnet 10.net.0.0/24 and 2001:db8:net::/64.
-func (s *Star) caller(name, iface string, net int, connect connect) (*Namespace, error) {
+// client adds a namespace behind the node, with subnet 10.net.0.0/24 and 2001:db8:net::/64.
+func (s *Star) client(name, iface string, net int, connect connect) (*Namespace, error) {
 	n, err := s.Namespace(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := n.sysctls(callerSettings); err != nil {
+	if err := n.sysctls(clientSettings); err != nil {
 		return nil, err
 	}
 	v4, v6 := fmt.Sprintf("10.%d.0.", net), fmt.Sprintf("2001:db8:%d::", net)

@@ -32,7 +32,7 @@ func newStar(t *testing.T, o Options) *Star {
 	return s
 }
 
-// serve answers HTTP on port 8080 of both addresses of the backend with the caller's address.
+// serve answers HTTP on port 8080 of both addresses of the backend with the client's address.
 func serve(t *testing.T, b Backend) {
 	t.Helper()
 	for _, addr := range []netip.Addr{b.IPv4, b.IPv6} {
@@ -54,7 +54,7 @@ func serve(t *testing.T, b Backend) {
 	}
 }
 
-// get returns the body that addr answers to a caller in n.
+// get returns the body that addr answers to a client in n.
 func get(t *testing.T, n *Namespace, addr netip.AddrPort) string {
 	t.Helper()
 	client := n.HTTPClient()
@@ -83,17 +83,17 @@ func TestStar(t *testing.T) {
 			for _, b := range s.Backends {
 				serve(t, b)
 			}
-			type caller struct {
+			type client struct {
 				from   *Namespace
 				v4, v6 netip.Addr
 			}
-			callers := []caller{
+			clients := []client{
 				{s.Client, ClientIPv4, ClientIPv6},
 				{s.Remote, RemoteIPv4, RemoteIPv6},
 				{s.Backends[0].Namespace, s.Backends[0].IPv4, s.Backends[0].IPv6},
 			}
 			for _, b := range s.Backends {
-				for _, c := range callers {
+				for _, c := range clients {
 					if got := get(t, c.from, netip.AddrPortFrom(b.IPv4, 8080)); got != c.v4.String() {
 						t.Errorf("%s to %s: seen as %s, want %s", c.from.Name(), b.Name(), got, c.v4)
 					}

@@ -21,10 +21,10 @@ type Behaviour struct {
 // Ending says how a request ends.
 type Ending uint8
 
-// Endings. All but EndAnswer leave the caller without a full status line.
+// Endings. All but EndAnswer leave the client without a full status line.
 const (
 	EndAnswer       Ending = iota
-	EndHang                // nothing is sent until the caller goes away or the server is closed
+	EndHang                // nothing is sent until the client goes away or the server is closed
 	EndReset               // RST before the answer
 	EndResetMidHead        // RST after the first bytes of the status line
 	EndClose               // FIN before the answer

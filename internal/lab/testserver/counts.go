@@ -13,7 +13,7 @@ type Counts struct {
 	Resets        uint64         // EndReset
 	MidHeadResets uint64         // EndResetMidHead
 	Closes        uint64         // EndClose
-	Abandoned     uint64         // the caller went away during Delay
+	Abandoned     uint64         // the client went away during Delay
 	BodyBytes     uint64         // of request bodies that were read
 }
 

@@ -34,7 +34,7 @@ type Server struct {
 	closed    bool
 }
 
-// New starts a server that answers 200. The caller closes it.
+// New starts a server that answers 200. The client closes it.
 func New(listen Listen, addrs ...netip.AddrPort) (*Server, error) {
 	s := &Server{listen: listen, addrs: addrs, closing: make(chan struct{})}
 	s.Set(Behaviour{})
@@ -132,7 +132,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	s.end(w, r, b.Ending)
 }
 
-// wait returns false if the caller goes away, or the server is closed, before d has passed.
+// wait returns false if the client goes away, or the server is closed, before d has passed.
 func (s *Server) wait(r *http.Request, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -162,7 +162,7 @@ func (s *Server) answer(w http.ResponseWriter, b Behaviour) {
 	s.counts.byStatus[status].Add(1)
 	w.WriteHeader(status)
 	if b.Chunked {
-		_ = http.NewResponseController(w).Flush() // the caller may be gone, and is counted all the same
+		_ = http.NewResponseController(w).Flush() // the client may be gone, and is counted all the same
 	}
 	_, _ = w.Write(b.Body)
 }

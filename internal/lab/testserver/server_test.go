@@ -184,7 +184,7 @@ func TestEndings(t *testing.T) {
 	}
 }
 
-func TestHangEndsWithTheCaller(t *testing.T) {
+func TestHangEndsWithTheClient(t *testing.T) {
 	s := newServer(t)
 	s.Set(Behaviour{Ending: EndHang})
 	c := dial(t, s)

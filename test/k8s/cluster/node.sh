@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One Kubernetes node: containerd, kubelet and kube-proxy in namespaces of their own,
 # as the first process of a PID namespace, so that its end ends all of them. The
-# network namespace is the caller's. The environment says the rest:
+# network namespace is the client's. The environment says the rest:
 #
 #   NODE NODE_IP POD_CIDR   its name, its address and that of its pods
 #   DIR                     for its files: kubelet.kubeconfig, proxy.kubeconfig, ca.crt are there

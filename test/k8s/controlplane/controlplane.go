@@ -38,7 +38,7 @@ type Config struct {
 	Address     netip.Addr // of the API; 127.0.0.1 if not set
 	Controllers bool       // controller-manager and scheduler too
 
-	// Namespace is the network namespace that it runs in; nil is the caller's.
+	// Namespace is the network namespace that it runs in; nil is the client's.
 	Namespace *netlab.Namespace
 }
 

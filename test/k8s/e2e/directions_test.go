@@ -10,7 +10,7 @@ import (
 )
 
 // An outbound and an inbound policy for the same Service: every request is judged once in each direction that it has,
-// by the caller's node as outbound, by the backend's node as inbound if it came from elsewhere.
+// by the client's node as outbound, by the backend's node as inbound if it came from elsewhere.
 func TestDirections(t *testing.T) {
 	s := open(t, "nftables")
 	both := strings.Replace(example(t), "consecutiveFailures: 5", "consecutiveFailures: 1000", 1)
@@ -30,10 +30,10 @@ func TestDirections(t *testing.T) {
 			return fmt.Errorf("not yet")
 		})
 	}
-	for _, caller := range s.callers {
+	for _, client := range s.clients {
 		for _, backend := range s.backends {
-			if got := s.call(t, caller, backend.IP+":8080", fmt.Sprintf("-count=%d", each)); got.ByStatus[200] != each {
-				t.Fatalf("%s to %s: %+v", caller.Name, backend.Name, got)
+			if got := s.call(t, client, backend.IP+":8080", fmt.Sprintf("-count=%d", each)); got.ByStatus[200] != each {
+				t.Fatalf("%s to %s: %+v", client.Name, backend.Name, got)
 			}
 		}
 	}
@@ -41,9 +41,9 @@ func TestDirections(t *testing.T) {
 	for _, agent := range agents {
 		for _, backend := range s.backends {
 			var outbound, inbound uint64
-			for _, caller := range s.callers {
+			for _, client := range s.clients {
 				switch {
-				case caller.Node == agent.Node:
+				case client.Node == agent.Node:
 					outbound += each
 				case backend.Node == agent.Node:
 					inbound += each

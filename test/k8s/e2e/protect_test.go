@@ -11,7 +11,7 @@ import (
 )
 
 // The main job, with kube-proxy in each of its modes: one backend of a Service fails,
-// and its callers, wherever they are and however they call, are answered by their own
+// and its clients, wherever they are and however they call, are answered by their own
 // node's kernel, while the other backends and the kubelet notice nothing.
 func TestProtect(t *testing.T) {
 	for _, mode := range []string{"nftables", "iptables"} {
@@ -24,14 +24,14 @@ func TestProtect(t *testing.T) {
 
 			t.Run("by pod address", func(t *testing.T) {
 				before := s.asked(t, failing)
-				for _, caller := range s.callers {
-					got := s.call(t, caller, failing.IP+":8080", "-count=20")
+				for _, client := range s.clients {
+					got := s.call(t, client, failing.IP+":8080", "-count=20")
 					if got.ByKernel["open"] != 20 || got.ByStatus[503] != 20 {
-						t.Errorf("%s to the failing backend: %+v, want 20 answers of the kernel", caller.Name, got)
+						t.Errorf("%s to the failing backend: %+v, want 20 answers of the kernel", client.Name, got)
 					}
 					for _, backend := range healthy {
-						if got := s.call(t, caller, backend.IP+":8080", "-count=20"); got.ByBackend[backend.Name] != 20 {
-							t.Errorf("%s to %s: %+v, want 20 of 20", caller.Name, backend.Name, got)
+						if got := s.call(t, client, backend.IP+":8080", "-count=20"); got.ByBackend[backend.Name] != 20 {
+							t.Errorf("%s to %s: %+v, want 20 of 20", client.Name, backend.Name, got)
 						}
 					}
 				}
@@ -42,13 +42,13 @@ func TestProtect(t *testing.T) {
 
 			t.Run("by ClusterIP", func(t *testing.T) {
 				before := s.asked(t, failing)
-				for _, caller := range s.callers {
-					got := s.call(t, caller, s.clusterIP+":80", "-count=60")
+				for _, client := range s.clients {
+					got := s.call(t, client, s.clusterIP+":80", "-count=60")
 					if got.ByStatus[200]+got.ByKernel["open"] != 60 || got.ByKernel["open"] == 0 {
-						t.Errorf("%s: %+v, want 200s and answers of the kernel, 60 in all", caller.Name, got)
+						t.Errorf("%s: %+v, want 200s and answers of the kernel, 60 in all", client.Name, got)
 					}
 					if got.ByBackend[failing.Name] != 0 {
-						t.Errorf("%s was answered by the failing backend: %+v", caller.Name, got)
+						t.Errorf("%s was answered by the failing backend: %+v", client.Name, got)
 					}
 				}
 				if after := s.asked(t, failing); after.total() != before.total() {
@@ -75,7 +75,7 @@ func TestProtect(t *testing.T) {
 				for _, node := range s.Nodes {
 					eventually(t, 10*time.Second, "an Event of "+node.Name+" on the pod", func() error {
 						said := s.kubectl(t, "describe", "pod", "-n=shop", failing.Name)
-						want := "node " + node.Name + " turns callers of " + failing.IP + ":8080 away (policy orders): consecutiveFailures is 5"
+						want := "node " + node.Name + " turns clients of " + failing.IP + ":8080 away (policy orders): consecutiveFailures is 5"
 						if !strings.Contains(said, "CircuitOpened") || !strings.Contains(said, want) {
 							return fmt.Errorf("kubectl describe says %s, want %q", said, want)
 						}
@@ -111,9 +111,9 @@ func TestProtect(t *testing.T) {
 
 			t.Run("a changed policy takes effect", func(t *testing.T) {
 				s.policy(t, strings.Replace(example(t), "status: 503", "status: 418", 1))
-				for _, caller := range s.callers {
-					eventually(t, 20*time.Second, caller.Name+" is answered with 418", func() error {
-						got := s.call(t, caller, failing.IP+":8080")
+				for _, client := range s.clients {
+					eventually(t, 20*time.Second, client.Name+" is answered with 418", func() error {
+						got := s.call(t, client, failing.IP+":8080")
 						if got.ByStatus[418] != 1 || got.ByKernel["open"] != 1 {
 							return fmt.Errorf("%+v", got)
 						}
@@ -135,9 +135,9 @@ func TestProtect(t *testing.T) {
 				if fresh.IP == failing.IP || fresh.IP == "" {
 					t.Fatalf("%s has the address %q, and had %q: want another", fresh.Name, fresh.IP, failing.IP)
 				}
-				for _, caller := range s.callers {
-					if got := s.call(t, caller, fresh.IP+":8080", "-count=20"); got.ByBackend[fresh.Name] != 20 {
-						t.Errorf("%s: %+v, want 20 of 20 from the new address", caller.Name, got)
+				for _, client := range s.clients {
+					if got := s.call(t, client, fresh.IP+":8080", "-count=20"); got.ByBackend[fresh.Name] != 20 {
+						t.Errorf("%s: %+v, want 20 of 20 from the new address", client.Name, got)
 					}
 				}
 				// It is watched under its new address as well.
@@ -148,13 +148,13 @@ func TestProtect(t *testing.T) {
 	}
 }
 
-// trip has a caller on each node call the failing backend until its node's kernel
+// trip has a client on each node call the failing backend until its node's kernel
 // answers.
 func (s *shop) trip(t *testing.T, failing pod) {
 	t.Helper()
-	for _, caller := range s.callers {
-		eventually(t, 30*time.Second, "the circuit opens on "+caller.Node, func() error {
-			got := s.call(t, caller, failing.IP+":8080", "-count=10")
+	for _, client := range s.clients {
+		eventually(t, 30*time.Second, "the circuit opens on "+client.Node, func() error {
+			got := s.call(t, client, failing.IP+":8080", "-count=10")
 			if got.ByKernel["open"] == 0 {
 				return errors.New("the kernel has answered nothing")
 			}

@@ -41,12 +41,12 @@ func TestRoll(t *testing.T) {
 					}
 				}
 			}
-			for i, caller := range s.callers {
+			for i, client := range s.clients {
 				if got := refused[i]; got.ByKernel["open"] != got.Requests || got.Requests == 0 {
-					t.Errorf("%s to the failing backend: %+v, want the kernel's answer to all", caller.Name, got)
+					t.Errorf("%s to the failing backend: %+v, want the kernel's answer to all", client.Name, got)
 				}
 				if got := served[i]; got.ByBackend[healthy.Name] != got.Requests || got.Requests == 0 {
-					t.Errorf("%s to %s: %+v, want 200 for all", caller.Name, healthy.Name, got)
+					t.Errorf("%s to %s: %+v, want 200 for all", client.Name, healthy.Name, got)
 				}
 			}
 			if after := s.asked(t, failing); after.total() != before.total() {
@@ -56,15 +56,15 @@ func TestRoll(t *testing.T) {
 	}
 }
 
-// load has every caller call both backends for a while, half of the time on new connections; the function that it
-// returns waits for the end and gives what each caller was answered.
+// load has every client call both backends for a while, half of the time on new connections; the function that it
+// returns waits for the end and gives what each client was answered.
 func (s *shop) load(t *testing.T, failing, healthy pod) func() (refused, served []tally) {
 	t.Helper()
-	refused, served := make([]tally, len(s.callers)), make([]tally, len(s.callers))
+	refused, served := make([]tally, len(s.clients)), make([]tally, len(s.clients))
 	var running sync.WaitGroup
-	for i, caller := range s.callers {
+	for i, client := range s.clients {
 		for into, backend := range map[*tally]pod{&refused[i]: failing, &served[i]: healthy} {
-			args := []string{"exec", "-n=shop", caller.Name, "--", "/workload", "call", "-for=15s", "-pause=5ms"}
+			args := []string{"exec", "-n=shop", client.Name, "--", "/workload", "call", "-for=15s", "-pause=5ms"}
 			if i%2 == 0 {
 				args = append(args, "-keep-alive")
 			}
@@ -74,7 +74,7 @@ func (s *shop) load(t *testing.T, failing, healthy pod) func() (refused, served 
 					err = json.Unmarshal(out, into)
 				}
 				if err != nil {
-					t.Errorf("%s to %s: %v", caller.Name, backend.Name, err)
+					t.Errorf("%s to %s: %v", client.Name, backend.Name, err)
 				}
 			})
 		}

@@ -19,7 +19,7 @@ type shop struct {
 	*cluster.Cluster
 	clusterIP string
 	backends  []pod
-	callers   []pod // of each kind, on each node
+	clients   []pod // of each kind, on each node
 }
 
 // pod is one that runs.
@@ -62,14 +62,14 @@ func open(t *testing.T, proxyMode string) *shop {
 	s := &shop{Cluster: start(t, proxyMode)}
 	t.Cleanup(func() { s.explain(t) })
 	s.kubectl(t, "apply", "-f", manifestPath, "-f", "manifests/shop.yaml")
-	for _, what := range []string{"-n=cbagent daemonset/cbagent", "-n=shop statefulset/orders", "-n=shop daemonset/caller", "-n=shop daemonset/host-caller"} {
+	for _, what := range []string{"-n=cbagent daemonset/cbagent", "-n=shop statefulset/orders", "-n=shop daemonset/client", "-n=shop daemonset/host-client"} {
 		s.kubectl(t, append([]string{"rollout", "status", "--timeout=90s"}, strings.Fields(what)...)...)
 	}
 	s.clusterIP = s.kubectl(t, "get", "service", "orders", "-n=shop", "-o=jsonpath={.spec.clusterIP}")
 	s.backends = s.pods(t, "shop", "app=orders")
-	s.callers = append(s.pods(t, "shop", "app=caller"), s.pods(t, "shop", "app=host-caller")...)
-	if len(s.backends) != 3 || len(s.callers) != 4 {
-		t.Fatalf("%d backends and %d callers, want 3 and 4", len(s.backends), len(s.callers))
+	s.clients = append(s.pods(t, "shop", "app=client"), s.pods(t, "shop", "app=host-client")...)
+	if len(s.backends) != 3 || len(s.clients) != 4 {
+		t.Fatalf("%d backends and %d clients, want 3 and 4", len(s.backends), len(s.clients))
 	}
 	return s
 }

@@ -32,9 +32,9 @@ func TestDrain(t *testing.T) {
 			return nil
 		})
 	}
-	for _, caller := range s.callers {
-		if got := s.call(t, caller, s.clusterIP+":80", "-count=30"); got.ByStatus[200] != 30 {
-			t.Errorf("%s: %+v, want 30 of 30", caller.Name, got)
+	for _, client := range s.clients {
+		if got := s.call(t, client, s.clusterIP+":80", "-count=30"); got.ByStatus[200] != 30 {
+			t.Errorf("%s: %+v, want 30 of 30", client.Name, got)
 		}
 	}
 	s.asked(t, s.backends[0], 500)

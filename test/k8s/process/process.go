@@ -23,7 +23,7 @@ type Process struct {
 	done chan struct{} // closed when it has ended
 }
 
-// Start runs cmd in the network namespace, nil being the caller's, with its output in
+// Start runs cmd in the network namespace, nil being the client's, with its output in
 // dir/NAME.log. The kernel kills it when this program dies, however that comes about.
 func Start(dir, name string, cmd *exec.Cmd, namespace *netlab.Namespace) (*Process, error) {
 	p := &Process{Name: name, log: filepath.Join(dir, name+".log"), cmd: cmd, done: make(chan struct{})}
@@ -95,7 +95,7 @@ func (p *Process) Tail() string {
 	return string(data[max(0, len(data)-most):])
 }
 
-// Launch starts the command in a network namespace, nil being the caller's.
+// Launch starts the command in a network namespace, nil being the client's.
 func Launch(cmd *exec.Cmd, namespace *netlab.Namespace) error {
 	if namespace == nil {
 		return cmd.Start()
