@@ -1,22 +1,22 @@
 /* May a new connection or a new request pass? The circuit, the lease, the limits and the rate are asked in turn; what is
- * refused takes nothing. */
+ * rejected takes nothing. */
 #pragma once
 
-#include "refuse.h"
+#include "reject.h"
 
 static __always_inline bool lease_expired(const struct node_state *n, __u64 now)
 {
 	return now >= READ_ONCE(n->lease_until);
 }
 
-/* surely_refused says why a circuit refuses every new connection now, or REASON_FLOW. */
-static __always_inline __u32 surely_refused(struct circuit *c, const struct node_state *n, __u64 now)
+/* surely_rejected says why a circuit rejects every new connection now, or REASON_FLOW. */
+static __always_inline __u32 surely_rejected(struct circuit *c, const struct node_state *n, __u64 now)
 {
 	struct verdict *v = verdict_of(c);
 
 	if (lease_expired(n, now) || v->flags & VERDICT_MONITOR)
 		return REASON_FLOW;
-	return refuses_all(v, now) ?: REASON_FLOW;
+	return rejects_all(v, now) ?: REASON_FLOW;
 }
 
 /* What decides whether a connection is in the share that a ramp admits. The same for its SYN and for each of its
@@ -26,11 +26,11 @@ static __always_inline __u32 draw(const struct node_state *n, struct circuit *c,
 	return verdict_of(c)->ramp_over ? (__u32)tuple_hash(n, key) >> 8 : 0;
 }
 
-/* override lets pass what the circuit would refuse when nobody may be refused: the lease has run out, or the circuit
+/* override lets pass what the circuit would reject when nobody may be rejected: the lease has run out, or the circuit
  * is only monitored. What passes so is not judged. */
-static __always_inline void override_refusal(struct circuit *c, struct node_state *n, struct admission *adm, __u64 now, bool count)
+static __always_inline void override_rejection(struct circuit *c, struct node_state *n, struct admission *adm, __u64 now, bool count)
 {
-	if (!is_refusal(adm->reason))
+	if (!is_rejection(adm->reason))
 		return;
 	if (lease_expired(n, now)) {
 		if (count)
@@ -43,7 +43,7 @@ static __always_inline void override_refusal(struct circuit *c, struct node_stat
 	}
 }
 
-/* limit refuses for a limit, unless the circuit is only monitored, or disabled: that admits all. True if refused. */
+/* limit rejects for a limit, unless the circuit is only monitored, or disabled: that admits all. True if rejected. */
 static __always_inline bool limit(struct circuit *c, struct admission *adm, __u32 reason, bool count)
 {
 	if (monitored(c)) {
@@ -59,15 +59,15 @@ static __always_inline bool limit(struct circuit *c, struct admission *adm, __u3
 	return true;
 }
 
-/* no_permit says that there is none for a probe. True if that refuses it. */
+/* no_permit says that there is none for a probe. True if that rejects it. */
 static __always_inline bool no_permit(struct circuit *c, struct node_state *n, struct admission *adm, __u64 now, bool count)
 {
 	bool counted = adm->reason == REASON_MONITORED;
 
 	adm->reason = REASON_HALF_OPEN;
 	adm->generation = 0;
-	override_refusal(c, n, adm, now, count && !counted);
-	return is_refusal(adm->reason);
+	override_rejection(c, n, adm, now, count && !counted);
+	return is_rejection(adm->reason);
 }
 
 /* A SYN that begins a connection. */
@@ -91,23 +91,23 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	tcp = p->protocol == PROTOCOL_TCP;
 	ask_circuit(c, now, draw(n, c, &pkt->key), &adm);
 	probe = adm.reason == REASON_PROBE;
-	/* With http what is turned away is a request, and counted when it comes. */
-	override_refusal(c, n, &adm, now, tcp);
-	if (is_refusal(adm.reason))
-		return decision(TODO_REFUSE_SYN, adm.reason);
+	/* With http what is rejected is a request, and counted when it comes. */
+	override_rejection(c, n, &adm, now, tcp);
+	if (is_rejection(adm.reason))
+		return decision(TODO_REJECT_SYN, adm.reason);
 	counted = tcp && adm.reason == REASON_MONITORED;
 
 	if (!reserve(&c->connections, p->max_connections)) {
 		counted = counted || adm.reason != REASON_MONITORED;
 		if (limit(c, &adm, REASON_CONNECTION_LIMIT, true))
-			return decision(TODO_REFUSE_SYN, adm.reason);
+			return decision(TODO_REJECT_SYN, adm.reason);
 		__sync_fetch_and_add(&c->connections, 1);
 	}
 	if (tcp && !take_rate(c, p, now)) {
 		counted = true;
 		if (limit(c, &adm, REASON_RATE_LIMIT, true)) {
 			__sync_fetch_and_add(&c->connections, -1);
-			return decision(TODO_REFUSE_SYN, adm.reason);
+			return decision(TODO_REJECT_SYN, adm.reason);
 		}
 	}
 	if (probe && !permit(c, &adm, now)) {
@@ -116,7 +116,7 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 			__sync_fetch_and_add(&c->connections, -1);
 			if (tcp)
 				return_rate(c, p);
-			return decision(TODO_REFUSE_SYN, adm.reason);
+			return decision(TODO_REJECT_SYN, adm.reason);
 		}
 		counted = counted || tcp;
 	}
@@ -148,7 +148,7 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 			return_permit(c, adm.generation, now, true);
 		if (!held)
 			return decision(ACTION_PASS, REASON_TABLE_FULL);
-		return decision(TODO_REFUSE_SYN, REASON_TABLE_FULL);
+		return decision(TODO_REJECT_SYN, REASON_TABLE_FULL);
 	}
 	if (probe) {
 		__sync_fetch_and_add(&c->probes, 1);
@@ -195,20 +195,20 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	}
 	probe = adm.reason == REASON_PROBE;
 	count = !(f->flags & FLOW_COUNTED);
-	override_refusal(c, n, &adm, now, count);
-	if (is_refusal(adm.reason)) {
+	override_rejection(c, n, &adm, now, count);
+	if (is_rejection(adm.reason)) {
 		if (p->existing)
-			goto refuse;
+			goto reject;
 		adm.reason = REASON_ADMITTED;
 		adm.generation = 0;
 	}
 
 	if (p->max_requests_per_connection && f->requests >= p->max_requests_per_connection &&
 	    limit(c, &adm, REASON_CONNECTION_LIMIT, count))
-		goto refuse;
+		goto reject;
 	if (!reserve(&c->requests, p->max_requests)) {
 		if (limit(c, &adm, REASON_REQUEST_LIMIT, count))
-			goto refuse;
+			goto reject;
 		__sync_fetch_and_add(&c->requests, 1);
 	}
 	if (!take_rate(c, p, now)) {
@@ -217,17 +217,17 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 		if (limit(c, &adm, REASON_RATE_LIMIT, count)) {
 			__sync_fetch_and_add(&c->requests, -1);
 			adm.until = next - p->rate_burst;
-			goto refuse;
+			goto reject;
 		}
 	}
 	if (probe && !inherited && !permit(c, &adm, now)) {
 		probe = false;
 		if (!no_permit(c, n, &adm, now, count)) {
-			/* Nobody may be refused. */
+			/* Nobody may be rejected. */
 		} else if (p->existing) {
 			__sync_fetch_and_add(&c->requests, -1);
 			return_rate(c, p);
-			goto refuse;
+			goto reject;
 		} else {
 			adm.reason = REASON_ADMITTED;
 		}
@@ -266,27 +266,27 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	}
 	return decision(ACTION_PASS, adm.reason);
 
-refuse:
+reject:
 	/* close_flow gives an inherited permit back, and says so. */
 	if (inherited)
 		__sync_fetch_and_or(&f->flags, FLOW_RESERVED);
 	pkt->head = kind == METHOD_HEAD;
 	pkt->until = adm.until;
-	return decision(TODO_REFUSE_REQUEST, adm.reason);
+	return decision(TODO_REJECT_REQUEST, adm.reason);
 }
 
-/* More of an open connection of a policy that does not look into it. It needs no permit, so half-open refuses none. */
+/* More of an open connection of a policy that does not look into it. It needs no permit, so half-open rejects none. */
 static __always_inline __u64 open_connection(struct circuit *c, struct node_state *n, struct flow *f)
 {
 	__u64 now = bpf_ktime_get_ns();
-	struct admission adm = { .reason = refuses_all(verdict_of(c), now) };
+	struct admission adm = { .reason = rejects_all(verdict_of(c), now) };
 	bool counted = f->flags & FLOW_COUNTED;
 
 	if (!adm.reason || (counted && monitored(c)))
 		return decision(ACTION_PASS, REASON_FLOW);
-	override_refusal(c, n, &adm, now, !counted);
-	if (is_refusal(adm.reason))
-		return decision(TODO_REFUSE_REQUEST, adm.reason);
+	override_rejection(c, n, &adm, now, !counted);
+	if (is_rejection(adm.reason))
+		return decision(TODO_REJECT_REQUEST, adm.reason);
 	if (!counted)
 		__sync_fetch_and_or(&f->flags, FLOW_COUNTED);
 	return decision(ACTION_PASS, adm.reason);

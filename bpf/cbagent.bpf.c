@@ -46,12 +46,12 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 		look = LOOK_DESTINATION | LOOK_SOURCE;
 	else
 		look = pkt->hook == HOOK_EGRESS ? LOOK_DESTINATION : LOOK_SOURCE;
-	if (pkt->hook == HOOK_INGRESS && pkt->l3 != L2_NONE && n->flags & NODE_REFUSE_AT_ENTRY &&
+	if (pkt->hook == HOOK_INGRESS && pkt->l3 != L2_NONE && n->flags & NODE_REJECT_AT_ENTRY &&
 	    watched(n, pkt->key.backend_port_be)) {
 		d = at_entry(skb, pkt, n);
 		switch (d >> 32) {
-		case TODO_REFUSE_SYN:
-			return refuse_syn(skb, pkt, d);
+		case TODO_REJECT_SYN:
+			return reject_syn(skb, pkt, d);
 		case TODO_OF_ANSWERED:
 			return of_answered(skb, pkt);
 		case TODO_OF_COOKIE:

@@ -42,7 +42,7 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 	if (!reserve(&c->connections, p->max_connections)) {
 		if (limit(c, &adm, REASON_CONNECTION_LIMIT, true)) {
 			pkt->bare = 1;
-			return decision(TODO_REFUSE_REQUEST, adm.reason);
+			return decision(TODO_REJECT_REQUEST, adm.reason);
 		}
 		__sync_fetch_and_add(&c->connections, 1);
 	}
@@ -112,10 +112,10 @@ __noinline __u64 idle_data(struct __sk_buff *skb, struct packet *pkt, struct nod
 	/* A chunk, or a request after trailers. Nothing passes an open circuit because that cannot be told. */
 	c = circuit_of(f->circuit);
 	p = c ? policy_of(c) : NULL;
-	reason = p && p->existing ? surely_refused(c, n, bpf_ktime_get_ns()) : REASON_FLOW;
+	reason = p && p->existing ? surely_rejected(c, n, bpf_ktime_get_ns()) : REASON_FLOW;
 	if (reason != REASON_FLOW) {
 		pkt->bare = 1;
-		return decision(TODO_REFUSE_REQUEST, reason);
+		return decision(TODO_REJECT_REQUEST, reason);
 	}
 	__sync_fetch_and_or(&f->flags, FLOW_DOUBT);
 	return d;
@@ -330,7 +330,7 @@ static __always_inline __u64 from_client(struct __sk_buff *skb, struct packet *p
 
 	if (is_syn(pkt)) {
 		d = syn(skb, pkt, n);
-		return d >> 32 == TODO_REFUSE_SYN ? refuse_syn(skb, pkt, d) : d;
+		return d >> 32 == TODO_REJECT_SYN ? reject_syn(skb, pkt, d) : d;
 	}
 	f = find_flow(&pkt->key);
 	if (!f) {
@@ -352,5 +352,5 @@ static __always_inline __u64 from_client(struct __sk_buff *skb, struct packet *p
 	d = of_flow(skb, pkt, n, f);
 	if (d >> 32 == TODO_OF_COOKIE)
 		return of_cookie(skb, pkt, d);
-	return d >> 32 == TODO_REFUSE_REQUEST ? refuse_request(skb, pkt, f, d) : d;
+	return d >> 32 == TODO_REJECT_REQUEST ? reject_request(skb, pkt, f, d) : d;
 }

@@ -33,7 +33,7 @@
 #define COOKIE_FIRST 0x7f8U
 #define COOKIE_TUPLE (~(COOKIE_FIRST | COOKIE_REASON))
 
-_Static_assert(REFUSALS <= COOKIE_REASON + 1, "a reason must fit a cookie");
+_Static_assert(REJECTIONS <= COOKIE_REASON + 1, "a reason must fit a cookie");
 
 __noinline __u64 tuple_hash(const struct node_state *n, const struct flow_key *key)
 {
@@ -96,7 +96,7 @@ static __always_inline __u32 answered_syn(const struct node_state *n, struct cir
 {
 	__u32 number = pkt->ack - 1;
 
-	if (!(pkt->flags & TCP_ACK) || (number & COOKIE_REASON) >= REFUSALS ||
+	if (!(pkt->flags & TCP_ACK) || (number & COOKIE_REASON) >= REJECTIONS ||
 	    bpf_ktime_get_coarse_ns() >= READ_ONCE(c->answering_until))
 		return 0;
 	if ((number ^ (__u32)tuple_hash(n, &pkt->key)) & COOKIE_TUPLE)

@@ -1,5 +1,5 @@
-/* Turning new connections away before TC sees a packet. These hooks take no permits and follow nothing: they refuse what
- * is surely refused, and leave the rest to TC. */
+/* Rejecting new connections before TC sees a packet. These hooks take no permits and follow nothing: they reject what
+ * is surely rejected, and leave the rest to TC. */
 #pragma once
 
 #include "client.h"
@@ -7,7 +7,7 @@
 #define AF_INET 2
 #define ECONNREFUSED 111
 
-/* early decides for a destination whose policy turns clients away in the given way; others pass. */
+/* early decides for a destination whose policy rejects clients in the given way; others pass. */
 static __always_inline __u64 early(struct endpoint *ep, enum reject how)
 {
 	struct node_state *n = the_node();
@@ -26,10 +26,10 @@ static __always_inline __u64 early(struct endpoint *ep, enum reject how)
 	/* Who calls is not known here. */
 	if (p->reject != how || p->flags & POLICY_EXEMPT_SOURCES)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	reason = surely_refused(c, n, bpf_ktime_get_ns());
+	reason = surely_rejected(c, n, bpf_ktime_get_ns());
 	if (reason == REASON_FLOW)
 		return decision(ACTION_PASS, REASON_FLOW);
-	count_refusal(c, reason, how);
+	count_rejection(c, reason, how);
 	return decision(ACTION_RESET, reason);
 }
 
@@ -170,12 +170,12 @@ static __always_inline __u64 xdp_syn(struct xdp_md *ctx, const __u32 l2, const b
 	/* An answer needs TC. A repeated SYN of an admitted connection passes there too. */
 	if (p->reject == REJECT_RESPOND || (READ_ONCE(c->connections) && bpf_map_lookup_elem(&flows, &pkt.key)))
 		return decision(ACTION_PASS, REASON_FLOW);
-	reason = surely_refused(c, n, bpf_ktime_get_ns());
+	reason = surely_rejected(c, n, bpf_ktime_get_ns());
 	if (reason == REASON_FLOW)
 		return decision(ACTION_PASS, REASON_FLOW);
 	if (exempt_source(pkt.key.client, p))
 		return decision(ACTION_PASS, REASON_EXEMPT);
-	count_refusal(c, reason, p->reject);
+	count_rejection(c, reason, p->reject);
 	if (p->reject == REJECT_DROP)
 		return decision(ACTION_DROP, reason);
 	return xdp_reset(ctx, &pkt, l2, v6, reason);

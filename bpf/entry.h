@@ -1,6 +1,6 @@
-/* Turning clients away where they enter the node. What an egress hook refuses was routed through the node, and its answer
+/* Rejecting clients where they enter the node. What an egress hook rejects was routed through the node, and its answer
  * is routed back. A client that dials a backend's own address, not one that NAT will make of it, can be told at once. Only
- * what is surely refused is: permits, limits and followed connections are the egress hook's. */
+ * what is surely rejected is: permits, limits and followed connections are the egress hook's. */
 #pragma once
 
 #include <linux/if_packet.h>
@@ -73,12 +73,12 @@ __noinline __u64 at_entry(struct __sk_buff *skb, struct packet *pkt, struct node
 			return decision(ACTION_SWALLOW, REASON_ANSWERED);
 		forget_answered(&pkt->key);
 	}
-	if (!refuses_all(verdict_of(c), 0))
+	if (!rejects_all(verdict_of(c), 0))
 		return 0;
-	reason = surely_refused(c, n, bpf_ktime_get_ns());
+	reason = surely_rejected(c, n, bpf_ktime_get_ns());
 	/* Of a connection that is followed it is a repetition, or the first of the next: the egress hook knows. Most ejected
 	 * backends have none, and looking for one in a large table is slow in a flood. */
 	if (reason == REASON_FLOW || (READ_ONCE(c->connections) && find_flow(&pkt->key)) || !answerable(skb))
 		return 0;
-	return decision(TODO_REFUSE_SYN, reason);
+	return decision(TODO_REJECT_SYN, reason);
 }

@@ -50,7 +50,7 @@ struct {
 } backends SEC(".maps");
 
 /* Followed connections. Never evicts: what a flow reserves must be given back. Programs only; aged by the sweep.
- * Twice node.flow_max, so that the count, not the map, is what refuses. Size: agent. */
+ * Twice node.flow_max, so that the count, not the map, is what rejects. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -94,7 +94,7 @@ struct {
 	__type(value, __u32);
 } uplinks SEC(".maps");
 
-/* Interfaces where clients are turned away as they enter, by ifindex: no programs of others would miss the packets that are
+/* Interfaces where clients are rejected as they enter, by ifindex: no programs of others would miss the packets that are
  * taken, or drop an answer that they know nothing of. Written by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -45,8 +45,8 @@ struct packet {
 /* Decisions that the program carries out after the deciding function has returned: the kernel allows 512 bytes of
  * stack for a whole chain of calls. */
 enum todo {
-	TODO_REFUSE_SYN = ACTION_MAX,
-	TODO_REFUSE_REQUEST,
+	TODO_REJECT_SYN = ACTION_MAX,
+	TODO_REJECT_REQUEST,
 	TODO_OF_COOKIE,
 	TODO_OF_ANSWERED,
 	TODO_OF_FLOW,

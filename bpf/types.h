@@ -42,7 +42,7 @@ enum action {
 	ACTION_MAX,
 };
 
-/* Why. Those from REASON_OPEN on are refusals, and index policy.answers. */
+/* Why. Those from REASON_OPEN on are rejections, and index policy.answers. */
 enum reason {
 	REASON_FOREIGN, /* no policy names it */
 	REASON_SHORT, /* shorter than its headers say */
@@ -54,8 +54,8 @@ enum reason {
 	REASON_FLOW, /* of a followed connection, nothing to decide */
 	REASON_ADMITTED,
 	REASON_PROBE, /* admitted with a half-open permit */
-	REASON_MONITORED, /* would have been refused */
-	REASON_LEASE_EXPIRED, /* would have been refused, but the agent is gone */
+	REASON_MONITORED, /* would have been rejected */
+	REASON_LEASE_EXPIRED, /* would have been rejected, but the agent is gone */
 	REASON_EXEMPT,
 	REASON_TABLE_FULL,
 	REASON_ANSWERED, /* of a connection that the kernel answered */
@@ -70,7 +70,7 @@ enum reason {
 	REASON_MAX,
 };
 
-#define REFUSALS (REASON_MAX - REASON_OPEN)
+#define REJECTIONS (REASON_MAX - REASON_OPEN)
 
 /* Which program counted. */
 enum hook {
@@ -89,14 +89,14 @@ enum reject { REJECT_RESPOND, REJECT_RESET, REJECT_DROP, REJECT_MAX };
 
 enum verdict_kind {
 	VERDICT_CLOSED, /* admit and judge */
-	VERDICT_OPEN, /* refuse until the deadline, then half-open with the next generation */
-	VERDICT_FORCED_OPEN, /* refuse */
+	VERDICT_OPEN, /* reject until the deadline, then half-open with the next generation */
+	VERDICT_FORCED_OPEN, /* reject */
 	VERDICT_DISABLED, /* admit, judge nothing */
 	VERDICT_MAX,
 };
 
 enum verdict_flag {
-	VERDICT_MONITOR = 1 << 0, /* admit and count what would have been refused */
+	VERDICT_MONITOR = 1 << 0, /* admit and count what would have been rejected */
 	VERDICT_OVERRIDE = 1 << 1, /* an operator's, not the policy's; for the agent that comes after */
 };
 
@@ -155,7 +155,7 @@ enum flow_flag {
 	FLOW_CONNECT = 1 << 5, /* the pending request is a CONNECT */
 	FLOW_INTERIM = 1 << 6, /* inside a 1xx head */
 	FLOW_JOINED = 1 << 7, /* its SYN was not seen */
-	FLOW_COUNTED = 1 << 8, /* counted as one that would have been refused: the next request (tcp: all) is not again */
+	FLOW_COUNTED = 1 << 8, /* counted as one that would have been rejected: the next request (tcp: all) is not again */
 	FLOW_CLIENT_FIN_AHEAD = 1 << 9, /* a FIN came before the data ahead of it: client_fin is its number */
 	FLOW_BACKEND_FIN_AHEAD = 1 << 10, /* likewise, backend_fin */
 	FLOW_HEAD = 1 << 11, /* the pending request is a HEAD */
@@ -254,7 +254,7 @@ struct policy {
 	__u32 max_requests;
 	__u32 max_requests_per_connection;
 	__u32 flags;
-	__u32 answers[REFUSALS]; /* index in the answers map, by reason - REASON_OPEN */
+	__u32 answers[REJECTIONS]; /* index in the answers map, by reason - REASON_OPEN */
 	__u8 direction;
 	__u8 protocol;
 	__u8 reject;
@@ -322,8 +322,8 @@ struct circuit {
 	__u64 admitted; /* requests (http), connections (tcp) */
 	__u64 probes;
 	__u64 unjudged;
-	__u64 refused[REFUSALS][REJECT_MAX];
-	__u64 would[REFUSALS];
+	__u64 rejected[REJECTIONS][REJECT_MAX];
+	__u64 would[REJECTIONS];
 	__u64 outcomes[OUTCOME_CLASSES];
 	__u64 openings[OPENING_MAX];
 	__u64 latency[LATENCY_BUCKETS];
@@ -350,7 +350,7 @@ struct node_state {
 enum node_flag {
 	NODE_TRACE = 1 << 0, /* somebody reads traces: send every outcome */
 	NODE_HOST_BACKENDS = 1 << 1, /* some backend is an address of this node */
-	NODE_REFUSE_AT_ENTRY = 1 << 2, /* clients are turned away where they enter, if that is sure */
+	NODE_REJECT_AT_ENTRY = 1 << 2, /* clients are rejected where they enter, if that is sure */
 	NODE_NAT_ON_LO = 1 << 3, /* some backend is on this host, and lo takes answers that go through NAT */
 };
 

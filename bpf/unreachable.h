@@ -54,7 +54,7 @@ static long record_unseen(void *map, struct endpoint *ep, struct unreachable_bac
 	if (!c || !n || !policy_of(c))
 		return 0;
 	ask_circuit(c, args->now, 0, &adm);
-	if (is_refusal(adm.reason))
+	if (is_rejection(adm.reason))
 		return 0;
 	__builtin_memcpy(key.backend, ep->addr, 16);
 	key.backend_port_be = ep->port_be;

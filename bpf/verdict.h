@@ -6,13 +6,13 @@
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 
-/* Tries of a compare-and-swap. Each failure means that another CPU succeeded; whoever fails so often is refused. */
+/* Tries of a compare-and-swap. Each failure means that another CPU succeeded; whoever fails so often is rejected. */
 #define CAS_TRIES 64
 
 struct admission {
-	__u32 reason; /* REASON_ADMITTED, REASON_PROBE: if there is a permit, or a refusal */
+	__u32 reason; /* REASON_ADMITTED, REASON_PROBE: if there is a permit, or a rejection */
 	__u32 generation; /* 0 = its outcome is not judged */
-	__u64 until; /* of a refusal: when to try again, 0 = unknown */
+	__u64 until; /* of a rejection: when to try again, 0 = unknown */
 };
 
 static __always_inline struct circuit *circuit_of(__u32 id)
@@ -49,8 +49,8 @@ static __always_inline __u32 generation_of(const struct verdict *v, __u64 now)
 	return v->generation + half_open(v, now);
 }
 
-/* Why a verdict refuses whatever comes, 0 when it does not. */
-static __always_inline __u32 refuses_all(const struct verdict *v, __u64 now)
+/* Why a verdict rejects whatever comes, 0 when it does not. */
+static __always_inline __u32 rejects_all(const struct verdict *v, __u64 now)
 {
 	if (v->kind == VERDICT_FORCED_OPEN)
 		return REASON_FORCED_OPEN;
@@ -97,7 +97,7 @@ static __always_inline __u32 ramp_share(const struct verdict *v, __u64 now)
 	return v->ramp_from + (__u64)(v->ramp_to - v->ramp_from) * (elapsed / 1000000) / (v->ramp_over / 1000000 ?: 1);
 }
 
-/* What the circuit says. A probe needs a permit, which is taken last: what a limit refuses must not use one. */
+/* What the circuit says. A probe needs a permit, which is taken last: what a limit rejects must not use one. */
 __noinline int ask_circuit(struct circuit *c, __u64 now, __u32 random, struct admission *out)
 {
 	struct verdict *v;
@@ -140,7 +140,7 @@ static __always_inline bool monitored(struct circuit *c)
 	return verdict_of(c)->flags & VERDICT_MONITOR;
 }
 
-static __always_inline bool is_refusal(__u32 reason)
+static __always_inline bool is_rejection(__u32 reason)
 {
 	return reason >= REASON_OPEN && reason < REASON_MAX;
 }
@@ -174,7 +174,7 @@ static __always_inline bool take_rate(struct circuit *c, const struct policy *p,
 	return false;
 }
 
-/* The inverse of take_rate, for what was refused after all. */
+/* The inverse of take_rate, for what was rejected after all. */
 static __always_inline void return_rate(struct circuit *c, const struct policy *p)
 {
 	__sync_fetch_and_add(&c->rate_next, -p->rate_interval);

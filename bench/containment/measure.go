@@ -23,7 +23,7 @@ func (t trial) values() map[string]float64 {
 	for _, c := range t.calls {
 		if !c.began.Before(t.failed) && c.began.Before(t.healed) {
 			v["sent"]++
-			if !c.good && !c.turnedAway {
+			if !c.good && !c.rejected {
 				v["hurt"]++
 			}
 		}

@@ -18,7 +18,7 @@ func made() trial {
 	// While the fifth failure reached the backend another was on its way.
 	t.calls = append(t.calls, call{began: at(45), ended: at(60)})
 	for ms := 100; ms < 3000; ms += 10 {
-		t.calls = append(t.calls, call{began: at(ms), ended: at(ms + 1), turnedAway: true})
+		t.calls = append(t.calls, call{began: at(ms), ended: at(ms + 1), rejected: true})
 	}
 	for ms := 3000; ms < 3500; ms += 10 {
 		t.calls = append(t.calls, call{began: at(ms), ended: at(ms + 1), good: true})

@@ -17,7 +17,7 @@ import (
 type call struct {
 	began, ended time.Time
 	good         bool // answered with 200
-	turnedAway   bool // answered with 503
+	rejected     bool // answered with 503
 }
 
 // trial is what happened once to one peer.
@@ -72,7 +72,7 @@ func try(ctx context.Context, r *part.Run, c cell, who contestant, phase time.Du
 	load.Done = func(_ netip.AddrPort, res loadgen.Result) {
 		mu.Lock()
 		defer mu.Unlock()
-		one := call{began: res.Began, ended: time.Now(), good: res.Status == 200, turnedAway: res.Status == 503}
+		one := call{began: res.Began, ended: time.Now(), good: res.Status == 200, rejected: res.Status == 503}
 		t.calls = append(t.calls, one)
 		if t.healed.IsZero() {
 			return

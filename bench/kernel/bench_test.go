@@ -244,7 +244,7 @@ func BenchmarkPacket(b *testing.B) {
 		}{
 			{"ejected, SYN reset", func(*site) []step {
 				return []step{{"egress", frame(client, f.of(resets), syn, 1, 0, mss, ""), 0, 0}}
-			}, func(s *site) uint64 { return s.refused(resets, 1) }},
+			}, func(s *site) uint64 { return s.rejected(resets, 1) }},
 			{"ejected, SYN answered", func(*site) []step {
 				return []step{{"egress", frame(client, f.of(responds), syn, 1, 0, mss, ""), 0, 0}}
 			}, func(s *site) uint64 { return s.packets("egress respond open") }},
@@ -262,7 +262,7 @@ func BenchmarkPacket(b *testing.B) {
 					steps = append(steps, step{"egress", f, nextISN, 0})
 				}
 				return steps
-			}, func(s *site) uint64 { return s.refused(responds, 0) }},
+			}, func(s *site) uint64 { return s.rejected(responds, 0) }},
 			{"watched, connection: SYN and RST", func(*site) []step {
 				return []step{
 					{"egress", frame(client, backend, syn, 1, 0, mss, ""), 0, 0},
@@ -292,9 +292,9 @@ func BenchmarkPacket(b *testing.B) {
 	}
 }
 
-// refused returns how many clients a circuit has turned away in a way.
-func (s *site) refused(circuit, how int) uint64 {
-	return s.d.Totals(circuit).Refused[loader.RefusedOpen][how]
+// rejected returns how many clients a circuit has rejected in a way.
+func (s *site) rejected(circuit, how int) uint64 {
+	return s.d.Totals(circuit).Rejected[loader.RejectedOpen][how]
 }
 
 // outcomes returns how many outcomes of a class a circuit has.

@@ -1,5 +1,5 @@
 // Package packets measures what a packet costs: each class of packets put to the programs by the kernel's own test run,
-// and SYNs to a backend that turns clients away, as frames that pass a node.
+// and SYNs to a backend that rejects clients, as frames that pass a node.
 package packets
 
 import (
@@ -13,7 +13,7 @@ import (
 var Part = part.Part{
 	Name: "packets",
 	About: "Packets are put to the attached programs with BPF_PROG_TEST_RUN, beside a program that does nothing; the kernel's accounts tell how long programs run under load; and one core sends SYNs " +
-		"through the node to a backend whose clients are turned away in different ways.",
+		"through the node to a backend whose clients are rejected in different ways.",
 	Rounds: 20, Quick: 1,
 	Run: run,
 }

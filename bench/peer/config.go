@@ -30,7 +30,7 @@ frontend front
   bind %s
 `, max(o.timeout(), 100*time.Millisecond).Milliseconds(), timeouts, front)
 	if o.Answer != 0 {
-		fmt.Fprintf(&b, "  http-request return status %d content-type application/json string '%s'\n", o.Answer, RefusalBody)
+		fmt.Fprintf(&b, "  http-request return status %d content-type application/json string '%s'\n", o.Answer, RejectionBody)
 	}
 	if o.HAProxyFront != "" {
 		fmt.Fprintf(&b, "  %s\n", o.HAProxyFront)
@@ -65,7 +65,7 @@ http {
 	fmt.Fprintf(&b, "  keepalive_timeout %ds;\n", idle)
 	if o.Answer != 0 {
 		fmt.Fprintf(&b, "  server { listen %s; location / { default_type application/json; return %d '%s'; } }\n}\n",
-			front, o.Answer, RefusalBody)
+			front, o.Answer, RejectionBody)
 		return b.String()
 	}
 	b.WriteString("  upstream back {\n")

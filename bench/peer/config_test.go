@@ -23,13 +23,13 @@ func TestConfigsSayTheSettings(t *testing.T) {
 	}{
 		{"haproxy", haproxyConfig(front, backend, trip), []string{
 			"bind 192.0.2.1:8000", "server s 198.51.100.2:8080 check inter 3000ms", "error-limit 7", "timeout server 250ms", "timeout connect 250ms", "nbthread 1"}},
-		{"haproxy, refusing", haproxyConfig(front, backend, Settings{Answer: 503}), []string{"return status 503", RefusalBody}},
+		{"haproxy, rejecting", haproxyConfig(front, backend, Settings{Answer: 503}), []string{"return status 503", RejectionBody}},
 		{"nginx", nginxConfig(front, backend, trip), []string{
 			"listen 192.0.2.1:8000", "server 198.51.100.2:8080 max_fails=7 fail_timeout=3s", "proxy_read_timeout 250ms", "worker_processes 1", "return 503"}},
-		{"nginx, refusing", nginxConfig(front, backend, Settings{Answer: 503, Close: true}), []string{"return 503 '" + RefusalBody, "keepalive_timeout 0s"}},
+		{"nginx, rejecting", nginxConfig(front, backend, Settings{Answer: 503, Close: true}), []string{"return 503 '" + RejectionBody, "keepalive_timeout 0s"}},
 		{"cbagent", PolicyFile(trip, backend), []string{
 			`"198.51.100.2:8080"`, "consecutiveFailures: 7", "duration: 3s", "timeout: 250ms", "connectTimeout: 250ms"}},
-		{"cbagent, refusing", PolicyFile(Settings{Answer: 503}, backend), []string{"forced-open", "status: 503", RefusalBody}},
+		{"cbagent, rejecting", PolicyFile(Settings{Answer: 503}, backend), []string{"forced-open", "status: 503", RejectionBody}},
 		{"cbagent, by rate", PolicyFile(Settings{Trip: proxy.Trip{Rate: 0.25, MinCalls: 30}}, backend), []string{"failureRate: 0.25", "minCalls: 30"}},
 	} {
 		for _, want := range c.want {

@@ -73,14 +73,14 @@ type Settings struct {
 	Trip    proxy.Trip
 	Open    time.Duration // how long to keep clients away before the next try
 	Timeout time.Duration // of connecting, and of an answer; 0 = 30 s
-	Answer  int           // if not 0, every request is turned away with this status and the body below
+	Answer  int           // if not 0, every request is rejected with this status and the body below
 	Close   bool          // close the client's connection after each answer (of nginx)
 
 	// Backends of cbagent's policy, if not the site's first alone.
 	Backends []netip.AddrPort
 	// Policy, if set, are lines of a policy (after name and match) in place of those that follow from the above.
 	Policy []string
-	// Connect makes cbagent refuse clients at connect(), in a cgroup of their own.
+	// Connect makes cbagent reject clients at connect(), in a cgroup of their own.
 	Connect bool
 	// Flags of cbagent.
 	Flags []string
@@ -92,8 +92,8 @@ type Settings struct {
 	HAProxyTimeouts string
 }
 
-// RefusalBody is what a client reads who is turned away, the same of all peers.
-const RefusalBody = `{"error":"circuit open"}`
+// RejectionBody is what a client reads who is rejected, the same of all peers.
+const RejectionBody = `{"error":"circuit open"}`
 
 func (o Settings) timeout() time.Duration {
 	if o.Timeout == 0 {
@@ -217,7 +217,7 @@ func PolicyFile(o Settings, backends ...netip.AddrPort) string {
 // policy says the settings in cbagent's words.
 func (o Settings) policy() []string {
 	if o.Answer != 0 {
-		return []string{"mode: forced-open", fmt.Sprintf("reject: {status: %d, body: '%s'}", o.Answer, RefusalBody)}
+		return []string{"mode: forced-open", fmt.Sprintf("reject: {status: %d, body: '%s'}", o.Answer, RejectionBody)}
 	}
 	lines := []string{
 		fmt.Sprintf("outcome: {timeout: %s, connectTimeout: %s}", o.timeout(), min(o.timeout(), 3*time.Second)),

@@ -14,7 +14,7 @@ import (
 // rateWindow is over how much time a rate is taken: that of oxy, which cannot be changed.
 const rateWindow = 10 * time.Second
 
-// isOpen reports whether an error is a breaker's refusal.
+// isOpen reports whether an error is a breaker's rejection.
 func isOpen(err error) bool {
 	return errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) ||
 		errors.Is(err, circuitbreaker.ErrOpen)

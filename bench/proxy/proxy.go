@@ -34,7 +34,7 @@ type Options struct {
 	Backend netip.AddrPort
 	Timeout time.Duration // of connecting, and of waiting for an answer's head; 0 = none
 	Trip    Trip
-	Open    time.Duration // how long to turn clients away; then one probe decides, with oxy a ramp of the same length
+	Open    time.Duration // how long to reject clients; then one probe decides, with oxy a ramp of the same length
 }
 
 // Trip says when the breaker opens.

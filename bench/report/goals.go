@@ -100,24 +100,24 @@ var goals = []Goal{
 		},
 	},
 	{
-		Name: "p50 of a refusal, new connection, one client", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
-		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("new/1", "p50_us", "haproxy 503") },
+		Name: "p50 of a rejection, new connection, one client", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
+		estimate: func(s Set) (stat.Estimate, error) { return s.rejection("new/1", "p50_us", "haproxy 503") },
 	},
 	{
 		Name: "the same, 16 clients", Want: "at most 0.3 x HAProxy's 503", Limit: 0.3,
-		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("new/16", "p50_us", "haproxy 503") },
+		estimate: func(s Set) (stat.Estimate, error) { return s.rejection("new/16", "p50_us", "haproxy 503") },
 	},
 	{
-		Name: "p50 of a refusal, one client that keeps connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
-		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("keep-alive/1", "p50_us", "haproxy 503") },
+		Name: "p50 of a rejection, one client that keeps connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
+		estimate: func(s Set) (stat.Estimate, error) { return s.rejection("keep-alive/1", "p50_us", "haproxy 503") },
 	},
 	{
 		Name: "the same, 16 clients that keep connections", Want: "at most 1 x HAProxy's 503", Limit: 1,
-		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("keep-alive/16", "p50_us", "haproxy 503") },
+		estimate: func(s Set) (stat.Estimate, error) { return s.rejection("keep-alive/16", "p50_us", "haproxy 503") },
 	},
 	{
-		Name: "refusals a second, new connections", Want: "at least 2 x nginx's", Limit: 2, AtLeast: true,
-		estimate: func(s Set) (stat.Estimate, error) { return s.refusal("new/16", "rate_rps", nginxClosing) },
+		Name: "rejections a second, new connections", Want: "at least 2 x nginx's", Limit: 2, AtLeast: true,
+		estimate: func(s Set) (stat.Estimate, error) { return s.rejection("new/16", "rate_rps", nginxClosing) },
 	},
 	{
 		Name: "ns added to a packet, port not watched", Want: "at most 5 more than an empty program", Limit: 5,
@@ -191,8 +191,8 @@ func (s Set) cpu(of string) (stat.Estimate, error) {
 	return s.ratio(pick{"overhead", of, "cbagent", "cpu_s_per_100k"}, pick{"overhead", of, "haproxy", "cpu_s_per_100k"})
 }
 
-func (s Set) refusal(of, value, than string) (stat.Estimate, error) {
-	return s.ratio(pick{"refusal", of, "cbagent 503", value}, pick{"refusal", of, than, value})
+func (s Set) rejection(of, value, than string) (stat.Estimate, error) {
+	return s.ratio(pick{"rejection", of, "cbagent 503", value}, pick{"rejection", of, than, value})
 }
 
 func (s Set) syn(way, on string) (stat.Estimate, error) {

@@ -80,8 +80,8 @@ func Plots(s Set, folder string) ([]string, error) {
 		{"overhead-latency", func() (*plot.Plot, error) {
 			return s.bars("overhead", "p50_us", "p50 of a request, us", func(string) bool { return true })
 		}},
-		{"refusal-latency", func() (*plot.Plot, error) {
-			return s.bars("refusal", "p50_us", "p50 of a refusal, us", func(of string) bool { return strings.HasSuffix(of, "/1") })
+		{"rejection-latency", func() (*plot.Plot, error) {
+			return s.bars("rejection", "p50_us", "p50 of a rejection, us", func(of string) bool { return strings.HasSuffix(of, "/1") })
 		}},
 		{"containment-leak", func() (*plot.Plot, error) {
 			return s.bars("containment", "leaked", "requests that reach the failing backend", func(of string) bool {

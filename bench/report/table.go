@@ -24,7 +24,7 @@ var shown = map[string][]column{
 		{"p50 us", "p50_us"}, {"p99 us", "p99_us"}, {"requests/s", "rate_rps"}, {"peer's CPU s per 100,000", "cpu_s_per_100k"},
 		{"machine's CPU s per 100,000", "machine_s_per_100k"}, {"RSS MB", "rss_mb"},
 	},
-	"refusal": {{"p50 us", "p50_us"}, {"p99 us", "p99_us"}, {"refusals/s", "rate_rps"}},
+	"rejection": {{"p50 us", "p50_us"}, {"p99 us", "p99_us"}, {"rejections/s", "rate_rps"}},
 	"containment": {
 		{"sent", "sent"}, {"leaked", "leaked"}, {"contained after ms", "contain_ms"}, {"share of runs contained", "contained"},
 		{"probes/s while open", "probes_rps"}, {"neither 200 nor 503", "hurt"}, {"recovered after ms", "recover_ms"},
@@ -63,7 +63,7 @@ func Tables(w io.Writer, s Set) {
 
 // order returns the parts in the order in which they are told.
 func order(s Set) []string {
-	told := []string{"overhead", "refusal", "verdict", "containment", "seeds", "scale", "packets", "kernel", "breaker", "scrape"}
+	told := []string{"overhead", "rejection", "verdict", "containment", "seeds", "scale", "packets", "kernel", "breaker", "scrape"}
 	names := slices.Sorted(maps.Keys(s))
 	slices.SortStableFunc(names, func(a, b string) int { return place(told, a) - place(told, b) })
 	return names

@@ -24,7 +24,7 @@ import (
 var Part = part.Part{
 	Name: "scale",
 	About: "One client sends requests on a kept connection to one of 10 to 100,000 backends, or past 1,000 to 1,000,000 idle connections; " +
-		"then a new policy turns clients of all backends away. HAProxy with 1,000 servers holds as many connections as one process may open files.",
+		"then a new policy rejects clients of all backends. HAProxy with 1,000 servers holds as many connections as one process may open files.",
 	Rounds: 5, Quick: 1,
 	Run: run,
 }
@@ -135,7 +135,7 @@ func growBackends(ctx context.Context, r *part.Run, n int) (values map[string]fl
 	if err := p.replace(string(text) + "  mode: forced-open\n"); err != nil {
 		return nil, err
 	}
-	if err := p.awaitRefusal(ctx); err != nil {
+	if err := p.awaitRejection(ctx); err != nil {
 		return nil, err
 	}
 	values["verdict_for_all_ms"] = ms(time.Since(began))
@@ -152,8 +152,8 @@ func growBackends(ctx context.Context, r *part.Run, n int) (values map[string]fl
 	return values, err
 }
 
-// awaitRefusal calls the real backend until the kernel answers.
-func (p place) awaitRefusal(ctx context.Context) error {
+// awaitRejection calls the real backend until the kernel answers.
+func (p place) awaitRejection(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
@@ -163,7 +163,7 @@ func (p place) awaitRefusal(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the backend's clients are not turned away: %w", context.Cause(ctx))
+			return fmt.Errorf("the backend's clients are not rejected: %w", context.Cause(ctx))
 		case <-p.Agent.Ended():
 			return p.Agent.Complaint("the agent ended")
 		case <-time.After(time.Millisecond):

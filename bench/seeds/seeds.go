@@ -46,7 +46,7 @@ func bounded(serve, wait int) peer.Settings {
 	return peer.Settings{
 		HAProxyServer:   fmt.Sprintf("maxconn %d", serve),
 		HAProxyTimeouts: "timeout connect 5s\n  timeout server 30s\n  timeout queue 5s",
-		HAProxyFront:    fmt.Sprintf("http-request return status 503 content-type application/json string '%s' if { be_conn(back) ge %d }", peer.RefusalBody, serve+wait),
+		HAProxyFront:    fmt.Sprintf("http-request return status 503 content-type application/json string '%s' if { be_conn(back) ge %d }", peer.RejectionBody, serve+wait),
 	}
 }
 

@@ -69,7 +69,7 @@ func TestLoadSeesRefusal(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.Errors["ECONNREFUSED"] != 20 || r.Requests != 20 || r.Connected != 0 {
-		t.Errorf("got %+v, want 20 refusals", r)
+		t.Errorf("got %+v, want 20 rejections", r)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Command cbagent is a node-level circuit breaker: small eBPF programs watch the TCP flows to the backends that policies
-// name, and turn clients away while a backend fails.
+// name, and reject clients while a backend fails.
 package main
 
 import (
@@ -53,7 +53,7 @@ func newRootCommand(e *env) *cobra.Command {
 		Use:           "cbagent",
 		Short:         "Node-level circuit breaker agent",
 		Version:       version,
-		Long:          "cbagent watches the HTTP and TCP flows of a node and turns clients away from failing backends in the kernel.",
+		Long:          "cbagent watches the HTTP and TCP flows of a node and rejects clients from failing backends in the kernel.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

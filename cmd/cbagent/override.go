@@ -12,7 +12,7 @@ import (
 )
 
 func newOpenCommand(e *env) *cobra.Command {
-	return newOverrideCommand(e, control.ActionOpen, "Turn all clients of a backend away, by hand",
+	return newOverrideCommand(e, control.ActionOpen, "Reject all clients of a backend, by hand",
 		`Turn every client of the circuits away, whatever their backends do, until the time is over or cbagent auto takes it
 back. Ejection limits are not asked. Of a whole policy it also holds for backends that come later.
 It outlives a restart of the agent if circuits do: with --bpffs.`,

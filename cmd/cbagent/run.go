@@ -58,7 +58,7 @@ func newRunCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run --policy PATH --interface NAME...",
 		Short: "Run the agent in the foreground",
-		Long: "Run attaches to interfaces, watches the flows to the backends that the policies name, and turns clients away\n" +
+		Long: "Run attaches to interfaces, watches the flows to the backends that the policies name, and rejects clients\n" +
 			"from those that fail, until it gets SIGTERM or SIGINT. Then it detaches; with\n" +
 			"--bpffs it leaves everything in force for the agent that comes after, for at most --lease: see cbagent detach.",
 		Args: cobra.NoArgs,
@@ -95,10 +95,10 @@ func newRunCommand(e *env) *cobra.Command {
 	f.StringVar(&o.datapath.PinPath, "bpffs", "", "`directory` of a BPF file system, such as /sys/fs/bpf/cbagent, where programs and state outlive the agent")
 	f.StringVar(&o.stateDir, "state-dir", "/run/cbagent", "`directory` for what a restart must not lose: the last events and, with --bpffs, the state of circuits")
 	f.StringVar(&o.xdp, "xdp", "auto", "XDP on uplinks, for inbound policies that reset or drop: auto (not on veths), native, generic or off")
-	f.BoolVar(&o.atEntry, "refuse-at-entry", true, "turn clients of a backend's own address away where they enter the node, before its firewall and routing, not where they leave it")
+	f.BoolVar(&o.atEntry, "reject-at-entry", true, "turn clients of a backend's own address away where they enter the node, before its firewall and routing, not where they leave it")
 	f.BoolVar(&o.hold, "neighbour-hold", true, "while a circuit is open whose backend does not answer ARP or neighbour discovery, hold its entry, so that host processes are rejected at once and not after 3s")
-	f.StringVar(&o.connect, "connect-cgroup", "", "`directory` of a cgroup v2 whose processes are refused at connect() by policies that reset")
-	f.BoolVar(&o.lookup, "sk-lookup", false, "also refuse connections that NAT sends to listeners of this host (policies that reset)")
+	f.StringVar(&o.connect, "connect-cgroup", "", "`directory` of a cgroup v2 whose processes are rejected at connect() by policies that reset")
+	f.BoolVar(&o.lookup, "sk-lookup", false, "also reject connections that NAT sends to listeners of this host (policies that reset)")
 	f.BoolVar(&o.datapath.Clsact, "clsact", false, "attach with clsact filters even where the kernel has tcx")
 	f.IntVar(&o.datapath.Circuits, "max-circuits", 16384, "backends and other circuits that fit")
 	f.IntVar(&o.datapath.Policies, "max-policies", 2048, "policies that fit, two for each while it is reloaded")

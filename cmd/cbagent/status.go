@@ -22,7 +22,7 @@ func newStatusCommand(e *env) *cobra.Command {
 closed what happened, what it cost, what comes next and how to undo it. A backend goes by ADDRESS:PORT or by the name of
 its pod.
 
-OUTCOMES, FAILED and SLOW are those of the circuit's window now; P99 and TURNED-AWAY count from the moment the backend
+OUTCOMES, FAILED and SLOW are those of the circuit's window now; P99 and REJECTED count from the moment the backend
 became known. A * behind the state marks a circuit that an operator had a hand in. A backend to which connections are made
 and no request was seen is named above the table; in json, other_protocols says what connections begin with instead.`,
 		Example: "  cbagent status\n  cbagent status orders -o wide --watch\n  cbagent status 10.0.0.7:8080 -o json",

@@ -16,7 +16,7 @@ func newTopCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top [POLICY | BACKEND | POLICY/BACKEND]",
 		Short: "Show circuits live, with their rates",
-		Long: `Show circuits in a table that is drawn anew each second: their state, requests let through and turned away a second with
+		Long: `Show circuits in a table that is drawn anew each second: their state, requests let through and rejected a second with
 curves of the last minute, failures, latency. Enter shows one circuit in detail, with what happened to it last.`,
 		Example: "  cbagent top orders",
 		Args:    cobra.MaximumNArgs(1),

@@ -23,7 +23,7 @@ type circuitState struct {
 
 	told        told
 	transitions []view.Transition
-	refusedAt   uint64       // clients turned away in all when it last left closed
+	rejectedAt  uint64       // clients rejected in all when it last left closed
 	last        *view.Record // nil: nothing happened yet
 	overflow    int64        // when one was told of last
 }

@@ -34,9 +34,9 @@ type Config struct {
 	Kube       kubernetes.Interface
 	Datapath   loader.Options
 	XDP        loader.XDPMode // on uplinks, for inbound policies that reset or drop; empty: never
-	AtEntry    bool           // turn clients away where they enter the node, if that is sure
-	Connect    string         // cgroup whose processes are refused at connect(); empty: none
-	Lookup     bool           // refuse connections to listeners of this host after NAT
+	AtEntry    bool           // reject clients where they enter the node, if that is sure
+	Connect    string         // cgroup whose processes are rejected at connect(); empty: none
+	Lookup     bool           // reject connections to listeners of this host after NAT
 	StateDir   string         // where the last events and, with pins, what the kernel does not keep survive a restart; empty: nowhere
 	MaxLearned int            // backends of one policy that may be learned from traffic
 

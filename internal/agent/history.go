@@ -49,7 +49,7 @@ func (a *Agent) tell(p *policyState, e *breaker.Event) {
 		r.Connections, r.InFlight = totals.Connections, totals.InFlight
 		c.countTransition(e)
 		if e.Kind == breaker.EventTransition && e.From == breaker.StateClosed {
-			c.refusedAt = totals.RefusedTotal()
+			c.rejectedAt = totals.RejectedTotal()
 		}
 	}
 	if e.Kind == breaker.EventTransition && r.Cause == view.CauseOutcome {

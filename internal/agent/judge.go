@@ -20,7 +20,7 @@ type told struct {
 	failures uint64 // among the events
 	slow     uint64 // of these, successes
 	missing  uint64 // events before the next that have not come: overtaken, or lost
-	past     uint64 // events before this index are made good, if one comes all the same
+	past     uint64 // events before this index are recovered, if one comes all the same
 
 	check    *lossCheck      // under way
 	probing  loader.Progress // in half-open, at the last tick at which it did not fit

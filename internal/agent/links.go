@@ -144,7 +144,7 @@ func (a *Agent) setXDP() {
 		used, err := a.dp.AttachXDP(p.Link.Name, a.cfg.XDP)
 		if err != nil {
 			a.noXDP[index] = true
-			a.log.Warn("no XDP here: new connections are refused by TC, a little later", "interface", p.Link.Name, "error", err)
+			a.log.Warn("no XDP here: new connections are rejected by TC, a little later", "interface", p.Link.Name, "error", err)
 			continue
 		}
 		a.log.Info("attached XDP", "interface", p.Link.Name, "mode", used)
@@ -159,9 +159,9 @@ func (a *Agent) watchEntries(now int64) {
 	}
 	a.nextEntry = now + int64(2*time.Second)
 	a.dp.KeepNAT()
-	err := a.dp.RefuseAtEntry(a.cfg.AtEntry)
+	err := a.dp.RejectAtEntry(a.cfg.AtEntry)
 	if said := fmt.Sprint(err); err != nil && said != a.entryTrouble {
-		a.log.Warn("some clients are turned away only where they leave the node", "error", err)
+		a.log.Warn("some clients are rejected only where they leave the node", "error", err)
 		a.entryTrouble = said
 	}
 }

@@ -107,7 +107,7 @@ func (a *Agent) makeGood(c *circuitState, now int64) {
 	t.past = check.Events
 	a.log.Warn("events were lost, the window is made whole from totals", "policy", c.policy.Name, "backend", c.name,
 		"failures", failures, "slow", slow, "lost", check.unseen)
-	a.watched.MadeGood += check.unseen
+	a.watched.Recovered += check.unseen
 	a.events = c.spread(now, fromKernel(a.dp.Generation(c.id, now)), failures, slow, plain, total, a.events[:0])
 	a.carryOut(c.policy)
 }
@@ -157,7 +157,7 @@ func (a *Agent) checkProbes(c *circuitState, now int64, drained bool) {
 	slow := min(lost-failures, monus(p.Slow, t.slow))
 	a.log.Warn("news of probes was lost, the kernel's counts say what became of them", "policy", c.policy.Name, "backend", c.name,
 		"used", p.Permits, "knew", s.Probes.Used, "lost", lost, "failures", failures)
-	a.watched.MadeGood += lost
+	a.watched.Recovered += lost
 	t.outcomes, t.events, t.duration, t.missing, t.past = p.Judged, p.Events, p.Duration, 0, p.Events
 	t.failures, t.slow = p.Failures, p.Slow
 	a.events = c.circuit.Reconcile(breaker.Time(now), s.Generation, int(p.Permits), breaker.Lost{

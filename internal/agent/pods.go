@@ -16,7 +16,7 @@ func podsCgroup(cfg *Config) (root, pods string, err error) {
 		return "", "", nil
 	}
 	const remedy = "; --pods-cgroup=DIRECTORY names it, --pods-cgroup=none does without: then the kubelet's checks of a pod whose " +
-		"circuit is open are turned away, and it restarts the pod"
+		"circuit is open are rejected, and it restarts the pod"
 	if root, err = cgroup.Root(); err != nil {
 		return "", "", fmt.Errorf("%w%s", err, remedy)
 	}

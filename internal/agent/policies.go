@@ -146,10 +146,10 @@ func (a *Agent) compileSettings(s *policyState, now int64) (loader.PolicySetting
 		if p.Reject.With != policy.Respond {
 			continue
 		}
-		reason := loader.Refusal(i)
+		reason := loader.Rejection(i)
 		spec := p.Reject.Answer.For(reason.String())
-		retry := p.Reject.RetryAfter && reason != loader.RefusedForcedOpen
-		if reason == loader.RefusedRateLimit && p.RateLimit != nil {
+		retry := p.Reject.RetryAfter && reason != loader.RejectedForcedOpen
+		if reason == loader.RejectedRateLimit && p.RateLimit != nil {
 			spec.Status = p.RateLimit.Status
 		}
 		stored, err := a.answers.put(a.dp, answer.Render(spec, reason.String(), retry), spec.Status, now, a.cfg.answerTable())

@@ -12,7 +12,7 @@ import (
 )
 
 // applyPolicies makes a set the one in force. New tables are filled before any circuit names them; a backend that is
-// refused stays refused throughout, unless it comes under a policy that admits it.
+// rejected stays rejected throughout, unless it comes under a policy that admits it.
 func (a *Agent) applyPolicies(set *policy.Set) error {
 	now := loader.Now()
 	diff := policy.Diff(a.set, set)

@@ -107,7 +107,7 @@ func (a *Agent) viewCircuits(p *view.Policy, circuits []*circuitState, now break
 			}
 			p.Circuits = append(p.Circuits, view.Circuit{
 				ID: c.id, Name: c.name, Backends: c.backendList(), Status: c.circuit.Status(), Metric: c.circuit.Metric(now),
-				Transitions: slices.Clone(c.transitions), Last: c.last, RefusedAt: c.refusedAt,
+				Transitions: slices.Clone(c.transitions), Last: c.last, RejectedAt: c.rejectedAt,
 			})
 		}
 		a.mu.Unlock()

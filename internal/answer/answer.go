@@ -1,4 +1,4 @@
-// Package answer renders the HTTP answers that the kernel programs give to clients who are turned away.
+// Package answer renders the HTTP answers that the kernel programs give to clients who are rejected.
 //
 // There is no Date header: an origin server without a clock must not send one (RFC 9110, 6.6.1), and the bytes are
 // rendered long before they are sent.
@@ -20,7 +20,7 @@ const (
 // RetryFieldLen is the length in bytes of the field for the seconds of Retry-After.
 const RetryFieldLen = 8
 
-// Why a client is turned away: the values of X-Cbagent-Reason.
+// Why a client is rejected: the values of X-Cbagent-Reason.
 const (
 	ReasonOpen            = "open"
 	ReasonForcedOpen      = "forced-open"
@@ -57,7 +57,7 @@ type Rendered struct {
 	RetryAt int    // even offset of the field for the seconds of Retry-After; -1 = there is none
 }
 
-// Render returns the answer to a client who is turned away for the given reason.
+// Render returns the answer to a client who is rejected for the given reason.
 //
 // With retryAfter it has a field of RetryFieldLen bytes, "       0", that whoever sends it overwrites with the seconds in
 // decimal, on the right, and blanks before them. More blanks bring that field to an even offset and the answer to a multiple

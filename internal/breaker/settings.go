@@ -28,7 +28,7 @@ type Settings struct {
 // Mode is what an operator asked of a policy or, by hand, of one circuit.
 type Mode uint8
 
-// Modes. In monitor the state machine runs and nobody is turned away.
+// Modes. In monitor the state machine runs and nobody is rejected.
 const (
 	ModeEnforce Mode = iota
 	ModeMonitor

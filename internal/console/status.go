@@ -76,7 +76,7 @@ func Problems(s *control.Status) []string {
 
 func table(w io.Writer, s *control.Status, wide bool) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	head := []string{"POLICY", "BACKEND", "STATE", "SINCE", "OUTCOMES", "FAILED", "SLOW", "P99", "CONNS", "INFLIGHT", "TURNED-AWAY"}
+	head := []string{"POLICY", "BACKEND", "STATE", "SINCE", "OUTCOMES", "FAILED", "SLOW", "P99", "CONNS", "INFLIGHT", "REJECTED"}
 	if wide {
 		head = append(head, "DIRECTION", "MODE", "STEP", "OPENINGS", "OVERFLOWS", "ADMITTED", "PERMITS", "UNTIL", "POD", "LAST")
 	}
@@ -92,7 +92,7 @@ func table(w io.Writer, s *control.Status, wide bool) {
 			c := &p.Circuits[j]
 			cells := []string{
 				c.Policy, c.Backend, state(c), Age(s.Time.Sub(c.Since)), uint64text(c.Window.Outcomes), Percent(c.Window.FailureRate),
-				Percent(c.Window.SlowRate), Millis(c.LatencyP99), uint64text(c.Connections), uint64text(c.InFlight), uint64text(c.Refused()),
+				Percent(c.Window.SlowRate), Millis(c.LatencyP99), uint64text(c.Connections), uint64text(c.InFlight), uint64text(c.AllRejected()),
 			}
 			if wide {
 				cells = append(cells, more(c, s.Time)...)
@@ -103,7 +103,7 @@ func table(w io.Writer, s *control.Status, wide bool) {
 	_ = t.Flush() // into memory
 }
 
-// state says the state, with a star when an operator had a hand in it and a word when nobody is turned away.
+// state says the state, with a star when an operator had a hand in it and a word when nobody is rejected.
 func state(c *control.Circuit) string {
 	text := c.State
 	if c.Mode == "monitor" {
@@ -153,9 +153,9 @@ func Explain(c *control.Circuit, now time.Time) string {
 	if c.Backend == "*" {
 		name = c.Policy // a star would have to be quoted
 	}
-	if all := c.Refused(); all > 0 {
-		fmt.Fprintf(&b, "  cost:  %s turned away since it left closed, %d since the backend is known%s\n",
-			plural(c.TurnedAwaySince, "client", "clients"), all, byReason(c.TurnedAway))
+	if all := c.AllRejected(); all > 0 {
+		fmt.Fprintf(&b, "  cost:  %s rejected since it left closed, %d since the backend is known%s\n",
+			plural(c.RejectedSince, "client", "clients"), all, byReason(c.Rejected))
 	}
 	switch {
 	case c.Override != nil:

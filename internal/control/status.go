@@ -92,10 +92,10 @@ func circuitOfView(s *view.Snapshot, p *view.Policy, c *view.Circuit) Circuit {
 		State: c.Status.State.String(), Mode: c.Status.Mode.String(), Since: s.Wall(c.Status.Since), Until: moment(s, c.Status.Until),
 		Step: c.Status.Step, Openings: c.Status.Openings, Overflows: c.Status.Overflows, Yielded: c.Status.Yielded, Window: view.NewWindow(c.Metric),
 		Connections: c.Totals.Connections, InFlight: c.Totals.InFlight, Admitted: c.Totals.Admitted, Unjudged: c.Totals.Unjudged,
-		TurnedAway: map[string]uint64{}, Outcomes: map[string]uint64{}, Last: c.Last,
+		Rejected: map[string]uint64{}, Outcomes: map[string]uint64{}, Last: c.Last,
 	}
 	if c.Status.State != breaker.StateClosed {
-		out.TurnedAwaySince = c.Totals.RefusedTotal() - c.RefusedAt
+		out.RejectedSince = c.Totals.RejectedTotal() - c.RejectedAt
 	}
 	for _, b := range c.Backends {
 		out.Endpoints = append(out.Endpoints, Endpoint{
@@ -111,19 +111,19 @@ func circuitOfView(s *view.Snapshot, p *view.Policy, c *view.Circuit) Circuit {
 			Used: c.Progress.Permits, InFlight: c.Progress.InFlight, Calls: p.Breaker.HalfOpen.Calls, Bad: c.Status.Probes.Bad,
 		}
 	}
-	for i := range c.Totals.Refused {
+	for i := range c.Totals.Rejected {
 		var n uint64
-		for _, of := range c.Totals.Refused[i] {
+		for _, of := range c.Totals.Rejected[i] {
 			n += of
 		}
 		if n > 0 {
-			out.TurnedAway[loader.Refusal(i).String()] = n
+			out.Rejected[loader.Rejection(i).String()] = n
 		}
 		if n := c.Totals.Would[i]; n > 0 {
-			if out.WouldTurnAway == nil {
-				out.WouldTurnAway = map[string]uint64{}
+			if out.WouldReject == nil {
+				out.WouldReject = map[string]uint64{}
 			}
-			out.WouldTurnAway[loader.Refusal(i).String()] = n
+			out.WouldReject[loader.Rejection(i).String()] = n
 		}
 	}
 	for i, n := range c.Totals.Outcomes {

@@ -94,9 +94,9 @@ type Circuit struct {
 	Connections        uint64            `json:"connections"`
 	InFlight           uint64            `json:"in_flight"`
 	Admitted           uint64            `json:"admitted"`
-	TurnedAway         map[string]uint64 `json:"turned_away"`               // by reason
-	TurnedAwaySince    uint64            `json:"turned_away_since_closed"`  // of them, since it last left closed; 0 while closed
-	WouldTurnAway      map[string]uint64 `json:"would_turn_away,omitempty"` // in monitor
+	Rejected           map[string]uint64 `json:"rejected"`               // by reason
+	RejectedSince      uint64            `json:"rejected_since_closed"`  // of them, since it last left closed; 0 while closed
+	WouldReject        map[string]uint64 `json:"would_reject,omitempty"` // in monitor
 	Outcomes           map[string]uint64 `json:"outcomes"`
 	Responses          map[string]uint64 `json:"responses,omitempty"`       // by status
 	OtherProtocols     map[string]uint64 `json:"other_protocols,omitempty"` // http: connections that begin with no request, by what they begin with
@@ -107,10 +107,10 @@ type Circuit struct {
 	Last               *view.Record      `json:"last,omitempty"` // what happened to it last
 }
 
-// Refused returns how many clients were turned away, for whatever reason.
-func (c *Circuit) Refused() uint64 {
+// AllRejected returns how many clients were rejected, for whatever reason.
+func (c *Circuit) AllRejected() uint64 {
 	var n uint64
-	for _, of := range c.TurnedAway {
+	for _, of := range c.Rejected {
 		n += of
 	}
 	return n
@@ -172,7 +172,7 @@ type Source struct {
 
 // Actions of an Override.
 const (
-	ActionOpen    = "open"    // turn all clients away
+	ActionOpen    = "open"    // reject all clients
 	ActionClose   = "close"   // end an opening now, and what an operator forced
 	ActionDisable = "disable" // let all clients through and judge nothing
 	ActionAuto    = "auto"    // take back what an operator did

@@ -144,7 +144,7 @@ func TestHostKeepsAnswersWhileDNSFails(t *testing.T) {
 		start func(*dnsServer)
 	}{
 		{"SERVFAIL", func(s *dnsServer) { s.rcodes["orders.test."] = dns.RcodeServerFailure }},
-		{"REFUSED", func(s *dnsServer) { s.rcodes["orders.test."] = dns.RcodeRefused }},
+		{"REJECTED", func(s *dnsServer) { s.rcodes["orders.test."] = dns.RcodeRefused }},
 		{"silence", func(s *dnsServer) { s.silent = true }},
 	} {
 		t.Run(failure.name, func(t *testing.T) {

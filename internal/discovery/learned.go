@@ -26,10 +26,10 @@ type learned struct {
 
 // LearnedCounters only grow.
 type LearnedCounters struct {
-	Learned uint64 // taken in
-	Evicted uint64 // made room for another because the bound bit
-	Refused uint64 // not taken in: full, and everything in it was held
-	Aged    uint64 // left after the idle time
+	Learned  uint64 // taken in
+	Evicted  uint64 // made room for another because the bound bit
+	Rejected uint64 // not taken in: full, and everything in it was held
+	Aged     uint64 // left after the idle time
 }
 
 // NewLearned returns an empty set of at most max backends (1 or more), each kept for idle after its last use (more
@@ -51,7 +51,7 @@ func (l *Learned) Learn(addr netip.AddrPort, now time.Duration) (admitted bool, 
 	if len(l.byAddr) >= l.max {
 		oldest := l.byUse.Front()
 		if oldest == nil {
-			l.counter.Refused++
+			l.counter.Rejected++
 			return false, netip.AddrPort{}
 		}
 		evicted = oldest.Value.(*learned).addr

@@ -59,7 +59,7 @@ func TestLearnedKeepsHeld(t *testing.T) {
 	if l.Len() != 0 {
 		t.Fatalf("%d left", l.Len())
 	}
-	if got, want := l.Counters(), (LearnedCounters{Learned: 3, Evicted: 1, Refused: 1, Aged: 1}); got != want {
+	if got, want := l.Counters(), (LearnedCounters{Learned: 3, Evicted: 1, Rejected: 1, Aged: 1}); got != want {
 		t.Fatalf("counters %+v, want %+v", got, want)
 	}
 }

@@ -1,5 +1,5 @@
 // Package kubeevents tells on the objects of Kubernetes what becomes of their circuits:
-// `kubectl describe pod` then shows that clients of the pod are turned away, where, and why.
+// `kubectl describe pod` then shows that clients of the pod are rejected, where, and why.
 package kubeevents
 
 import (

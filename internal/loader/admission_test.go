@@ -58,7 +58,7 @@ func halfOpen(calls, concurrent uint32) Verdict {
 func TestHalfOpenPermits(t *testing.T) {
 	http := PolicySettings{Existing: true}
 	tcp := PolicySettings{Protocol: TCP, Reject: Reset, Existing: true}
-	refused := map[string]uint64{"half-open respond": 1}
+	rejected := map[string]uint64{"half-open respond": 1}
 	for _, tc := range []struct {
 		name    string
 		policy  PolicySettings
@@ -82,7 +82,7 @@ func TestHalfOpenPermits(t *testing.T) {
 			}
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" respond half-open")
 		}, want{
-			Admitted: 2, Probes: 2, Judged: 2, Permits: 2, Refused: refused, Outcomes: map[string]uint64{"2xx": 2},
+			Admitted: 2, Probes: 2, Judged: 2, Permits: 2, Rejected: rejected, Outcomes: map[string]uint64{"2xx": 2},
 		}, []string{
 			"probe permit generation 2", "outcome 200 judged 0 permit generation 2",
 			"probe permit generation 2", "outcome 200 judged 1 permit generation 2",
@@ -101,7 +101,7 @@ func TestHalfOpenPermits(t *testing.T) {
 			fourth.answeredSYN("half-open")
 			fourth.did(fourth.send(psh|ack, get), c.answers, c.hookOut+" respond half-open")
 		}, want{
-			Connections: 3, Admitted: 1, Probes: 3, Judged: 1, Failures: 1, Permits: 3, PermitsOut: 2, Refused: refused,
+			Connections: 3, Admitted: 1, Probes: 3, Judged: 1, Failures: 1, Permits: 3, PermitsOut: 2, Rejected: rejected,
 			Outcomes: map[string]uint64{"5xx": 1},
 		}, []string{
 			"probe permit generation 2", "probe permit generation 2", "outcome 500 judged 0 failure permit generation 2",
@@ -125,7 +125,7 @@ func TestHalfOpenPermits(t *testing.T) {
 		}, want{
 			Admitted: 1, Probes: 1, Unjudged: 1, Outcomes: map[string]uint64{"aborted": 1},
 		}, []string{"probe permit generation 2", "outcome 6 permit generation 2"}},
-		{"a connection that is refused uses it up", http, halfOpen(1, 1), func(c *conn) {
+		{"a connection that is rejected uses it up", http, halfOpen(1, 1), func(c *conn) {
 			c.passed(c.send(syn, ""), c.hookOut, "probe")
 			c.passed(c.recvAt(0, rst|ack, ""), c.hookIn, "flow")
 		}, want{
@@ -148,7 +148,7 @@ func TestHalfOpenPermits(t *testing.T) {
 			other := c.another(41000)
 			c.did(other.send(syn, ""), c.answers, c.hookOut+" reset half-open")
 		}, want{
-			Connections: 1, Admitted: 1, Probes: 1, Judged: 1, Permits: 1, Refused: map[string]uint64{"half-open reset": 1},
+			Connections: 1, Admitted: 1, Probes: 1, Judged: 1, Permits: 1, Rejected: map[string]uint64{"half-open reset": 1},
 			Outcomes: map[string]uint64{"connected": 1},
 		}, []string{"probe permit generation 2", "outcome 1 judged 0 permit generation 2"}},
 		{"tcp: its SYN-ACK goes another way", tcp, halfOpen(1, 1), func(c *conn) {
@@ -170,7 +170,7 @@ func TestHalfOpenPermits(t *testing.T) {
 			other.did(other.send(psh|ack, get), c.answers, c.hookOut+" respond request-limit")
 		}, want{
 			Connections: 1, InFlight: 1, Admitted: 1, Probes: 2, Permits: 1, PermitsOut: 1,
-			Refused: map[string]uint64{"request-limit respond": 1},
+			Rejected: map[string]uint64{"request-limit respond": 1},
 		}, []string{"probe permit generation 2", "probe permit generation 2", "return permit generation 2"}},
 		{"monitor: without a permit not judged", http, func() Verdict {
 			v := halfOpen(1, 1)
@@ -566,15 +566,15 @@ func TestLimits(t *testing.T) {
 			a, b := c.another(41001), c.another(41002)
 			a.open()
 			b.open()
-			refused := c.another(41003)
-			refused.answeredSYN("connection-limit")
-			refused.did(refused.send(psh|ack, get), c.answers, c.hookOut+" respond connection-limit")
+			rejected := c.another(41003)
+			rejected.answeredSYN("connection-limit")
+			rejected.did(rejected.send(psh|ack, get), c.answers, c.hookOut+" respond connection-limit")
 			a.end()
 			c.open()
 			c.another(41004).answeredSYN("connection-limit")
 			b.passed(b.recv(rst, ""), c.hookIn, "flow")
 			c.another(41005).open()
-		}, want{Connections: 2, Refused: map[string]uint64{"connection-limit respond": 1}}},
+		}, want{Connections: 2, Rejected: map[string]uint64{"connection-limit respond": 1}}},
 		{"maxConnections: refused by the backend", PolicySettings{MaxConnections: 1}, func(c *conn) {
 			for port := uint16(41000); port < 41005; port++ {
 				o := c.another(port)
@@ -586,7 +586,7 @@ func TestLimits(t *testing.T) {
 			c.open()
 			c.did(c.another(41000).send(syn, ""), c.answers, c.hookOut+" reset connection-limit")
 		}, want{
-			Connections: 1, Admitted: 1, Judged: 1, Refused: map[string]uint64{"connection-limit reset": 1},
+			Connections: 1, Admitted: 1, Judged: 1, Rejected: map[string]uint64{"connection-limit reset": 1},
 			Outcomes: map[string]uint64{"connected": 1},
 		}},
 		{"maxConnections does not end what is open", PolicySettings{MaxConnections: 1, Existing: true}, func(c *conn) {
@@ -606,7 +606,7 @@ func TestLimits(t *testing.T) {
 			o.open().ask(get)
 			o.answer(ok)
 		}, want{
-			Connections: 2, Admitted: 2, Judged: 2, Refused: map[string]uint64{"request-limit respond": 1},
+			Connections: 2, Admitted: 2, Judged: 2, Rejected: map[string]uint64{"request-limit respond": 1},
 			Outcomes: map[string]uint64{"2xx": 2},
 		}},
 		{"maxRequestsPerConnection", PolicySettings{MaxRequestsPerConnection: 2}, func(c *conn) {
@@ -620,7 +620,7 @@ func TestLimits(t *testing.T) {
 			c.open().ask(get)
 			c.answer(ok)
 		}, want{
-			Connections: 1, Admitted: 3, Judged: 3, Refused: map[string]uint64{"connection-limit respond": 1},
+			Connections: 1, Admitted: 3, Judged: 3, Rejected: map[string]uint64{"connection-limit respond": 1},
 			Outcomes: map[string]uint64{"2xx": 3},
 		}},
 		{"rateLimit", PolicySettings{RateLimit: 1, RatePeriod: time.Hour, RateBurst: 3}, func(c *conn) {
@@ -631,17 +631,17 @@ func TestLimits(t *testing.T) {
 			}
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" respond rate-limit")
 		}, want{
-			Admitted: 3, Judged: 3, Refused: map[string]uint64{"rate-limit respond": 1}, Outcomes: map[string]uint64{"2xx": 3},
+			Admitted: 3, Judged: 3, Rejected: map[string]uint64{"rate-limit respond": 1}, Outcomes: map[string]uint64{"2xx": 3},
 		}},
 		{"rateLimit, tcp", PolicySettings{RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1, Protocol: TCP, Reject: Drop}, func(c *conn) {
 			c.open()
 			c.did(c.another(41000).send(syn, ""), verdictDrop, c.hookOut+" drop rate-limit")
 			c.passed(c.send(psh|ack, get), c.hookOut, "flow")
 		}, want{
-			Connections: 1, Admitted: 1, Judged: 1, Refused: map[string]uint64{"rate-limit drop": 1},
+			Connections: 1, Admitted: 1, Judged: 1, Rejected: map[string]uint64{"rate-limit drop": 1},
 			Outcomes: map[string]uint64{"connected": 1},
 		}},
-		{"what is refused takes nothing", PolicySettings{
+		{"what is rejected takes nothing", PolicySettings{
 			MaxConnections: 9, MaxRequests: 1, RateLimit: 1, RatePeriod: time.Hour, RateBurst: 2,
 		}, func(c *conn) {
 			c.open().ask(get)
@@ -655,7 +655,7 @@ func TestLimits(t *testing.T) {
 			c.answer(ok)
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" respond rate-limit")
 		}, want{
-			Admitted: 2, Judged: 2, Refused: map[string]uint64{"request-limit respond": 5, "rate-limit respond": 1},
+			Admitted: 2, Judged: 2, Rejected: map[string]uint64{"request-limit respond": 5, "rate-limit respond": 1},
 			Outcomes: map[string]uint64{"2xx": 2},
 		}},
 	} {
@@ -685,15 +685,15 @@ func TestFullTable(t *testing.T) {
 			c.r.wantTotals(want{})
 		}},
 		{"full, limited: the reserve", PolicySettings{MaxConnections: 5}, flowMax - flowReserve, func(c *conn) { c.open() }},
-		{"reserve full, limited: refused", PolicySettings{MaxConnections: 5}, flowMax, func(c *conn) {
+		{"reserve full, limited: rejected", PolicySettings{MaxConnections: 5}, flowMax, func(c *conn) {
 			c.answeredSYN("table-full")
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" respond connection-limit")
-			c.r.wantTotals(want{Refused: map[string]uint64{"connection-limit respond": 1}})
+			c.r.wantTotals(want{Rejected: map[string]uint64{"connection-limit respond": 1}})
 		}},
-		{"reserve full, probe: refused", PolicySettings{Reject: Reset}, flowMax, func(c *conn) {
+		{"reserve full, probe: rejected", PolicySettings{Reject: Reset}, flowMax, func(c *conn) {
 			c.r.d.Publish(1, halfOpen(1, 1))
 			c.did(c.send(syn, ""), c.answers, c.hookOut+" reset table-full")
-			c.r.wantTotals(want{Refused: map[string]uint64{"connection-limit reset": 1}})
+			c.r.wantTotals(want{Rejected: map[string]uint64{"connection-limit reset": 1}})
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

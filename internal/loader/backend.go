@@ -162,7 +162,7 @@ func cidrKey(p netip.Prefix, port uint16) bpfCidrKey {
 	return bpfCidrKey{PrefixLen: 16 + bits16(p), PortBe: be16(port), Addr: addr16(p.Masked().Addr())}
 }
 
-// SetExemptSources names the clients that a policy neither judges nor turns away, in place of those named before.
+// SetExemptSources names the clients that a policy neither judges nor rejects, in place of those named before.
 // policy is PolicySettings.ID.
 func (d *Datapath) SetExemptSources(policy uint32, sources []netip.Prefix) error {
 	want := map[bpfSourceKey]bool{}

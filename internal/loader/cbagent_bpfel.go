@@ -85,7 +85,7 @@ type bpfCircuit struct {
 	Admitted       uint64
 	Probes         uint64
 	Unjudged       uint64
-	Refused        [6][3]uint64
+	Rejected       [6][3]uint64
 	Would          [6]uint64
 	Outcomes       [20]uint64
 	Openings       [4]uint64
@@ -228,7 +228,7 @@ type bpfNodeFlag uint32
 const (
 	bpfNodeFlagNODE_TRACE           bpfNodeFlag = 1
 	bpfNodeFlagNODE_HOST_BACKENDS   bpfNodeFlag = 2
-	bpfNodeFlagNODE_REFUSE_AT_ENTRY bpfNodeFlag = 4
+	bpfNodeFlagNODE_REJECT_AT_ENTRY bpfNodeFlag = 4
 	bpfNodeFlagNODE_NAT_ON_LO       bpfNodeFlag = 8
 )
 

@@ -57,7 +57,7 @@ func TestLimitsAreExactUnderABurst(t *testing.T) {
 			syns := r.frames(families[0], 10*n, segment{seq: 1, flags: syn, options: mssOption(1460)})
 			for round := range 40 {
 				r.put(backendV4, tc.policy, tc.verdict())
-				var passed, refused atomic.Int64
+				var passed, rejected atomic.Int64
 				onTwoCPUs(len(syns)/2, func(w, i int) {
 					ret, _, err := r.run(r.d.objs.Egress, syns[2*i+w], skbContext{})
 					switch {
@@ -66,11 +66,11 @@ func TestLimitsAreExactUnderABurst(t *testing.T) {
 					case ret == verdictNext:
 						passed.Add(1)
 					case ret == verdictRedirect:
-						refused.Add(1)
+						rejected.Add(1)
 					}
 				})
-				if passed.Load() != n || refused.Load() != 9*n {
-					t.Fatalf("round %d: %d were let in, %d refused; expected %d and %d", round, passed.Load(), refused.Load(), n, 9*n)
+				if passed.Load() != n || rejected.Load() != 9*n {
+					t.Fatalf("round %d: %d were let in, %d rejected; expected %d and %d", round, passed.Load(), rejected.Load(), n, 9*n)
 				}
 				if got := r.d.Totals(1).Connections; got != n {
 					t.Fatalf("round %d: %d connections, expected %d", round, got, n)

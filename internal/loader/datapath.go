@@ -144,7 +144,7 @@ func Now() int64 {
 	return ts.Nano()
 }
 
-// RenewLease lets verdicts refuse clients until the given moment. When nobody renews it all circuits admit.
+// RenewLease lets verdicts reject clients until the given moment. When nobody renews it all circuits admit.
 func (d *Datapath) RenewLease(until int64) {
 	atomic.StoreUint64(&d.node.vals[0].LeaseUntil, uint64(until))
 }
@@ -243,7 +243,7 @@ func cpuTime(f func() error) (time.Duration, error) {
 }
 
 // Close detaches what is not pinned and frees everything else. Calling it again does nothing. With Options.PinPath the
-// programs go on without this process, and refuse clients until the lease runs out: see Detach.
+// programs go on without this process, and reject clients until the lease runs out: see Detach.
 func (d *Datapath) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

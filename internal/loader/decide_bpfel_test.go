@@ -83,7 +83,7 @@ type decideCircuit struct {
 	Admitted       uint64
 	Probes         uint64
 	Unjudged       uint64
-	Refused        [6][3]uint64
+	Rejected       [6][3]uint64
 	Would          [6]uint64
 	Outcomes       [20]uint64
 	Openings       [4]uint64

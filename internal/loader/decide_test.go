@@ -253,7 +253,7 @@ func TestRateLimitHoldsInEverySpan(t *testing.T) {
 		interval := int64(s.RatePeriod) / int64(s.RateLimit)
 		now := rnd.Int64N(int64(time.Hour))
 		var times []int64
-		refused := 0
+		rejected := 0
 		for range 400 {
 			if rnd.IntN(20) == 0 {
 				now += rnd.Int64N(int64(s.RateBurst+2) * (interval + 1))
@@ -263,8 +263,8 @@ func TestRateLimitHoldsInEverySpan(t *testing.T) {
 			a := d.ask(decideDecideArgs{Now: uint64(now), Circuit: 1, Question: uint32(decideQuestionQUESTION_RATE)})
 			switch {
 			case a.Yes == 0:
-				refused++
-			case rnd.IntN(8) == 0: // refused for another reason after all
+				rejected++
+			case rnd.IntN(8) == 0: // rejected for another reason after all
 				d.ask(decideDecideArgs{Now: uint64(now), Circuit: 1, Question: uint32(decideQuestionQUESTION_RETURN_RATE)})
 			default:
 				times = append(times, now)
@@ -273,8 +273,8 @@ func TestRateLimitHoldsInEverySpan(t *testing.T) {
 		if i, j, over := overRate(times, s); over {
 			t.Errorf("%d per %s, burst %d: %d permissions in %d ns", s.RateLimit, s.RatePeriod, s.RateBurst, j-i+1, times[j]-times[i])
 		}
-		if len(times) == 0 || refused == 0 {
-			t.Logf("%d per %s, burst %d: %d admitted, %d refused", s.RateLimit, s.RatePeriod, s.RateBurst, len(times), refused)
+		if len(times) == 0 || rejected == 0 {
+			t.Logf("%d per %s, burst %d: %d admitted, %d rejected", s.RateLimit, s.RatePeriod, s.RateBurst, len(times), rejected)
 		}
 	}
 }

@@ -22,7 +22,7 @@ const (
 	XDPGeneric XDPMode = "generic"
 )
 
-// early are the programs that turn clients away before TC does. They are loaded when first asked for, so that a kernel
+// early are the programs that reject clients before TC does. They are loaded when first asked for, so that a kernel
 // that lacks one of their kinds still runs the others.
 type early struct {
 	XDP      *ebpf.Program `ebpf:"xdp"`
@@ -136,7 +136,7 @@ type xdpLink struct {
 	mode XDPMode
 }
 
-// AttachConnect refuses connect() of the processes of a cgroup (v2) to backends whose policy says reset, with
+// AttachConnect rejects connect() of the processes of a cgroup (v2) to backends whose policy says reset, with
 // ECONNREFUSED, before there is a packet. It sees the address that is dialled, so it helps where that is the backend's.
 func (d *Datapath) AttachConnect(cgroup string) error {
 	d.mu.Lock()
@@ -182,7 +182,7 @@ func CheckConnectCgroup(cgroup string) error {
 	return nil
 }
 
-// AttachLookup refuses connections to listeners of this host in the calling thread's network namespace after NAT, where
+// AttachLookup rejects connections to listeners of this host in the calling thread's network namespace after NAT, where
 // no TC hook sees the address of the backend. It can only reset, so it is for policies that say reset.
 func (d *Datapath) AttachLookup() error {
 	d.mu.Lock()

@@ -213,7 +213,7 @@ func TestLookup(t *testing.T) {
 		drop     bool
 		counter  string
 	}{
-		{name: "refused", policy: PolicySettings{Reject: Reset}, verdict: forced, drop: true, counter: "reset forced-open"},
+		{name: "rejected", policy: PolicySettings{Reject: Reset}, verdict: forced, drop: true, counter: "reset forced-open"},
 		{name: "closed", policy: PolicySettings{Reject: Reset}, verdict: Verdict{Kind: Closed}, counter: "pass flow"},
 		{name: "half-open", policy: PolicySettings{Reject: Reset}, verdict: halfOpen(1, 1), counter: "pass flow"},
 		{name: "respond", policy: PolicySettings{}, verdict: forced, counter: "pass untracked"},

@@ -11,18 +11,18 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// RefuseAtEntry lets clients be turned away where they enter the node when that is sure: by an open or forced-open circuit
+// RejectAtEntry lets clients be rejected where they enter the node when that is sure: by an open or forced-open circuit
 // of a policy that exempts nobody by address, at the backend's own address. Else, and with on false, they are where they
 // leave it. Interfaces that have programs of others are left out: those would not see the packets that are taken before
 // them, and might drop an answer that they know nothing of. Others come and go, so it must be called again and again, by one
 // goroutine at a time; it takes some 100 us for each interface, and keeps nobody else from the datapath meanwhile.
-func (d *Datapath) RefuseAtEntry(on bool) error {
+func (d *Datapath) RejectAtEntry(on bool) error {
 	want := map[uint32]bool{}
 	var errs []error
 	if on {
 		own, err := programIDs(d.objs.Ingress, d.objs.Egress)
 		if err != nil {
-			return fmt.Errorf("refuse clients at entry: %w", err)
+			return fmt.Errorf("reject clients at entry: %w", err)
 		}
 		for _, h := range d.Hooks() {
 			alone, err := h.alone(own)
@@ -34,7 +34,7 @@ func (d *Datapath) RefuseAtEntry(on bool) error {
 			}
 		}
 	}
-	d.setFlag(bpfNodeFlagNODE_REFUSE_AT_ENTRY, len(want) > 0)
+	d.setFlag(bpfNodeFlagNODE_REJECT_AT_ENTRY, len(want) > 0)
 	return errors.Join(append(errs, setKeys(d.objs.Entries, want))...)
 }
 

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// What is not surely refused at the entry is left to the egress hook, as it is.
+// What is not surely rejected at the entry is left to the egress hook, as it is.
 func TestEntryLeavesToEgress(t *testing.T) {
 	forced := Verdict{Kind: ForcedOpen}
 	for name, tc := range map[string]struct {
@@ -23,7 +23,7 @@ func TestEntryLeavesToEgress(t *testing.T) {
 		"switched off": {verdict: forced, prepare: func(c *conn) { c.r.entry(false) }},
 		"programs of others": {verdict: forced, prepare: func(c *conn) {
 			c.r.entry(false)
-			c.r.d.setFlag(bpfNodeFlagNODE_REFUSE_AT_ENTRY, true)
+			c.r.d.setFlag(bpfNodeFlagNODE_REJECT_AT_ENTRY, true)
 		}},
 		"a frame for others":    {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{2, 0, 0, 0, 0, 9} }},
 		"a frame for everybody": {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{255, 255, 255, 255, 255, 255} }},
@@ -79,7 +79,7 @@ func TestEntryRefuses(t *testing.T) {
 						c.did(res, verdictRedirect, "ingress reset "+tc.reason)
 						c.is(res.segment, rst|ack, 0, c.seq, nil)
 					}
-					c.r.wantTotals(want{Refused: map[string]uint64{tc.reason + " " + action: 1}})
+					c.r.wantTotals(want{Rejected: map[string]uint64{tc.reason + " " + action: 1}})
 				})
 			})
 		}
@@ -108,7 +108,7 @@ func TestEntryLeavesFollowedConnections(t *testing.T) {
 		egress.did(res, verdictRedirect, "egress respond open")
 		// The rest of what was answered at egress goes there as well.
 		ingress.passed(ingress.send(fin|ack, ""), "ingress", "foreign")
-		c.r.wantTotals(want{Refused: map[string]uint64{"open respond": 1}})
+		c.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
 	})
 }
 
@@ -122,7 +122,7 @@ func TestEntryForgetsWhenPortsAreUsedAgain(t *testing.T) {
 		c.ack = 7000
 		c.passed(c.send(ack, ""), "ingress", "foreign")
 		c.passed(c.send(psh|ack, get), "ingress", "foreign")
-		c.r.wantTotals(want{Refused: map[string]uint64{"open respond": 1}})
+		c.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
 	})
 }
 

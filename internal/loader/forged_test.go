@@ -188,7 +188,7 @@ func TestLateHandshake(t *testing.T) {
 				if len(res.sent) != 1 || res.sent[0].flags&rst == 0 {
 					t.Errorf("the backend got %v, expected a RST", res.sent)
 				}
-				c.r.wantTotals(want{Connections: 1, Refused: map[string]uint64{"connection-limit reset": 1}})
+				c.r.wantTotals(want{Connections: 1, Rejected: map[string]uint64{"connection-limit reset": 1}})
 			})
 		})
 	}

@@ -129,7 +129,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 				c.passed(c.send(psh|ack, get), c.hookOut, "flow")
 			}
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" respond forced-open")
-		}, want{Admitted: 1, Refused: map[string]uint64{"forced-open respond": 1}, Outcomes: map[string]uint64{"4xx": 1}}},
+		}, want{Admitted: 1, Rejected: map[string]uint64{"forced-open respond": 1}, Outcomes: map[string]uint64{"4xx": 1}}},
 		{"the next request behind the rest", func(c *conn) {
 			c.ask(post)
 			c.answer(early)
@@ -144,7 +144,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 			c.passed(c.send(psh|ack, get), c.hookOut, "flow")
 			c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
 			c.did(c.send(psh|ack, get+get+head), c.answers, c.hookOut+" respond forced-open")
-		}, want{Admitted: 1, Refused: map[string]uint64{"forced-open respond": 1}, Outcomes: map[string]uint64{"4xx": 1}}},
+		}, want{Admitted: 1, Rejected: map[string]uint64{"forced-open respond": 1}, Outcomes: map[string]uint64{"4xx": 1}}},
 		{"chunks", func(c *conn) {
 			c.ask(chunked)
 			c.answer(early)
@@ -162,7 +162,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 			c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
 			c.passed(c.send(psh|ack, "40\r\n"), c.hookOut, "flow")
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" reset forced-open")
-		}, want{Admitted: 1, Refused: map[string]uint64{"forced-open reset": 1}, Outcomes: map[string]uint64{"4xx": 1}}},
+		}, want{Admitted: 1, Rejected: map[string]uint64{"forced-open reset": 1}, Outcomes: map[string]uint64{"4xx": 1}}},
 		{"trailers", func(c *conn) {
 			c.ask(chunked)
 			c.passed(c.send(psh|ack, "2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"), c.hookOut, "flow")
@@ -180,7 +180,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 				tc.run(c)
 				w := c.r.totals(1)
 				w.Unjudged = tc.want.Unjudged // judged before the last verdict, where there is one
-				if tc.want.Refused != nil {
+				if tc.want.Rejected != nil {
 					w.Judged = 0
 				}
 				if w.Judged != tc.want.Judged || fmt.Sprint(w) != fmt.Sprint(tc.want) {

@@ -6,24 +6,24 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// Refusals is the number of reasons to turn a client away.
-const Refusals = int(bpfReasonREASON_MAX - bpfReasonREASON_OPEN)
+// Rejections is the number of reasons to reject a client.
+const Rejections = int(bpfReasonREASON_MAX - bpfReasonREASON_OPEN)
 
-// Refusal is why a client was turned away: an index of Totals.Refused and of PolicySettings.Answers.
-type Refusal int
+// Rejection is why a client was rejected: an index of Totals.Rejected and of PolicySettings.Answers.
+type Rejection int
 
-// Refusals, as X-Cbagent-Reason names them.
+// Rejections, as X-Cbagent-Reason names them.
 const (
-	RefusedOpen = Refusal(iota)
-	RefusedForcedOpen
-	RefusedHalfOpen
-	RefusedConnectionLimit
-	RefusedRequestLimit
-	RefusedRateLimit
+	RejectedOpen = Rejection(iota)
+	RejectedForcedOpen
+	RejectedHalfOpen
+	RejectedConnectionLimit
+	RejectedRequestLimit
+	RejectedRateLimit
 )
 
 // String returns the name used in answers, metrics and logs.
-func (r Refusal) String() string { return reasonNames[int(bpfReasonREASON_OPEN)+int(r)] }
+func (r Rejection) String() string { return reasonNames[int(bpfReasonREASON_OPEN)+int(r)] }
 
 var hookNames = []string{"egress", "ingress", "loopback", "xdp", "connect", "lookup"}
 
@@ -35,7 +35,7 @@ var reasonNames = []string{
 	"open", "forced-open", "half-open", "connection-limit", "request-limit", "rate-limit",
 }
 
-// RejectNames are what a client got, in the order of Totals.Refused's second index.
+// RejectNames are what a client got, in the order of Totals.Rejected's second index.
 var RejectNames = [rejectCount]string{"respond", "reset", "drop"}
 
 // Opening is what a connection of an http policy begins with that is no request: an index of Totals.Openings.

@@ -70,16 +70,16 @@ func TestLabelsAreThoseOfThePrograms(t *testing.T) {
 }
 
 func TestRefusalsAreThoseOfAnswers(t *testing.T) {
-	refusals := []Refusal{
-		RefusedOpen, RefusedForcedOpen, RefusedHalfOpen, RefusedConnectionLimit, RefusedRequestLimit, RefusedRateLimit,
+	rejections := []Rejection{
+		RejectedOpen, RejectedForcedOpen, RejectedHalfOpen, RejectedConnectionLimit, RejectedRequestLimit, RejectedRateLimit,
 	}
-	if len(refusals) != Refusals {
-		t.Fatalf("%d refusals have a name, the programs know %d", len(refusals), Refusals)
+	if len(rejections) != Rejections {
+		t.Fatalf("%d rejections have a name, the programs know %d", len(rejections), Rejections)
 	}
 	var names []string
-	for i, r := range refusals {
+	for i, r := range rejections {
 		if int(r) != i {
-			t.Errorf("refusal %s is %d, expected %d", r, r, i)
+			t.Errorf("rejection %s is %d, expected %d", r, r, i)
 		}
 		names = append(names, r.String())
 	}

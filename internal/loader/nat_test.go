@@ -32,7 +32,7 @@ func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 			{"no backend is on this host", rst | ack, true, true, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
 			{"nobody dialled it", rst | ack, false, false, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
 			{"its connection is over", rst | ack, false, true, func(*conn) {}, passes, want{}},
-			{"refused", rst | ack, false, true, func(c *conn) { c.send(syn, "") }, "flow", outcomes(0, 1, 1, "connect-refused")},
+			{"rejected", rst | ack, false, true, func(c *conn) { c.send(syn, "") }, "flow", outcomes(0, 1, 1, "connect-refused")},
 			{"reset", rst | ack, false, true, func(c *conn) { c.open().ask(get) }, "flow", outcomes(1, 1, 1, "reset")},
 			{"SYN-ACK", syn | ack, false, true, func(c *conn) { c.send(syn, "") }, "flow", want{Connections: 1}},
 			{"SYN-ACK that nobody dialled", syn | ack, false, false, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},

@@ -14,10 +14,10 @@ const (
 	TCP  = Protocol(bpfProtocolPROTOCOL_TCP)
 )
 
-// Reject is what a client gets who is turned away.
+// Reject is what a client gets who is rejected.
 type Reject uint8
 
-// Ways to turn a client away.
+// Ways to reject a client.
 const (
 	Respond    = Reject(bpfRejectREJECT_RESPOND)
 	Reset      = Reject(bpfRejectREJECT_RESET)
@@ -52,7 +52,7 @@ type PolicySettings struct {
 	RatePeriod               time.Duration // > 0 with RateLimit
 	RateBurst                int           // >= 1 with RateLimit
 
-	Answers [Refusals]int // index of PutAnswer for each refusal; negative: none, the client gets a reset
+	Answers [Rejections]int // index of PutAnswer for each rejection; negative: none, the client gets a reset
 }
 
 // PutPolicy writes a compiled policy at an index that no circuit uses.

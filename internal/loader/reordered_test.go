@@ -22,7 +22,7 @@ func TestSegmentsThatOvertakeTheFirst(t *testing.T) {
 		for _, s := range later {
 			c.did(c.put(c.out, s, c.ctx), c.answers, c.hookOut+" ack answered")
 		}
-		c.r.wantTotals(want{Refused: map[string]uint64{"open respond": 1}})
+		c.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
 	})
 }
 
@@ -57,7 +57,7 @@ func TestSYNAgainAfterTheCircuitHasClosed(t *testing.T) {
 		res := c.send(psh|ack, get)
 		c.did(res, c.answers, c.hookOut+" respond open")
 		c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
-		c.r.wantTotals(want{Refused: map[string]uint64{"open respond": 1}})
+		c.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
 	})
 }
 

@@ -67,8 +67,8 @@ func TestNewConnectionIsAnswered(t *testing.T) {
 		res := c.send(psh|ack, get)
 		c.did(res, c.answers, c.hookOut+" respond open")
 		end := c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
-		refused := want{Refused: map[string]uint64{"open respond": 1}}
-		c.r.wantTotals(refused)
+		rejected := want{Rejected: map[string]uint64{"open respond": 1}}
+		c.r.wantTotals(rejected)
 
 		// The request again: the answer again, and the same.
 		again := c.put(c.out, first, c.ctx)
@@ -84,7 +84,7 @@ func TestNewConnectionIsAnswered(t *testing.T) {
 		c.did(res, c.answers, c.hookOut+" ack answered")
 		c.is(res.segment, ack, end, c.seq, nil)
 		c.did(c.send(rst, ""), verdictDrop, c.hookOut+" swallow answered")
-		c.r.wantTotals(refused)
+		c.r.wantTotals(rejected)
 		if n := c.r.d.NodeCounts().Flows; n != 0 {
 			t.Errorf("%d connections are followed", n)
 		}
@@ -129,7 +129,7 @@ func TestAnsweredSYNs(t *testing.T) {
 				}); err != nil {
 					t.Fatal(err)
 				}
-				r.put(f.backend, PolicySettings{Reject: Respond, Answers: [Refusals]int{10, 10, 10, 10, 10, 10}}, openFor(time.Minute))
+				r.put(f.backend, PolicySettings{Reject: Respond, Answers: [Rejections]int{10, 10, 10, 10, 10, 10}}, openFor(time.Minute))
 				conn := r.dial(f.client, f.backend)
 				s := segment{
 					src: f.client, dst: f.backend, seq: 99, flags: syn | c.flags, options: c.options, payload: []byte(c.payload),
@@ -138,7 +138,7 @@ func TestAnsweredSYNs(t *testing.T) {
 				if c.reset {
 					conn.did(res, verdictRedirect, "egress reset open")
 					conn.is(res.segment, rst|ack, 0, 100+uint32(len(c.payload)), nil)
-					r.wantTotals(want{Refused: map[string]uint64{"open reset": 1}})
+					r.wantTotals(want{Rejected: map[string]uint64{"open reset": 1}})
 					return
 				}
 				conn.did(res, verdictRedirect, "egress respond open")
@@ -189,7 +189,7 @@ func TestFirstBytesDecideTheAnswer(t *testing.T) {
 				case reset:
 					c.did(res, verdictRedirect, "egress reset forced-open")
 					c.is(res.segment, rst|ack, c.ack, c.seq, nil)
-					r.wantTotals(want{Refused: map[string]uint64{"forced-open reset": 1}})
+					r.wantTotals(want{Rejected: map[string]uint64{"forced-open reset": 1}})
 					return
 				case full:
 					c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "forced-open", "not now: forced-open")
@@ -197,7 +197,7 @@ func TestFirstBytesDecideTheAnswer(t *testing.T) {
 					c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "forced-open", "")
 				}
 				c.did(res, verdictRedirect, "egress respond forced-open")
-				r.wantTotals(want{Refused: map[string]uint64{"forced-open respond": 1}})
+				r.wantTotals(want{Rejected: map[string]uint64{"forced-open respond": 1}})
 			})
 		}
 	}
@@ -235,7 +235,7 @@ func TestVerdictThatChangesBetweenSYNAndRequest(t *testing.T) {
 		if headers["Retry-After"] != "1" {
 			t.Errorf("Retry-After %q", headers["Retry-After"])
 		}
-		c.r.wantTotals(want{Refused: map[string]uint64{"open respond": 1}})
+		c.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
 	})
 }
 
@@ -306,7 +306,7 @@ func TestAnswerBytes(t *testing.T) {
 						if err := r.d.PutAnswer(10, Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: 503}); err != nil {
 							t.Fatal(err)
 						}
-						r.put(f.backend, PolicySettings{Existing: true, Answers: [Refusals]int{10, 10, 10, 10, 10, 10}}, Verdict{Kind: Closed})
+						r.put(f.backend, PolicySettings{Existing: true, Answers: [Rejections]int{10, 10, 10, 10, 10, 10}}, Verdict{Kind: Closed})
 						conn := r.dial(f.client, f.backend)
 						var wantOptions []byte
 						if ts {
@@ -366,10 +366,10 @@ func TestRequestOnOpenConnectionIsAnswered(t *testing.T) {
 			if !c.l3 && (res.sent[0].srcMAC != clientMAC || res.sent[0].dstMAC != nodeMAC) {
 				t.Errorf("sent to the backend: %x > %x", res.sent[0].srcMAC, res.sent[0].dstMAC)
 			}
-			refused := want{
-				Admitted: 1, Refused: map[string]uint64{"forced-open respond": 1}, Outcomes: map[string]uint64{"2xx": 1},
+			rejected := want{
+				Admitted: 1, Rejected: map[string]uint64{"forced-open respond": 1}, Outcomes: map[string]uint64{"2xx": 1},
 			}
-			c.r.wantTotals(refused)
+			c.r.wantTotals(rejected)
 			if _, ok := c.r.flow(c.client, c.backend); ok || c.r.d.NodeCounts().Flows != 0 {
 				t.Error("the connection is still followed")
 			}
@@ -397,7 +397,7 @@ func TestRequestOnOpenConnectionIsAnswered(t *testing.T) {
 			}
 			// What the backend still says is not ours.
 			c.passed(c.recvAt(first.ack, ack, ""), c.hookIn, "untracked")
-			c.r.wantTotals(refused)
+			c.r.wantTotals(rejected)
 		})
 	}
 }
@@ -421,11 +421,11 @@ func TestAnswerMustFitTheClientsSegments(t *testing.T) {
 					res := c.send(psh|ack, get)
 					if room < 0 {
 						c.did(res, verdictRedirect, "egress reset open")
-						r.wantTotals(want{Refused: map[string]uint64{"open reset": 1}})
+						r.wantTotals(want{Rejected: map[string]uint64{"open reset": 1}})
 						return
 					}
 					c.did(res, verdictRedirect, "egress respond open")
-					r.wantTotals(want{Refused: map[string]uint64{"open respond": 1}})
+					r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
 				})
 			}
 		}
@@ -438,7 +438,7 @@ func TestResetPolicy(t *testing.T) {
 			s := PolicySettings{Reject: Reset, Existing: true, Protocol: proto}
 			everywhere(t, s, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
 				c.open()
-				w := want{Refused: map[string]uint64{"open reset": 2}}
+				w := want{Rejected: map[string]uint64{"open reset": 2}}
 				if proto == TCP {
 					w.Admitted, w.Judged, w.Outcomes = 1, 1, map[string]uint64{"connected": 1}
 				}
@@ -468,7 +468,7 @@ func TestDropPolicy(t *testing.T) {
 		request := c.segment(psh|ack, get)
 		c.did(c.put(c.out, request, c.ctx), verdictDrop, c.hookOut+" drop open")
 		c.did(c.put(c.out, request, c.ctx), verdictDrop, c.hookOut+" drop open")
-		c.r.wantTotals(want{Connections: 1, Refused: map[string]uint64{"open drop": 2}})
+		c.r.wantTotals(want{Connections: 1, Rejected: map[string]uint64{"open drop": 2}})
 		// A client that went on sending gets through once the circuit has closed.
 		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 3})
 		c.passed(c.put(c.out, request, c.ctx), c.hookOut, "admitted")
@@ -479,7 +479,7 @@ func TestDropPolicy(t *testing.T) {
 		other.client = netipPort(c.client, 41000)
 		c.did(other.send(syn, ""), verdictDrop, c.hookOut+" drop open")
 		c.r.wantTotals(want{
-			Connections: 1, Admitted: 1, Refused: map[string]uint64{"open drop": 3}, Outcomes: map[string]uint64{"2xx": 1},
+			Connections: 1, Admitted: 1, Rejected: map[string]uint64{"open drop": 3}, Outcomes: map[string]uint64{"2xx": 1},
 		})
 	})
 }
@@ -507,36 +507,36 @@ func TestOpenConnectionsAreLeftAlone(t *testing.T) {
 }
 
 func TestAnswersOfEachReason(t *testing.T) {
-	statuses := map[Refusal]string{RefusedRateLimit: "HTTP/1.1 429 Too Many Requests"}
-	settings := map[Refusal]PolicySettings{
-		RefusedConnectionLimit: {MaxRequestsPerConnection: 1},
-		RefusedRequestLimit:    {MaxRequests: 1},
-		RefusedRateLimit:       {RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1},
+	statuses := map[Rejection]string{RejectedRateLimit: "HTTP/1.1 429 Too Many Requests"}
+	settings := map[Rejection]PolicySettings{
+		RejectedConnectionLimit: {MaxRequestsPerConnection: 1},
+		RejectedRequestLimit:    {MaxRequests: 1},
+		RejectedRateLimit:       {RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1},
 	}
-	for reason := range Refusals {
-		t.Run(Refusal(reason).String(), func(t *testing.T) {
-			s := settings[Refusal(reason)]
+	for reason := range Rejections {
+		t.Run(Rejection(reason).String(), func(t *testing.T) {
+			s := settings[Rejection(reason)]
 			s.Existing = true
 			everywhere(t, s, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
-				name := Refusal(reason).String()
+				name := Rejection(reason).String()
 				c.open()
-				w := want{Refused: map[string]uint64{name + " respond": 1}}
-				switch Refusal(reason) {
-				case RefusedOpen:
+				w := want{Rejected: map[string]uint64{name + " respond": 1}}
+				switch Rejection(reason) {
+				case RejectedOpen:
 					c.r.d.Publish(1, openFor(time.Minute))
-				case RefusedForcedOpen:
+				case RejectedForcedOpen:
 					c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
-				case RefusedHalfOpen:
+				case RejectedHalfOpen:
 					other := *c
 					other.client = netipPort(c.client, 41000)
 					c.r.d.Publish(1, openFor(-time.Second))
 					other.connect("probe")
 					w.Connections, w.Probes, w.Permits, w.PermitsOut = 1, 1, 1, 1
-				case RefusedConnectionLimit, RefusedRateLimit:
+				case RejectedConnectionLimit, RejectedRateLimit:
 					c.ask(get)
 					c.answer(ok)
 					w.Admitted, w.Judged, w.Outcomes = 1, 1, map[string]uint64{"2xx": 1}
-				case RefusedRequestLimit:
+				case RejectedRequestLimit:
 					other := *c
 					other.client = netipPort(c.client, 41000)
 					other.open()
@@ -545,14 +545,14 @@ func TestAnswersOfEachReason(t *testing.T) {
 				}
 				res := c.send(psh|ack, get)
 				c.did(res, c.answers, c.hookOut+" respond "+name)
-				status := statuses[Refusal(reason)]
+				status := statuses[Rejection(reason)]
 				if status == "" {
 					status = unavailable
 				}
 				c.isAnswer(res.segment, c.ack, c.seq, nil, status, name, "not now: "+name)
 				c.r.wantTotals(w)
 				_, headers, _, _ := parseAnswer(res.segment.payload)
-				retry := map[Refusal]string{RefusedOpen: "60", RefusedRateLimit: "3600"}[Refusal(reason)]
+				retry := map[Rejection]string{RejectedOpen: "60", RejectedRateLimit: "3600"}[Rejection(reason)]
 				if retry == "" {
 					retry = "1"
 				}

@@ -163,7 +163,7 @@ func closeCommon() error {
 	return errors.Join(append(errs, common.lab.Close())...)
 }
 
-// put makes circuit 1 responsible for a backend, with policy 1, and answers 0 to 5 for its refusals.
+// put makes circuit 1 responsible for a backend, with policy 1, and answers 0 to 5 for its rejections.
 func (r *rig) put(backend netip.AddrPort, s PolicySettings, v Verdict) {
 	r.t.Helper()
 	if err := r.putAt(1, backend, s, v); err != nil {
@@ -172,10 +172,10 @@ func (r *rig) put(backend netip.AddrPort, s PolicySettings, v Verdict) {
 }
 
 func (r *rig) putAt(circuit int, backend netip.AddrPort, s PolicySettings, v Verdict) error {
-	if s.Answers == ([Refusals]int{}) {
+	if s.Answers == ([Rejections]int{}) {
 		for i, reason := range answer.Reasons() {
 			status := 503
-			if Refusal(i) == RefusedRateLimit {
+			if Rejection(i) == RejectedRateLimit {
 				status = 429
 			}
 			a := answer.Render(answer.Spec{Status: status, ContentType: "text/plain", Body: "not now: " + reason}, reason, true)
@@ -383,7 +383,7 @@ func (r *rig) settle() {
 // for their number.
 type want struct {
 	Connections, InFlight, Admitted, Probes, Unjudged uint64
-	Refused                                           map[string]uint64 // "open respond"
+	Rejected                                          map[string]uint64 // "open respond"
 	Would                                             map[string]uint64 // "open"
 	Outcomes                                          map[string]uint64 // "reset", "5xx"
 	Judged, Failures, Slow                            uint64
@@ -406,11 +406,11 @@ func (r *rig) totals(circuit int) want {
 		}
 		(*m)[key] += n
 	}
-	for i := range t.Refused {
-		for j, n := range t.Refused[i] {
-			add(&w.Refused, Refusal(i).String()+" "+RejectNames[j], n)
+	for i := range t.Rejected {
+		for j, n := range t.Rejected[i] {
+			add(&w.Rejected, Rejection(i).String()+" "+RejectNames[j], n)
 		}
-		add(&w.Would, Refusal(i).String(), t.Would[i])
+		add(&w.Would, Rejection(i).String(), t.Would[i])
 	}
 	var responses, latencies uint64
 	named := len(breaker.NamedResults())
@@ -653,7 +653,7 @@ var places = []place{
 	}},
 }
 
-// entries are where clients are turned away before their packets are routed.
+// entries are where clients are rejected before their packets are routed.
 var entries = []place{
 	{"entry", families, enter},
 	{"entry with a VLAN tag", families, func(r *rig, c *conn) {
@@ -667,9 +667,9 @@ func enter(r *rig, c *conn) {
 	c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Ingress, r.d.objs.Egress, "ingress", "egress"
 }
 
-// entry has clients turned away as they enter, or not. The programs are not attached, so the datapath cannot tell by itself.
+// entry has clients rejected as they enter, or not. The programs are not attached, so the datapath cannot tell by itself.
 func (r *rig) entry(on bool) {
-	r.d.setFlag(bpfNodeFlagNODE_REFUSE_AT_ENTRY, on)
+	r.d.setFlag(bpfNodeFlagNODE_REJECT_AT_ENTRY, on)
 	want := map[uint32]bool{}
 	if on {
 		want[uint32(r.ifindex)] = true

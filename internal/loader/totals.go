@@ -15,20 +15,20 @@ type Totals struct {
 	Admitted    uint64 // requests (http) or connections (tcp)
 	Probes      uint64
 	Unjudged    uint64
-	Refused     [Refusals][rejectCount]uint64 // by refusal and by what the client got
-	Would       [Refusals]uint64              // in monitor: by refusal
-	Outcomes    [OutcomeClasses]uint64        // by named result, then 1xx..9xx
-	Openings    [Openings]uint64              // connections that begin with something else than a request, by Opening
-	Latency     [LatencyBuckets]uint64        // responses; bucket i took less than LatencyBound(i)
+	Rejected    [Rejections][rejectCount]uint64 // by rejection and by what the client got
+	Would       [Rejections]uint64              // in monitor: by rejection
+	Outcomes    [OutcomeClasses]uint64          // by named result, then 1xx..9xx
+	Openings    [Openings]uint64                // connections that begin with something else than a request, by Opening
+	Latency     [LatencyBuckets]uint64          // responses; bucket i took less than LatencyBound(i)
 	LatencySum  time.Duration
 	RateNext    int64 // when the rate limiter's next permission would be due at an even pace
 }
 
-// RefusedTotal returns how many clients were turned away, for whatever reason.
-func (t *Totals) RefusedTotal() uint64 {
+// RejectedTotal returns how many clients were rejected, for whatever reason.
+func (t *Totals) RejectedTotal() uint64 {
 	var n uint64
-	for i := range t.Refused {
-		for _, of := range t.Refused[i] {
+	for i := range t.Rejected {
+		for _, of := range t.Rejected[i] {
 			n += of
 		}
 	}
@@ -54,9 +54,9 @@ func (d *Datapath) Totals(circuit int) Totals {
 		Unjudged: atomic.LoadUint64(&c.Unjudged), LatencySum: time.Duration(atomic.LoadUint64(&c.LatencySum)),
 		RateNext: int64(atomic.LoadUint64(&c.RateNext)),
 	}
-	for i := range t.Refused {
-		for j := range t.Refused[i] {
-			t.Refused[i][j] = atomic.LoadUint64(&c.Refused[i][j])
+	for i := range t.Rejected {
+		for j := range t.Rejected[i] {
+			t.Rejected[i][j] = atomic.LoadUint64(&c.Rejected[i][j])
 		}
 		t.Would[i] = atomic.LoadUint64(&c.Would[i])
 	}

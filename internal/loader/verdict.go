@@ -22,7 +22,7 @@ const shareAll = 1 << bpfSizeSHARE_BITS
 // Verdict is what the programs need to know of a circuit's state. Times are of Now.
 type Verdict struct {
 	Kind       VerdictKind
-	Monitor    bool   // admit, and count who would have been refused
+	Monitor    bool   // admit, and count who would have been rejected
 	Override   bool   // an operator's, not the policy's; the programs do not read it
 	Generation uint32 // >= 1; of an open verdict: of the opening, its half-open period has the next
 	Until      int64  // open: the deadline. Forced-open, disabled: end of the override, 0 = none
@@ -105,7 +105,7 @@ func (d *Datapath) SetPolicy(circuit, policy int) {
 // noPolicy is an index that no policy has.
 const noPolicy = 0xffffffff
 
-// Release lets go of a circuit: nobody is refused, nothing judged, and the next Sweep forgets its connections.
+// Release lets go of a circuit: nobody is rejected, nothing judged, and the next Sweep forgets its connections.
 func (d *Datapath) Release(circuit int) {
 	d.Publish(circuit, Verdict{Kind: Disabled, Generation: 1})
 	atomic.StoreUint32(&d.circuits.vals[circuit].Policy, noPolicy)

@@ -17,7 +17,7 @@ import (
 var (
 	stateLabels   [5]*dto.LabelPair
 	outcomeLabels [loader.OutcomeClasses]*dto.LabelPair
-	reasonLabels  [loader.Refusals]*dto.LabelPair
+	reasonLabels  [loader.Rejections]*dto.LabelPair
 	answerLabels  [len(loader.RejectNames)]*dto.LabelPair
 	otherLabels   [loader.Openings]*dto.LabelPair
 )
@@ -30,7 +30,7 @@ func init() {
 		outcomeLabels[i] = label("outcome", OutcomeName(i))
 	}
 	for i := range reasonLabels {
-		reasonLabels[i] = label("reason", loader.Refusal(i).String())
+		reasonLabels[i] = label("reason", loader.Rejection(i).String())
 	}
 	for i, name := range loader.RejectNames {
 		answerLabels[i] = label("answer", name)
@@ -126,14 +126,14 @@ func (b *builder) traffic(p *view.Policy, l labels, c *view.Circuit) {
 			b.add(outcomes, labels{l[0], l[1], outcomeLabels[i], l[2]}, float64(n))
 		}
 	}
-	for i := range t.Refused {
-		for j, n := range t.Refused[i] {
-			if n > 0 || j == int(p.Reject.With) && limited(p, loader.Refusal(i)) {
-				b.add(turnedAway, labels{answerLabels[j], l[0], l[1], l[2], reasonLabels[i]}, float64(n))
+	for i := range t.Rejected {
+		for j, n := range t.Rejected[i] {
+			if n > 0 || j == int(p.Reject.With) && limited(p, loader.Rejection(i)) {
+				b.add(rejected, labels{answerLabels[j], l[0], l[1], l[2], reasonLabels[i]}, float64(n))
 			}
 		}
 		if n := t.Would[i]; n > 0 {
-			b.add(wouldTurnAway, labels{l[0], l[1], l[2], reasonLabels[i]}, float64(n))
+			b.add(wouldReject, labels{l[0], l[1], l[2], reasonLabels[i]}, float64(n))
 		}
 	}
 	counts, any := latencyCounts(&t.Latency)
@@ -168,17 +168,17 @@ func expected(proto policy.Protocol, class int) bool {
 	return false
 }
 
-// limited reports whether clients may be turned away for a reason by what the policy says: those reasons are shown from
+// limited reports whether clients may be rejected for a reason by what the policy says: those reasons are shown from
 // the start.
-func limited(p *view.Policy, r loader.Refusal) bool {
+func limited(p *view.Policy, r loader.Rejection) bool {
 	switch r {
-	case loader.RefusedOpen:
+	case loader.RejectedOpen:
 		return true
-	case loader.RefusedConnectionLimit:
+	case loader.RejectedConnectionLimit:
 		return p.Limits.MaxConnections > 0
-	case loader.RefusedRequestLimit:
+	case loader.RejectedRequestLimit:
 		return p.Limits.MaxRequests > 0
-	case loader.RefusedRateLimit:
+	case loader.RejectedRateLimit:
 		return p.RateLimit != nil
 	}
 	return false

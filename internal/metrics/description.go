@@ -67,11 +67,11 @@ var (
 	connections = describe(gauge, "circuit", "connections", "Connections that are open, or being opened.", "")
 	inFlight    = describe(gauge, "circuit", "requests_in_flight", "Requests that wait for their response.", "")
 	admitted    = describe(counter, "circuit", "admitted_total", "Requests (http) or connections (tcp) that were let through.", "")
-	turnedAway  = describe(counter, "circuit", "turned_away_total",
-		"Clients that were turned away: why, and what they got. open, half-open and forced-open are the circuit's doing; "+
+	rejected    = describe(counter, "circuit", "rejected_total",
+		"Clients that were rejected: why, and what they got. open, half-open and forced-open are the circuit's doing; "+
 			"connection-limit, request-limit and rate-limit are limits.",
 		"reason open, and those of limits that are set: always; others: after the first", "reason", "answer")
-	wouldTurnAway = describe(counter, "circuit", "would_turn_away_total",
+	wouldReject = describe(counter, "circuit", "would_reject_total",
 		"Clients that were let through only because the policy or an operator says monitor.", "after the first", "reason")
 	probes         = describe(counter, "circuit", "probe_permits_total", "Permits that were handed out in half-open, those given back unused included.", "")
 	permitsUsed    = describe(gauge, "circuit", "probe_permits_used", "Permits of this half-open period that were handed out and not given back.", "in half-open with probes")
@@ -109,8 +109,8 @@ var (
 	ready     = describe(gauge, "agent", "ready", "1 when policies are in force and interfaces attached.", "")
 
 	ringEvents     = describe(counter, "agent", "ring_events_total", "Events read from the kernel's ring.", "")
-	ringLost       = describe(counter, "agent", "ring_events_lost_total", "Events that found the ring full. What they said is made good from the kernel's totals.", "")
-	ringMadeGood   = describe(counter, "agent", "ring_events_made_good_total", "Lost events of judged outcomes that were put into the windows from the kernel's totals.", "")
+	ringLost       = describe(counter, "agent", "ring_events_lost_total", "Events that found the ring full. What they said is recovered from the kernel's totals.", "")
+	ringRecovered  = describe(counter, "agent", "ring_events_recovered_total", "Lost events of judged outcomes that were put into the windows from the kernel's totals.", "")
 	reloads        = describe(counter, "agent", "policy_reloads_total", "Attempts to take over changed policies.", "", "result")
 	reloadOK       = describe(gauge, "agent", "policy_reload_successful", "1 when the last reload was taken over; 0: the policies in force are older than their source.", "")
 	reloadTime     = describe(gauge, "agent", "policy_loaded_timestamp_seconds", "When the policies in force were taken over, in seconds since 1970.", "")

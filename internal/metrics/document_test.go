@@ -15,5 +15,10 @@ func TestDocumentation(t *testing.T) {
 	if err := WriteTables(doc); err != nil {
 		t.Fatal(err)
 	}
+	renamed, err := os.ReadFile("testdata/renamed.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc.Write(renamed)
 	compare(t, "../../docs/metrics.md", doc.String())
 }

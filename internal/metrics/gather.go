@@ -73,7 +73,7 @@ func (b *builder) agent(s *view.Snapshot) {
 	b.add(ready, nil, truth(a.Ready))
 	b.add(ringEvents, nil, float64(a.RingEvents))
 	b.add(ringLost, nil, float64(s.Node.LostEvents))
-	b.add(ringMadeGood, nil, float64(a.MadeGood))
+	b.add(ringRecovered, nil, float64(a.Recovered))
 	b.add(reloads, labels{}.with("result", "success"), float64(a.Reloads-a.ReloadFailures))
 	b.add(reloads, labels{}.with("result", "failure"), float64(a.ReloadFailures))
 	b.add(reloadOK, nil, truth(a.ReloadError == ""))

@@ -35,9 +35,9 @@ func (b *builder) sum(s *view.Snapshot, p *view.Policy, base labels) {
 		all.Totals.Probes += c.Totals.Probes
 		all.Totals.Unjudged += c.Totals.Unjudged
 		all.Totals.LatencySum += c.Totals.LatencySum
-		for j := range c.Totals.Refused {
-			for k := range c.Totals.Refused[j] {
-				all.Totals.Refused[j][k] += c.Totals.Refused[j][k]
+		for j := range c.Totals.Rejected {
+			for k := range c.Totals.Rejected[j] {
+				all.Totals.Rejected[j][k] += c.Totals.Rejected[j][k]
 			}
 			all.Totals.Would[j] += c.Totals.Would[j]
 		}

@@ -30,7 +30,7 @@ type Spec struct {
 
 // Keys are the keys of a policy that may have a default in the file.
 type Keys struct {
-	// Mode is enforce, monitor (the state machine runs and nobody is turned away), disabled (admit all, judge nothing)
+	// Mode is enforce, monitor (the state machine runs and nobody is rejected), disabled (admit all, judge nothing)
 	// or forced-open (reject all).
 	Mode string `json:"mode" default:"enforce" enum:"enforce,monitor,disabled,forced-open"`
 	// Scope is backend (a circuit for each backend) or policy (one circuit for all of them).
@@ -63,7 +63,7 @@ type MatchSpec struct {
 	Services []string `json:"services,omitempty"`
 }
 
-// ExemptSpec names clients that are neither judged nor turned away.
+// ExemptSpec names clients that are neither judged nor rejected.
 type ExemptSpec struct {
 	// NodeHealthChecks exempts, on Kubernetes, the node's own checks of its own pods.
 	NodeHealthChecks bool `json:"nodeHealthChecks" default:"true"`
@@ -147,11 +147,11 @@ type EjectionSpec struct {
 	MinHealthy int `json:"minHealthy" default:"0" range:"0..1000000"`
 }
 
-// RejectSpec says what a client gets who is turned away.
+// RejectSpec says what a client gets who is rejected.
 type RejectSpec struct {
 	// With is respond, reset or drop; default respond for http, reset for tcp.
 	With string `json:"with" default:"respond" enum:"respond,reset,drop"`
-	// Existing: also turn away requests on connections that are already open; default true for http.
+	// Existing: also reject requests on connections that are already open; default true for http.
 	Existing bool `json:"existing" default:"true"`
 	// Status of the answer: 200 to 599, except 204, 205 and 304.
 	Status int `json:"status" default:"503" range:"200..599"`

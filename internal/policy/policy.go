@@ -86,23 +86,23 @@ type Service struct {
 	Namespace, Name, Port string
 }
 
-// Exempt are clients that are neither judged nor turned away.
+// Exempt are clients that are neither judged nor rejected.
 type Exempt struct {
 	NodeHealthChecks bool
 	Sources          []netip.Prefix
 }
 
-// RejectWith says how a client is turned away.
+// RejectWith says how a client is rejected.
 type RejectWith uint8
 
-// Ways to turn a client away: a complete HTTP answer, a TCP reset, silence.
+// Ways to reject a client: a complete HTTP answer, a TCP reset, silence.
 const (
 	Respond RejectWith = iota
 	Reset
 	Drop
 )
 
-// Reject says what a client gets who is turned away.
+// Reject says what a client gets who is rejected.
 type Reject struct {
 	With       RejectWith
 	Existing   bool // also on connections that are already open

@@ -8,7 +8,7 @@ import (
 	"github.com/cbagent/cbagent/internal/answer"
 )
 
-// rejection resolves what a client gets who is turned away.
+// rejection resolves what a client gets who is rejected.
 func (s *scope) rejection(spec *Spec, protocol Protocol) Reject {
 	r := Reject{
 		With:       enum[RejectWith](spec.Reject.With),

@@ -46,7 +46,7 @@ func (m Model) text() string {
 	default:
 		lines = append(lines, m.table(m.height-len(lines)-2)...)
 	}
-	help := "↑↓ choose  enter detail  sort: s state, r requests, a turned away, f failed, l latency, n name  q quit"
+	help := "↑↓ choose  enter detail  sort: s state, r requests, a rejected, f failed, l latency, n name  q quit"
 	if m.detail {
 		help = "esc back  ↑↓ next circuit  q quit"
 	}
@@ -84,7 +84,7 @@ func (m Model) header() []string {
 		}
 		lines = append(lines,
 			bold.Render("cbagent "+s.Agent.Version)+"  up "+console.Age(s.Time.Sub(s.Agent.Started))+"  "+strings.Join(parts, ", "),
-			fmt.Sprintf("%s requests/s, %s turned away/s; sorted by %s", rate(requests), rate(away), orders[m.order].name))
+			fmt.Sprintf("%s requests/s, %s rejected/s; sorted by %s", rate(requests), rate(away), orders[m.order].name))
 		problems := console.Problems(s)
 		most := max(1, m.height/6) // circuits need room too
 		for i, p := range problems {
@@ -173,7 +173,7 @@ func (m Model) detailLines() []string {
 			console.Percent(r.Window.SlowRate), console.Millis(r.Window.AvgLatency)),
 		fmt.Sprintf("latency   p50 %s, p99 %s", console.Millis(r.LatencyP50), console.Millis(r.LatencyP99)),
 		fmt.Sprintf("now       %d connections, %d in flight, backoff step %d", r.Connections, r.InFlight, r.Step),
-		"outcomes  "+counts(r.Outcomes), "responses "+counts(r.Responses), "away      "+counts(r.TurnedAway))
+		"outcomes  "+counts(r.Outcomes), "responses "+counts(r.Responses), "away      "+counts(r.Rejected))
 	for _, e := range r.Endpoints {
 		text := e.Kind + " " + e.Source
 		if e.Pod != "" {

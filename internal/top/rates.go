@@ -13,7 +13,7 @@ const points = 60
 type row struct {
 	control.Circuit
 	requests []float64 // let through a second, oldest first
-	away     []float64 // turned away a second
+	away     []float64 // rejected a second
 }
 
 // latest returns the newest of the rates, 0 when there is none yet.
@@ -38,9 +38,9 @@ func update(before map[key]*row, last time.Time, s *control.Status) map[key]*row
 			if old := before[keyOf(&c)]; old != nil {
 				r.requests, r.away = old.requests, old.away
 				// Counts that went back are those of another agent, or of a backend that left and came again.
-				if seconds > 0 && c.Admitted >= old.Admitted && c.Refused() >= old.Refused() {
+				if seconds > 0 && c.Admitted >= old.Admitted && c.AllRejected() >= old.AllRejected() {
 					r.requests = push(r.requests, float64(c.Admitted-old.Admitted)/seconds)
-					r.away = push(r.away, float64(c.Refused()-old.Refused())/seconds)
+					r.away = push(r.away, float64(c.AllRejected()-old.AllRejected())/seconds)
 				}
 			}
 			rows[keyOf(&c)] = r

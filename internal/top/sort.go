@@ -12,7 +12,7 @@ var orders = []struct {
 }{
 	{"s", "state", func(x, y *row) int { return cmp.Compare(urgency(x.State), urgency(y.State)) }},
 	{"r", "requests", func(x, y *row) int { return cmp.Compare(latest(y.requests), latest(x.requests)) }},
-	{"a", "turned away", func(x, y *row) int { return cmp.Compare(latest(y.away), latest(x.away)) }},
+	{"a", "rejected", func(x, y *row) int { return cmp.Compare(latest(y.away), latest(x.away)) }},
 	{"f", "failed", func(x, y *row) int { return cmp.Compare(value(y.Window.FailureRate), value(x.Window.FailureRate)) }},
 	{"l", "latency", func(x, y *row) int { return cmp.Compare(value(y.LatencyP99), value(x.LatencyP99)) }},
 	{"n", "name", func(x, y *row) int { return 0 }},

@@ -54,7 +54,7 @@ func statuses(t *testing.T, n int) []control.Status {
 		all = append(all, control.NewStatus(s, control.Target{}))
 		s.At = s.At.Add(time.Second)
 		s.Clock += int64(time.Second)
-		s.Policies[0].Circuits[0].Totals.Refused[0][0] += 25
+		s.Policies[0].Circuits[0].Totals.Rejected[0][0] += 25
 		s.Policies[0].Circuits[1].Totals.Admitted += 7
 		s.Policies[1].Circuits[0].Totals.Admitted += 1200
 	}

@@ -47,7 +47,7 @@ type Agent struct {
 	ReloadError    string // of the last attempt; empty when it succeeded
 
 	RingEvents      uint64            // read from the ring
-	MadeGood        uint64            // of those lost, put into windows from the totals
+	Recovered       uint64            // of those lost, put into windows from the totals
 	Records         uint64            // in the history, ever
 	Lost            map[string]uint64 // records that a sink missed, by its name: see the constants
 	StateBehind     time.Time         // since when the state file lacks something; zero: it is whole, or there is none
@@ -100,7 +100,7 @@ type Circuit struct {
 	Progress    loader.Progress
 	Statuses    []Status
 	Transitions []Transition
-	RefusedAt   uint64  // clients turned away in all when it last left closed
+	RejectedAt  uint64  // clients rejected in all when it last left closed
 	Last        *Record // what happened to it last; nil when nothing did since the agent's start
 }
 

@@ -40,7 +40,7 @@ func established(t *testing.T, in *netlab.Namespace, port uint16) int {
 	return n
 }
 
-// TestPostOfEightMegabytes: a client whose request is refused lives to read why, however long the request, and the
+// TestPostOfEightMegabytes: a client whose request is rejected lives to read why, however long the request, and the
 // backend is left with nothing.
 func TestPostOfEightMegabytes(t *testing.T) {
 	post := loadgen.Request{Method: "POST", Body: testserver.FakeTraffic(8 << 20)}
@@ -231,7 +231,7 @@ func unread(t *testing.T, in *netlab.Namespace, from string) bool {
 	return found
 }
 
-// TestFirstByteIsEnough: on an open connection too a request is refused by its first byte.
+// TestFirstByteIsEnough: on an open connection too a request is rejected by its first byte.
 func TestFirstByteIsEnough(t *testing.T) {
 	for _, name := range []string{"IPv4", "IPv6", "lo"} {
 		t.Run(name, func(t *testing.T) {
@@ -297,7 +297,7 @@ func TestDropTimesOut(t *testing.T) {
 	}
 }
 
-// TestRawConnections: a policy that does not look into connections refuses new ones, and open ones if it is told to.
+// TestRawConnections: a policy that does not look into connections rejects new ones, and open ones if it is told to.
 func TestRawConnections(t *testing.T) {
 	for _, existing := range []bool{false, true} {
 		t.Run(fmt.Sprintf("existing=%v", existing), func(t *testing.T) {

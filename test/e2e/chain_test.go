@@ -175,10 +175,10 @@ func TestOtherProgramsKeepWorking(t *testing.T) {
 			}
 			nowOut, nowIn := read()
 			if got := nowOut[0] - out[0]; got < 3*calls {
-				t.Errorf("who comes before saw %d packets of %d refused calls go out, want all", got, calls)
+				t.Errorf("who comes before saw %d packets of %d rejected calls go out, want all", got, calls)
 			}
 			if got := nowOut[1] - out[1]; got != 0 {
-				t.Errorf("who comes after saw %d packets of refused calls go out, want none", got)
+				t.Errorf("who comes after saw %d packets of rejected calls go out, want none", got)
 			}
 			for i := range nowIn {
 				if got := nowIn[i] - in[i]; got < 2*calls {

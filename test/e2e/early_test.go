@@ -113,7 +113,7 @@ func TestConnectIsRefusedBeforeAnyPacket(t *testing.T) {
 	cgroup := newCgroup(t)
 	other := newCgroup(t)
 
-	// The agent sees no interface on the way: only connect() can refuse.
+	// The agent sees no interface on the way: only connect() can reject.
 	startAgent(t, star.Node, policyOf([]netip.AddrPort{ejected, ejected6}, "mode: forced-open", "reject: {with: reset}"),
 		[]string{"up*", "lo"}, "--connect-cgroup", cgroup)
 	mapped := netip.AddrPortFrom(netip.AddrFrom16(ejected.Addr().As16()), port)
@@ -172,7 +172,7 @@ func TestXDPEndsNewConnections(t *testing.T) {
 				if mode == "native" {
 					passAll(t, star.Remote, "eth0")
 				}
-				// TC on the uplink leaves backends behind other interfaces alone: what refuses here is XDP.
+				// TC on the uplink leaves backends behind other interfaces alone: what rejects here is XDP.
 				startAgent(t, star.Node, policyOf([]netip.AddrPort{ejected}, "mode: forced-open", "direction: inbound", "reject: {with: reset}"),
 					[]string{"up0"}, "--uplink", "up0", "--xdp", mode)
 				if _, err := star.Remote.DialContext(soon(t), "tcp", ejected.String()); !errors.Is(err, syscall.ECONNREFUSED) {

@@ -22,20 +22,20 @@ func masqueraded(t *testing.T) place {
 	return p
 }
 
-// On interfaces that clients enter by they are turned away there, if they dial the backend itself. What is seen on the way
-// out only, or was let in before, is turned away as ever. Once the circuit has closed all is as it was.
-func TestClientsAreTurnedAwayWhereTheyEnter(t *testing.T) {
+// On interfaces that clients enter by they are rejected there, if they dial the backend itself. What is seen on the way
+// out only, or was let in before, is rejected as ever. Once the circuit has closed all is as it was.
+func TestClientsAreRejectedWhereTheyEnter(t *testing.T) {
 	ipv6 := starEverywhere(true)
 	for _, tc := range []struct {
 		name  string
 		place func(t *testing.T) place
 		flags []string
-		at    string // the hook that turns new clients away
+		at    string // the hook that rejects new clients
 	}{
 		{"IPv4", starEverywhere(false), nil, "ingress"},
 		{"IPv6", ipv6, nil, "ingress"},
 		{"clsact", ipv6, []string{"--clsact"}, "ingress"},
-		{"switched off", ipv6, []string{"--refuse-at-entry=false"}, "egress"},
+		{"switched off", ipv6, []string{"--reject-at-entry=false"}, "egress"},
 		{"bridge", places["every port"], nil, "ingress"},
 		{"pods of one bridge", func(t *testing.T) place {
 			p, _ := podsPlace(t, false)
@@ -82,12 +82,12 @@ func TestClientsAreTurnedAwayWhereTheyEnter(t *testing.T) {
 			}
 			inNow, outNow := at("respond")
 			if tc.at == "ingress" && (inNow < in+6 || outNow != out) || tc.at == "egress" && (inNow != in || outNow < out+6) {
-				t.Errorf("a SYN and a request of 3 clients each were turned away at ingress %v times, at egress %v", inNow-in, outNow-out)
+				t.Errorf("a SYN and a request of 3 clients each were rejected at ingress %v times, at egress %v", inNow-in, outNow-out)
 			}
 			// The backend's side is reset on the way out.
 			wantAnswer(t, call(t, kept), "open")
 			if _, last := at("respond"); last != outNow+1 {
-				t.Errorf("a request of a connection that was let in: turned away at egress %v times", last-outNow)
+				t.Errorf("a request of a connection that was let in: rejected at egress %v times", last-outNow)
 			}
 			if got := p.server.Counts().Sub(before); got.Requests != 0 {
 				t.Errorf("the backend got %d requests", got.Requests)
@@ -107,7 +107,7 @@ func TestClientsAreTurnedAwayWhereTheyEnter(t *testing.T) {
 	}
 }
 
-// Where others attach a program, before the agent or after, clients are turned away on the way out: an answer that the
+// Where others attach a program, before the agent or after, clients are rejected on the way out: an answer that the
 // others' connection tracking does not know could be dropped there. When they have gone all is as before.
 func TestEntriesOfOthersAreLeftAlone(t *testing.T) {
 	for name, where := range map[string]ebpf.AttachType{"ingress": ebpf.AttachTCXIngress, "egress": ebpf.AttachTCXEgress} {
@@ -124,12 +124,12 @@ func TestEntriesOfOthersAreLeftAlone(t *testing.T) {
 				}
 			}
 			if !at("ingress")() {
-				t.Error("clients are not turned away where they enter")
+				t.Error("clients are not rejected where they enter")
 			}
 			detach := attachTC(t, p.node, "cl0", where, classifier(t, nil))
-			eventually(t, "clients are turned away on the way out", at("egress"))
+			eventually(t, "clients are rejected on the way out", at("egress"))
 			detach()
-			eventually(t, "clients are turned away where they enter again", at("ingress"))
+			eventually(t, "clients are rejected where they enter again", at("ingress"))
 		})
 	}
 }

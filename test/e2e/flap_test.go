@@ -58,8 +58,8 @@ func TestOpeningAndClosingUnderLoad(t *testing.T) {
 				}
 			}
 			got := tally.Counts()
-			refused := got.FromKernel["open"] + got.FromKernel["half-open"]
-			if fine := got.ByOutcome["200"] + got.ByOutcome["500"] + refused; fine != got.Requests || refused == 0 || got.ByOutcome["200"] == 0 {
+			rejected := got.FromKernel["open"] + got.FromKernel["half-open"]
+			if fine := got.ByOutcome["200"] + got.ByOutcome["500"] + rejected; fine != got.Requests || rejected == 0 || got.ByOutcome["200"] == 0 {
 				t.Errorf("clients got %v, %v of them from the kernel; want answers alone, of both", got.ByOutcome, got.FromKernel)
 			}
 			// Clients that were cut off at the end were not counted, at most one for each worker.

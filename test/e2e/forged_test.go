@@ -205,7 +205,7 @@ func ask(c net.Conn) string {
 	return status
 }
 
-// TestForgedResetOfASYN: a RST that does not acknowledge the SYN is no refusal of the backend.
+// TestForgedResetOfASYN: a RST that does not acknowledge the SYN is no rejection of the backend.
 func TestForgedResetOfASYN(t *testing.T) {
 	p, a := forgedPlace(t, "1")
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{failureCount: 3}]"), p.interfaces)

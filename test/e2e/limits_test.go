@@ -68,7 +68,7 @@ func TestMaxConnectionsIsExact(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := places[name](t)
 			startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, fmt.Sprintf("limits: {maxConnections: %d}", limit)), p.interfaces)
-			refused := 0.0
+			rejected := 0.0
 			for round := range 5 {
 				before := p.server.Counts()
 				all, got := atOnce(t, p, 10*limit)
@@ -78,9 +78,9 @@ func TestMaxConnectionsIsExact(t *testing.T) {
 				if n := p.server.Counts().Sub(before).Connections; n != limit {
 					t.Errorf("round %d: the backend saw %d connections, want %d", round, n, limit)
 				}
-				refused += 9 * limit
+				rejected += 9 * limit
 				wantMetric(t, p, limit, "cbagent_connections")
-				wantMetric(t, p, refused, "cbagent_turned_away_total", `reason="connection-limit"`)
+				wantMetric(t, p, rejected, "cbagent_rejected_total", `reason="connection-limit"`)
 				for _, c := range all {
 					c.Close()
 				}
@@ -90,7 +90,7 @@ func TestMaxConnectionsIsExact(t *testing.T) {
 	}
 }
 
-// With tcp a connection over the limit is refused at once.
+// With tcp a connection over the limit is rejected at once.
 func TestMaxConnectionsOfTCP(t *testing.T) {
 	const limit = 10
 	p := places["IPv4"](t)
@@ -143,7 +143,7 @@ func TestMaxRequests(t *testing.T) {
 	p.server.Set(testserver.Behaviour{})
 	wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 	wantMetric(t, p, 0, "cbagent_requests_in_flight")
-	wantMetric(t, p, 9*limit, "cbagent_turned_away_total", `reason="request-limit"`)
+	wantMetric(t, p, 9*limit, "cbagent_rejected_total", `reason="request-limit"`)
 }
 
 func TestMaxRequestsPerConnection(t *testing.T) {
@@ -213,12 +213,12 @@ func TestRateLimitIsExact(t *testing.T) {
 				}
 			}
 			ideal := burst + limit*last.Sub(first).Seconds()
-			t.Logf("%d admitted, ideal %.2f, %d refused", admitted, ideal, len(retry))
+			t.Logf("%d admitted, ideal %.2f, %d rejected", admitted, ideal, len(retry))
 			if float64(admitted) > ideal || float64(admitted) < ideal-1.5 {
 				t.Errorf("%d admitted in %s, want %.2f", admitted, last.Sub(first), ideal)
 			}
 			if len(retry) == 0 {
-				t.Error("nobody was refused")
+				t.Error("nobody was rejected")
 			}
 		})
 	}
@@ -294,12 +294,12 @@ func TestMonitorCounts(t *testing.T) {
 	if n := p.server.Counts().Sub(before).Requests; n != 20 {
 		t.Errorf("the backend saw %d requests, want 20", n)
 	}
-	wantMetric(t, p, 20, "cbagent_would_turn_away_total", `reason="open"`)
-	wantMetric(t, p, 20, "cbagent_would_turn_away_total")
-	wantMetric(t, p, 0, "cbagent_turned_away_total")
+	wantMetric(t, p, 20, "cbagent_would_reject_total", `reason="open"`)
+	wantMetric(t, p, 20, "cbagent_would_reject_total")
+	wantMetric(t, p, 0, "cbagent_rejected_total")
 }
 
-// A ramp judges those whom it would admit, also where nobody is turned away.
+// A ramp judges those whom it would admit, also where nobody is rejected.
 func TestMonitorJudgesARamp(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "mode: monitor", "trip: [{consecutiveFailures: 3}]",
@@ -332,13 +332,13 @@ func TestMonitorCountsLimits(t *testing.T) {
 			wantStatus(t, call(t, c), 200)
 		}
 	}
-	wantMetric(t, p, 2, "cbagent_would_turn_away_total", `reason="rate-limit"`)
+	wantMetric(t, p, 2, "cbagent_would_reject_total", `reason="rate-limit"`)
 	// Who is counted for his connection is not counted again for its request.
 	for range 3 {
 		wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 	}
-	wantMetric(t, p, 3, "cbagent_would_turn_away_total", `reason="connection-limit"`)
-	wantMetric(t, p, 2, "cbagent_would_turn_away_total", `reason="rate-limit"`)
+	wantMetric(t, p, 3, "cbagent_would_reject_total", `reason="connection-limit"`)
+	wantMetric(t, p, 2, "cbagent_would_reject_total", `reason="rate-limit"`)
 	wantMetric(t, p, 5, "cbagent_connections")
 }
 
@@ -362,10 +362,10 @@ func TestForcedOpenAndDisabled(t *testing.T) {
 	if got := agent.Transitions(); len(got) != 0 {
 		t.Errorf("transitions %+v, want none", got)
 	}
-	wantMetric(t, p, 10, "cbagent_turned_away_total", `reason="forced-open"`)
+	wantMetric(t, p, 10, "cbagent_rejected_total", `reason="forced-open"`)
 }
 
-// With tcp it is refused connections that open a circuit, and connections that are turned away.
+// With tcp it is refused connections that open a circuit, and connections that are rejected.
 func TestTCP(t *testing.T) {
 	for how, want := range map[string]loadgen.Class{"reset": loadgen.ConnectRefused, "drop": loadgen.ConnectTimeout} {
 		t.Run(how, func(t *testing.T) {
@@ -388,7 +388,7 @@ func TestTCP(t *testing.T) {
 					t.Errorf("got %s, %v; want %s", r.Outcome(), r.Err, want)
 				}
 			}
-			wantStatus(t, call(t, kept), 200) // with tcp it is new connections that are turned away
+			wantStatus(t, call(t, kept), 200) // with tcp it is new connections that are rejected
 			if n := p.server.Counts().Sub(before).Connections; n != 0 {
 				t.Errorf("the backend saw %d connections", n)
 			}
@@ -396,7 +396,7 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// Exempt clients pass what turns others away, and what becomes of their calls is nobody's business.
+// Exempt clients pass what rejects others, and what becomes of their calls is nobody's business.
 func TestExemptSources(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},

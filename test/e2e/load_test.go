@@ -10,8 +10,8 @@ import (
 )
 
 // hammer calls the backend from many clients with a connection for each request. The returned function waits for the
-// given number of refusals for half-open, stops, and returns the number of answers of the kernel by reason.
-func hammer(t *testing.T, p place, clients int) func(refusals int) map[string]int {
+// given number of rejections for half-open, stops, and returns the number of answers of the kernel by reason.
+func hammer(t *testing.T, p place, clients int) func(rejections int) map[string]int {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	var tally loadgen.Tally
@@ -22,9 +22,9 @@ func hammer(t *testing.T, p place, clients int) func(refusals int) map[string]in
 			Timeout: time.Minute, Done: tally.Done,
 		}.Run(ctx)
 	}()
-	return func(refusals int) map[string]int {
+	return func(rejections int) map[string]int {
 		t.Helper()
-		eventually(t, "refusals", func() bool { return tally.Counts().FromKernel["half-open"] >= refusals })
+		eventually(t, "rejections", func() bool { return tally.Counts().FromKernel["half-open"] >= rejections })
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -74,9 +74,9 @@ func TestFullRingLosesNoOutcome(t *testing.T) {
 				}
 			}
 			lost, _ := metric(t, p.node, "cbagent_ring_events_lost_total")
-			good, _ := metric(t, p.node, "cbagent_ring_events_made_good_total")
+			good, _ := metric(t, p.node, "cbagent_ring_events_recovered_total")
 			if stop && lost == 0 || lost != good {
-				t.Errorf("%v events were lost, %v made good", lost, good)
+				t.Errorf("%v events were lost, %v recovered", lost, good)
 			}
 		})
 	}
@@ -211,7 +211,7 @@ func TestUnusedPermitIsGivenBack(t *testing.T) {
 	}
 }
 
-// An agent that hangs loses its lease, and nobody is turned away any more; when it goes on, so does what it had imposed.
+// An agent that hangs loses its lease, and nobody is rejected any more; when it goes on, so does what it had imposed.
 func TestHangingAgentLosesItsLease(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces, "--lease", "1s")
@@ -221,7 +221,7 @@ func TestHangingAgentLosesItsLease(t *testing.T) {
 	kept := client(t, p.client, p.backend)
 	eventually(t, "clients are admitted", func() bool { return call(t, kept).Status == 500 })
 	resume()
-	eventually(t, "clients are turned away again", func() bool {
+	eventually(t, "clients are rejected again", func() bool {
 		_, kernel := call(t, client(t, p.client, p.backend)).FromKernel()
 		return kernel
 	})

@@ -124,7 +124,7 @@ func netstat(t *testing.T, in *netlab.Namespace, counter string) uint64 {
 }
 
 // TestFastOpen has clients that send their request with the SYN. Nobody looks into a SYN that is let through, but one
-// that is refused is answered like any other.
+// that is rejected is answered like any other.
 func TestFastOpen(t *testing.T) {
 	p := places["IPv4"](t)
 	for _, n := range []*netlab.Namespace{p.client, p.home} {

@@ -32,9 +32,9 @@ func TestPermitsAreExact(t *testing.T) {
 				d.Publish(0, loader.Verdict{
 					Kind: loader.Open, Generation: 2*round + 2, Until: loader.Now(), Calls: c.calls, Concurrent: c.concurrent,
 				})
-				refused, stop := rush(t, star.Client, at)
-				eventually(t, "clients are refused", func() bool {
-					return refused.Load() >= 200 && server.Counts().Requests-before >= uint64(c.admitted)
+				rejected, stop := rush(t, star.Client, at)
+				eventually(t, "clients are rejected", func() bool {
+					return rejected.Load() >= 200 && server.Counts().Requests-before >= uint64(c.admitted)
 				})
 				if got := server.Counts().Requests - before; got != uint64(c.admitted) {
 					t.Errorf("round %d: the backend saw %d requests, want %d", round, got, c.admitted)
@@ -54,24 +54,24 @@ func TestPermitsAreExact(t *testing.T) {
 }
 
 // rush calls the backend from 16 clients, with a connection for each request, until stop is called.
-func rush(t *testing.T, from *netlab.Namespace, at netip.AddrPort) (refused *atomic.Int64, stop func()) {
+func rush(t *testing.T, from *netlab.Namespace, at netip.AddrPort) (rejected *atomic.Int64, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	refused = &atomic.Int64{}
+	rejected = &atomic.Int64{}
 	done := make(chan error, 1)
 	go func() {
 		done <- loadgen.Load{
 			Dial: from.DialContext, Targets: []netip.AddrPort{at}, Workers: 16, Every: 1,
 			Done: func(_ netip.AddrPort, r loadgen.Result) {
 				if r.Class == loadgen.ConnectRefused {
-					refused.Add(1)
+					rejected.Add(1)
 				} else {
-					t.Errorf("got %s, %v; want a refusal", r.Outcome(), r.Err)
+					t.Errorf("got %s, %v; want a rejection", r.Outcome(), r.Err)
 				}
 			},
 		}.Run(ctx)
 	}()
-	return refused, func() {
+	return rejected, func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

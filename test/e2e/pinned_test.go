@@ -149,12 +149,12 @@ func TestRestartsUnderLoad(t *testing.T) {
 					t.Fatalf("restart %d: transitions %+v, want none", i, got)
 				}
 			}
-			got, refused := well(), ill()
+			got, rejected := well(), ill()
 			if got.Requests != got.ByOutcome["200"] || len(got.FromKernel) > 0 || got.Requests < 100 {
 				t.Errorf("clients of the backend that is well got %v, %v by the kernel; want nothing but 200", got.ByOutcome, got.FromKernel)
 			}
-			if refused.Requests != refused.FromKernel["open"] || refused.Requests < 50 {
-				t.Errorf("clients of the open circuit got %v, %v by the kernel; want nothing but the kernel's answer", refused.ByOutcome, refused.FromKernel)
+			if rejected.Requests != rejected.FromKernel["open"] || rejected.Requests < 50 {
+				t.Errorf("clients of the open circuit got %v, %v by the kernel; want nothing but the kernel's answer", rejected.ByOutcome, rejected.FromKernel)
 			}
 			if leaked := p.server.Counts().Sub(before); leaked.Requests != 0 || leaked.Connections != 0 {
 				t.Errorf("the backend of the open circuit saw %d requests on %d connections", leaked.Requests, leaked.Connections)
@@ -509,7 +509,7 @@ func TestEarlyHooksSurviveRestart(t *testing.T) {
 		to   netip.AddrPort
 	}{{star.Client, vip}, {star.Remote, pod}} {
 		if r := call(t, client(t, c.from, c.to)); r.Class != loadgen.ConnectRefused {
-			t.Fatalf("%s: got %s, %v; want a refusal", c.to, r.Outcome(), r.Err)
+			t.Fatalf("%s: got %s, %v; want a rejection", c.to, r.Outcome(), r.Err)
 		}
 	}
 	before, podBefore := server.Counts(), podServer.Counts()
@@ -525,7 +525,7 @@ func TestEarlyHooksSurviveRestart(t *testing.T) {
 	}
 	for name, got := range map[string]loadgen.Counts{"NAT": toVIP(), "remote": toPod()} {
 		if got.Requests != got.ByOutcome["connect-refused"] || got.Requests < 50 {
-			t.Errorf("%s: clients got %v, want nothing but refusals", name, got.ByOutcome)
+			t.Errorf("%s: clients got %v, want nothing but rejections", name, got.ByOutcome)
 		}
 	}
 	if a, b := server.Counts().Sub(before).Connections, podServer.Counts().Sub(podBefore).Connections; a+b != 0 {

@@ -77,7 +77,7 @@ policies:
 }
 
 // Policies change a hundred times while clients call. Nobody gets an answer that is not his policy's, nobody who should
-// be turned away gets through, nobody else is turned away.
+// be rejected gets through, nobody else is rejected.
 func TestReloadsUnderLoad(t *testing.T) {
 	star := newStar(t, netlab.Options{Backends: 4})
 	var at [4]netip.AddrPort
@@ -166,7 +166,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	for i, name := range map[int]string{0: "failing", 2: "moved", 3: "renamed"} {
 		if got := servers[i].Counts().Sub(counts[i]); got.Connections != 0 || got.Requests != 0 {
-			t.Errorf("%s: the backend saw %d requests on %d connections of clients that were to be turned away", name, got.Requests, got.Connections)
+			t.Errorf("%s: the backend saw %d requests on %d connections of clients that were to be rejected", name, got.Requests, got.Connections)
 		}
 	}
 	if got := agent.Transitions(); len(got) != 1 {
@@ -201,7 +201,7 @@ func TestReloadInHalfOpen(t *testing.T) {
 	}
 }
 
-// A policy whose circuits become others keeps its backends, and turns clients away all the time.
+// A policy whose circuits become others keeps its backends, and rejects clients all the time.
 func TestReloadMakesAnotherOfAPolicy(t *testing.T) {
 	for name, keys := range map[string][2]string{
 		"scope":    {"scope: backend", "scope: policy"},
@@ -219,7 +219,7 @@ func TestReloadMakesAnotherOfAPolicy(t *testing.T) {
 			}
 			got := stop()
 			if got.Requests != got.ByOutcome["connect-refused"] || got.Requests < 50 {
-				t.Errorf("clients got %v, want nothing but refusals", got.ByOutcome)
+				t.Errorf("clients got %v, want nothing but rejections", got.ByOutcome)
 			}
 			if n := p.server.Counts().Connections + p.other.Counts().Connections; n != 0 {
 				t.Errorf("the backends saw %d connections", n)

@@ -40,7 +40,7 @@ func TestPolicyThatBecomesAnotherKeepsItsBackends(t *testing.T) {
 	}
 	wantStatus(t, call(t, client(t, star.Client, at)), 200)
 	write("scope: policy", "mode: forced-open")
-	eventually(t, "the policy with one circuit for all refuses", func() bool {
+	eventually(t, "the policy with one circuit for all rejects", func() bool {
 		_, kernel := call(t, client(t, star.Client, at)).FromKernel()
 		return kernel
 	})
@@ -49,7 +49,7 @@ func TestPolicyThatBecomesAnotherKeepsItsBackends(t *testing.T) {
 		return call(t, client(t, star.Client, at)).Status == 200
 	})
 	write("mode: forced-open")
-	eventually(t, "the outbound policy refuses", func() bool {
+	eventually(t, "the outbound policy rejects", func() bool {
 		_, kernel := call(t, client(t, star.Client, at)).FromKernel()
 		return kernel
 	})

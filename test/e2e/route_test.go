@@ -152,7 +152,7 @@ func only(m map[string]uint64) (key string) {
 	return key
 }
 
-// TestCircuitWithoutAnswersToBeSeen stays closed, and a client is turned away all the same when somebody opens it.
+// TestCircuitWithoutAnswersToBeSeen stays closed, and a client is rejected all the same when somebody opens it.
 func TestCircuitWithoutAnswersToBeSeen(t *testing.T) {
 	star := newStar(t, netlab.Options{Backends: 2})
 	aside(t, star)
@@ -242,7 +242,7 @@ func TestAddressThatTheNodeGetsLater(t *testing.T) {
 	serve(t, star.Node, at)
 	serve(t, star.Node, other)
 	for _, from := range []*netlab.Namespace{star.Client, star.Node} {
-		eventually(t, "clients are turned away", func() bool {
+		eventually(t, "clients are rejected", func() bool {
 			c := client(t, from, at)
 			defer c.Close()
 			reason, kernel := call(t, c).FromKernel()
@@ -259,7 +259,7 @@ func TestAddressOfTheNodeInANetwork(t *testing.T) {
 	serve(t, star.Node, at)
 	serve(t, star.Node, other)
 	startAgent(t, star.Node, "version: 1\npolicies:\n- name: test\n  mode: forced-open\n  match: {cidrs: [\"10.20.0.0/24:8080\"]}\n", []string{"cl0"})
-	eventually(t, "clients are turned away", func() bool {
+	eventually(t, "clients are rejected", func() bool {
 		c := client(t, star.Client, at)
 		defer c.Close()
 		_, kernel := call(t, c).FromKernel()

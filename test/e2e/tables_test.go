@@ -46,7 +46,7 @@ func TestFlowTableFull(t *testing.T) {
 		wantAnswer(t, call(t, client(t, p.client, p.neighbour)), "connection-limit")
 	}
 	if n := p.other.Counts().Sub(before).Connections; n != 0 {
-		t.Errorf("the backend saw %d connections that were refused", n)
+		t.Errorf("the backend saw %d connections that were rejected", n)
 	}
 	if n, _ := metric(t, p.node, "cbagent_packets_total", `reason="table-full"`, `action="respond"`); n == 0 {
 		t.Error("no packet was answered for table-full")
@@ -69,7 +69,7 @@ func openCircuitOf(t *testing.T, p place) {
 	})
 }
 
-// isEnforced waits until clients of a backend whose policy is forced open are turned away, or are not.
+// isEnforced waits until clients of a backend whose policy is forced open are rejected, or are not.
 func isEnforced(t *testing.T, from *netlab.Namespace, at netip.AddrPort, want bool) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("enforced: %v", want), func() bool {

@@ -102,7 +102,7 @@ func testUploads(t *testing.T, u *uploads, chunked bool, next string) {
 		t.Errorf("the backend read %d whole uploads of %d bytes and %d requests behind them, want %d of %d and %d",
 			u.whole.Load(), u.bytes.Load(), u.others.Load(), clients, want, others)
 	}
-	wantMetric(t, p.place, 0, "cbagent_turned_away_total")
+	wantMetric(t, p.place, 0, "cbagent_rejected_total")
 	wantMetric(t, p.place, float64(requests), "cbagent_admitted_total")
 	wantMetric(t, p.place, clients, "cbagent_responses_total", fmt.Sprintf("status=%q", fmt.Sprint(u.status)))
 	wantMetric(t, p.place, float64(others), "cbagent_responses_total", `status="204"`)

@@ -51,7 +51,7 @@ func TestWindowsCountSuccessesThatNobodyTold(t *testing.T) {
 				t.Errorf("opened by %s %g; want failureRate %g, give or take what was under way", opened.Reason, opened.Value, 1.0/oneIn)
 			}
 			if got := tally.Counts().ByOutcome; uint64(got["503"]) != 15000-counts.Requests || uint64(got["200"]) != counts.ByStatus[200] || uint64(got["500"]) != counts.ByStatus[500] {
-				t.Errorf("clients got %v, the backend counted %v; want the rest of 15000 turned away", got, counts.ByStatus)
+				t.Errorf("clients got %v, the backend counted %v; want the rest of 15000 rejected", got, counts.ByStatus)
 			}
 		})
 	}

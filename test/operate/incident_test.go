@@ -59,12 +59,12 @@ func TestMetricsOfAnIncident(t *testing.T) {
 			}
 		}
 	}
-	away := got[fmt.Sprintf(`cbagent_turned_away_total{answer="respond",backend=%q,reason="open"}`, bad)]
+	away := got[fmt.Sprintf(`cbagent_rejected_total{answer="respond",backend=%q,reason="open"}`, bad)]
 	if c := s.servers[0].Counts(); away < 35 || away+float64(c.Requests) != 85 {
-		t.Errorf("%g turned away and %d requests reached the backend, of 85", away, c.Requests)
+		t.Errorf("%g rejected and %d requests reached the backend, of 85", away, c.Requests)
 	}
-	if n := got[fmt.Sprintf(`cbagent_turned_away_total{answer="respond",backend=%q,reason="open"}`, good)]; n != 0 {
-		t.Errorf("%g turned away from the good backend", n)
+	if n := got[fmt.Sprintf(`cbagent_rejected_total{answer="respond",backend=%q,reason="open"}`, good)]; n != 0 {
+		t.Errorf("%g rejected from the good backend", n)
 	}
 	if n := got[fmt.Sprintf(`cbagent_circuit_transitions_total{backend=%q,from="closed",reason="consecutiveFailures",to="open"}`, bad)]; n != 1 {
 		t.Errorf("%g openings", n)
@@ -91,7 +91,7 @@ func TestThreeCauses(t *testing.T) {
 		"trip: [{consecutiveFailures: 1}]", "open: {duration: 5m}", "limits: {maxConnections: 2}", "rateLimit: {limit: 1, period: 1h, burst: 5}",
 	})
 	cause := func(at int, reason string) float64 {
-		return s.scrape()[fmt.Sprintf(`cbagent_turned_away_total{answer="respond",backend=%q,reason=%q}`, s.targets[at], reason)]
+		return s.scrape()[fmt.Sprintf(`cbagent_rejected_total{answer="respond",backend=%q,reason=%q}`, s.targets[at], reason)]
 	}
 	// Backend 0 fails once: open.
 	s.servers[0].Set(testserver.Behaviour{Status: 500})
@@ -103,7 +103,7 @@ func TestThreeCauses(t *testing.T) {
 	s.load(0, 3, 1)
 	// Backend 1 gets 8 requests, of which 5 are let through: the rate limit.
 	s.load(1, 8, 1)
-	// Two connections to backend 2 are held open, and a third is refused: the connection limit.
+	// Two connections to backend 2 are held open, and a third is rejected: the connection limit.
 	for range 2 {
 		conn, err := s.Client.DialContext(soon(t), "tcp", s.targets[2].String())
 		if err != nil {
@@ -116,7 +116,7 @@ func TestThreeCauses(t *testing.T) {
 	for reason, by := range want {
 		for at, n := range by {
 			if got := cause(at, reason); got != n {
-				t.Errorf("backend %d, %s: %g turned away, want %g", at, reason, got, n)
+				t.Errorf("backend %d, %s: %g rejected, want %g", at, reason, got, n)
 			}
 		}
 	}

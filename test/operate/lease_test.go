@@ -41,5 +41,5 @@ func TestLateAgentIsTold(t *testing.T) {
 	if got := s.scrape()["cbagent_lease_expired_admissions_total"]; got < 1 {
 		t.Errorf("%g admissions counted", got)
 	}
-	eventually(t, "clients are turned away again", func() bool { return s.load(0, 1, 1).ByOutcome["503"] == 1 })
+	eventually(t, "clients are rejected again", func() bool { return s.load(0, 1, 1).ByOutcome["503"] == 1 })
 }

@@ -27,7 +27,7 @@ func TestOverrides(t *testing.T) {
 		t.Errorf("clients got %s and %s", got(0), got(1))
 	}
 	stdout, _, _ := s.run("status")
-	for _, want := range []string{one + " is forced-open", "hand:  forced-open by root: disk (ends in 9m5", "undo:  cbagent auto " + one, "turned away"} {
+	for _, want := range []string{one + " is forced-open", "hand:  forced-open by root: disk (ends in 9m5", "undo:  cbagent auto " + one, "rejected"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("status says\n%s\nwithout %q", stdout, want)
 		}

@@ -124,7 +124,7 @@ func TestQueriesFindWhatTheyAskFor(t *testing.T) {
 	expr := strings.NewReplacer("$__rate_interval", "1m", "$policy", ".*", "$direction", ".*", "$backend", ".*", "$instance", ".*")
 	// Nothing of the kind happens in this incident.
 	quiet := map[string]bool{
-		`sum by (reason) (rate(cbagent_would_turn_away_total`: true, `sum by (instance) (rate(cbagent_ring_events_lost_total`: true,
+		`sum by (reason) (rate(cbagent_would_reject_total`: true, `sum by (instance) (rate(cbagent_ring_events_lost_total`: true,
 	}
 	for _, q := range dashboard(t) {
 		text := expr.Replace(q.expr)

@@ -19,7 +19,7 @@ import (
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
 	"github.com/cbagent/cbagent/bench/procfs"
-	"github.com/cbagent/cbagent/bench/refusal"
+	"github.com/cbagent/cbagent/bench/rejection"
 	"github.com/cbagent/cbagent/bench/report"
 	"github.com/cbagent/cbagent/bench/row"
 	"github.com/cbagent/cbagent/bench/scale"
@@ -29,7 +29,7 @@ import (
 
 // parts in the order in which they run.
 var parts = []part.Part{
-	overhead.Part, refusal.Part, verdict.Part, containment.Part, containment.Full, seeds.Part, scale.Part, packets.Part,
+	overhead.Part, rejection.Part, verdict.Part, containment.Part, containment.Full, seeds.Part, scale.Part, packets.Part,
 	gobench.Part("kernel", "Every kind of packet is put to the programs again and again by BPF_PROG_TEST_RUN, and the programs to the verifier.", "."),
 	gobench.Part("breaker", "What one outcome costs a circuit, beside other libraries, and 100,000 circuits in one process.", "."),
 	gobench.Part("scrape", "An agent with 10,000 backends is scraped, before any of them was called and after each was.", "."),

@@ -70,7 +70,7 @@ func TestAgentThatDoesNothing(t *testing.T) {
 	}
 }
 
-// An agent that claims transitions but turns nobody away is found out.
+// An agent that claims transitions but rejects nobody is found out.
 func TestAgentThatLies(t *testing.T) {
 	claim := func(backend, from, to string) string {
 		return `echo '{"msg":"transition","backend":"10.21.` + backend + `.2:8080","from":"` + from + `","to":"` + to +

@@ -98,7 +98,7 @@ func TestReportOfABadRun(t *testing.T) {
 		"client reset": {func(r *recording) {
 			r.samples = append(r.samples, sample{at: at(250), backend: failing, outcome: "reset"})
 		}, "ended with reset in phase open"},
-		"still turned away": {func(r *recording) {
+		"still rejected": {func(r *recording) {
 			r.samples = append(r.samples, sample{at: at(590), backend: failing, outcome: "503", kernel: true})
 		}, "ended with 503 in phase closed"},
 		"a 503 of the backend": {func(r *recording) {

@@ -45,7 +45,7 @@ func Incident(t testing.TB) *view.Snapshot {
 		Agent: view.Agent{
 			Version: "v1.2.3", Node: "n1", Started: at.Add(-time.Hour), Ready: true,
 			PoliciesLoaded: at.Add(-time.Minute), Reloads: 3, ReloadFailures: 1, ReloadError: "orders.yaml:3:1: no",
-			RingEvents: 1000, MadeGood: 4, Records: 12, Lost: map[string]uint64{view.SinkHistory: 1, view.SinkLog: 3, view.SinkNotice: 0, view.SinkKubernetes: 2},
+			RingEvents: 1000, Recovered: 4, Records: 12, Lost: map[string]uint64{view.SinkHistory: 1, view.SinkLog: 3, view.SinkNotice: 0, view.SinkKubernetes: 2},
 			StateBehind: at.Add(-10 * time.Second), StateErr: errors.New("write /run/cbagent/state.json.new: no space left on device"), StateFailures: 8,
 			Readers: 2, ReadersRejected: 3, Tracers: 1, ReaderDropped: 7,
 			Servers:     []view.Server{{Name: "control", Connections: 3}, {Name: "metrics", Connections: 64, Evicted: 5, Rejected: 2}},
@@ -98,10 +98,10 @@ func Incident(t testing.TB) *view.Snapshot {
 	first := len(breaker.NamedResults()) // 1xx
 	busy.Outcomes[first+1], busy.Outcomes[first+4] = 400, 90
 	busy.Latency[0], busy.Latency[4], busy.Latency[19] = 100, 380, 10
-	busy.Refused[loader.RefusedOpen][0], busy.Refused[loader.RefusedOpen][1] = 30, 2
-	busy.Refused[loader.RefusedConnectionLimit][0] = 11
-	busy.Refused[loader.RefusedRateLimit][0] = 12
-	busy.Would[loader.RefusedOpen] = 5
+	busy.Rejected[loader.RejectedOpen][0], busy.Rejected[loader.RejectedOpen][1] = 30, 2
+	busy.Rejected[loader.RejectedConnectionLimit][0] = 11
+	busy.Rejected[loader.RejectedRateLimit][0] = 12
+	busy.Would[loader.RejectedOpen] = 5
 	busy.Openings[loader.OpeningTLS], busy.Openings[loader.OpeningPROXY] = 4, 2
 	var silent, mail loader.Totals // no request was seen
 	silent.Openings[loader.OpeningTLS], silent.Openings[loader.OpeningOther] = 7, 1
@@ -119,7 +119,7 @@ func Incident(t testing.TB) *view.Snapshot {
 				Metric: window, Totals: busy, Statuses: []view.Status{{Code: 200, Count: 400}, {Code: 503, Count: 90}},
 				Transitions: []view.Transition{{From: breaker.StateClosed, To: breaker.StateOpen, Reason: breaker.TripReason(breaker.TripConsecutiveFailures), Count: 2}},
 				Last:        opening,
-				RefusedAt:   25,
+				RejectedAt:  25,
 			},
 			{
 				ID: 2, Name: "192.0.2.8:8080", Backends: []discovery.Backend{backend("192.0.2.8:8080", discovery.KindAddress)},

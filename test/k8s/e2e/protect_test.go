@@ -99,8 +99,8 @@ func TestProtect(t *testing.T) {
 						if backend == failing {
 							want = "open"
 						}
-						if c.State != want || (c.TurnedAway["open"] > 0) != (want == "open") {
-							t.Errorf("%s: circuit of %s is %s, turned away %v; want %s", agent.Node, backend.Name, c.State, c.TurnedAway, want)
+						if c.State != want || (c.Rejected["open"] > 0) != (want == "open") {
+							t.Errorf("%s: circuit of %s is %s, rejected %v; want %s", agent.Node, backend.Name, c.State, c.Rejected, want)
 						}
 						if len(c.Endpoints) != 1 || c.Endpoints[0].Pod != backend.Name || c.Endpoints[0].Node != backend.Node {
 							t.Errorf("%s: endpoints of %s are %+v", agent.Node, backend.Name, c.Endpoints)

@@ -32,7 +32,7 @@ func TestRoll(t *testing.T) {
 			finish := s.load(t, failing, healthy)
 			s.kubectl(t, strings.Fields(step.command)...)
 			s.kubectl(t, "rollout", "status", "-n=cbagent", "daemonset/cbagent", "--timeout=60s")
-			refused, served := finish()
+			rejected, served := finish()
 
 			for _, old := range agents {
 				for _, now := range s.pods(t, "cbagent", "app.kubernetes.io/name=cbagent") {
@@ -42,7 +42,7 @@ func TestRoll(t *testing.T) {
 				}
 			}
 			for i, client := range s.clients {
-				if got := refused[i]; got.ByKernel["open"] != got.Requests || got.Requests == 0 {
+				if got := rejected[i]; got.ByKernel["open"] != got.Requests || got.Requests == 0 {
 					t.Errorf("%s to the failing backend: %+v, want the kernel's answer to all", client.Name, got)
 				}
 				if got := served[i]; got.ByBackend[healthy.Name] != got.Requests || got.Requests == 0 {
@@ -58,12 +58,12 @@ func TestRoll(t *testing.T) {
 
 // load has every client call both backends for a while, half of the time on new connections; the function that it
 // returns waits for the end and gives what each client was answered.
-func (s *shop) load(t *testing.T, failing, healthy pod) func() (refused, served []tally) {
+func (s *shop) load(t *testing.T, failing, healthy pod) func() (rejected, served []tally) {
 	t.Helper()
-	refused, served := make([]tally, len(s.clients)), make([]tally, len(s.clients))
+	rejected, served := make([]tally, len(s.clients)), make([]tally, len(s.clients))
 	var running sync.WaitGroup
 	for i, client := range s.clients {
-		for into, backend := range map[*tally]pod{&refused[i]: failing, &served[i]: healthy} {
+		for into, backend := range map[*tally]pod{&rejected[i]: failing, &served[i]: healthy} {
 			args := []string{"exec", "-n=shop", client.Name, "--", "/workload", "call", "-for=15s", "-pause=5ms"}
 			if i%2 == 0 {
 				args = append(args, "-keep-alive")
@@ -81,6 +81,6 @@ func (s *shop) load(t *testing.T, failing, healthy pod) func() (refused, served 
 	}
 	return func() ([]tally, []tally) {
 		running.Wait()
-		return refused, served
+		return rejected, served
 	}
 }

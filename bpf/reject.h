@@ -15,37 +15,37 @@ static __always_inline __u64 seconds_until(__u64 until, __u64 now)
 	return until > now ? (until - now + 999999999) / 1000000000 : 1;
 }
 
-/* refusal_index is the place of a reason among the refusals, REFUSALS when it has none. The bound is made where the verifiers
+/* rejection_index is the place of a reason among the rejections, REJECTIONS when it has none. The bound is made where the verifiers
  * of older kernels see it: a compiler that knows the reason's range leaves it out. */
-static __always_inline __u32 refusal_index(__u32 reason)
+static __always_inline __u32 rejection_index(__u32 reason)
 {
 	__u32 i = reason - REASON_OPEN;
 
 	asm volatile("" : "+r"(i));
-	return i < REFUSALS ? i : REFUSALS;
+	return i < REJECTIONS ? i : REJECTIONS;
 }
 
-static __always_inline void count_refusal(struct circuit *c, __u32 reason, enum reject how)
+static __always_inline void count_rejection(struct circuit *c, __u32 reason, enum reject how)
 {
-	__u32 i = refusal_index(reason);
+	__u32 i = rejection_index(reason);
 
-	if (i < REFUSALS && how < REJECT_MAX)
-		__sync_fetch_and_add(&c->refused[i][how], 1);
+	if (i < REJECTIONS && how < REJECT_MAX)
+		__sync_fetch_and_add(&c->rejected[i][how], 1);
 }
 
 static __always_inline void count_would(struct circuit *c, __u32 reason)
 {
-	__u32 i = refusal_index(reason);
+	__u32 i = rejection_index(reason);
 
-	if (i < REFUSALS)
+	if (i < REJECTIONS)
 		__sync_fetch_and_add(&c->would[i], 1);
 }
 
 static __always_inline __u32 answer_of(const struct policy *p, __u32 reason)
 {
-	__u32 i = refusal_index(reason);
+	__u32 i = rejection_index(reason);
 
-	return i < REFUSALS ? p->answers[i] : ANSWER_NONE;
+	return i < REJECTIONS ? p->answers[i] : ANSWER_NONE;
 }
 
 static __always_inline __u64 sent(long err, enum action action, __u32 reason)
@@ -53,8 +53,8 @@ static __always_inline __u64 sent(long err, enum action action, __u32 reason)
 	return err ? decision(ACTION_DROP, REASON_ERROR) : decision(action, reason);
 }
 
-/* A new connection is refused: nothing of it goes on to the backend, and nothing is stored. */
-__noinline __u64 refuse_syn(struct __sk_buff *skb, const struct packet *pkt, __u32 reason)
+/* A new connection is rejected: nothing of it goes on to the backend, and nothing is stored. */
+__noinline __u64 reject_syn(struct __sk_buff *skb, const struct packet *pkt, __u32 reason)
 {
 	struct node_state *n = the_node();
 	struct circuit *c;
@@ -76,7 +76,7 @@ __noinline __u64 refuse_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 	if (reason == REASON_TABLE_FULL)
 		reason = REASON_CONNECTION_LIMIT;
 	if (p->reject == REJECT_DROP) {
-		count_refusal(c, reason, REJECT_DROP);
+		count_rejection(c, reason, REJECT_DROP);
 		return decision(ACTION_DROP, told);
 	}
 	if (p->reject == REJECT_RESPOND) {
@@ -101,7 +101,7 @@ __noinline __u64 refuse_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 			return sent(rewrite(skb, pkt, &s), ACTION_RESPOND, told);
 		}
 	}
-	count_refusal(c, reason, REJECT_RESET);
+	count_rejection(c, reason, REJECT_RESET);
 	s.ack = pkt->seq + 1 + pkt->payload;
 	s.flags = TCP_RST | TCP_ACK;
 	return sent(rewrite(skb, pkt, &s), ACTION_RESET, told);
@@ -151,9 +151,9 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 	return sent(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
 }
 
-/* A request on an open connection is refused: the backend's side is reset, the client gets the answer or a reset. The
+/* A request on an open connection is rejected: the backend's side is reset, the client gets the answer or a reset. The
  * flow is forgotten first, for both packets pass these hooks again. */
-__noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 reason)
+__noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 reason)
 {
 	struct segment s = { .flags = TCP_RST | TCP_ACK, .answer = ANSWER_NONE };
 	__u64 now = bpf_ktime_get_ns();
@@ -171,7 +171,7 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 	if (!p)
 		return 0;
 	if (p->reject == REJECT_DROP) {
-		count_refusal(c, reason, REJECT_DROP);
+		count_rejection(c, reason, REJECT_DROP);
 		return decision(ACTION_DROP, reason);
 	}
 	/* An answer below bytes that are on their way would end up among them, or be thrown away. A reset is taken only where
@@ -188,7 +188,7 @@ __noinline __u64 refuse_request(struct __sk_buff *skb, const struct packet *pkt,
 	/* An MSS counts the options in (RFC 6691). */
 	if (!a || (mss && a->len + (o.has_ts ? 12 : 0) > mss))
 		answer = ANSWER_NONE;
-	count_refusal(c, reason, answer == ANSWER_NONE ? REJECT_RESET : REJECT_RESPOND);
+	count_rejection(c, reason, answer == ANSWER_NONE ? REJECT_RESET : REJECT_RESPOND);
 	s.seq = pkt->seq;
 	s.ack = pkt->ack;
 	if (rewrite(skb, pkt, &s) || bpf_clone_redirect(skb, skb->ifindex, pkt->hook == HOOK_INGRESS ? BPF_F_INGRESS : 0))
@@ -253,7 +253,7 @@ __noinline __u64 of_cookie(struct __sk_buff *skb, struct packet *pkt, __u32 reas
 	struct node_state *n = the_node();
 	__u64 now, until = 0;
 
-	if (!pkt || !n || !is_refusal(reason))
+	if (!pkt || !n || !is_rejection(reason))
 		return 0;
 	c = circuit_of(pkt->circuit);
 	if (!c)
@@ -297,7 +297,7 @@ __noinline __u64 of_cookie(struct __sk_buff *skb, struct packet *pkt, __u32 reas
 		s.answer = answer_of(p, reason);
 	s.head = m == METHOD_HEAD;
 	s.retry = seconds_until(until, now);
-	count_refusal(c, reason, s.answer == ANSWER_NONE ? REJECT_RESET : REJECT_RESPOND);
+	count_rejection(c, reason, s.answer == ANSWER_NONE ? REJECT_RESET : REJECT_RESPOND);
 	echo_ts(skb, pkt, &s);
 	s.seq = pkt->ack;
 	s.isn = pkt->seq - 1;

@@ -1,5 +1,5 @@
-// Package refusal measures how long it takes to turn a client away, and how many can be turned away.
-package refusal
+// Package rejection measures how long it takes to reject a client, and how many can be rejected.
+package rejection
 
 import (
 	"context"
@@ -14,19 +14,19 @@ import (
 
 // Part is this part.
 var Part = part.Part{
-	Name: "refusal",
-	About: "One client, or 16, are turned away as fast as they come back, by a 503 with the same body or by a RST, on kept connections " +
-		"(where the one who refuses keeps them) and on new ones.",
+	Name: "rejection",
+	About: "One client, or 16, are rejected as fast as they come back, by a 503 with the same body or by a RST, on kept connections " +
+		"(where the one who rejects keeps them) and on new ones.",
 	Rounds: 20, Quick: 2,
 	Run: run,
 }
 
-// way is one way of turning clients away.
+// way is one way of rejecting clients.
 type way struct {
 	name  string
 	kind  peer.Kind
 	set   peer.Settings
-	nft   bool // a rule of the node's nftables refuses, whatever kind is
+	nft   bool // a rule of the node's nftables rejects, whatever kind is
 	reset bool // clients get a RST when they connect, not an answer
 }
 
@@ -117,7 +117,7 @@ func open(r *part.Run, w way) (place, error) {
 	}
 	p := place{way: w, site: site}
 	if w.nft {
-		err = site.Node.NFT(fmt.Sprintf("table ip bench { chain refuse { type filter hook forward priority 0; "+
+		err = site.Node.NFT(fmt.Sprintf("table ip bench { chain reject { type filter hook forward priority 0; "+
 			"ip daddr %s tcp dport %d reject with tcp reset; }; }", site.Backend(0).Addr(), site.Backend(0).Port()))
 	}
 	if err == nil {
@@ -140,18 +140,18 @@ func (p place) measure(s shape, length time.Duration) (map[string]float64, error
 	if err != nil {
 		return nil, err
 	}
-	refused := result.ByStatus[503]
+	rejected := result.ByStatus[503]
 	if p.reset {
-		refused = result.Errors["ECONNREFUSED"]
+		rejected = result.Errors["ECONNREFUSED"]
 	}
 	// What did not get through at all is not counted, and must be rare.
-	lost := result.Requests - refused
+	lost := result.Requests - rejected
 	if 1000*lost > result.Requests {
-		return nil, fmt.Errorf("of %d clients %d were turned away: answers %v, others %v", result.Requests, refused, result.ByStatus, result.Errors)
+		return nil, fmt.Errorf("of %d clients %d were rejected: answers %v, others %v", result.Requests, rejected, result.ByStatus, result.Errors)
 	}
 	return map[string]float64{
-		"refused": float64(refused), "lost": float64(lost),
-		"rate_rps": float64(refused) / result.Elapsed.Seconds(),
+		"rejected": float64(rejected), "lost": float64(lost),
+		"rate_rps": float64(rejected) / result.Elapsed.Seconds(),
 		"p50_us":   us(result.P50), "p90_us": us(result.P90), "p99_us": us(result.P99), "mean_us": us(result.Mean),
 	}, nil
 }
