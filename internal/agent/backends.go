@@ -112,7 +112,7 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 		a.carryOut(p)
 		a.publish(c)
 		if !adopted { // it was obeyed before, or taken back since
-			a.obeyStanding(c, now)
+			a.applyStanding(c, now)
 		}
 	} else {
 		p.group.Add(b.Addr.String(), breaker.Time(now))

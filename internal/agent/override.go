@@ -143,8 +143,8 @@ func (a *Agent) setStanding(policy string, o control.Order, now int64) {
 	}
 }
 
-// obeyStanding does to a new circuit what was done to its whole policy.
-func (a *Agent) obeyStanding(c *circuitState, now int64) {
+// applyStanding does to a new circuit what was done to its whole policy.
+func (a *Agent) applyStanding(c *circuitState, now int64) {
 	o, ok := a.standing[c.policy.Name]
 	if !ok || c.circuit.Status().Overridden {
 		return

@@ -66,7 +66,7 @@ func (c *Circuit) Metric(now Time) Metric {
 
 // Status returns what the circuit is doing as of the last call that carried a time.
 func (c *Circuit) Status() Status {
-	c.earnBack(c.group.now)
+	c.decayBackoff(c.group.now)
 	s := Status{
 		State: c.state, Mode: c.Mode(), Generation: c.generation, Step: c.step, Since: c.since, Until: c.until,
 		Openings: c.openings, Overflows: c.overflows, Yielded: c.yielded,

@@ -67,7 +67,7 @@ func (g *Group) enforceLimits(now Time, buf []Event) []Event {
 			break // only forced-open ones are left
 		}
 		why := g.tooMany(g.ejectedNow)
-		buf = newest.shut(now, &why, buf)
+		buf = newest.closeCircuit(now, &why, buf)
 	}
 	return buf
 }

@@ -216,7 +216,7 @@ func (c *Circuit) decide(now Time, bad Reason, buf []Event) []Event {
 		return c.trip(&p.halfOpen, now, buf)
 	}
 	if h.Finished >= p.HalfOpen.Calls {
-		return c.shut(now, &cause{reason: ReasonProbesPassed, value: float64(h.Finished), threshold: float64(p.HalfOpen.Calls)}, buf)
+		return c.closeCircuit(now, &cause{reason: ReasonProbesPassed, value: float64(h.Finished), threshold: float64(p.HalfOpen.Calls)}, buf)
 	}
 	return buf
 }

@@ -8,7 +8,7 @@ func (c *Circuit) Impose(now Time, o Override, buf []Event) []Event {
 	c.override = &o
 	why := because(ReasonManual)
 	why.who, why.why = o.Who, o.Why
-	buf = c.obey(now, &why, buf)
+	buf = c.applyMode(now, &why, buf)
 	c.schedule()
 	return buf
 }
@@ -22,7 +22,7 @@ func (c *Circuit) Auto(now Time, who, reason string, buf []Event) []Event {
 	c.override = nil
 	why := because(ReasonManual)
 	why.who, why.why = who, reason
-	buf = c.obey(now, &why, buf)
+	buf = c.applyMode(now, &why, buf)
 	c.schedule()
 	return buf
 }
@@ -37,20 +37,20 @@ func (c *Circuit) Close(now Time, who, reason string, buf []Event) []Event {
 	}
 	why := because(ReasonManual)
 	why.who, why.why = who, reason
-	return c.shut(now, &why, buf)
+	return c.closeCircuit(now, &why, buf)
 }
 
 func (c *Circuit) overrideEnds(at Time, buf []Event) []Event {
 	why := because(ReasonDeadline)
 	why.who, why.why = c.override.Who, c.override.Why
 	c.override = nil
-	buf = c.obey(at, &why, buf)
+	buf = c.applyMode(at, &why, buf)
 	c.schedule()
 	return buf
 }
 
-// obey brings the state in line with the mode in force.
-func (c *Circuit) obey(at Time, why *cause, buf []Event) []Event {
+// applyMode brings the state in line with the mode in force.
+func (c *Circuit) applyMode(at Time, why *cause, buf []Event) []Event {
 	want, until := StateClosed, Never
 	switch c.Mode() {
 	case ModeForcedOpen:

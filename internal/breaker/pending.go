@@ -83,10 +83,10 @@ func (c *Circuit) due(at Time, buf []Event) []Event {
 		return c.overrideEnds(at, buf)
 	case (c.state == StateOpen || c.state == StateHalfOpen && c.half == nil) && c.until <= at:
 		if c.state == StateOpen {
-			return c.tryAgain(at, buf)
+			return c.enterHalfOpen(at, buf)
 		}
 		why := because(ReasonRampPassed)
-		return c.shut(at, &why, buf)
+		return c.closeCircuit(at, &why, buf)
 	case c.half != nil:
 		if q, ok := c.half.oldest(); ok && later(q.began, c.probeTime()) <= at {
 			return c.probeTimeout(at, q, buf)

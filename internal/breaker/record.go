@@ -70,7 +70,7 @@ func (c *Circuit) learn(now Time, o *Outcome, s sample, n uint64) {
 	if s.flags&sampleFailure == 0 {
 		c.streak = 0
 		if c.step > 0 {
-			c.earnBack(now)
+			c.decayBackoff(now)
 			c.decaySeen = true
 		}
 	} else {

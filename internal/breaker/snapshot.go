@@ -44,7 +44,7 @@ func (g *Group) Restore(backend string, s Snapshot, now Time, buf []Event) (*Cir
 	}
 	if !c.asMode() {
 		why := because(ReasonReload)
-		buf = c.obey(now, &why, buf)
+		buf = c.applyMode(now, &why, buf)
 	}
 	c.schedule()
 	return c, buf

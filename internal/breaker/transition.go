@@ -33,9 +33,9 @@ func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
 func (c *Circuit) open(at Time, why *cause, buf []Event) []Event {
 	if c.yielded && !c.group.mayEject() {
 		limit := c.group.tooMany(c.group.ejectedNow + 1)
-		return c.shut(at, &limit, buf)
+		return c.closeCircuit(at, &limit, buf)
 	}
-	c.earnBack(at)
+	c.decayBackoff(at)
 	if c.ejected == 0 {
 		c.group.ejections++
 		c.ejected = c.group.ejections
@@ -48,15 +48,15 @@ func (c *Circuit) open(at Time, why *cause, buf []Event) []Event {
 	return append(buf, e)
 }
 
-// tryAgain is what happens at the end of an opening.
-func (c *Circuit) tryAgain(at Time, buf []Event) []Event {
+// enterHalfOpen is what happens at the end of an opening.
+func (c *Circuit) enterHalfOpen(at Time, buf []Event) []Event {
 	h := &c.group.plan.HalfOpen
 	why := because(ReasonDeadline)
 	switch {
 	case h.Ramp != nil:
 		return append(buf, c.move(at, StateHalfOpen, later(at, h.Ramp.Over), &why))
 	case h.Calls == 0:
-		return c.shut(at, &why, buf)
+		return c.closeCircuit(at, &why, buf)
 	}
 	e := c.move(at, StateHalfOpen, Never, &why)
 	c.half = &halfOpen{asked: at}
@@ -64,12 +64,12 @@ func (c *Circuit) tryAgain(at Time, buf []Event) []Event {
 	return append(buf, e)
 }
 
-func (c *Circuit) shut(at Time, why *cause, buf []Event) []Event {
+func (c *Circuit) closeCircuit(at Time, why *cause, buf []Event) []Event {
 	return append(buf, c.move(at, StateClosed, Never, why))
 }
 
-// earnBack lowers the step by one for each full open.duration spent closed in which a success was seen.
-func (c *Circuit) earnBack(now Time) {
+// decayBackoff lowers the step by one for each full open.duration spent closed in which a success was seen.
+func (c *Circuit) decayBackoff(now Time) {
 	if c.step == 0 || c.state != StateClosed {
 		return
 	}
@@ -88,7 +88,7 @@ func (c *Circuit) trip(p *program, now Time, buf []Event) []Event {
 	var why cause
 	why.reason, why.value, why.threshold = p.explain(c, now)
 	if c.state == StateClosed && !c.group.mayEject() {
-		c.earnBack(now)
+		c.decayBackoff(now)
 		c.overflows++
 		e := c.event(EventOverflow, now, c.state, StateOpen, &why)
 		e.Step++

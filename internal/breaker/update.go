@@ -43,7 +43,7 @@ func (c *Circuit) reloaded(now Time, before *plan, buf []Event) []Event {
 	p := c.group.plan
 	why := because(ReasonReload)
 	if c.override == nil && before.Mode != p.Mode {
-		buf = c.obey(now, &why, buf)
+		buf = c.applyMode(now, &why, buf)
 	}
 	if c.state == StateHalfOpen && !p.sameProbing(before) {
 		buf = c.reprobe(now, before, buf)
@@ -71,13 +71,13 @@ func (c *Circuit) reprobe(now Time, before *plan, buf []Event) []Event {
 		c.since = start
 		c.retake()
 	case h.Calls == 0:
-		return c.shut(now, &why, buf)
+		return c.closeCircuit(now, &why, buf)
 	case c.half == nil:
 		c.half, c.until = &halfOpen{asked: now}, Never
 	case c.half.Bad > h.Tolerate:
 		return c.open(now, &why, buf)
 	case c.half.Finished >= h.Calls:
-		return c.shut(now, &why, buf)
+		return c.closeCircuit(now, &why, buf)
 	}
 	return buf
 }
