@@ -1,0 +1,195 @@
+/* The head of an HTTP/1.x message: where the message ends (RFC 9112, 6). A head is read where it lies in one packet. */
+#pragma once
+
+#include "maps.h"
+#include "parse.h"
+
+enum field {
+	FIELD_LENGTH = 1 << 0,
+	FIELD_CHUNKED = 1 << 1,
+	FIELD_BAD = 1 << 2, /* contradictions, and what is out of reach */
+};
+
+/* A head, as far as it was read. */
+struct head {
+	const __u8 *bytes; /* HEAD_MAX of them, and room to read on */
+	__u32 len; /* how many are the packet's */
+	__u32 at; /* next to read */
+	__u32 line; /* where the line began */
+	__u32 body; /* out: length of the head, 0 = its end was not found */
+	__u32 fields; /* enum field; a count would keep the verifier from seeing that steps are alike */
+	__u32 value; /* where that of Content-Length begins, read once the head is: a loop in a loop costs the verifier much */
+	__u32 value_end;
+	__u32 pad;
+};
+
+#define ONES 0x0101010101010101ULL
+#define HIGHS 0x8080808080808080ULL
+#define SPACES 0x2020202020202020ULL
+#define NEWLINES 0x0a0a0a0a0a0a0a0aULL
+#define HEAD_STEPS (HEAD_MAX / 8 + 256) /* a step takes 8 bytes, or ends a line; more lines are out of reach */
+
+#define WORD(a, b, c, d, e, f, g, h)                                                                                   \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | (__u64)(f) << 40 |    \
+	 (__u64)(g) << 48 | (__u64)(h) << 56)
+
+/* word reads 8 bytes. at is below HEAD_MAX, after which there are HEAD_ROOM more. */
+static __always_inline __u64 word(const __u8 *bytes, __u32 at)
+{
+	__u64 w;
+
+	at &= HEAD_MAX - 1;
+	__builtin_memcpy(&w, bytes + at, sizeof(w));
+	return w;
+}
+
+/* A number with blanks around it. */
+struct number {
+	const __u8 *bytes;
+	__u64 value;
+	__u32 at;
+	__u32 end;
+	__u32 digits; /* some were read */
+	__u32 done; /* a blank came after them */
+};
+
+static long number_step(__u32 step, struct number *n)
+{
+	__u8 b = n->bytes[n->at & (HEAD_MAX - 1)];
+
+	if (n->at >= n->end)
+		return 1;
+	if (b >= '0' && b <= '9' && !n->done) {
+		n->value = n->value * 10 + (b - '0');
+		n->digits = 1;
+	} else if (b == ' ' || b == '\t' || b == '\r') {
+		n->done = n->digits;
+	} else {
+		return 1;
+	}
+	n->at++;
+	return 0;
+}
+
+/* header_line looks for the two fields that say how long the body is. The line goes from line to end, its line feed. */
+static __always_inline void header_line(struct head *h, __u32 line, __u32 end)
+{
+	__u64 w = word(h->bytes, line) | SPACES;
+	__u32 at;
+
+	if (w == WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-')) {
+		w = word(h->bytes, line + 8) | SPACES;
+		if (w << 8 != WORD('l', 'e', 'n', 'g', 't', 'h', ':', 0) << 8)
+			return;
+		if (h->fields & FIELD_LENGTH)
+			h->fields |= FIELD_BAD;
+		h->fields |= FIELD_LENGTH;
+		h->value = line + 15;
+		h->value_end = end;
+	} else if (w == WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {
+		w = word(h->bytes, line + 8) | SPACES;
+		if (w != WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n'))
+			return;
+		/* Of several codings the last one is chunked, or the end is that of the connection. */
+		at = end - 1;
+		if (h->bytes[at & (HEAD_MAX - 1)] != '\r')
+			at++;
+		w = word(h->bytes, at - 8) | SPACES;
+		if (w >> 8 == WORD('c', 'h', 'u', 'n', 'k', 'e', 'd', 0))
+			h->fields |= FIELD_CHUNKED;
+		else
+			h->fields |= FIELD_BAD;
+	}
+}
+
+/* Reads 8 bytes of a line, and looks at the line when it ends in them. */
+static long head_step(__u32 step, struct head *h)
+{
+	__u32 at = h->at, line = h->line, end;
+	__u64 w, found;
+
+	if (at >= h->len)
+		return 1;
+	w = word(h->bytes, at) ^ NEWLINES;
+	found = (w - ONES) & ~w & HIGHS;
+	if (!found) {
+		h->at = at + sizeof(w);
+		return 0;
+	}
+	/* The lowest bit that is set is right, whatever those above it are. */
+	end = at + __builtin_ctzll(found) / 8;
+	if (end >= h->len)
+		return 1;
+	h->at = end + 1;
+	h->line = end + 1;
+	if (end == line || (end == line + 1 && h->bytes[line & (HEAD_MAX - 1)] == '\r')) {
+		h->body = end + 1;
+		return 1;
+	}
+	header_line(h, line, end);
+	return 0;
+}
+
+/* How the end of a message is known. */
+struct message {
+	__u32 framing; /* enum framing */
+	__u32 end; /* FRAMING_LENGTH: sequence number after its last byte */
+};
+
+/* May the message have a body? */
+enum body {
+	BODY_NEVER, /* the response to a HEAD, 204, 304 */
+	BODY_NAMED, /* a request: only where a field says so */
+	BODY_LIKELY, /* a response: where no field says how long, up to the end of the connection */
+};
+
+/* read_head tells how the message ends whose head goes on skip bytes into the payload: at its beginning, or in its first
+ * line. */
+__noinline int read_head(struct __sk_buff *skb, const struct packet *pkt, __u32 skip, __u32 body, struct message *out)
+{
+	struct number v = {};
+	struct head h = {};
+	__u32 zero = 0, n;
+	struct head_bytes *b = bpf_map_lookup_elem(&heads, &zero);
+
+	if (!pkt || !out)
+		return 0;
+	out->framing = FRAMING_UNKNOWN;
+	out->end = 0;
+	if (!b || skip >= pkt->payload)
+		return 0;
+	n = pkt->payload - skip - 1;
+	if (n > HEAD_MAX - 1)
+		n = HEAD_MAX - 1;
+	/* 1 <= n + 1 <= HEAD_MAX, where the verifier sees it. */
+	asm volatile("" : "+r"(n));
+	n &= HEAD_MAX - 1;
+	if (bpf_skb_load_bytes(skb, pkt->l4 + pkt->tcp_len + skip, b->bytes, n + 1))
+		return 0;
+	h.bytes = b->bytes;
+	h.len = n + 1;
+	bpf_loop(HEAD_STEPS, head_step, &h, 0);
+	if (!h.body)
+		return 0;
+	out->end = pkt->seq + skip + h.body;
+	if (h.fields == FIELD_LENGTH) {
+		v.bytes = b->bytes;
+		v.at = h.value;
+		v.end = h.value_end;
+		bpf_loop(20, number_step, &v, 0);
+		/* Longer bodies than 2 GiB have no end in sequence numbers. */
+		if (!v.digits || v.at < v.end || v.value >= 1ULL << 31)
+			h.fields |= FIELD_BAD;
+	}
+	if (body == BODY_NEVER) {
+		out->framing = FRAMING_LENGTH;
+	} else if (h.fields == FIELD_CHUNKED) {
+		out->framing = FRAMING_CHUNKED;
+	} else if (h.fields == FIELD_LENGTH) {
+		out->framing = FRAMING_LENGTH;
+		out->end += v.value;
+	} else if (body == BODY_NAMED && !h.fields) {
+		out->framing = FRAMING_LENGTH;
+	}
+	return 0;
+}
