@@ -27,7 +27,10 @@ struct head {
 #define HIGHS 0x8080808080808080ULL
 #define SPACES 0x2020202020202020ULL
 #define NEWLINES 0x0a0a0a0a0a0a0a0aULL
-#define HEAD_STEPS (HEAD_MAX / 8 + 256) /* a step takes 8 bytes, or ends a line; more lines are out of reach */
+#define ZEROS 0x3030303030303030ULL /* '0' */
+#define BELOW_TEN 0x7676767676767676ULL /* added to a byte from 0 to 9 it leaves the high bit alone */
+#define HEAD_STEP 32
+#define HEAD_STEPS (HEAD_MAX / HEAD_STEP + 256) /* a step takes so many bytes, or ends a line; more lines are out of reach */
 
 #define WORD(a, b, c, d, e, f, g, h)                                                                                   \
 	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | (__u64)(f) << 40 |    \
@@ -102,22 +105,46 @@ static __always_inline void header_line(struct head *h, __u32 line, __u32 end)
 	}
 }
 
-/* Reads 8 bytes of a line, and looks at the line when it ends in them. */
+/* newlines has the high bit of the lowest byte set that is a line feed in w, and maybe bits above it; 0 if there is none. */
+static __always_inline __u64 newlines(__u64 w)
+{
+	w ^= NEWLINES;
+	return (w - ONES) & ~w & HIGHS;
+}
+
+/* line_feed returns how far the next line feed is from at, HEAD_STEP when there is none in reach. */
+static __always_inline __u32 line_feed(const __u8 *bytes, __u32 at)
+{
+	__u64 found;
+
+	found = newlines(word(bytes, at));
+	if (found)
+		return __builtin_ctzll(found) / 8;
+	found = newlines(word(bytes, at + 8));
+	if (found)
+		return 8 + __builtin_ctzll(found) / 8;
+	found = newlines(word(bytes, at + 16));
+	if (found)
+		return 16 + __builtin_ctzll(found) / 8;
+	found = newlines(word(bytes, at + 24));
+	if (found)
+		return 24 + __builtin_ctzll(found) / 8;
+	return HEAD_STEP;
+}
+
+/* Reads on in a line, and looks at the line when it ends. */
 static long head_step(__u32 step, struct head *h)
 {
 	__u32 at = h->at, line = h->line, end;
-	__u64 w, found;
 
 	if (at >= h->len)
 		return 1;
-	w = word(h->bytes, at) ^ NEWLINES;
-	found = (w - ONES) & ~w & HIGHS;
-	if (!found) {
-		h->at = at + sizeof(w);
+	end = line_feed(h->bytes, at);
+	if (end == HEAD_STEP) {
+		h->at = at + HEAD_STEP;
 		return 0;
 	}
-	/* The lowest bit that is set is right, whatever those above it are. */
-	end = at + __builtin_ctzll(found) / 8;
+	end += at;
 	if (end >= h->len)
 		return 1;
 	h->at = end + 1;
@@ -128,6 +155,38 @@ static long head_step(__u32 step, struct head *h)
 	}
 	header_line(h, line, end);
 	return 0;
+}
+
+/* number reads a decimal number with blanks around it. False: it is none, or its message is longer than 2 GiB: such a one
+ * has no end in sequence numbers. */
+static __always_inline bool number(const __u8 *bytes, __u32 at, __u32 end, __u64 *value)
+{
+	struct number n = { .bytes = bytes };
+	__u32 digits;
+	__u64 w;
+
+	/* What senders write: one blank, at most eight digits, CRLF. */
+	if (bytes[at & (HEAD_MAX - 1)] == ' ')
+		at++;
+	if (bytes[(end - 1) & (HEAD_MAX - 1)] == '\r')
+		end--;
+	digits = end - at;
+	if (digits - 1 < 8) {
+		/* The digits are moved to the upper bytes, and zeros lead. The next steps add neighbours in pairs. */
+		digits = 8 - digits;
+		w = (word(bytes, at) ^ ZEROS) << (digits & 7) * 8;
+		if (!((w + BELOW_TEN | w) & HIGHS)) {
+			w = (w * 10 + (w >> 8)) & 0x00ff00ff00ff00ffULL;
+			w = (w * 100 + (w >> 16)) & 0x0000ffff0000ffffULL;
+			*value = (w * 10000 + (w >> 32)) & 0xffffffffULL;
+			return true;
+		}
+	}
+	n.at = at;
+	n.end = end;
+	bpf_loop(20, number_step, &n, 0);
+	*value = n.value;
+	return n.digits && n.at >= end && n.value < 1ULL << 31;
 }
 
 /* How the end of a message is known. */
@@ -147,9 +206,9 @@ enum body {
  * line. */
 __noinline int read_head(struct __sk_buff *skb, const struct packet *pkt, __u32 skip, __u32 body, struct message *out)
 {
-	struct number v = {};
 	struct head h = {};
 	__u32 zero = 0, n;
+	__u64 length = 0;
 	struct head_bytes *b = bpf_map_lookup_elem(&heads, &zero);
 
 	if (!pkt || !out)
@@ -172,22 +231,15 @@ __noinline int read_head(struct __sk_buff *skb, const struct packet *pkt, __u32 
 	if (!h.body)
 		return 0;
 	out->end = pkt->seq + skip + h.body;
-	if (h.fields == FIELD_LENGTH) {
-		v.bytes = b->bytes;
-		v.at = h.value;
-		v.end = h.value_end;
-		bpf_loop(20, number_step, &v, 0);
-		/* Longer bodies than 2 GiB have no end in sequence numbers. */
-		if (!v.digits || v.at < v.end || v.value >= 1ULL << 31)
-			h.fields |= FIELD_BAD;
-	}
+	if (h.fields == FIELD_LENGTH && !number(b->bytes, h.value, h.value_end, &length))
+		h.fields |= FIELD_BAD;
 	if (body == BODY_NEVER) {
 		out->framing = FRAMING_LENGTH;
 	} else if (h.fields == FIELD_CHUNKED) {
 		out->framing = FRAMING_CHUNKED;
 	} else if (h.fields == FIELD_LENGTH) {
 		out->framing = FRAMING_LENGTH;
-		out->end += v.value;
+		out->end += length;
 	} else if (body == BODY_NAMED && !h.fields) {
 		out->framing = FRAMING_LENGTH;
 	}
