@@ -10,6 +10,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/answer"
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 )
 
@@ -80,12 +81,12 @@ func newSite(b *testing.B) *site {
 	if err := s.d.PutAnswer(0, loader.Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: 503}); err != nil {
 		b.Fatal(err)
 	}
-	open := loader.Verdict{Kind: loader.Open, Generation: 1, Until: loader.Now() + int64(time.Hour)}
+	open := ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: loader.Now() + int64(time.Hour)}
 	for circuit, c := range map[int]struct {
 		reject  loader.Reject
-		verdict loader.Verdict
+		verdict ledger.Verdict
 	}{
-		closed:   {loader.Respond, loader.Verdict{Kind: loader.Closed, Generation: 1}},
+		closed:   {loader.Respond, ledger.Verdict{Kind: ledger.Closed, Generation: 1}},
 		responds: {loader.Respond, open},
 		resets:   {loader.Reset, open},
 		drops:    {loader.Drop, open},

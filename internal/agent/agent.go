@@ -13,6 +13,7 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/outbox"
 	"github.com/cbagent/cbagent/internal/policy"
@@ -288,7 +289,7 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 // readEvents hands the ring's events to the circuits, in batches of what is there.
 func (a *Agent) readEvents(ctx context.Context) error {
 	var rec ringbuf.Record
-	var ev loader.Event
+	var ev ledger.Event
 	for ctx.Err() == nil {
 		// Short enough to notice the end of ctx, long enough to cost nothing.
 		err := a.dp.ReadEvent(&rec, time.Now().Add(tick), &ev)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 )
 
@@ -23,7 +24,7 @@ type told struct {
 	past     uint64 // events before this index are recovered, if one comes all the same
 
 	check    *lossCheck      // under way
-	probing  loader.Progress // in half-open, at the last tick at which it did not fit
+	probing  ledger.Progress // in half-open, at the last tick at which it did not fit
 	admitted map[probeKey]breaker.Time
 	vanished uint32 // probes that have timed out here, but hold the kernel's places
 }
@@ -31,7 +32,7 @@ type told struct {
 // probeKey names the connection of a probe: each holds one permit at most.
 type probeKey struct{ client, backend netip.AddrPort }
 
-func (t *told) count(ev *loader.Event) {
+func (t *told) count(ev *ledger.Event) {
 	if ev.Failure {
 		t.failures++
 	} else if ev.Slow {
@@ -40,10 +41,14 @@ func (t *told) count(ev *loader.Event) {
 }
 
 // onEvent hands one event to its circuit. Callers hold mu.
-func (a *Agent) onEvent(ev *loader.Event) {
+func (a *Agent) onEvent(ev *ledger.Event) {
 	a.heard = max(a.heard, ev.At)
-	if ev.Kind == loader.EventLearn {
-		a.learn(ev.Backend, ev.Direction, ev.At)
+	if ev.Kind == ledger.EventLearn {
+		dir := loader.Outbound
+		if ev.Inbound {
+			dir = loader.Inbound
+		}
+		a.learn(ev.Backend, dir, ev.At)
 		return
 	}
 	if ev.Circuit >= len(a.circuits) || a.circuits[ev.Circuit] == nil {
@@ -57,7 +62,7 @@ func (a *Agent) onEvent(ev *loader.Event) {
 	flow := probeKey{ev.Client, ev.Backend}
 	buf := a.events[:0]
 	switch ev.Kind {
-	case loader.EventProbe:
+	case ledger.EventProbe:
 		buf = c.circuit.Began(breaker.Time(ev.Began), generation, buf)
 		if c.circuit.Probing() && c.circuit.Generation() == generation {
 			if c.told.admitted == nil {
@@ -65,9 +70,9 @@ func (a *Agent) onEvent(ev *loader.Event) {
 			}
 			c.told.admitted[flow] = breaker.Time(ev.Began)
 		}
-	case loader.EventReturn:
+	case ledger.EventReturn:
 		buf = c.circuit.Release(at, generation, c.probeBegan(flow, generation, ev), buf)
-	case loader.EventOutcome:
+	case ledger.EventOutcome:
 		if ev.Judged && generation == c.effectiveGeneration(at) {
 			if ev.Index < c.told.past {
 				return
@@ -93,7 +98,7 @@ func (a *Agent) onEvent(ev *loader.Event) {
 func (c *circuitState) ramps() bool { return c.policy.Breaker.HalfOpen.Ramp != nil }
 
 // probeBegan returns when a probe was admitted, which with http is before its request was sent.
-func (c *circuitState) probeBegan(flow probeKey, generation uint32, ev *loader.Event) breaker.Time {
+func (c *circuitState) probeBegan(flow probeKey, generation uint32, ev *ledger.Event) breaker.Time {
 	if c.circuit.Generation() == generation {
 		if began, ok := c.told.admitted[flow]; ok {
 			delete(c.told.admitted, flow)
@@ -124,7 +129,7 @@ func (c *circuitState) effectiveGeneration(at breaker.Time) uint32 {
 
 // before accounts for the outcomes that the kernel judged ahead of this event without telling: plain successes, and
 // events that are late or lost.
-func (a *Agent) before(c *circuitState, ev *loader.Event, buf []breaker.Event) []breaker.Event {
+func (a *Agent) before(c *circuitState, ev *ledger.Event, buf []breaker.Event) []breaker.Event {
 	t := &c.told
 	t.check.saw(ev)
 	if ev.Index < t.events {

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // The ring has no room for all events when they come faster than they are read. The programs count those that they lose.
@@ -22,13 +22,13 @@ type losses struct {
 
 // lossCheck compares a circuit's totals of one moment with the events that have come of those outcomes.
 type lossCheck struct {
-	loader.Progress        // at that moment
+	ledger.Progress        // at that moment
 	unseen          uint64 // events that had not come then, and have not since
 	failures, slow  uint64 // among these
 }
 
 // saw takes note of an event.
-func (l *lossCheck) saw(ev *loader.Event) {
+func (l *lossCheck) saw(ev *ledger.Event) {
 	if l == nil || ev.Index >= l.Events || l.unseen == 0 {
 		return
 	}
@@ -66,7 +66,7 @@ func (a *Agent) findLost(now int64) {
 	l.known, l.check = l.upTo, false
 }
 
-func (c *circuitState) beginCheck(p loader.Progress) {
+func (c *circuitState) beginCheck(p ledger.Progress) {
 	t := &c.told
 	seen := t.events - t.missing
 	if c.probesSoon() || p.Events <= seen {
@@ -138,14 +138,14 @@ func (a *Agent) checkProbes(c *circuitState, now int64, drained bool) {
 	p := a.dp.Progress(c.id)
 	fits := int(p.Permits) == s.Probes.Used && p.Events == t.events-t.missing
 	if fits && int(p.InFlight) == s.Probes.InFlight+int(t.vanished) {
-		t.probing = loader.Progress{}
+		t.probing = ledger.Progress{}
 		return
 	}
 	if !drained || p != t.probing {
 		t.probing = p
 		return
 	}
-	t.probing = loader.Progress{}
+	t.probing = ledger.Progress{}
 	if fits {
 		// Probes that are given up here, and still out there, must not keep others from being sent.
 		t.vanished = uint32(max(int(p.InFlight)-s.Probes.InFlight, 0))

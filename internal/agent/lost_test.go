@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 func circuitWith(t *testing.T, trip breaker.Trip) *circuitState {
@@ -52,18 +52,18 @@ func TestSpread(t *testing.T) {
 
 // Events that come after a check began lower what is missing, but only those that the check is about.
 func TestLossCheck(t *testing.T) {
-	c := lossCheck{Progress: loader.Progress{Events: 10}, unseen: 3, failures: 2, slow: 1}
-	c.saw(&loader.Event{Index: 10, Failure: true})
-	c.saw(&loader.Event{Index: 9, Failure: true})
-	c.saw(&loader.Event{Index: 4, Slow: true})
+	c := lossCheck{Progress: ledger.Progress{Events: 10}, unseen: 3, failures: 2, slow: 1}
+	c.saw(&ledger.Event{Index: 10, Failure: true})
+	c.saw(&ledger.Event{Index: 9, Failure: true})
+	c.saw(&ledger.Event{Index: 4, Slow: true})
 	if c.unseen != 1 || c.failures != 1 || c.slow != 0 {
 		t.Errorf("%d unseen, %d failures, %d slow; want one failure", c.unseen, c.failures, c.slow)
 	}
-	c.saw(&loader.Event{Index: 3, Failure: true})
-	c.saw(&loader.Event{Index: 2, Failure: true})
+	c.saw(&ledger.Event{Index: 3, Failure: true})
+	c.saw(&ledger.Event{Index: 2, Failure: true})
 	if c.unseen != 0 || c.failures != 0 {
 		t.Errorf("%d unseen, %d failures; want none", c.unseen, c.failures)
 	}
 	var none *lossCheck
-	none.saw(&loader.Event{})
+	none.saw(&ledger.Event{})
 }

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/neighbour"
 	"github.com/cbagent/cbagent/internal/policy"
 )
@@ -78,9 +78,9 @@ func (a *Agent) answersOn(index int) bool {
 func (a *Agent) rejectsUntil(c *circuitState, now int64) (until int64, rejects, probes bool) {
 	v := a.dp.Published(c.id)
 	switch {
-	case v.Monitor, v.Kind != loader.Open && v.Kind != loader.ForcedOpen:
+	case v.Monitor, v.Kind != ledger.Open && v.Kind != ledger.ForcedOpen:
 		return 0, false, false
-	case v.Kind == loader.Open:
+	case v.Kind == ledger.Open:
 		until = v.Until - int64(releaseEarly)
 		probes = now >= until
 	case v.Until != 0:

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // verifyEarly is how long before the deadline of an open circuit its neighbours are verified: the kernel takes 3 s to find out
@@ -24,7 +24,7 @@ func (a *Agent) verifyNeighbours(now int64) {
 			continue
 		}
 		v := a.dp.Published(c.id)
-		if v.Kind != loader.Open || v.Monitor || now < v.Until-int64(verifyEarly) {
+		if v.Kind != ledger.Open || v.Monitor || now < v.Until-int64(verifyEarly) {
 			continue
 		}
 		verified[c.id] = v.Generation

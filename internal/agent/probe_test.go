@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/policy"
 )
 
@@ -28,14 +28,14 @@ func TestProbesThatGotNoAnswer(t *testing.T) {
 		}
 		at := int64(30 * time.Second)
 		g.Advance(breaker.Time(at), nil)
-		probe := loader.Event{
-			Kind: loader.EventProbe, At: at, Began: at, Generation: toKernel(c.circuit.Generation()),
+		probe := ledger.Event{
+			Kind: ledger.EventProbe, At: at, Began: at, Generation: toKernel(c.circuit.Generation()),
 			Client: netip.MustParseAddrPort("192.0.2.99:40000"), Backend: netip.MustParseAddrPort("192.0.2.7:8080"),
 		}
 		a := &Agent{circuits: []*circuitState{c}}
 		a.onEvent(&probe)
 		outcome := probe
-		outcome.Kind, outcome.Result, outcome.Permit = loader.EventOutcome, uint16(result), true
+		outcome.Kind, outcome.Result, outcome.Permit = ledger.EventOutcome, uint16(result), true
 		outcome.At, outcome.Judged, outcome.Failure = at+int64(3*time.Second), failed, failed
 		a.onEvent(&outcome)
 		want := breaker.Probes{}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 )
 
@@ -38,7 +39,7 @@ func (a *Agent) publish(c *circuitState) {
 		a.dp.Amend(c.id, want)
 		return
 	}
-	if have.Kind == loader.Open && want.Kind == loader.Closed && want.Generation == have.Generation+1 {
+	if have.Kind == ledger.Open && want.Kind == ledger.Closed && want.Generation == have.Generation+1 {
 		// The kernel may have judged under that generation since the deadline: a new slot would count from 0 again.
 		a.dp.Settle(c.id, want)
 	} else {
@@ -59,26 +60,26 @@ func (c *circuitState) hold() {
 }
 
 // verdict says a circuit's state in the kernel's words.
-func (a *Agent) verdict(c *circuitState) loader.Verdict {
+func (a *Agent) verdict(c *circuitState) ledger.Verdict {
 	s := c.circuit.Status()
-	v := loader.Verdict{
+	v := ledger.Verdict{
 		Generation: toKernel(s.Generation), Monitor: s.Mode == breaker.ModeMonitor, Override: s.Overridden,
 		Step: uint16(min(s.Step, 1<<16-1)),
 	}
 	half := c.policy.group.Settings().HalfOpen
 	switch s.State {
 	case breaker.StateClosed:
-		v.Kind = loader.Closed
+		v.Kind = ledger.Closed
 	case breaker.StateDisabled, breaker.StateForcedOpen:
-		v.Kind = loader.Disabled
+		v.Kind = ledger.Disabled
 		if s.State == breaker.StateForcedOpen {
-			v.Kind = loader.ForcedOpen
+			v.Kind = ledger.ForcedOpen
 		}
 		if s.Until != breaker.Never {
 			v.Until = int64(s.Until)
 		}
 	case breaker.StateOpen, breaker.StateHalfOpen:
-		v.Kind = loader.Open
+		v.Kind = ledger.Open
 		v.Until = int64(s.Until)
 		if s.State == breaker.StateHalfOpen {
 			// Of which the deadline has passed: the generation before it was the opening's.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 )
 
@@ -113,9 +114,9 @@ func (a *Agent) adoptLearned(now int64) {
 }
 
 // reconcile makes of what was saved and of what the kernel enforces the state to go on from.
-func reconcile(saved breaker.Snapshot, known bool, v loader.Verdict, now int64) breaker.Snapshot {
+func reconcile(saved breaker.Snapshot, known bool, v ledger.Verdict, now int64) breaker.Snapshot {
 	generation := fromKernel(v.Generation)
-	halfOpen := v.Kind == loader.Open && now >= v.Until
+	halfOpen := v.Kind == ledger.Open && now >= v.Until
 	if halfOpen {
 		generation++
 	}
@@ -126,15 +127,15 @@ func reconcile(saved breaker.Snapshot, known bool, v loader.Verdict, now int64) 
 	s.Generation, s.Step, s.Since, s.Until = generation, int(v.Step), breaker.Time(now), breaker.Never
 	s.Overridden, s.Override, s.Yielded, s.Ejected = false, breaker.Override{}, false, 0
 	switch {
-	case v.Override && v.Kind == loader.ForcedOpen:
+	case v.Override && v.Kind == ledger.ForcedOpen:
 		s.State, s.Overridden, s.Override = breaker.StateForcedOpen, true, overridden(breaker.ModeForcedOpen, v, now)
 		s.Until = s.Override.Until
-	case v.Override && v.Kind == loader.Disabled:
+	case v.Override && v.Kind == ledger.Disabled:
 		s.State, s.Overridden, s.Override = breaker.StateDisabled, true, overridden(breaker.ModeDisabled, v, now)
 		s.Until = s.Override.Until
 	case halfOpen:
 		s.State, s.Ejected = breaker.StateHalfOpen, 1
-	case v.Kind == loader.Open:
+	case v.Kind == ledger.Open:
 		s.State, s.Ejected, s.Until = breaker.StateOpen, 1, breaker.Time(v.Until)
 	default:
 		// Forced-open and disabled without an override are the mode of a policy, which may be another now: it decides.
@@ -144,7 +145,7 @@ func reconcile(saved breaker.Snapshot, known bool, v loader.Verdict, now int64) 
 }
 
 // sameOverride reports whether what was saved explains the verdict's override, or that it has none.
-func sameOverride(saved breaker.Snapshot, v loader.Verdict) bool {
+func sameOverride(saved breaker.Snapshot, v ledger.Verdict) bool {
 	if !saved.Overridden || !v.Override {
 		return saved.Overridden == v.Override
 	}
@@ -152,7 +153,7 @@ func sameOverride(saved breaker.Snapshot, v loader.Verdict) bool {
 }
 
 // overrideEnd is when the override of a verdict ends.
-func overrideEnd(v loader.Verdict) breaker.Time {
+func overrideEnd(v ledger.Verdict) breaker.Time {
 	if v.Until == 0 {
 		return breaker.Never
 	}
@@ -166,23 +167,23 @@ const (
 )
 
 // overridden is the operator's mode that a verdict enforces.
-func overridden(mode breaker.Mode, v loader.Verdict, now int64) breaker.Override {
+func overridden(mode breaker.Mode, v ledger.Verdict, now int64) breaker.Override {
 	return breaker.Override{Mode: mode, Since: breaker.Time(now), Until: overrideEnd(v), Who: unknownOperator, Why: unknownReason}
 }
 
 // enforces reports whether a verdict is that of a state.
-func enforces(kind loader.VerdictKind, halfOpen bool, state breaker.State) bool {
+func enforces(kind ledger.Kind, halfOpen bool, state breaker.State) bool {
 	switch state {
 	case breaker.StateClosed:
-		return kind == loader.Closed
+		return kind == ledger.Closed
 	case breaker.StateOpen:
-		return kind == loader.Open && !halfOpen
+		return kind == ledger.Open && !halfOpen
 	case breaker.StateHalfOpen:
 		return halfOpen
 	case breaker.StateForcedOpen:
-		return kind == loader.ForcedOpen
+		return kind == ledger.ForcedOpen
 	case breaker.StateDisabled:
-		return kind == loader.Disabled
+		return kind == ledger.Disabled
 	}
 	return false
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/cbagent/cbagent/internal/breaker"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // The kernel was told first: where the state file says otherwise, it is behind.
@@ -22,39 +22,39 @@ func TestReconcile(t *testing.T) {
 	for name, c := range map[string]struct {
 		saved   breaker.Snapshot
 		known   bool
-		verdict loader.Verdict
+		verdict ledger.Verdict
 		want    breaker.Snapshot
 	}{
-		"as saved": {open, true, loader.Verdict{Kind: loader.Open, Generation: 5, Until: 1500, Step: 2}, open},
-		"by hand":  {forced, true, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5, Override: true}, forced},
-		"by hand, not saved": {breaker.Snapshot{}, false, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5, Override: true},
+		"as saved": {open, true, ledger.Verdict{Kind: ledger.Open, Generation: 5, Until: 1500, Step: 2}, open},
+		"by hand":  {forced, true, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 5, Override: true}, forced},
+		"by hand, not saved": {breaker.Snapshot{}, false, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 5, Override: true},
 			breaker.Snapshot{State: breaker.StateForcedOpen, Generation: 4, Since: now, Until: breaker.Never, Overridden: true,
 				Override: unknown(breaker.ModeForcedOpen, breaker.Never)}},
-		"by hand for a time, saved before": {open, true, loader.Verdict{Kind: loader.Disabled, Generation: 6, Until: 2000, Step: 2, Override: true},
+		"by hand for a time, saved before": {open, true, ledger.Verdict{Kind: ledger.Disabled, Generation: 6, Until: 2000, Step: 2, Override: true},
 			breaker.Snapshot{State: breaker.StateDisabled, Generation: 5, Step: 2, Since: now, Until: 2000, Openings: 3, Overridden: true,
 				Override: unknown(breaker.ModeDisabled, 2000)}},
-		"by hand again, until another time": {forced, true, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5, Until: 2000, Override: true},
+		"by hand again, until another time": {forced, true, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 5, Until: 2000, Override: true},
 			breaker.Snapshot{State: breaker.StateForcedOpen, Generation: 4, Since: now, Until: 2000, Overridden: true,
 				Override: unknown(breaker.ModeForcedOpen, 2000)}},
-		"by the policy": {breaker.Snapshot{}, false, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5},
+		"by the policy": {breaker.Snapshot{}, false, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 5},
 			breaker.Snapshot{State: breaker.StateClosed, Generation: 4, Since: now, Until: breaker.Never}},
-		"by hand, then by the policy alone": {forced, true, loader.Verdict{Kind: loader.ForcedOpen, Generation: 5},
+		"by hand, then by the policy alone": {forced, true, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 5},
 			breaker.Snapshot{State: breaker.StateClosed, Generation: 4, Since: now, Until: breaker.Never}},
-		"nothing saved, closed": {breaker.Snapshot{}, false, loader.Verdict{Kind: loader.Closed, Generation: 1},
+		"nothing saved, closed": {breaker.Snapshot{}, false, ledger.Verdict{Kind: ledger.Closed, Generation: 1},
 			breaker.Snapshot{State: breaker.StateClosed, Since: now, Until: breaker.Never}},
-		"nothing saved, open": {breaker.Snapshot{}, false, loader.Verdict{Kind: loader.Open, Generation: 3, Until: 2000, Step: 1},
+		"nothing saved, open": {breaker.Snapshot{}, false, ledger.Verdict{Kind: ledger.Open, Generation: 3, Until: 2000, Step: 1},
 			breaker.Snapshot{State: breaker.StateOpen, Generation: 2, Step: 1, Since: now, Until: 2000, Ejected: 1}},
 		"opened since": {breaker.Snapshot{State: breaker.StateClosed, Generation: 4, Openings: 2}, true,
-			loader.Verdict{Kind: loader.Open, Generation: 6, Until: 2000, Step: 3},
+			ledger.Verdict{Kind: ledger.Open, Generation: 6, Until: 2000, Step: 3},
 			breaker.Snapshot{State: breaker.StateOpen, Generation: 5, Step: 3, Since: now, Until: 2000, Ejected: 1, Openings: 2}},
-		"half-open since": {open, true, loader.Verdict{Kind: loader.Open, Generation: 5, Until: 900, Step: 2},
+		"half-open since": {open, true, ledger.Verdict{Kind: ledger.Open, Generation: 5, Until: 900, Step: 2},
 			breaker.Snapshot{State: breaker.StateHalfOpen, Generation: 5, Step: 2, Since: now, Until: breaker.Never, Ejected: 1, Openings: 3}},
-		"half-open and idle": {idle, true, loader.Verdict{Kind: loader.Open, Generation: 5, Until: 600, Step: 2}, idle},
-		"half-open again": {idle, true, loader.Verdict{Kind: loader.Open, Generation: 7, Until: 900, Step: 3},
+		"half-open and idle": {idle, true, ledger.Verdict{Kind: ledger.Open, Generation: 5, Until: 600, Step: 2}, idle},
+		"half-open again": {idle, true, ledger.Verdict{Kind: ledger.Open, Generation: 7, Until: 900, Step: 3},
 			breaker.Snapshot{State: breaker.StateHalfOpen, Generation: 7, Step: 3, Since: now, Until: breaker.Never, Ejected: 1, Openings: 1}},
-		"taken back since": {forced, true, loader.Verdict{Kind: loader.Closed, Generation: 6},
+		"taken back since": {forced, true, ledger.Verdict{Kind: ledger.Closed, Generation: 6},
 			breaker.Snapshot{State: breaker.StateClosed, Generation: 5, Since: now, Until: breaker.Never}},
-		"of another life": {open, true, loader.Verdict{Kind: loader.Closed, Generation: 5},
+		"of another life": {open, true, ledger.Verdict{Kind: ledger.Closed, Generation: 5},
 			breaker.Snapshot{State: breaker.StateClosed, Generation: 4, Since: now, Until: breaker.Never, Openings: 3}},
 	} {
 		if got := reconcile(c.saved, c.known, c.verdict, now); got != c.want {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/control"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // maxTracers bounds what readers of traces can cost.
@@ -62,17 +62,17 @@ func (t *tracer) Close() {
 }
 
 // trace hands an event to those who read. Callers hold mu.
-func (a *Agent) trace(c *circuitState, ev *loader.Event) {
+func (a *Agent) trace(c *circuitState, ev *ledger.Event) {
 	l := control.TraceLine{
 		Policy: c.policy.Name, Circuit: c.name, Backend: ev.Backend, Client: ev.Client.Addr(), At: ev.At, Began: ev.Began, Sent: ev.Sent,
 		Generation: ev.Generation,
 	}
 	switch ev.Kind {
-	case loader.EventOutcome:
+	case ledger.EventOutcome:
 		l.Kind, l.Result, l.Permit = control.TraceOutcome, breaker.Result(ev.Result), ev.Permit
-	case loader.EventProbe:
+	case ledger.EventProbe:
 		l.Kind = control.TraceAttempt
-	case loader.EventReturn:
+	case ledger.EventReturn:
 		l.Kind = control.TraceReturn
 	default:
 		return

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
@@ -18,12 +19,12 @@ func (c *conn) another(port uint16) *conn {
 }
 
 // kinds shows events by what they tell.
-func kinds(events []Event) []string {
-	names := map[EventKind]string{EventOutcome: "outcome", EventProbe: "probe", EventReturn: "return", EventLearn: "learn"}
+func kinds(events []ledger.Event) []string {
+	names := map[ledger.EventKind]string{ledger.EventOutcome: "outcome", ledger.EventProbe: "probe", ledger.EventReturn: "return", ledger.EventLearn: "learn"}
 	var all []string
 	for _, e := range events {
 		s := names[e.Kind]
-		if e.Kind == EventOutcome {
+		if e.Kind == ledger.EventOutcome {
 			s = fmt.Sprintf("%s %d", s, e.Result)
 		}
 		if e.Judged {
@@ -51,8 +52,8 @@ func (r *rig) wantEvents(want ...string) {
 }
 
 // halfOpen is the verdict of a circuit that has been half-open for a second; its half-open generation is 2.
-func halfOpen(calls, concurrent uint32) Verdict {
-	return Verdict{Kind: Open, Generation: 1, Until: Now() - int64(time.Second), Calls: calls, Concurrent: concurrent}
+func halfOpen(calls, concurrent uint32) ledger.Verdict {
+	return ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: Now() - int64(time.Second), Calls: calls, Concurrent: concurrent}
 }
 
 func TestHalfOpenPermits(t *testing.T) {
@@ -62,7 +63,7 @@ func TestHalfOpenPermits(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		policy  PolicySettings
-		verdict Verdict
+		verdict ledger.Verdict
 		run     func(c *conn)
 		want    want
 		events  []string
@@ -172,7 +173,7 @@ func TestHalfOpenPermits(t *testing.T) {
 			Connections: 1, InFlight: 1, Admitted: 1, Probes: 2, Permits: 1, PermitsOut: 1,
 			Rejected: map[string]uint64{"request-limit respond": 1},
 		}, []string{"probe permit generation 2", "probe permit generation 2", "return permit generation 2"}},
-		{"monitor: without a permit not judged", http, func() Verdict {
+		{"monitor: without a permit not judged", http, func() ledger.Verdict {
 			v := halfOpen(1, 1)
 			v.Monitor = true
 			return v
@@ -218,64 +219,64 @@ func TestGenerations(t *testing.T) {
 	}{
 		{"answered after the circuit opened", func(c *conn) {
 			c.open().ask(get)
-			c.r.d.Publish(1, Verdict{Kind: Open, Generation: 2, Until: Now() + int64(time.Minute)})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute)})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"answered in half-open", func(c *conn) {
 			c.open().ask(get)
-			c.r.d.Publish(1, Verdict{Kind: Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"answered after the circuit closed again", func(c *conn) {
 			c.open().ask(get)
-			c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 4})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 4})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"asked and answered in half-open's generation, which is closed", func(c *conn) {
-			c.r.d.Publish(1, Verdict{Kind: Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
 			c.connect("probe")
 			c.passed(c.send(psh|ack, get), c.hookOut, "probe")
-			c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 4})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 4})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Probes: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}},
 			[]string{"probe permit generation 3"}},
 		{"a permit of another generation is not inherited", func(c *conn) {
-			c.r.d.Publish(1, Verdict{Kind: Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
 			c.connect("probe")
-			c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 4})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 4})
 			c.ask(get)
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Probes: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"5xx": 1}},
 			[]string{"probe permit generation 3", "outcome 500 judged 0 failure generation 4"}},
 		{"a permit of another generation is not given back", func(c *conn) {
-			c.r.d.Publish(1, Verdict{Kind: Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
 			c.connect("probe")
-			c.r.d.Publish(1, Verdict{Kind: Open, Generation: 4, Until: 1, Calls: 1, Concurrent: 1})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 4, Until: 1, Calls: 1, Concurrent: 1})
 			other := c.another(41000)
 			other.connect("probe")
 			c.end()
 		}, want{Connections: 1, Probes: 2, Permits: 1, PermitsOut: 1},
 			[]string{"probe permit generation 3", "probe permit generation 5", "return permit generation 3"}},
 		{"disabled: nothing is judged", func(c *conn) {
-			c.r.d.Publish(1, Verdict{Kind: Disabled, Generation: 2})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Disabled, Generation: 2})
 			c.open().ask(get)
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"let through before it was disabled", func(c *conn) {
 			c.open().ask(get)
-			c.r.d.Publish(1, Verdict{Kind: Disabled, Generation: 1})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Disabled, Generation: 1})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"a request on a connection of an earlier generation", func(c *conn) {
 			c.open()
-			c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 2})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 			c.ask(get)
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"5xx": 1}},
 			[]string{"outcome 500 judged 0 failure generation 2"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				tc.run(c)
 				c.r.wantTotals(tc.want)
 				c.r.wantEvents(tc.events...)
@@ -285,13 +286,13 @@ func TestGenerations(t *testing.T) {
 }
 
 func TestMonitor(t *testing.T) {
-	open := Verdict{Kind: Open, Generation: 1, Until: 1 << 62, Monitor: true}
-	forced := Verdict{Kind: ForcedOpen, Generation: 1, Monitor: true}
-	closed := Verdict{Kind: Closed, Generation: 1, Monitor: true}
+	open := ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: 1 << 62, Monitor: true}
+	forced := ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1, Monitor: true}
+	closed := ledger.Verdict{Kind: ledger.Closed, Generation: 1, Monitor: true}
 	for _, tc := range []struct {
 		name    string
 		policy  PolicySettings
-		verdict Verdict
+		verdict ledger.Verdict
 		run     func(c *conn)
 		want    want
 	}{
@@ -375,7 +376,7 @@ func TestMonitor(t *testing.T) {
 }
 
 func TestLease(t *testing.T) {
-	for _, v := range []Verdict{{Kind: ForcedOpen, Generation: 1}, {Kind: Open, Generation: 1, Until: 1 << 62}} {
+	for _, v := range []ledger.Verdict{{Kind: ledger.ForcedOpen, Generation: 1}, {Kind: ledger.Open, Generation: 1, Until: 1 << 62}} {
 		everywhere(t, PolicySettings{Existing: true}, v, func(t *testing.T, c *conn) {
 			before := c.r.d.NodeCounts().LeaseExpired
 			c.r.d.RenewLease(Now())
@@ -387,14 +388,14 @@ func TestLease(t *testing.T) {
 				t.Errorf("%d were admitted for want of a lease, expected 1", n)
 			}
 			c.r.d.RenewLease(Now() + int64(time.Minute))
-			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" respond "+map[VerdictKind]string{ForcedOpen: "forced-open", Open: "open"}[v.Kind])
+			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" respond "+map[ledger.Kind]string{ledger.ForcedOpen: "forced-open", ledger.Open: "open"}[v.Kind])
 		})
 	}
 }
 
 // Limits go on without a lease.
 func TestLimitsWithoutALease(t *testing.T) {
-	everywhere(t, PolicySettings{MaxConnections: 1}, Verdict{Kind: ForcedOpen}, func(t *testing.T, c *conn) {
+	everywhere(t, PolicySettings{MaxConnections: 1}, ledger.Verdict{Kind: ledger.ForcedOpen}, func(t *testing.T, c *conn) {
 		c.r.d.RenewLease(0)
 		c.connect("lease-expired")
 		c.another(41000).answeredSYN("connection-limit")
@@ -415,7 +416,7 @@ func TestExemptClients(t *testing.T) {
 		for i, f := range families {
 			t.Run(tc.name+"/"+f.name, func(t *testing.T) {
 				r := newRig(t)
-				r.put(f.backend, PolicySettings{ID: 9, ExemptSome: true, Existing: true}, Verdict{Kind: ForcedOpen})
+				r.put(f.backend, PolicySettings{ID: 9, ExemptSome: true, Existing: true}, ledger.Verdict{Kind: ledger.ForcedOpen})
 				prefix := netip.MustParsePrefix([]string{tc.v4, tc.v6}[i])
 				if err := r.d.SetExemptSources(9, []netip.Prefix{prefix}); err != nil {
 					t.Fatal(err)
@@ -461,7 +462,7 @@ func TestTheNodesOwnHealthChecks(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
 			tc.policy.Existing = true
-			r.put(backendV4, tc.policy, Verdict{Kind: ForcedOpen})
+			r.put(backendV4, tc.policy, ledger.Verdict{Kind: ledger.ForcedOpen})
 			if err := r.d.PutBackend(Backend{Addr: backendV4}, 1, tc.flags); err != nil {
 				t.Fatal(err)
 			}
@@ -500,7 +501,7 @@ func TestDirections(t *testing.T) {
 			t.Run(tc.name+"/"+f.name, func(t *testing.T) {
 				r := newRig(t)
 				for i, dir := range tc.policies {
-					if err := r.putAt(i+1, f.backend, PolicySettings{Direction: dir}, Verdict{Kind: Closed}); err != nil {
+					if err := r.putAt(i+1, f.backend, PolicySettings{Direction: dir}, ledger.Verdict{Kind: ledger.Closed}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -542,7 +543,7 @@ func TestIngressLooksAtTheNodesOwnBackendsOnly(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
-			r.put(backendV4, PolicySettings{}, Verdict{Kind: ForcedOpen})
+			r.put(backendV4, PolicySettings{}, ledger.Verdict{Kind: ledger.ForcedOpen})
 			if err := r.d.PutBackend(Backend{Addr: backendV4}, 1, tc.flags); err != nil {
 				t.Fatal(err)
 			}
@@ -660,7 +661,7 @@ func TestLimits(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, tc.policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, tc.policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				tc.run(c)
 				c.r.wantTotals(tc.want)
 			})
@@ -697,7 +698,7 @@ func TestFullTable(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, tc.policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, tc.policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.r.d.node.vals[0].FlowCount = tc.flows
 				tc.check(c)
 			})

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 var small = Options{Circuits: 16, Policies: 16, Answers: 16, Flows: 64, Ring: 1 << 16}
@@ -261,7 +262,7 @@ func TestPinnedStateIsAdopted(t *testing.T) {
 	opts := small
 	opts.PinPath = bpffs(t)
 	backend := Backend{Addr: backendV4}
-	v := Verdict{Kind: Open, Generation: 7, Until: Now() + int64(time.Hour), Calls: 3, Concurrent: 2}
+	v := ledger.Verdict{Kind: ledger.Open, Generation: 7, Until: Now() + int64(time.Hour), Calls: 3, Concurrent: 2}
 	inNamespace(t, func(*netlab.Namespace) {
 		d := load(t, opts)
 		if d.Adopted() {

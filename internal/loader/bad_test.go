@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf/asm"
 )
 
@@ -49,7 +50,7 @@ func TestBadTables(t *testing.T) {
 
 func TestStatuses(t *testing.T) {
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{}, Verdict{Kind: Closed})
+	r.put(backendV4, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed})
 	if err := r.d.ForgetStatuses(map[int]bool{1: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func TestLatencyBuckets(t *testing.T) {
 		t.Errorf("the first buckets end at %s and %s", LatencyBound(0), LatencyBound(1))
 	}
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{}, Verdict{Kind: Closed})
+	r.put(backendV4, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed})
 	c := r.dial(clientV4, backendV4).open()
 	for bucket := range LatencyBuckets {
 		c.ask(get)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/ledger"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,15 +43,15 @@ func TestLimitsAreExactUnderABurst(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		policy  PolicySettings
-		verdict func() Verdict
+		verdict func() ledger.Verdict
 	}{
-		{"permits", PolicySettings{Reject: Reset}, func() Verdict { return halfOpen(n, n) }},
-		{"permits at once", PolicySettings{Reject: Reset}, func() Verdict { return halfOpen(3*n, n) }},
-		{"maxConnections", PolicySettings{Reject: Reset, MaxConnections: n}, func() Verdict { return Verdict{Kind: Closed} }},
+		{"permits", PolicySettings{Reject: Reset}, func() ledger.Verdict { return halfOpen(n, n) }},
+		{"permits at once", PolicySettings{Reject: Reset}, func() ledger.Verdict { return halfOpen(3*n, n) }},
+		{"maxConnections", PolicySettings{Reject: Reset, MaxConnections: n}, func() ledger.Verdict { return ledger.Verdict{Kind: ledger.Closed} }},
 		{"rateLimit", PolicySettings{
 			Reject: Reset, Protocol: TCP, RateLimit: 1, RatePeriod: time.Hour, RateBurst: n,
-		}, func() Verdict { return Verdict{Kind: Closed} }},
-		{"permits and maxConnections", PolicySettings{Reject: Reset, MaxConnections: n}, func() Verdict { return halfOpen(3*n, 3*n) }},
+		}, func() ledger.Verdict { return ledger.Verdict{Kind: ledger.Closed} }},
+		{"permits and maxConnections", PolicySettings{Reject: Reset, MaxConnections: n}, func() ledger.Verdict { return halfOpen(3*n, 3*n) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
@@ -85,7 +86,7 @@ func TestLimitsAreExactUnderABurst(t *testing.T) {
 func TestConnectionsThatComeAndGo(t *testing.T) {
 	const max = 7
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{Reject: Reset, MaxConnections: max, MaxRequests: 4}, Verdict{Kind: Closed})
+	r.put(backendV4, PolicySettings{Reject: Reset, MaxConnections: max, MaxRequests: 4}, ledger.Verdict{Kind: ledger.Closed})
 	f := families[0]
 	syns := r.frames(f, 40, segment{seq: 1, flags: syn, options: mssOption(1460)})
 	asks := r.frames(f, 40, segment{seq: 2, ack: 5001, flags: psh | ack, payload: []byte(get)})
@@ -127,7 +128,7 @@ func TestConnectionsThatComeAndGo(t *testing.T) {
 // Two CPUs that end the same request: it has one outcome.
 func TestARequestEndsOnce(t *testing.T) {
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{}, Verdict{Kind: Closed})
+	r.put(backendV4, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed})
 	f := families[0]
 	const rounds = 300
 	for round := range rounds {

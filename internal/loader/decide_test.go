@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf"
 )
 
@@ -61,20 +62,20 @@ func seeded(t *testing.T) *rand.Rand {
 
 // reference is what architecture and policy say of a circuit, in Go.
 type reference struct {
-	v              Verdict
+	v              ledger.Verdict
 	used, inFlight uint32
 }
 
-func (m *reference) halfOpen(now int64) bool { return m.v.Kind == Open && now >= m.v.Until }
+func (m *reference) halfOpen(now int64) bool { return m.v.Kind == ledger.Open && now >= m.v.Until }
 
 // ask returns the reason, the generation in which the outcome is judged, and when to try again.
 func (m *reference) ask(now int64, random uint32) (bpfReason, uint32, int64) {
 	switch {
-	case m.v.Kind == Closed:
+	case m.v.Kind == ledger.Closed:
 		return bpfReasonREASON_ADMITTED, m.v.Generation, 0
-	case m.v.Kind == Disabled:
+	case m.v.Kind == ledger.Disabled:
 		return bpfReasonREASON_ADMITTED, 0, 0
-	case m.v.Kind == ForcedOpen:
+	case m.v.Kind == ledger.ForcedOpen:
 		return bpfReasonREASON_FORCED_OPEN, 0, m.v.Until
 	case !m.halfOpen(now):
 		return bpfReasonREASON_OPEN, 0, m.v.Until
@@ -117,12 +118,12 @@ func (m *reference) giveBack(now int64, generation uint32, unused bool) {
 	}
 }
 
-func randomVerdict(rnd *rand.Rand, generation uint32) Verdict {
-	v := Verdict{Kind: VerdictKind(rnd.IntN(4)), Generation: generation, Monitor: rnd.IntN(4) == 0, Override: rnd.IntN(4) == 0}
-	if v.Kind == Open || (v.Kind == ForcedOpen || v.Kind == Disabled) && rnd.IntN(2) == 0 {
+func randomVerdict(rnd *rand.Rand, generation uint32) ledger.Verdict {
+	v := ledger.Verdict{Kind: ledger.Kind(rnd.IntN(4)), Generation: generation, Monitor: rnd.IntN(4) == 0, Override: rnd.IntN(4) == 0}
+	if v.Kind == ledger.Open || (v.Kind == ledger.ForcedOpen || v.Kind == ledger.Disabled) && rnd.IntN(2) == 0 {
 		v.Until = rnd.Int64N(int64(time.Hour))
 	}
-	if v.Kind != Open {
+	if v.Kind != ledger.Open {
 		return v
 	}
 	switch rnd.IntN(3) {
@@ -139,7 +140,7 @@ func randomVerdict(rnd *rand.Rand, generation uint32) Verdict {
 
 func TestDecisionsAreThoseOfTheReference(t *testing.T) {
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{}, Verdict{Kind: Closed})
+	r.put(backendV4, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed})
 	d, rnd := newDecider(t, r), seeded(t)
 	for round := range 300 {
 		m := &reference{v: randomVerdict(rnd, uint32(round*2+1))}
@@ -197,8 +198,8 @@ func TestDecisionsAreThoseOfTheReference(t *testing.T) {
 
 func TestRampIsLinear(t *testing.T) {
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{}, Verdict{
-		Kind: Open, Generation: 1, Until: int64(time.Hour), RampOver: time.Minute, RampFrom: 0.1, RampTo: 0.8,
+	r.put(backendV4, PolicySettings{}, ledger.Verdict{
+		Kind: ledger.Open, Generation: 1, Until: int64(time.Hour), RampOver: time.Minute, RampFrom: 0.1, RampTo: 0.8,
 	})
 	d := newDecider(t, r)
 	for _, c := range []struct {
@@ -249,7 +250,7 @@ func TestRateLimitHoldsInEverySpan(t *testing.T) {
 			RateLimit: 1 + rnd.IntN(1000), RatePeriod: time.Duration(1+rnd.Int64N(int64(10*time.Second))) + time.Millisecond,
 			RateBurst: 1 + rnd.IntN(50),
 		}
-		r.put(backendV4, s, Verdict{Kind: Closed})
+		r.put(backendV4, s, ledger.Verdict{Kind: ledger.Closed})
 		interval := int64(s.RatePeriod) / int64(s.RateLimit)
 		now := rnd.Int64N(int64(time.Hour))
 		var times []int64
@@ -288,7 +289,7 @@ func TestRateLimitIsReached(t *testing.T) {
 		{RateLimit: 1, RatePeriod: time.Second, RateBurst: 1},
 		{RateLimit: 7, RatePeriod: 3 * time.Second, RateBurst: 20},
 	} {
-		r.put(backendV4, s, Verdict{Kind: Closed})
+		r.put(backendV4, s, ledger.Verdict{Kind: ledger.Closed})
 		const start, span = int64(time.Hour), 10 * time.Second
 		n := 0
 		for now := start; now <= start+int64(span); now += int64(5 * time.Millisecond) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 )
@@ -42,14 +43,14 @@ func (r *rig) wantCounted(want ...string) {
 }
 
 func TestXDP(t *testing.T) {
-	forced := Verdict{Kind: ForcedOpen, Generation: 1}
+	forced := ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1}
 	inbound := func(how Reject) PolicySettings { return PolicySettings{Direction: Inbound, Reject: how, Protocol: TCP} }
 	r := newRig(t)
 	prog := r.program("xdp")
 	for _, tc := range []struct {
 		name    string
 		policy  PolicySettings
-		verdict Verdict
+		verdict ledger.Verdict
 		change  func(s *segment)
 		edit    func(frame []byte, ip, tcp int) []byte
 		ret     int
@@ -60,8 +61,8 @@ func TestXDP(t *testing.T) {
 		{name: "SYN, drop", policy: inbound(Drop), verdict: forced, ret: xdpDrop, counter: "drop forced-open"},
 		{name: "SYN, open", policy: inbound(Reset), verdict: openFor(time.Minute), ret: xdpTX, counter: "reset open"},
 		{name: "SYN, half-open", policy: inbound(Reset), verdict: halfOpen(1, 1), ret: xdpPass, counter: "pass flow"},
-		{name: "SYN, closed", policy: inbound(Reset), verdict: Verdict{Kind: Closed}, ret: xdpPass, counter: "pass flow"},
-		{name: "SYN, monitored", policy: inbound(Reset), verdict: Verdict{Kind: ForcedOpen, Monitor: true}, ret: xdpPass, counter: "pass flow"},
+		{name: "SYN, closed", policy: inbound(Reset), verdict: ledger.Verdict{Kind: ledger.Closed}, ret: xdpPass, counter: "pass flow"},
+		{name: "SYN, monitored", policy: inbound(Reset), verdict: ledger.Verdict{Kind: ledger.ForcedOpen, Monitor: true}, ret: xdpPass, counter: "pass flow"},
 		{name: "SYN, no lease", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass flow",
 			prepare: func(r *rig, _ family) { r.d.RenewLease(Now()) }},
 		{name: "SYN, respond is for TC", policy: PolicySettings{Direction: Inbound}, verdict: forced, ret: xdpPass, counter: "pass flow"},
@@ -88,7 +89,7 @@ func TestXDP(t *testing.T) {
 			change: func(s *segment) { s.dst = netipPort(s.dst, 8081) }},
 		{name: "other address", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
 			change: func(s *segment) { s.dst = netip.AddrPortFrom(s.src.Addr(), s.dst.Port()) }},
-		{name: "SYN repeated of a connection that was let in", policy: inbound(Reset), verdict: Verdict{Kind: Closed}, ret: xdpPass, counter: "pass flow",
+		{name: "SYN repeated of a connection that was let in", policy: inbound(Reset), verdict: ledger.Verdict{Kind: ledger.Closed}, ret: xdpPass, counter: "pass flow",
 			prepare: func(r *rig, f family) {
 				c := r.dial(f.client, f.backend)
 				c.ctx.IngressIfindex = uplinkIndex
@@ -203,18 +204,18 @@ func TestLookup(t *testing.T) {
 	const inet, inet6, tcp, udp = 2, 10, 6, 17
 	r := newRig(t)
 	prog := r.program("lookup")
-	forced := Verdict{Kind: ForcedOpen, Generation: 1}
+	forced := ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1}
 	for _, tc := range []struct {
 		name     string
 		policy   PolicySettings
-		verdict  Verdict
+		verdict  ledger.Verdict
 		port     uint16
 		protocol uint32
 		drop     bool
 		counter  string
 	}{
 		{name: "rejected", policy: PolicySettings{Reject: Reset}, verdict: forced, drop: true, counter: "reset forced-open"},
-		{name: "closed", policy: PolicySettings{Reject: Reset}, verdict: Verdict{Kind: Closed}, counter: "pass flow"},
+		{name: "closed", policy: PolicySettings{Reject: Reset}, verdict: ledger.Verdict{Kind: ledger.Closed}, counter: "pass flow"},
 		{name: "half-open", policy: PolicySettings{Reject: Reset}, verdict: halfOpen(1, 1), counter: "pass flow"},
 		{name: "respond", policy: PolicySettings{}, verdict: forced, counter: "pass untracked"},
 		{name: "exempt clients", policy: PolicySettings{Reject: Reset, ExemptSome: true}, verdict: forced, counter: "pass untracked"},
@@ -305,7 +306,7 @@ func TestBackendsOfNetworksAreLearned(t *testing.T) {
 				}
 				return
 			}
-			if len(events) != 1 || events[0].Kind != EventLearn || events[0].Backend != backend || events[0].Direction != tc.dir ||
+			if len(events) != 1 || events[0].Kind != ledger.EventLearn || events[0].Backend != backend || events[0].Inbound != (tc.dir == Inbound) ||
 				events[0].Circuit != -1 {
 				t.Errorf("events %+v", events)
 			}

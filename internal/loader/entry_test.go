@@ -4,21 +4,23 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // What is not surely rejected at the entry is left to the egress hook, as it is.
 func TestEntryLeavesToEgress(t *testing.T) {
-	forced := Verdict{Kind: ForcedOpen}
+	forced := ledger.Verdict{Kind: ledger.ForcedOpen}
 	for name, tc := range map[string]struct {
 		policy  PolicySettings
-		verdict Verdict
+		verdict ledger.Verdict
 		prepare func(c *conn)
 		as      string // what it is counted as; empty: foreign
 	}{
-		"closed":       {verdict: Verdict{Kind: Closed}},
-		"disabled":     {verdict: Verdict{Kind: Disabled}},
+		"closed":       {verdict: ledger.Verdict{Kind: ledger.Closed}},
+		"disabled":     {verdict: ledger.Verdict{Kind: ledger.Disabled}},
 		"half-open":    {verdict: halfOpen(1, 1)},
-		"monitored":    {verdict: Verdict{Kind: ForcedOpen, Monitor: true}},
+		"monitored":    {verdict: ledger.Verdict{Kind: ledger.ForcedOpen, Monitor: true}},
 		"no lease":     {verdict: forced, prepare: func(c *conn) { c.r.d.RenewLease(Now()) }},
 		"switched off": {verdict: forced, prepare: func(c *conn) { c.r.entry(false) }},
 		"programs of others": {verdict: forced, prepare: func(c *conn) {
@@ -55,12 +57,12 @@ func TestEntryLeavesToEgress(t *testing.T) {
 func TestEntryRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		policy  PolicySettings
-		verdict Verdict
+		verdict ledger.Verdict
 		reason  string
 		uplink  bool
 	}{
 		"open":                    {verdict: openFor(time.Minute), reason: "open"},
-		"forced-open":             {verdict: Verdict{Kind: ForcedOpen}, reason: "forced-open"},
+		"forced-open":             {verdict: ledger.Verdict{Kind: ledger.ForcedOpen}, reason: "forced-open"},
 		"tcp":                     {verdict: openFor(time.Minute), reason: "open", policy: PolicySettings{Protocol: TCP}},
 		"inbound, from an uplink": {verdict: openFor(time.Minute), reason: "open", policy: PolicySettings{Direction: Inbound}, uplink: true},
 	} {
@@ -88,7 +90,7 @@ func TestEntryRefuses(t *testing.T) {
 
 // A connection that was let in before stays the egress hook's, its repeated SYN and its requests.
 func TestEntryLeavesFollowedConnections(t *testing.T) {
-	at(t, entries, PolicySettings{Reject: Respond, Existing: true}, Verdict{Kind: Closed}, func(_ *testing.T, c *conn) {
+	at(t, entries, PolicySettings{Reject: Respond, Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(_ *testing.T, c *conn) {
 		egress, ingress := *c, *c
 		egress.out, egress.in, egress.hookOut, egress.hookIn = c.in, c.out, "egress", "ingress"
 		egress.passed(egress.send(syn, ""), "egress", "admitted")
@@ -117,7 +119,7 @@ func TestEntryForgetsWhenPortsAreUsedAgain(t *testing.T) {
 	at(t, entries, PolicySettings{Reject: Respond}, openFor(time.Minute), func(_ *testing.T, c *conn) {
 		c.answeredSYN("open")
 		c.did(c.send(psh|ack, get), verdictRedirect, "ingress respond open")
-		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 2})
+		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 		c.passed(c.send(syn, ""), "ingress", "foreign")
 		c.ack = 7000
 		c.passed(c.send(ack, ""), "ingress", "foreign")

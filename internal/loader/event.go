@@ -9,49 +9,27 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf/ringbuf"
 )
 
 const judgedBits = int(bpfSizeJUDGED_BITS)
 
-// EventKind tells events apart.
-type EventKind uint8
-
-// Kinds of events.
+// The programs' numbers of kinds are the ledger's.
 const (
-	EventOutcome = EventKind(bpfEventKindEVENT_OUTCOME)
-	EventProbe   = EventKind(bpfEventKindEVENT_PROBE)  // a half-open permit was taken
-	EventReturn  = EventKind(bpfEventKindEVENT_RETURN) // it came back unused
-	EventLearn   = EventKind(bpfEventKindEVENT_LEARN)  // a call to an unknown backend of a CIDR
+	_ = -uint(ledger.EventOutcome ^ ledger.EventKind(bpfEventKindEVENT_OUTCOME))
+	_ = -uint(ledger.EventProbe ^ ledger.EventKind(bpfEventKindEVENT_PROBE))
+	_ = -uint(ledger.EventReturn ^ ledger.EventKind(bpfEventKindEVENT_RETURN))
+	_ = -uint(ledger.EventLearn ^ ledger.EventKind(bpfEventKindEVENT_LEARN))
+	_ = -uint(ledger.EventKinds ^ ledger.EventKind(bpfEventKindEVENT_MAX))
 )
-
-// Event is news from the programs.
-type Event struct {
-	Kind       EventKind
-	Judged     bool // it is among Progress.Judged
-	Failure    bool
-	Slow       bool
-	Permit     bool // a half-open permit was held
-	Result     uint16
-	Circuit    int // EventLearn: unset
-	Generation uint32
-	At         int64          // Now's clock, as the next
-	Began      int64          // when the request or the SYN was admitted
-	Sent       int64          // when its last byte was sent: the latency counts from there
-	Ordinal    uint64         // judged outcomes of the verdict before this one
-	Index      uint64         // events of the verdict before this one; a gap is events that were lost
-	Duration   time.Duration  // Progress.Duration, this outcome included
-	Client     netip.AddrPort // zero: an attempt that no hook saw, see RecordUnreachable
-	Backend    netip.AddrPort
-	Direction  Direction // EventLearn
-}
 
 // ErrNoEvent says that the ring is empty.
 var ErrNoEvent = errors.New("no event")
 
 // ReadEvent waits for an event until the deadline, and returns ErrNoEvent when it passes. A deadline in the past reads
 // what is there. After Close it returns os.ErrClosed. One goroutine at a time.
-func (d *Datapath) ReadEvent(rec *ringbuf.Record, deadline time.Time, ev *Event) error {
+func (d *Datapath) ReadEvent(rec *ringbuf.Record, deadline time.Time, ev *ledger.Event) error {
 	d.events.SetDeadline(deadline)
 	switch err := d.events.ReadInto(rec); {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -64,7 +42,7 @@ func (d *Datapath) ReadEvent(rec *ringbuf.Record, deadline time.Time, ev *Event)
 	return decode(rec.RawSample, ev)
 }
 
-func decode(raw []byte, ev *Event) error {
+func decode(raw []byte, ev *ledger.Event) error {
 	if len(raw) < int(unsafe.Sizeof(bpfEvent{})) {
 		return fmt.Errorf("event of %d bytes, expected %d", len(raw), unsafe.Sizeof(bpfEvent{}))
 	}
@@ -72,8 +50,8 @@ func decode(raw []byte, ev *Event) error {
 	var e bpfEvent
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e)), raw)
 	has := func(f bpfEventFlag) bool { return e.Flags&uint8(f) != 0 }
-	*ev = Event{
-		Kind: EventKind(e.Kind), Judged: has(bpfEventFlagEVENT_JUDGED), Failure: has(bpfEventFlagEVENT_FAILURE),
+	*ev = ledger.Event{
+		Kind: ledger.EventKind(e.Kind), Judged: has(bpfEventFlagEVENT_JUDGED), Failure: has(bpfEventFlagEVENT_FAILURE),
 		Slow: has(bpfEventFlagEVENT_SLOW), Permit: has(bpfEventFlagEVENT_PERMIT), Result: e.Result, Circuit: int(e.Circuit), Generation: e.Generation,
 		At: int64(e.At), Began: int64(e.Began), Sent: int64(e.Sent), Ordinal: e.Judged & (1<<judgedBits - 1), Index: e.Judged >> judgedBits,
 		Duration: time.Duration(e.Duration),
@@ -82,8 +60,8 @@ func decode(raw []byte, ev *Event) error {
 	if e.Flow.ClientPortBe == 0 {
 		ev.Client = netip.AddrPort{}
 	}
-	if ev.Kind == EventLearn {
-		ev.Direction, ev.Circuit = Direction(e.Circuit), -1
+	if ev.Kind == ledger.EventLearn {
+		ev.Inbound, ev.Circuit = Direction(e.Circuit) == Inbound, -1
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // outcomes is what a case expects of a circuit on which all is over.
@@ -39,7 +41,7 @@ func checkOutcomes(t *testing.T, s PolicySettings, cases []outcomeCase) {
 	t.Helper()
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, s, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, s, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				tc.run(c)
 				c.r.wantTotals(tc.want)
 				if n := c.r.d.NodeCounts().Flows; n != 0 {
@@ -132,9 +134,9 @@ func TestOutcomes(t *testing.T) {
 			c.answer("HTTP/1.1 101 Switching Protocols\r\n\r\n")
 			c.passed(c.send(ack, get), c.hookOut, "flow")
 			c.answer(failed)
-			c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 1})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1})
 			c.passed(c.send(ack, get), c.hookOut, "flow")
-			c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 1})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 1})
 			c.end()
 		}, want{Admitted: 1, Outcomes: map[string]uint64{"1xx": 1}}}, // judged before the last verdict
 		{"CONNECT begins a tunnel", func(c *conn) {
@@ -450,7 +452,7 @@ func TestOutcomes(t *testing.T) {
 
 // A status line may be cut at any place, by segments and by repetitions.
 func TestStatusLineCutAnywhere(t *testing.T) {
-	everywhere(t, PolicySettings{}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open()
 		n := uint64(0)
 		for i := range len(failed) {
@@ -503,7 +505,7 @@ func TestTCPOutcomes(t *testing.T) {
 }
 
 func TestSlowResponses(t *testing.T) {
-	everywhere(t, PolicySettings{Slow: time.Nanosecond}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, PolicySettings{Slow: time.Nanosecond}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask(get)
 		c.answer(ok)
 		c.r.wantTotals(want{Connections: 1, Admitted: 1, Judged: 1, Slow: 1, Outcomes: map[string]uint64{"2xx": 1}})

@@ -3,6 +3,8 @@ package loader
 import (
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // Packets of somebody who knows the addresses and ports of a connection, but not its numbers, change nothing.
@@ -166,7 +168,7 @@ func TestLateHandshake(t *testing.T) {
 	}{{"with a free place", false}, {"without one", true}} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := PolicySettings{Existing: true, MaxConnections: 1, ConnectTimeout: 3 * time.Second}
-			everywhere(t, s, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, s, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.passed(c.send(syn, ""), c.hookOut, "admitted")
 				c.ack = 5000
 				c.passed(c.recv(syn|ack, ""), c.hookIn, "flow")
@@ -196,7 +198,7 @@ func TestLateHandshake(t *testing.T) {
 
 // The permit of a handshake that is not completed in time is free for another.
 func TestHandshakeKeepsNoPermit(t *testing.T) {
-	v := Verdict{Kind: Open, Generation: 1, Until: Now() - 1, Calls: 1, Concurrent: 1}
+	v := ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: Now() - 1, Calls: 1, Concurrent: 1}
 	everywhere(t, PolicySettings{ConnectTimeout: 3 * time.Second}, v, func(t *testing.T, c *conn) {
 		c.passed(c.send(syn, ""), c.hookOut, "probe")
 		c.ack = 5000
@@ -204,7 +206,7 @@ func TestHandshakeKeepsNoPermit(t *testing.T) {
 		c.r.wantTotals(want{Connections: 1, Probes: 1, Permits: 1, PermitsOut: 1})
 		c.r.sweepAt(Now()+int64(3*time.Second), time.Hour)
 		c.r.wantTotals(want{Probes: 1})
-		if events := c.r.events(); len(events) != 2 || events[1].Kind != EventReturn {
+		if events := c.r.events(); len(events) != 2 || events[1].Kind != ledger.EventReturn {
 			t.Errorf("events %+v, expected a probe and its return", events)
 		}
 	})

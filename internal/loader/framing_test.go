@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 const (
@@ -67,7 +69,7 @@ func TestAnswerComesAfterTheResponse(t *testing.T) {
 		{"trailers", get, []string{chunkedHead + "2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				if tc.request != "" {
 					c.ask(tc.request)
@@ -75,7 +77,7 @@ func TestAnswerComesAfterTheResponse(t *testing.T) {
 				for _, s := range tc.response {
 					c.answer(s)
 				}
-				c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
+				c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 				res := c.send(psh|ack, get)
 				if len(res.sent) != 1 || res.sent[0].flags&rst == 0 {
 					t.Errorf("the backend got %v, expected a RST", res.sent)
@@ -94,11 +96,11 @@ func TestAnswerComesAfterTheResponse(t *testing.T) {
 
 // An answer below bytes that are under way would be taken for them, or thrown away.
 func TestNoAnswerBelowBytesUnderWay(t *testing.T) {
-	everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask(get)
 		acknowledged := c.ack
 		c.answer(ok)
-		c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
+		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 		end := c.ack
 		c.ack = acknowledged
 		res := c.send(psh|ack, get)
@@ -132,7 +134,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 		{"Content-Length, while the circuit is open", func(c *conn) {
 			c.ask(post)
 			c.answer(early)
-			c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 			for range 3 {
 				c.passed(c.send(psh|ack, get), c.hookOut, "flow")
 			}
@@ -150,7 +152,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 			c.ask(post)
 			c.answer(early)
 			c.passed(c.send(psh|ack, get), c.hookOut, "flow")
-			c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 			c.did(c.send(psh|ack, get+get+head), c.answers, c.hookOut+" respond forced-open")
 		}, want{Admitted: 1, Rejected: map[string]uint64{"forced-open respond": 1}, Outcomes: map[string]uint64{"4xx": 1}}},
 		{"chunks", func(c *conn) {
@@ -167,7 +169,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 		{"chunks that look like a request, while the circuit is open", func(c *conn) {
 			c.ask(chunked)
 			c.answer(early)
-			c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 			c.passed(c.send(psh|ack, "40\r\n"), c.hookOut, "flow")
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" reset forced-open")
 		}, want{Admitted: 1, Rejected: map[string]uint64{"forced-open reset": 1}, Outcomes: map[string]uint64{"4xx": 1}}},
@@ -183,7 +185,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 		}, outcomes(2, 2, 1, "2xx", "5xx")},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				tc.run(c)
 				w := c.r.totals(1)
@@ -201,7 +203,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 
 // A request that is sent while the response before still comes has its own response after that.
 func TestRequestDuringAResponse(t *testing.T) {
-	everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask(get)
 		c.answer("HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n0123456789")
 		c.ask(get)

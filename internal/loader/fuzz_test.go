@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
@@ -23,19 +24,19 @@ type zoo struct {
 func newZoo(t testing.TB) *zoo {
 	z := &zoo{rig: newRig(t)}
 	z.hooks = append(z.rig.hooks(), hookUnderTest{name: "xdp", prog: z.program("xdp"), xdp: true})
-	far := Verdict{Kind: Open, Generation: 1, Until: 1 << 62}
+	far := ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: 1 << 62}
 	for i, c := range []struct {
 		policy  PolicySettings
-		verdict Verdict
+		verdict ledger.Verdict
 	}{
-		{PolicySettings{Existing: true, Timeout: time.Second, ConnectTimeout: time.Second}, Verdict{Kind: Closed}},
+		{PolicySettings{Existing: true, Timeout: time.Second, ConnectTimeout: time.Second}, ledger.Verdict{Kind: ledger.Closed}},
 		{PolicySettings{Existing: true}, far},
-		{PolicySettings{Existing: true, Reject: Reset}, Verdict{Kind: ForcedOpen}},
+		{PolicySettings{Existing: true, Reject: Reset}, ledger.Verdict{Kind: ledger.ForcedOpen}},
 		{PolicySettings{Existing: true, Reject: Drop}, far},
 		{PolicySettings{Existing: true}, halfOpen(1000, 2)},
-		{PolicySettings{Protocol: TCP, Reject: Reset, Existing: true, MaxConnections: 3}, Verdict{Kind: Closed}},
-		{PolicySettings{MaxConnections: 2, MaxRequests: 1, MaxRequestsPerConnection: 3}, Verdict{Kind: Closed}},
-		{PolicySettings{RateLimit: 100, RatePeriod: time.Second, RateBurst: 5}, Verdict{Kind: Closed, Monitor: true}},
+		{PolicySettings{Protocol: TCP, Reject: Reset, Existing: true, MaxConnections: 3}, ledger.Verdict{Kind: ledger.Closed}},
+		{PolicySettings{MaxConnections: 2, MaxRequests: 1, MaxRequestsPerConnection: 3}, ledger.Verdict{Kind: ledger.Closed}},
+		{PolicySettings{RateLimit: 100, RatePeriod: time.Second, RateBurst: 5}, ledger.Verdict{Kind: ledger.Closed, Monitor: true}},
 	} {
 		addr := netip.AddrFrom4([4]byte{198, 51, 100, byte(i + 1)})
 		if i%2 == 1 {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -110,7 +111,7 @@ func TestICMPErrorsThatEndAnAttempt(t *testing.T) {
 		true:  {0: true, 1: true, 3: true, 4: true, 5: true, 6: true},
 	}
 	for code := range byte(20) {
-		everywhere(t, unreachableSettings, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+		everywhere(t, unreachableSettings, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 			s := c.segment(syn, "")
 			c.passed(c.send(syn, ""), c.hookOut, "admitted")
 			e := about(s)
@@ -173,7 +174,7 @@ func TestICMPErrorsThatEndNothing(t *testing.T) {
 		{name: "IP options", v4: true, change: func(e *icmpError) { e.edit = func(outer, _ []byte) { outer[0] = 0x46 } }, reason: "foreign"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, unreachableSettings, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, unreachableSettings, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				s := c.segment(syn, "")
 				if tc.v4 && s.v6() {
 					return
@@ -195,7 +196,7 @@ func TestICMPErrorsThatEndNothing(t *testing.T) {
 
 // An established connection outlives such an error, whichever of its sequence numbers is quoted.
 func TestICMPErrorsOfEstablishedConnections(t *testing.T) {
-	everywhere(t, unreachableSettings, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, unreachableSettings, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		first := c.segment(syn, "")
 		c.open()
 		c.comeBack(about(first), "flow")
@@ -223,7 +224,7 @@ func TestICMPErrorOfAProbe(t *testing.T) {
 // Where no backend is an address of the node, errors that leave it are looked at by nobody.
 func TestICMPErrorsThatLeaveTheNode(t *testing.T) {
 	r := newRig(t)
-	r.put(backendV4, unreachableSettings, Verdict{Kind: Closed})
+	r.put(backendV4, unreachableSettings, ledger.Verdict{Kind: ledger.Closed})
 	c := r.dial(clientV4, backendV4)
 	s := c.segment(syn, "")
 	c.passed(c.send(syn, ""), "egress", "admitted")

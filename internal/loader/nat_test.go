@@ -3,6 +3,8 @@ package loader
 import (
 	"net/netip"
 	"testing"
+
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // A reset or a SYN-ACK that no socket sends is known by what the client dialled. Sockets, which tell the rest, are the end-to-end tests'.
@@ -40,7 +42,7 @@ func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 		} {
 			t.Run(f.vip+"/"+tc.name, func(t *testing.T) {
 				r := newRig(t)
-				r.put(f.backend, PolicySettings{}, Verdict{})
+				r.put(f.backend, PolicySettings{}, ledger.Verdict{})
 				r.d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, !tc.off)
 				if tc.dialled {
 					if err := r.d.objs.Dialled.Put(flowKey(own, vip), flowKey(f.client, f.backend)); err != nil {

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 const (
@@ -34,7 +36,7 @@ func TestOpenings(t *testing.T) {
 		{"nearly PROXY 2", []string{strings.Replace(proxyV2, "QUIT", "QUIZ", 1)}, OpeningOther, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				for _, s := range tc.segments {
 					c.send(psh|ack, s)
@@ -67,10 +69,10 @@ func TestAnswerBehindPROXY(t *testing.T) {
 			})
 		})
 		t.Run("open/"+name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				c.passed(c.send(psh|ack, header), c.hookOut, "flow")
-				c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
+				c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 				res := c.send(psh|ack, get)
 				c.did(res, c.answers, c.hookOut+" respond forced-open")
 				c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "forced-open", "not now: forced-open")

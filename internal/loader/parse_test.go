@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf"
 )
 
@@ -116,7 +117,7 @@ func TestPacketsThatAreNotUnderstoodPass(t *testing.T) {
 				name := fmt.Sprintf("%s/%s/%s/l3=%t/sources=%t", c.name, f.name, h.name, h.l3, h.sources)
 				t.Run(name, func(t *testing.T) {
 					r := newRig(t)
-					r.put(f.backend, PolicySettings{Existing: true}, Verdict{Kind: Closed})
+					r.put(f.backend, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed})
 					s := segment{src: f.client, dst: f.backend, seq: 1, flags: syn, options: mssOption(1460), l3: h.l3}
 					if h.sources {
 						s.src, s.dst, s.flags = s.dst, s.src, syn|ack
@@ -182,7 +183,7 @@ func TestPacketsThatAreNotUnderstoodPass(t *testing.T) {
 
 func TestPortsWithoutBackendsAreLeftAfterOneLookup(t *testing.T) {
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{}, Verdict{Kind: ForcedOpen})
+	r.put(backendV4, PolicySettings{}, ledger.Verdict{Kind: ledger.ForcedOpen})
 	for port := range 1 << 16 {
 		word := r.d.node.vals[0].Ports[port/64]
 		if watched := word&(1<<(port%64)) != 0; watched != (port == int(backendV4.Port())) {

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf"
 )
 
@@ -55,7 +56,7 @@ func TestClientLeaves(t *testing.T) {
 				continue // it may have closed one direction only
 			}
 			t.Run(name+"/"+tc.name, func(t *testing.T) {
-				everywhere(t, PolicySettings{Existing: true, Patience: tc.patience}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+				everywhere(t, PolicySettings{Existing: true, Patience: tc.patience}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 					c.open().ask(get)
 					c.waited(tc.waited)
 					left(c)
@@ -80,7 +81,7 @@ func TestHalfClosedClientIsAnswered(t *testing.T) {
 		{"nothing more", func(c *conn) { c.r.sweepAt(Now()+int64(2*time.Second), time.Hour) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open().ask(get)
 				c.waited(time.Second)
 				c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
@@ -103,7 +104,7 @@ func TestHalfClosedClientIsAnswered(t *testing.T) {
 // The clock of a request begins with each of its segments: the time that the client takes is not the backend's.
 func TestUploadTimeIsTheClients(t *testing.T) {
 	policy := PolicySettings{Existing: true, Timeout: 2 * time.Second, Slow: time.Second}
-	everywhere(t, policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask("POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\n")
 		f, _ := c.r.flow(c.client, c.backend)
 		for range 3 {

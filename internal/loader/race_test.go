@@ -3,6 +3,8 @@ package loader
 import (
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // A request that crosses the backend's closing of a used connection says nothing of the backend.
@@ -78,10 +80,10 @@ func TestRequestCrossesTheClose(t *testing.T) {
 
 // A probe that raced gives its permit back.
 func TestRacedProbe(t *testing.T) {
-	everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask(get)
 		c.answer(ok)
-		c.r.d.Publish(1, Verdict{Kind: Open, Generation: 2, Until: Now() - 1, Calls: 1, Concurrent: 1})
+		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() - 1, Calls: 1, Concurrent: 1})
 		before := c.seq
 		c.passed(c.send(psh|ack, get), c.hookOut, "probe")
 		c.seq = before

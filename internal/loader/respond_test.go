@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/answer"
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // is checks the header of a packet that a program made.
@@ -181,7 +182,7 @@ func TestFirstBytesDecideTheAnswer(t *testing.T) {
 		for _, f := range families {
 			t.Run(fmt.Sprintf("%q/%s", first, f.name), func(t *testing.T) {
 				r := newRig(t)
-				r.put(f.backend, PolicySettings{Reject: Respond}, Verdict{Kind: ForcedOpen})
+				r.put(f.backend, PolicySettings{Reject: Respond}, ledger.Verdict{Kind: ledger.ForcedOpen})
 				c := r.dial(f.client, f.backend)
 				c.answeredSYN("forced-open")
 				res := c.send(psh|ack, first)
@@ -227,7 +228,7 @@ func TestConnectionThatTheKernelAnsweredIsReset(t *testing.T) {
 func TestVerdictThatChangesBetweenSYNAndRequest(t *testing.T) {
 	wherever(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
-		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 2})
+		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 		res := c.send(psh|ack, get)
 		c.did(res, c.answers, c.hookOut+" respond open")
 		c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
@@ -306,7 +307,7 @@ func TestAnswerBytes(t *testing.T) {
 						if err := r.d.PutAnswer(10, Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: 503}); err != nil {
 							t.Fatal(err)
 						}
-						r.put(f.backend, PolicySettings{Existing: true, Answers: [Rejections]int{10, 10, 10, 10, 10, 10}}, Verdict{Kind: Closed})
+						r.put(f.backend, PolicySettings{Existing: true, Answers: [Rejections]int{10, 10, 10, 10, 10, 10}}, ledger.Verdict{Kind: ledger.Closed})
 						conn := r.dial(f.client, f.backend)
 						var wantOptions []byte
 						if ts {
@@ -340,7 +341,7 @@ func TestAnswerBytes(t *testing.T) {
 
 func TestRequestOnOpenConnectionIsAnswered(t *testing.T) {
 	for _, options := range map[string][]byte{"": nil, "timestamps": timestamps(7, 9)} {
-		everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+		everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 			swapped := options
 			if options != nil {
 				swapped = timestamps(9, 7)
@@ -349,7 +350,7 @@ func TestRequestOnOpenConnectionIsAnswered(t *testing.T) {
 			c.open()
 			c.ask(get)
 			c.answer(ok)
-			c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
+			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 
 			request := "POST /orders HTTP/1.1\r\nContent-Length: 6000\r\n\r\n" + strings.Repeat("b", 800)
 			first := c.segment(psh|ack, request)
@@ -408,7 +409,7 @@ func TestAnswerMustFitTheClientsSegments(t *testing.T) {
 			for _, room := range []int{0, -1} {
 				t.Run(fmt.Sprintf("%s %s %d", f.name, name, room), func(t *testing.T) {
 					r := newRig(t)
-					r.put(f.backend, PolicySettings{Existing: true}, Verdict{Kind: Closed})
+					r.put(f.backend, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed})
 					c := r.dial(f.client, f.backend)
 					size := int(r.d.answers.vals[0].Len) + len(options) + room
 					s := c.segment(syn, "")
@@ -436,13 +437,13 @@ func TestResetPolicy(t *testing.T) {
 	for _, proto := range []Protocol{HTTP, TCP} {
 		t.Run([]string{"http", "tcp"}[proto], func(t *testing.T) {
 			s := PolicySettings{Reject: Reset, Existing: true, Protocol: proto}
-			everywhere(t, s, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, s, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				w := want{Rejected: map[string]uint64{"open reset": 2}}
 				if proto == TCP {
 					w.Admitted, w.Judged, w.Outcomes = 1, 1, map[string]uint64{"connected": 1}
 				}
-				c.r.d.Publish(1, Verdict{Kind: Open, Generation: 2, Until: Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
+				c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
 				w.Judged = 0 // of the generation before
 				first := c.segment(psh|ack, get)
 				res := c.send(psh|ack, get)
@@ -462,7 +463,7 @@ func TestResetPolicy(t *testing.T) {
 }
 
 func TestDropPolicy(t *testing.T) {
-	everywhere(t, PolicySettings{Reject: Drop, Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, PolicySettings{Reject: Drop, Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open()
 		c.r.d.Publish(1, openFor(time.Minute))
 		request := c.segment(psh|ack, get)
@@ -470,7 +471,7 @@ func TestDropPolicy(t *testing.T) {
 		c.did(c.put(c.out, request, c.ctx), verdictDrop, c.hookOut+" drop open")
 		c.r.wantTotals(want{Connections: 1, Rejected: map[string]uint64{"open drop": 2}})
 		// A client that went on sending gets through once the circuit has closed.
-		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 3})
+		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 3})
 		c.passed(c.put(c.out, request, c.ctx), c.hookOut, "admitted")
 		c.seq += uint32(len(get))
 		c.answer(ok)
@@ -488,9 +489,9 @@ func TestDropPolicy(t *testing.T) {
 func TestOpenConnectionsAreLeftAlone(t *testing.T) {
 	for _, proto := range []Protocol{HTTP, TCP} {
 		t.Run([]string{"http", "tcp"}[proto], func(t *testing.T) {
-			everywhere(t, PolicySettings{Reject: Reset, Protocol: proto}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, PolicySettings{Reject: Reset, Protocol: proto}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
-				c.r.d.Publish(1, Verdict{Kind: Open, Generation: 2, Until: Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
+				c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
 				w := want{Connections: 1, Admitted: 1}
 				if proto == HTTP {
 					c.ask(get)
@@ -517,7 +518,7 @@ func TestAnswersOfEachReason(t *testing.T) {
 		t.Run(Rejection(reason).String(), func(t *testing.T) {
 			s := settings[Rejection(reason)]
 			s.Existing = true
-			everywhere(t, s, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, s, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				name := Rejection(reason).String()
 				c.open()
 				w := want{Rejected: map[string]uint64{name + " respond": 1}}
@@ -525,7 +526,7 @@ func TestAnswersOfEachReason(t *testing.T) {
 				case RejectedOpen:
 					c.r.d.Publish(1, openFor(time.Minute))
 				case RejectedForcedOpen:
-					c.r.d.Publish(1, Verdict{Kind: ForcedOpen, Generation: 2})
+					c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 				case RejectedHalfOpen:
 					other := *c
 					other.client = netipPort(c.client, 41000)
@@ -568,7 +569,7 @@ func TestAnswersOfEachReason(t *testing.T) {
 // itself lets go of it.
 func TestSumsOfNetworkCardsFollow(t *testing.T) {
 	ingress := places[slices.IndexFunc(places, func(p place) bool { return p.name == "ingress" }):][:1]
-	at(t, append(ingress, entries...), PolicySettings{Reject: Respond}, Verdict{Kind: ForcedOpen}, func(t *testing.T, c *conn) {
+	at(t, append(ingress, entries...), PolicySettings{Reject: Respond}, ledger.Verdict{Kind: ledger.ForcedOpen}, func(t *testing.T, c *conn) {
 		c.r.needsChecksumComplete(t)
 		c.answeredSYN("forced-open")
 		c.did(c.send(fin|ack, ""), c.answers, "ingress ack answered")

@@ -18,6 +18,7 @@ import (
 	"github.com/cbagent/cbagent/internal/answer"
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // What a program returns.
@@ -164,14 +165,14 @@ func closeCommon() error {
 }
 
 // put makes circuit 1 responsible for a backend, with policy 1, and answers 0 to 5 for its rejections.
-func (r *rig) put(backend netip.AddrPort, s PolicySettings, v Verdict) {
+func (r *rig) put(backend netip.AddrPort, s PolicySettings, v ledger.Verdict) {
 	r.t.Helper()
 	if err := r.putAt(1, backend, s, v); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
-func (r *rig) putAt(circuit int, backend netip.AddrPort, s PolicySettings, v Verdict) error {
+func (r *rig) putAt(circuit int, backend netip.AddrPort, s PolicySettings, v ledger.Verdict) error {
 	if s.Answers == ([Rejections]int{}) {
 		for i, reason := range answer.Reasons() {
 			status := 503
@@ -218,7 +219,7 @@ func (r *rig) backend(b Backend, circuit int, flags BackendFlags) error {
 	return r.d.PutBackend(b, circuit, flags)
 }
 
-func (r *rig) place(circuit, policy int, v Verdict) error {
+func (r *rig) place(circuit, policy int, v ledger.Verdict) error {
 	r.d.SetPolicy(circuit, policy)
 	r.d.Publish(circuit, v)
 	return nil
@@ -312,12 +313,12 @@ func (r *rig) sentFrames(l3 bool) []segment {
 }
 
 // events reads all that is in the ring.
-func (r *rig) events() []Event {
+func (r *rig) events() []ledger.Event {
 	r.t.Helper()
-	var all []Event
+	var all []ledger.Event
 	var rec ringbuf.Record
 	for {
-		var ev Event
+		var ev ledger.Event
 		err := r.d.ReadEvent(&rec, time.Now().Add(-time.Second), &ev)
 		if errors.Is(err, ErrNoEvent) {
 			return all
@@ -680,18 +681,18 @@ func (r *rig) entry(on bool) {
 }
 
 // everywhere runs a case at each place, over IPv4 and IPv6, with a circuit of its own.
-func everywhere(t *testing.T, s PolicySettings, v Verdict, test func(t *testing.T, c *conn)) {
+func everywhere(t *testing.T, s PolicySettings, v ledger.Verdict, test func(t *testing.T, c *conn)) {
 	t.Helper()
 	at(t, places, s, v, test)
 }
 
 // wherever is everywhere, and at entries too.
-func wherever(t *testing.T, s PolicySettings, v Verdict, test func(t *testing.T, c *conn)) {
+func wherever(t *testing.T, s PolicySettings, v ledger.Verdict, test func(t *testing.T, c *conn)) {
 	t.Helper()
 	at(t, slices.Concat(places, entries), s, v, test)
 }
 
-func at(t *testing.T, where []place, s PolicySettings, v Verdict, test func(t *testing.T, c *conn)) {
+func at(t *testing.T, where []place, s PolicySettings, v ledger.Verdict, test func(t *testing.T, c *conn)) {
 	t.Helper()
 	for _, p := range where {
 		for _, f := range p.families {
@@ -707,8 +708,8 @@ func at(t *testing.T, where []place, s PolicySettings, v Verdict, test func(t *t
 }
 
 // openFor is the verdict of a circuit that is open for a while.
-func openFor(d time.Duration) Verdict {
-	return Verdict{Kind: Open, Generation: 1, Until: Now() + int64(d), Calls: 1, Concurrent: 1}
+func openFor(d time.Duration) ledger.Verdict {
+	return ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: Now() + int64(d), Calls: 1, Concurrent: 1}
 }
 
 // parseAnswer reads an HTTP answer: its status, headers by name, and body.

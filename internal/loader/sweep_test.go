@@ -3,6 +3,8 @@ package loader
 import (
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 func TestSweep(t *testing.T) {
@@ -140,7 +142,7 @@ func TestSweep(t *testing.T) {
 		}, 76 * time.Second, false, want{}, nil, want{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, tc.policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, tc.policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.ack = 5000
 				tc.before(c)
 				f, found := c.r.flow(c.client, c.backend)
@@ -196,7 +198,7 @@ func TestProbeThatHangs(t *testing.T) {
 // A sweep says when the next is needed.
 func TestSweepSaysWhenTheNextTimeOutIsDue(t *testing.T) {
 	policy := PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
-	everywhere(t, policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		due := func(want int64) {
 			t.Helper()
 			res, err := c.r.d.Sweep(time.Hour)
@@ -232,7 +234,7 @@ func TestSweepSaysWhenTheNextTimeOutIsDue(t *testing.T) {
 
 // The oldest request of the circuit's generation is what pendingAge looks at.
 func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
-	everywhere(t, PolicySettings{Existing: true}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		pending := func() (int64, bool) {
 			t.Helper()
 			res, err := c.r.d.Sweep(time.Hour)
@@ -273,7 +275,7 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 			t.Error("an attempt to connect is pending although it was answered")
 		}
 		conns[0].ask(get)
-		c.r.d.Publish(1, Verdict{Kind: Closed, Generation: 2})
+		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 		if _, found := pending(); found {
 			t.Error("a request of an earlier generation is pending")
 		}
@@ -281,7 +283,7 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 }
 
 func TestForgetInterface(t *testing.T) {
-	everywhere(t, PolicySettings{}, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.ctx.IngressIfindex = 5
 		c.open().ask(get)
 		other := c.another(41000)
@@ -303,7 +305,7 @@ func TestForgetInterface(t *testing.T) {
 // A SYN that nobody answers must not hold its place for ever, and one that goes on needs a place.
 func TestConnectTimeoutGivesItsPlaceBack(t *testing.T) {
 	policy := PolicySettings{MaxConnections: 1, ConnectTimeout: 3 * time.Second}
-	everywhere(t, policy, Verdict{Kind: Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		s := c.segment(syn, "")
 		s.options = mssOption(1460)
 		c.passed(c.send(syn, ""), c.hookOut, "admitted")

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 // unreachable records that nobody answers for the backend of circuit 1, and checks what that says it did.
@@ -29,40 +31,40 @@ func TestRecordUnreachable(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		policy  PolicySettings
-		verdict Verdict
+		verdict ledger.Verdict
 		before  func(c *conn)
 		want    want
 		events  []string
 	}{
-		{"nothing was seen", unreachableSettings, Verdict{Kind: Closed}, func(c *conn) { c.unreachable(Now(), 0, 1) },
+		{"nothing was seen", unreachableSettings, ledger.Verdict{Kind: ledger.Closed}, func(c *conn) { c.unreachable(Now(), 0, 1) },
 			want{Judged: 1, Failures: 1, Outcomes: outcome}, []string{"outcome 10 judged 0 failure generation 1"}},
-		{"each failed resolution is an attempt", unreachableSettings, Verdict{Kind: Closed}, func(c *conn) {
+		{"each failed resolution is an attempt", unreachableSettings, ledger.Verdict{Kind: ledger.Closed}, func(c *conn) {
 			c.unreachable(Now(), 0, 1)
 			c.unreachable(Now(), 0, 1)
 		}, want{Judged: 2, Failures: 2, Outcomes: map[string]uint64{"unreachable": 2}},
 			[]string{"outcome 10 judged 0 failure generation 1", "outcome 10 judged 1 failure generation 1"}},
-		{"a SYN waits", unreachableSettings, Verdict{Kind: Closed}, func(c *conn) {
+		{"a SYN waits", unreachableSettings, ledger.Verdict{Kind: ledger.Closed}, func(c *conn) {
 			c.send(syn, "")
 			c.unreachable(Now(), 1, 0)
 			c.r.sweepAt(Now()+int64(4*time.Second), time.Hour) // its time-out is no second outcome
 		}, want{Judged: 1, Failures: 1, Outcomes: outcome}, []string{"outcome 10 judged 0 failure generation 1"}},
-		{"a SYN waits, tcp", tcp, Verdict{Kind: Closed}, func(c *conn) {
+		{"a SYN waits, tcp", tcp, ledger.Verdict{Kind: ledger.Closed}, func(c *conn) {
 			c.send(syn, "")
 			c.unreachable(Now(), 1, 0)
 		}, want{Admitted: 1, Judged: 1, Failures: 1, Outcomes: outcome}, []string{"outcome 10 judged 0 failure generation 1"}},
-		{"a SYN that was sent later", unreachableSettings, Verdict{Kind: Closed}, func(c *conn) {
+		{"a SYN that was sent later", unreachableSettings, ledger.Verdict{Kind: ledger.Closed}, func(c *conn) {
 			at := Now()
 			c.send(syn, "")
 			c.unreachable(at, 0, 1)
 		}, want{Connections: 1, Judged: 1, Failures: 1, Outcomes: outcome}, []string{"outcome 10 judged 0 failure generation 1"}},
-		{"an established connection", unreachableSettings, Verdict{Kind: Closed}, func(c *conn) {
+		{"an established connection", unreachableSettings, ledger.Verdict{Kind: ledger.Closed}, func(c *conn) {
 			c.open().ask(get)
 			c.unreachable(Now(), 0, 1)
 		}, want{Connections: 1, InFlight: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: outcome},
 			[]string{"outcome 10 judged 0 failure generation 1"}},
 		{"open", unreachableSettings, openFor(time.Minute), func(c *conn) { c.unreachable(Now(), 0, 0) }, want{}, nil},
-		{"forced open", unreachableSettings, Verdict{Kind: ForcedOpen}, func(c *conn) { c.unreachable(Now(), 0, 0) }, want{}, nil},
-		{"disabled", unreachableSettings, Verdict{Kind: Disabled}, func(c *conn) { c.unreachable(Now(), 0, 1) },
+		{"forced open", unreachableSettings, ledger.Verdict{Kind: ledger.ForcedOpen}, func(c *conn) { c.unreachable(Now(), 0, 0) }, want{}, nil},
+		{"disabled", unreachableSettings, ledger.Verdict{Kind: ledger.Disabled}, func(c *conn) { c.unreachable(Now(), 0, 1) },
 			want{Unjudged: 1, Outcomes: outcome}, nil},
 		{"half-open", unreachableSettings, halfOpen(1, 1), func(c *conn) {
 			c.unreachable(Now(), 0, 1)
@@ -76,8 +78,8 @@ func TestRecordUnreachable(t *testing.T) {
 			[]string{"probe permit generation 2", "outcome 10 judged 0 failure permit generation 2"}},
 		{"half-open without probes", unreachableSettings, halfOpen(0, 0), func(c *conn) { c.unreachable(Now(), 0, 1) },
 			want{Judged: 1, Failures: 1, Outcomes: outcome}, []string{"outcome 10 judged 0 failure generation 2"}},
-		{"half-open with a ramp", unreachableSettings, Verdict{
-			Kind: Open, Generation: 1, Until: Now() - int64(time.Second), RampOver: time.Minute, RampFrom: 0.1, RampTo: 1,
+		{"half-open with a ramp", unreachableSettings, ledger.Verdict{
+			Kind: ledger.Open, Generation: 1, Until: Now() - int64(time.Second), RampOver: time.Minute, RampFrom: 0.1, RampTo: 1,
 		}, func(c *conn) { c.unreachable(Now(), 0, 1) },
 			want{Judged: 1, Failures: 1, Outcomes: outcome}, []string{"outcome 10 judged 0 failure generation 2"}},
 	} {
@@ -99,7 +101,7 @@ func TestRecordUnreachable(t *testing.T) {
 func TestRecordUnreachableOfSomeBackends(t *testing.T) {
 	r := newRig(t)
 	alive := netip.AddrPortFrom(backendV4.Addr().Next(), backendV4.Port())
-	r.put(backendV4, unreachableSettings, Verdict{Kind: Closed})
+	r.put(backendV4, unreachableSettings, ledger.Verdict{Kind: ledger.Closed})
 	if err := r.backend(Backend{Addr: alive}, 1, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +117,7 @@ func TestRecordUnreachableOfSomeBackends(t *testing.T) {
 // A circuit that another backend has taken over meanwhile is not told of the old one.
 func TestRecordUnreachableOfAReleasedCircuit(t *testing.T) {
 	r := newRig(t)
-	r.put(backendV4, unreachableSettings, Verdict{Kind: Closed})
+	r.put(backendV4, unreachableSettings, ledger.Verdict{Kind: ledger.Closed})
 	r.d.Release(1)
 	r.dial(clientV4, backendV4).unreachable(Now(), 0, 0)
 	r.wantTotals(want{})
@@ -157,7 +159,7 @@ func TestUnreachableBackendsAreNotAdopted(t *testing.T) {
 func TestUnseenAttemptHasNoClient(t *testing.T) {
 	for _, f := range families {
 		r := newRig(t)
-		r.put(f.backend, unreachableSettings, Verdict{Kind: Closed})
+		r.put(f.backend, unreachableSettings, ledger.Verdict{Kind: ledger.Closed})
 		r.dial(f.client, f.backend).unreachable(Now(), 0, 1)
 		all := r.events()
 		if len(all) != 1 || all[0].Client.IsValid() || all[0].Backend != f.backend {

@@ -4,48 +4,33 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
-)
 
-// VerdictKind says what the programs do with clients of a circuit.
-type VerdictKind uint8
-
-// Kinds of verdicts. There is none for half-open: an open verdict is it from its deadline on.
-const (
-	Closed     = VerdictKind(bpfVerdictKindVERDICT_CLOSED)
-	Open       = VerdictKind(bpfVerdictKindVERDICT_OPEN)
-	ForcedOpen = VerdictKind(bpfVerdictKindVERDICT_FORCED_OPEN)
-	Disabled   = VerdictKind(bpfVerdictKindVERDICT_DISABLED)
+	"github.com/cbagent/cbagent/internal/ledger"
 )
 
 const shareAll = 1 << bpfSizeSHARE_BITS
 
-// Verdict is what the programs need to know of a circuit's state. Times are of Now.
-type Verdict struct {
-	Kind       VerdictKind
-	Monitor    bool   // admit, and count who would have been rejected
-	Override   bool   // an operator's, not the policy's; the programs do not read it
-	Generation uint32 // >= 1; of an open verdict: of the opening, its half-open period has the next
-	Until      int64  // open: the deadline. Forced-open, disabled: end of the override, 0 = none
-	Calls      uint32 // half-open: permits; 0 = admit all
-	Concurrent uint32 // half-open: of these in flight at once
-	RampOver   time.Duration
-	RampFrom   float64 // 0..1; with RampOver > 0 a growing share instead of permits
-	RampTo     float64
-	Step       uint16 // of the backoff; the programs do not read it
-}
+// The programs' numbers of kinds are the ledger's.
+const (
+	_ = -uint(ledger.Closed ^ ledger.Kind(bpfVerdictKindVERDICT_CLOSED))
+	_ = -uint(ledger.Open ^ ledger.Kind(bpfVerdictKindVERDICT_OPEN))
+	_ = -uint(ledger.ForcedOpen ^ ledger.Kind(bpfVerdictKindVERDICT_FORCED_OPEN))
+	_ = -uint(ledger.Disabled ^ ledger.Kind(bpfVerdictKindVERDICT_DISABLED))
+	_ = -uint(ledger.Kinds ^ ledger.Kind(bpfVerdictKindVERDICT_MAX))
+)
 
-func (v *Verdict) flags() uint8 {
+func verdictFlags(v *ledger.Verdict) uint8 {
 	return boolByte(v.Monitor)*uint8(bpfVerdictFlagVERDICT_MONITOR) | boolByte(v.Override)*uint8(bpfVerdictFlagVERDICT_OVERRIDE)
 }
 
 // Publish puts a verdict in force. The programs see all of it or nothing: the idle one of two slots is filled, and made
 // visible by one store. One goroutine at a time for a circuit.
-func (d *Datapath) Publish(circuit int, v Verdict) {
+func (d *Datapath) Publish(circuit int, v ledger.Verdict) {
 	c := &d.circuits.vals[circuit]
 	old := atomic.LoadUint64(&c.Published)
 	slot := &c.Slots[(old+1)&1]
 	*slot = bpfVerdict{
-		Kind: uint8(v.Kind), Flags: v.flags(), Generation: v.Generation, Until: uint64(v.Until),
+		Kind: uint8(v.Kind), Flags: verdictFlags(&v), Generation: v.Generation, Until: uint64(v.Until),
 		Calls: v.Calls, Concurrent: v.Concurrent, RampOver: uint64(v.RampOver),
 		RampFrom: uint32(v.RampFrom * shareAll), RampTo: uint32(v.RampTo * shareAll), Step: v.Step,
 	}
@@ -55,9 +40,9 @@ func (d *Datapath) Publish(circuit int, v Verdict) {
 // Amend changes what may change of the verdict in force without a new generation: its counts go on. v has the kind and
 // the generation of the one in force. Each field changes by itself; while a ramp becomes another, a client may be admitted
 // by a mixture of both.
-func (d *Datapath) Amend(circuit int, v Verdict) {
+func (d *Datapath) Amend(circuit int, v ledger.Verdict) {
 	s := d.circuits.vals[circuit].slot()
-	s.Flags = v.flags()
+	s.Flags = verdictFlags(&v)
 	s.Step = v.Step
 	atomic.StoreUint64(&s.Until, uint64(v.Until))
 	atomic.StoreUint32(&s.Calls, v.Calls)
@@ -71,10 +56,10 @@ func (d *Datapath) Amend(circuit int, v Verdict) {
 // Settle makes of an open verdict the closed one that comes after it, with the next generation, where it stands: its counts
 // go on. An open verdict without permits has admitted and judged under that generation since its deadline. What ends between
 // the two stores is not judged.
-func (d *Datapath) Settle(circuit int, v Verdict) {
+func (d *Datapath) Settle(circuit int, v ledger.Verdict) {
 	s := d.circuits.vals[circuit].slot()
-	s.Kind, s.Step = uint8(Closed), v.Step
-	s.Flags = v.flags()
+	s.Kind, s.Step = uint8(ledger.Closed), v.Step
+	s.Flags = verdictFlags(&v)
 	atomic.StoreUint32(&s.Generation, v.Generation)
 	atomic.StoreUint64(&s.Until, 0)
 	atomic.StoreUint32(&s.Calls, 0)
@@ -85,10 +70,10 @@ func (d *Datapath) Settle(circuit int, v Verdict) {
 }
 
 // Published returns the verdict that is in force.
-func (d *Datapath) Published(circuit int) Verdict {
+func (d *Datapath) Published(circuit int) ledger.Verdict {
 	s := d.circuits.vals[circuit].slot()
-	return Verdict{
-		Kind: VerdictKind(s.Kind), Monitor: s.Flags&uint8(bpfVerdictFlagVERDICT_MONITOR) != 0,
+	return ledger.Verdict{
+		Kind: ledger.Kind(s.Kind), Monitor: s.Flags&uint8(bpfVerdictFlagVERDICT_MONITOR) != 0,
 		Override: s.Flags&uint8(bpfVerdictFlagVERDICT_OVERRIDE) != 0, Generation: s.Generation, Until: int64(s.Until),
 		Calls: s.Calls, Concurrent: s.Concurrent, RampOver: time.Duration(s.RampOver),
 		RampFrom: float64(s.RampFrom) / shareAll, RampTo: float64(s.RampTo) / shareAll, Step: s.Step,
@@ -107,7 +92,7 @@ const noPolicy = 0xffffffff
 
 // Release lets go of a circuit: nobody is rejected, nothing judged, and the next Sweep forgets its connections.
 func (d *Datapath) Release(circuit int) {
-	d.Publish(circuit, Verdict{Kind: Disabled, Generation: 1})
+	d.Publish(circuit, ledger.Verdict{Kind: ledger.Disabled, Generation: 1})
 	atomic.StoreUint32(&d.circuits.vals[circuit].Policy, noPolicy)
 }
 
@@ -129,20 +114,9 @@ func (d *Datapath) ResetCircuit(circuit int, owner uint64) error {
 	return nil
 }
 
-// Progress is how far the judging of a verdict has come. All counts are since it was published.
-type Progress struct {
-	Judged   uint64 // outcomes
-	Events   uint64 // of these, sent through the ring
-	Failures uint64
-	Slow     uint64        // of the others
-	Duration time.Duration // sum
-	Permits  uint32        // used
-	InFlight uint32        // permits that are out
-}
-
 // Progress reads the counts of the verdict in force. They are read one after the other, while the programs count on:
 // they are of one moment unless outcomes come faster than that.
-func (d *Datapath) Progress(circuit int) Progress {
+func (d *Datapath) Progress(circuit int) ledger.Progress {
 	s := d.circuits.vals[circuit].slot()
 	p := s.progress()
 	for range 4 {
@@ -155,10 +129,10 @@ func (d *Datapath) Progress(circuit int) Progress {
 	return p
 }
 
-func (s *bpfVerdict) progress() Progress {
+func (s *bpfVerdict) progress() ledger.Progress {
 	judged := atomic.LoadUint64(&s.Judged)
 	permits := atomic.LoadUint64(&s.Permits)
-	return Progress{
+	return ledger.Progress{
 		Judged: judged & (1<<judgedBits - 1), Events: judged >> judgedBits,
 		Failures: atomic.LoadUint64(&s.Failures), Slow: atomic.LoadUint64(&s.Slow),
 		Duration: time.Duration(atomic.LoadUint64(&s.Duration)),
@@ -184,7 +158,7 @@ func (d *Datapath) Pending(circuit int, sweep int64) (since int64, ok bool) {
 // Generation returns the generation that outcomes of now are judged in.
 func (d *Datapath) Generation(circuit int, now int64) uint32 {
 	s := d.circuits.vals[circuit].slot()
-	if s.Kind == uint8(Open) && now >= int64(s.Until) {
+	if s.Kind == uint8(ledger.Open) && now >= int64(s.Until) {
 		return s.Generation + 1
 	}
 	return s.Generation

@@ -6,6 +6,7 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 )
@@ -97,7 +98,7 @@ type Circuit struct {
 	Status      breaker.Status
 	Metric      breaker.Metric
 	Totals      loader.Totals
-	Progress    loader.Progress
+	Progress    ledger.Progress
 	Statuses    []Status
 	Transitions []Transition
 	RejectedAt  uint64  // clients rejected in all when it last left closed

@@ -17,6 +17,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 )
 
@@ -64,7 +65,7 @@ func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfa
 			t.Fatal(err)
 		}
 		d.SetPolicy(i, patient)
-		d.Publish(i, loader.Verdict{Kind: loader.Closed, Generation: 1})
+		d.Publish(i, ledger.Verdict{Kind: ledger.Closed, Generation: 1})
 		if err := d.PutBackend(loader.Backend{Addr: at, Direction: loader.Outbound}, i, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +99,7 @@ func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfa
 func (d *datapath) follow(ctx context.Context, t *testing.T) {
 	const tick = 100 * time.Millisecond
 	var rec ringbuf.Record
-	var ev loader.Event
+	var ev ledger.Event
 	sweep := time.Now()
 	for ctx.Err() == nil {
 		if now := time.Now(); !now.Before(sweep) {
@@ -112,7 +113,7 @@ func (d *datapath) follow(ctx context.Context, t *testing.T) {
 		case err != nil:
 			t.Error(err)
 			return
-		case ev.Kind == loader.EventOutcome && ev.Failure:
+		case ev.Kind == ledger.EventOutcome && ev.Failure:
 			d.failures.Add(1)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
@@ -124,7 +125,7 @@ func Incident(t testing.TB) *view.Snapshot {
 			{
 				ID: 2, Name: "192.0.2.8:8080", Backends: []discovery.Backend{backend("192.0.2.8:8080", discovery.KindAddress)},
 				Status:   breaker.Status{State: breaker.StateHalfOpen, Step: 1, Until: breaker.Never, Yielded: true},
-				Progress: loader.Progress{Permits: 2, InFlight: 1},
+				Progress: ledger.Progress{Permits: 2, InFlight: 1},
 			},
 			{
 				ID: 3, Name: "192.0.2.9:8080", Backends: []discovery.Backend{backend("192.0.2.9:8080", discovery.KindHost)},
