@@ -95,7 +95,7 @@ func newSite(b *testing.B) *site {
 			b.Fatal(err)
 		}
 		s.d.SetPolicy(circuit, circuit)
-		s.d.Publish(circuit, c.verdict)
+		s.d.SetVerdict(circuit, c.verdict)
 		for _, f := range families {
 			for _, dir := range []loader.Direction{loader.Outbound, loader.Inbound} {
 				if err := s.d.PutBackend(loader.Backend{Addr: f.of(circuit), Direction: dir}, circuit, 0); err != nil {

@@ -34,16 +34,7 @@ func (a *Agent) publish(c *circuitState) {
 		return
 	}
 	a.dirty = true
-	if want.Kind == have.Kind && want.Generation == have.Generation {
-		// Also when the kernel has moved on to half-open by itself: it counts permits and outcomes since, and goes on.
-		a.dp.Amend(c.id, want)
-		return
-	}
-	if have.Kind == ledger.Open && want.Kind == ledger.Closed && want.Generation == have.Generation+1 {
-		// The kernel may have judged under that generation since the deadline: a new slot would count from 0 again.
-		a.dp.Settle(c.id, want)
-	} else {
-		a.dp.Publish(c.id, want)
+	if a.dp.SetVerdict(c.id, want) {
 		c.told = told{}
 	}
 	c.hold()

@@ -219,57 +219,57 @@ func TestGenerations(t *testing.T) {
 	}{
 		{"answered after the circuit opened", func(c *conn) {
 			c.open().ask(get)
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute)})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute)})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"answered in half-open", func(c *conn) {
 			c.open().ask(get)
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"answered after the circuit closed again", func(c *conn) {
 			c.open().ask(get)
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 4})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 4})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"asked and answered in half-open's generation, which is closed", func(c *conn) {
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
 			c.connect("probe")
 			c.passed(c.send(psh|ack, get), c.hookOut, "probe")
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 4})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 4})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Probes: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}},
 			[]string{"probe permit generation 3"}},
 		{"a permit of another generation is not inherited", func(c *conn) {
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
 			c.connect("probe")
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 4})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 4})
 			c.ask(get)
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Probes: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"5xx": 1}},
 			[]string{"probe permit generation 3", "outcome 500 judged 0 failure generation 4"}},
 		{"a permit of another generation is not given back", func(c *conn) {
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: 1, Calls: 1, Concurrent: 1})
 			c.connect("probe")
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 4, Until: 1, Calls: 1, Concurrent: 1})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 4, Until: 1, Calls: 1, Concurrent: 1})
 			other := c.another(41000)
 			other.connect("probe")
 			c.end()
 		}, want{Connections: 1, Probes: 2, Permits: 1, PermitsOut: 1},
 			[]string{"probe permit generation 3", "probe permit generation 5", "return permit generation 3"}},
 		{"disabled: nothing is judged", func(c *conn) {
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Disabled, Generation: 2})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Disabled, Generation: 2})
 			c.open().ask(get)
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"let through before it was disabled", func(c *conn) {
 			c.open().ask(get)
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Disabled, Generation: 1})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Disabled, Generation: 1})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"a request on a connection of an earlier generation", func(c *conn) {
 			c.open()
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 			c.ask(get)
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"5xx": 1}},
@@ -317,7 +317,7 @@ func TestMonitor(t *testing.T) {
 		}},
 		{"opened later, tcp: one per connection", PolicySettings{Protocol: TCP, Existing: true}, closed, func(c *conn) {
 			c.open()
-			c.r.d.Publish(1, forced)
+			c.r.d.SetVerdict(1, forced)
 			c.passed(c.send(psh|ack, get), c.hookOut, "monitored")
 			c.passed(c.send(psh|ack, get), c.hookOut, "flow")
 			c.passed(c.send(psh|ack, get), c.hookOut, "flow")
@@ -328,7 +328,7 @@ func TestMonitor(t *testing.T) {
 			c.open()
 			other := c.another(41000)
 			other.connect("monitored")
-			c.r.d.Publish(1, forced)
+			c.r.d.SetVerdict(1, forced)
 			other.passed(other.send(psh|ack, get), c.hookOut, "monitored")
 			other.answer(ok)
 			other.passed(other.send(psh|ack, get), c.hookOut, "monitored")
@@ -692,7 +692,7 @@ func TestFullTable(t *testing.T) {
 			c.r.wantTotals(want{Rejected: map[string]uint64{"connection-limit respond": 1}})
 		}},
 		{"reserve full, probe: rejected", PolicySettings{Reject: Reset}, flowMax, func(c *conn) {
-			c.r.d.Publish(1, halfOpen(1, 1))
+			c.r.d.SetVerdict(1, halfOpen(1, 1))
 			c.did(c.send(syn, ""), c.answers, c.hookOut+" reset table-full")
 			c.r.wantTotals(want{Rejected: map[string]uint64{"connection-limit reset": 1}})
 		}},

@@ -275,7 +275,7 @@ func TestPinnedStateIsAdopted(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.SetPolicy(3, 2)
-		d.Publish(3, v)
+		d.SetVerdict(3, v)
 		if _, err := d.Attach("eth0"); err != nil {
 			t.Fatal(err)
 		}

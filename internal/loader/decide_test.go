@@ -144,7 +144,7 @@ func TestDecisionsAreThoseOfTheReference(t *testing.T) {
 	d, rnd := newDecider(t, r), seeded(t)
 	for round := range 300 {
 		m := &reference{v: randomVerdict(rnd, uint32(round*2+1))}
-		r.d.Publish(1, m.v)
+		r.d.SetVerdict(1, m.v)
 		if got := r.d.Published(1); got.Kind != m.v.Kind || got.Until != m.v.Until || got.Calls != m.v.Calls || got.Monitor != m.v.Monitor || got.Override != m.v.Override {
 			t.Fatalf("published %+v, reads %+v", m.v, got)
 		}

@@ -94,7 +94,7 @@ func TestXDP(t *testing.T) {
 				c := r.dial(f.client, f.backend)
 				c.ctx.IngressIfindex = uplinkIndex
 				c.passed(c.send(syn, ""), "egress", "admitted")
-				r.d.Publish(1, forced)
+				r.d.SetVerdict(1, forced)
 			}},
 		{name: "exempt client", policy: func() PolicySettings {
 			s := inbound(Reset)

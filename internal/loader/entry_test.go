@@ -94,7 +94,7 @@ func TestEntryLeavesFollowedConnections(t *testing.T) {
 		egress, ingress := *c, *c
 		egress.out, egress.in, egress.hookOut, egress.hookIn = c.in, c.out, "egress", "ingress"
 		egress.passed(egress.send(syn, ""), "egress", "admitted")
-		c.r.d.Publish(1, openFor(time.Minute))
+		c.r.d.SetVerdict(1, openFor(time.Minute))
 		ingress.passed(ingress.send(syn, ""), "ingress", "foreign")
 
 		// Somebody else is answered at the entry, so that more than SYNs is looked at there.
@@ -119,7 +119,7 @@ func TestEntryForgetsWhenPortsAreUsedAgain(t *testing.T) {
 	at(t, entries, PolicySettings{Reject: Respond}, openFor(time.Minute), func(_ *testing.T, c *conn) {
 		c.answeredSYN("open")
 		c.did(c.send(psh|ack, get), verdictRedirect, "ingress respond open")
-		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 		c.passed(c.send(syn, ""), "ingress", "foreign")
 		c.ack = 7000
 		c.passed(c.send(ack, ""), "ingress", "foreign")
@@ -140,7 +140,7 @@ func TestEntryKnowsAnswersOfEgress(t *testing.T) {
 		late.out, late.in, late.hookOut, late.hookIn = c.in, c.out, "egress", "ingress"
 		late.answeredSYN("half-open")
 
-		c.r.d.Publish(1, openFor(time.Minute))
+		c.r.d.SetVerdict(1, openFor(time.Minute))
 		other := *c
 		other.client = netipPort(c.client, 42000)
 		other.answeredSYN("open")

@@ -134,9 +134,9 @@ func TestOutcomes(t *testing.T) {
 			c.answer("HTTP/1.1 101 Switching Protocols\r\n\r\n")
 			c.passed(c.send(ack, get), c.hookOut, "flow")
 			c.answer(failed)
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1})
 			c.passed(c.send(ack, get), c.hookOut, "flow")
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 1})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 1})
 			c.end()
 		}, want{Admitted: 1, Outcomes: map[string]uint64{"1xx": 1}}}, // judged before the last verdict
 		{"CONNECT begins a tunnel", func(c *conn) {

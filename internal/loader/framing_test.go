@@ -77,7 +77,7 @@ func TestAnswerComesAfterTheResponse(t *testing.T) {
 				for _, s := range tc.response {
 					c.answer(s)
 				}
-				c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
+				c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 				res := c.send(psh|ack, get)
 				if len(res.sent) != 1 || res.sent[0].flags&rst == 0 {
 					t.Errorf("the backend got %v, expected a RST", res.sent)
@@ -100,7 +100,7 @@ func TestNoAnswerBelowBytesUnderWay(t *testing.T) {
 		c.open().ask(get)
 		acknowledged := c.ack
 		c.answer(ok)
-		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
+		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 		end := c.ack
 		c.ack = acknowledged
 		res := c.send(psh|ack, get)
@@ -134,7 +134,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 		{"Content-Length, while the circuit is open", func(c *conn) {
 			c.ask(post)
 			c.answer(early)
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 			for range 3 {
 				c.passed(c.send(psh|ack, get), c.hookOut, "flow")
 			}
@@ -152,7 +152,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 			c.ask(post)
 			c.answer(early)
 			c.passed(c.send(psh|ack, get), c.hookOut, "flow")
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 			c.did(c.send(psh|ack, get+get+head), c.answers, c.hookOut+" respond forced-open")
 		}, want{Admitted: 1, Rejected: map[string]uint64{"forced-open respond": 1}, Outcomes: map[string]uint64{"4xx": 1}}},
 		{"chunks", func(c *conn) {
@@ -169,7 +169,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 		{"chunks that look like a request, while the circuit is open", func(c *conn) {
 			c.ask(chunked)
 			c.answer(early)
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 			c.passed(c.send(psh|ack, "40\r\n"), c.hookOut, "flow")
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" reset forced-open")
 		}, want{Admitted: 1, Rejected: map[string]uint64{"forced-open reset": 1}, Outcomes: map[string]uint64{"4xx": 1}}},

@@ -254,7 +254,7 @@ func TestRandomPackets(t *testing.T) {
 		case 1:
 			v := randomVerdict(rnd, rnd.Uint32N(1000)+1)
 			v.Until = Now() + rnd.Int64N(int64(time.Second)) - int64(time.Second)/2
-			z.d.Publish(1+rnd.IntN(len(z.backends)), v)
+			z.d.SetVerdict(1+rnd.IntN(len(z.backends)), v)
 		case 2:
 			z.addsUp(t)
 			if t.Failed() {

@@ -72,7 +72,7 @@ func TestAnswerBehindPROXY(t *testing.T) {
 			everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				c.passed(c.send(psh|ack, header), c.hookOut, "flow")
-				c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
+				c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 				res := c.send(psh|ack, get)
 				c.did(res, c.answers, c.hookOut+" respond forced-open")
 				c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "forced-open", "not now: forced-open")

@@ -83,7 +83,7 @@ func TestRacedProbe(t *testing.T) {
 	everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask(get)
 		c.answer(ok)
-		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() - 1, Calls: 1, Concurrent: 1})
+		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() - 1, Calls: 1, Concurrent: 1})
 		before := c.seq
 		c.passed(c.send(psh|ack, get), c.hookOut, "probe")
 		c.seq = before

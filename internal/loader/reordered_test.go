@@ -38,7 +38,7 @@ func TestSYNOfAnAnsweredConnection(t *testing.T) {
 		c.did(res, c.answers, c.hookOut+" respond open")
 		end := c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
 		c.did(c.put(c.out, again, c.ctx), verdictDrop, c.hookOut+" swallow answered")
-		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 		c.did(c.put(c.out, again, c.ctx), verdictDrop, c.hookOut+" swallow answered")
 		c.ack = end
 		res = c.send(psh|ack, "more")
@@ -53,7 +53,7 @@ func TestSYNAgainAfterTheCircuitHasClosed(t *testing.T) {
 		again := c.segment(syn, "")
 		again.options = mssOption(1460)
 		c.answeredSYN("open")
-		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 		c.passed(c.put(c.out, again, c.ctx), c.hookOut, "admitted")
 		c.passed(c.recvAt(77, syn|ack, ""), c.hookIn, "flow")
 		res := c.send(psh|ack, get)
@@ -67,7 +67,7 @@ func TestSYNAgainAfterTheCircuitHasClosed(t *testing.T) {
 func TestAnsweredConnectionsAreForgotten(t *testing.T) {
 	everywhere(t, PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
-		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 		c.r.d.circuits.vals[1].AnsweringUntil = 1
 		c.ask(get)
 	})

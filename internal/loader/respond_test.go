@@ -228,7 +228,7 @@ func TestConnectionThatTheKernelAnsweredIsReset(t *testing.T) {
 func TestVerdictThatChangesBetweenSYNAndRequest(t *testing.T) {
 	wherever(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
-		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 		res := c.send(psh|ack, get)
 		c.did(res, c.answers, c.hookOut+" respond open")
 		c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
@@ -314,7 +314,7 @@ func TestAnswerBytes(t *testing.T) {
 							conn.options, wantOptions = timestamps(111, 222), timestamps(222, 111)
 						}
 						conn.open()
-						r.d.Publish(1, openFor(time.Duration(c.seconds)*time.Second))
+						r.d.SetVerdict(1, openFor(time.Duration(c.seconds)*time.Second))
 						res := conn.send(psh|ack, request)
 						conn.did(res, verdictRedirect, "egress respond open")
 						if request == head {
@@ -350,7 +350,7 @@ func TestRequestOnOpenConnectionIsAnswered(t *testing.T) {
 			c.open()
 			c.ask(get)
 			c.answer(ok)
-			c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 
 			request := "POST /orders HTTP/1.1\r\nContent-Length: 6000\r\n\r\n" + strings.Repeat("b", 800)
 			first := c.segment(psh|ack, request)
@@ -418,7 +418,7 @@ func TestAnswerMustFitTheClientsSegments(t *testing.T) {
 					c.seq++
 					c.ack, c.options = 5000, options
 					c.recv(syn|ack, "")
-					r.d.Publish(1, openFor(time.Minute))
+					r.d.SetVerdict(1, openFor(time.Minute))
 					res := c.send(psh|ack, get)
 					if room < 0 {
 						c.did(res, verdictRedirect, "egress reset open")
@@ -443,7 +443,7 @@ func TestResetPolicy(t *testing.T) {
 				if proto == TCP {
 					w.Admitted, w.Judged, w.Outcomes = 1, 1, map[string]uint64{"connected": 1}
 				}
-				c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
+				c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
 				w.Judged = 0 // of the generation before
 				first := c.segment(psh|ack, get)
 				res := c.send(psh|ack, get)
@@ -465,17 +465,17 @@ func TestResetPolicy(t *testing.T) {
 func TestDropPolicy(t *testing.T) {
 	everywhere(t, PolicySettings{Reject: Drop, Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open()
-		c.r.d.Publish(1, openFor(time.Minute))
+		c.r.d.SetVerdict(1, openFor(time.Minute))
 		request := c.segment(psh|ack, get)
 		c.did(c.put(c.out, request, c.ctx), verdictDrop, c.hookOut+" drop open")
 		c.did(c.put(c.out, request, c.ctx), verdictDrop, c.hookOut+" drop open")
 		c.r.wantTotals(want{Connections: 1, Rejected: map[string]uint64{"open drop": 2}})
 		// A client that went on sending gets through once the circuit has closed.
-		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 3})
+		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 3})
 		c.passed(c.put(c.out, request, c.ctx), c.hookOut, "admitted")
 		c.seq += uint32(len(get))
 		c.answer(ok)
-		c.r.d.Publish(1, openFor(time.Minute))
+		c.r.d.SetVerdict(1, openFor(time.Minute))
 		other := *c
 		other.client = netipPort(c.client, 41000)
 		c.did(other.send(syn, ""), verdictDrop, c.hookOut+" drop open")
@@ -491,7 +491,7 @@ func TestOpenConnectionsAreLeftAlone(t *testing.T) {
 		t.Run([]string{"http", "tcp"}[proto], func(t *testing.T) {
 			everywhere(t, PolicySettings{Reject: Reset, Protocol: proto}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
-				c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
+				c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
 				w := want{Connections: 1, Admitted: 1}
 				if proto == HTTP {
 					c.ask(get)
@@ -524,13 +524,13 @@ func TestAnswersOfEachReason(t *testing.T) {
 				w := want{Rejected: map[string]uint64{name + " respond": 1}}
 				switch Rejection(reason) {
 				case RejectedOpen:
-					c.r.d.Publish(1, openFor(time.Minute))
+					c.r.d.SetVerdict(1, openFor(time.Minute))
 				case RejectedForcedOpen:
-					c.r.d.Publish(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
+					c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 				case RejectedHalfOpen:
 					other := *c
 					other.client = netipPort(c.client, 41000)
-					c.r.d.Publish(1, openFor(-time.Second))
+					c.r.d.SetVerdict(1, openFor(-time.Second))
 					other.connect("probe")
 					w.Connections, w.Probes, w.Permits, w.PermitsOut = 1, 1, 1, 1
 				case RejectedConnectionLimit, RejectedRateLimit:

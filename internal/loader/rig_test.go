@@ -221,7 +221,7 @@ func (r *rig) backend(b Backend, circuit int, flags BackendFlags) error {
 
 func (r *rig) place(circuit, policy int, v ledger.Verdict) error {
 	r.d.SetPolicy(circuit, policy)
-	r.d.Publish(circuit, v)
+	r.d.SetVerdict(circuit, v)
 	return nil
 }
 

@@ -275,7 +275,7 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 			t.Error("an attempt to connect is pending although it was answered")
 		}
 		conns[0].ask(get)
-		c.r.d.Publish(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 		if _, found := pending(); found {
 			t.Error("a request of an earlier generation is pending")
 		}

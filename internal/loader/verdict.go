@@ -23,43 +23,58 @@ func verdictFlags(v *ledger.Verdict) uint8 {
 	return boolByte(v.Monitor)*uint8(bpfVerdictFlagVERDICT_MONITOR) | boolByte(v.Override)*uint8(bpfVerdictFlagVERDICT_OVERRIDE)
 }
 
-// Publish puts a verdict in force. The programs see all of it or nothing: the idle one of two slots is filled, and made
-// visible by one store. One goroutine at a time for a circuit.
-func (d *Datapath) Publish(circuit int, v ledger.Verdict) {
+// SetVerdict puts a verdict in force, and reports whether its counts (Progress) begin at 0. They do when the idle one of
+// two slots is filled and made visible by one store: the programs see all of it or nothing. They go on when the verdict
+// in force is changed in place: one of the same kind and generation, and an open one that becomes the closed one after it.
+// One goroutine at a time for a circuit.
+func (d *Datapath) SetVerdict(circuit int, v ledger.Verdict) (anew bool) {
 	c := &d.circuits.vals[circuit]
+	s := c.slot()
+	switch have := d.Published(circuit); {
+	case v == have:
+	case v.Kind == have.Kind && v.Generation == have.Generation:
+		s.update(&v)
+	case have.Kind == ledger.Open && v.Kind == ledger.Closed && v.Generation == have.Generation+1:
+		s.close(&v)
+	default:
+		c.fill(&v)
+		return true
+	}
+	return false
+}
+
+// fill writes a verdict into the idle slot and publishes it.
+func (c *bpfCircuit) fill(v *ledger.Verdict) {
 	old := atomic.LoadUint64(&c.Published)
-	slot := &c.Slots[(old+1)&1]
-	*slot = bpfVerdict{
-		Kind: uint8(v.Kind), Flags: verdictFlags(&v), Generation: v.Generation, Until: uint64(v.Until),
+	c.Slots[(old+1)&1] = bpfVerdict{
+		Kind: uint8(v.Kind), Flags: verdictFlags(v), Generation: v.Generation, Until: uint64(v.Until),
 		Calls: v.Calls, Concurrent: v.Concurrent, RampOver: uint64(v.RampOver),
 		RampFrom: uint32(v.RampFrom * shareAll), RampTo: uint32(v.RampTo * shareAll), Step: v.Step,
 	}
 	atomic.StoreUint64(&c.Published, old+1)
 }
 
-// Amend changes what may change of the verdict in force without a new generation: its counts go on. v has the kind and
-// the generation of the one in force. Each field changes by itself; while a ramp becomes another, a client may be admitted
-// by a mixture of both.
-func (d *Datapath) Amend(circuit int, v ledger.Verdict) {
-	s := d.circuits.vals[circuit].slot()
-	s.Flags = verdictFlags(&v)
+// update changes in place what may change without a new generation, also when the programs have moved on to half-open by
+// themselves: they count permits and outcomes since. Each field changes by itself; while a ramp becomes another, a client
+// may be admitted by a mixture of both.
+func (s *bpfVerdict) update(v *ledger.Verdict) {
+	s.Flags = verdictFlags(v)
 	s.Step = v.Step
 	atomic.StoreUint64(&s.Until, uint64(v.Until))
 	atomic.StoreUint32(&s.Calls, v.Calls)
 	atomic.StoreUint32(&s.Concurrent, v.Concurrent)
 	atomic.StoreUint32(&s.RampFrom, uint32(v.RampFrom*shareAll))
 	atomic.StoreUint32(&s.RampTo, uint32(v.RampTo*shareAll))
-	// Last: with it the ramp counts, or permits do.
+	// Last: the programs look at RampOver to choose between ramp and permits.
 	atomic.StoreUint64(&s.RampOver, uint64(v.RampOver))
 }
 
-// Settle makes of an open verdict the closed one that comes after it, with the next generation, where it stands: its counts
-// go on. An open verdict without permits has admitted and judged under that generation since its deadline. What ends between
-// the two stores is not judged.
-func (d *Datapath) Settle(circuit int, v ledger.Verdict) {
-	s := d.circuits.vals[circuit].slot()
+// close makes of an open verdict the closed one after it, with the next generation. An open verdict without permits has
+// admitted and judged under that generation since its deadline: in the idle slot its counts would begin at 0 again. What
+// ends between the two stores is not judged.
+func (s *bpfVerdict) close(v *ledger.Verdict) {
 	s.Kind, s.Step = uint8(ledger.Closed), v.Step
-	s.Flags = verdictFlags(&v)
+	s.Flags = verdictFlags(v)
 	atomic.StoreUint32(&s.Generation, v.Generation)
 	atomic.StoreUint64(&s.Until, 0)
 	atomic.StoreUint32(&s.Calls, 0)
@@ -92,7 +107,7 @@ const noPolicy = 0xffffffff
 
 // Release lets go of a circuit: nobody is rejected, nothing judged, and the next Sweep forgets its connections.
 func (d *Datapath) Release(circuit int) {
-	d.Publish(circuit, ledger.Verdict{Kind: ledger.Disabled, Generation: 1})
+	d.SetVerdict(circuit, ledger.Verdict{Kind: ledger.Disabled, Generation: 1})
 	atomic.StoreUint32(&d.circuits.vals[circuit].Policy, noPolicy)
 }
 

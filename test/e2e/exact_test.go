@@ -65,7 +65,7 @@ func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfa
 			t.Fatal(err)
 		}
 		d.SetPolicy(i, patient)
-		d.Publish(i, ledger.Verdict{Kind: ledger.Closed, Generation: 1})
+		d.SetVerdict(i, ledger.Verdict{Kind: ledger.Closed, Generation: 1})
 		if err := d.PutBackend(loader.Backend{Addr: at, Direction: loader.Outbound}, i, 0); err != nil {
 			t.Fatal(err)
 		}

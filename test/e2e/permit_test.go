@@ -30,7 +30,7 @@ func TestPermitsAreExact(t *testing.T) {
 			d := newDatapath(t, star.Node, loader.Options{}, []string{"be1"}, []netip.AddrPort{at})
 			for round := range uint32(15) {
 				before, probes := server.Counts().Requests, d.Totals(0).Probes
-				d.Publish(0, ledger.Verdict{
+				d.SetVerdict(0, ledger.Verdict{
 					Kind: ledger.Open, Generation: 2*round + 2, Until: loader.Now(), Calls: c.calls, Concurrent: c.concurrent,
 				})
 				rejected, stop := rush(t, star.Client, at)
@@ -46,7 +46,7 @@ func TestPermitsAreExact(t *testing.T) {
 				if got := d.Progress(0); got.Permits != c.admitted || got.InFlight != c.admitted {
 					t.Errorf("round %d: %d permits used, %d out; want %d of each", round, got.Permits, got.InFlight, c.admitted)
 				}
-				d.Publish(0, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2*round + 4})
+				d.SetVerdict(0, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2*round + 4})
 				stop()
 				eventually(t, "all connections end", func() bool { return d.Totals(0).Connections == 0 })
 			}
