@@ -272,7 +272,6 @@ SEC("sk_lookup")
 int lookup(struct bpf_sk_lookup *ctx)
 {
 	struct endpoint ep = { .port_be = bpf_htons((__u16)ctx->local_port) };
-	__u32 entered = ctx->ingress_ifindex;
 	__u64 d;
 
 	if (ctx->protocol != IPPROTO_TCP)
@@ -286,8 +285,7 @@ int lookup(struct bpf_sk_lookup *ctx)
 			__builtin_memcpy(ep.addr + 4 * i, &word, 4);
 		}
 	}
-	if (entered && bpf_map_lookup_elem(&uplinks, &entered))
-		ep.direction = DIRECTION_INBOUND;
+	ep.direction = direction_of(ctx->ingress_ifindex);
 	d = early(&ep, REJECT_RESET);
 	count(HOOK_LOOKUP, d);
 	return d >> 32 == ACTION_PASS ? SK_PASS : SK_DROP;

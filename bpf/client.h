@@ -227,36 +227,30 @@ __noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_
 __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
 	struct flow init = {};
-	struct backend b = {};
-	struct circuit *c;
-	struct policy *p;
+	struct target t = {};
 	__u32 reason;
 
 	if (!n || !pkt)
 		return 0;
 	if (find_answered(&pkt->key))
 		return decision(TODO_OF_ANSWERED, 0);
-	reason = find_backend(skb, pkt, &b);
+	reason = packet_target(skb, pkt, &t);
 	if (reason != REASON_FLOW)
 		return decision(ACTION_PASS, reason);
-	pkt->circuit = b.circuit;
-	c = circuit_of(b.circuit);
-	p = c ? policy_of(c) : NULL;
-	if (!p)
-		return decision(ACTION_PASS, REASON_UNTRACKED);
-	if (p->protocol == PROTOCOL_HTTP) {
-		reason = answered_syn(n, c, pkt);
+	pkt->circuit = t.id;
+	if (t.policy->protocol == PROTOCOL_HTTP) {
+		reason = answered_syn(n, t.circuit, pkt);
 		if (reason)
 			return decision(TODO_OF_COOKIE, reason);
 	}
 	/* A bare ACK or FIN may be the last of a connection that was just forgotten: it must not bring it back. */
 	if (!pkt->payload || pkt->flags & (TCP_RST | TCP_FIN | TCP_SYN))
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	if (exempt(skb, pkt, p, n, b.flags))
+	if (exempt(skb, pkt, t.policy, n, t.flags))
 		return decision(ACTION_PASS, REASON_EXEMPT);
 	init.turn = PHASE_IDLE;
 	init.seen = bpf_ktime_get_coarse_ns();
-	init.circuit = b.circuit;
+	init.circuit = t.id;
 	init.entered = skb->ingress_ifindex;
 	init.leaves = skb->ifindex;
 	init.client_end = pkt->seq;
@@ -268,7 +262,7 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 	init.flags = FLOW_JOINED;
 	if (!open_flow(n, &pkt->key, &init, false))
 		return decision(ACTION_PASS, REASON_TABLE_FULL);
-	__sync_fetch_and_add(&c->connections, 1);
+	__sync_fetch_and_add(&t.circuit->connections, 1);
 	return decision(TODO_OF_FLOW, 0);
 }
 
@@ -287,8 +281,7 @@ static __always_inline bool has_place(const struct flow *f)
 
 __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
-	struct backend b = {};
-	struct circuit *c;
+	struct target t = {};
 	struct flow *f;
 	__u32 reason;
 
@@ -308,18 +301,15 @@ __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_stat
 	if (!f && answered_before(pkt))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	forget_answered(&pkt->key);
-	reason = find_backend(skb, pkt, &b);
+	reason = packet_target(skb, pkt, &t);
 	if (reason != REASON_FLOW) {
 		if (reason == REASON_FOREIGN)
 			learn(skb, pkt, n, bpf_ktime_get_ns());
 		return decision(ACTION_PASS, reason);
 	}
-	c = circuit_of(b.circuit);
-	if (!c)
-		return decision(ACTION_PASS, REASON_UNTRACKED);
-	if (exempt(skb, pkt, policy_of(c), n, b.flags))
+	if (exempt(skb, pkt, t.policy, n, t.flags))
 		return decision(ACTION_PASS, REASON_EXEMPT);
-	pkt->circuit = b.circuit;
+	pkt->circuit = t.id;
 	return new_connection(skb, pkt, n);
 }
 

@@ -1,60 +1,57 @@
-/* Whose business is a packet: the backend that it goes to, and whether its client is exempt. */
+/* The destination of a packet: its target, whether it is to be learned, and whether its client is exempt. */
 #pragma once
 
 #include "outcome.h"
 #include "parse.h"
+#include "target.h"
 
-/* Which circuit a packet to this destination belongs to, in the direction in which the packet travels. Returns
- * REASON_FLOW and fills found, or why there is none. */
-__noinline __u32 find_backend(struct __sk_buff *skb, const struct packet *pkt, struct backend *found)
+/* destination_of writes the endpoint that a packet goes to, in the direction in which it travels. */
+static __always_inline void destination_of(struct __sk_buff *skb, const struct packet *pkt, struct endpoint *ep)
 {
-	struct endpoint ep = { .direction = DIRECTION_OUTBOUND };
-	__u32 entered = skb->ingress_ifindex;
-	struct backend *b;
-
-	if (!pkt || !found)
-		return REASON_FOREIGN;
-	ep.port_be = pkt->key.backend_port_be;
-
-	__builtin_memcpy(ep.addr, pkt->key.backend, 16);
-	if (entered && bpf_map_lookup_elem(&uplinks, &entered))
-		ep.direction = DIRECTION_INBOUND;
-	b = bpf_map_lookup_elem(&backends, &ep);
-	/* On an interface's way in only the node's own addresses are behind it; others are seen on their way out. */
-	if (b && (pkt->hook != HOOK_INGRESS || b->flags & BACKEND_HOST)) {
-		*found = *b;
-		return REASON_FLOW;
-	}
-	if (!b && ep.direction == DIRECTION_INBOUND) {
-		ep.direction = DIRECTION_OUTBOUND;
-		if (bpf_map_lookup_elem(&backends, &ep))
-			return REASON_REMOTE;
-	}
-	return REASON_FOREIGN;
+	__builtin_memcpy(ep->addr, pkt->key.backend, 16);
+	ep->port_be = pkt->key.backend_port_be;
+	ep->direction = direction_of(skb->ingress_ifindex);
 }
 
-/* Tells the agent of a destination that only a CIDR names, at most once a second for each. */
+/* packet_target fills t for the destination of a packet and returns REASON_FLOW, or returns why there is no target. */
+static __always_inline __u32 packet_target(struct __sk_buff *skb, const struct packet *pkt, struct target *t)
+{
+	enum lookup_result result;
+	struct endpoint ep;
+
+	destination_of(skb, pkt, &ep);
+	result = find_target(&ep, t);
+	if (result == LOOKUP_NO_BACKEND) {
+		if (ep.direction == DIRECTION_OUTBOUND)
+			return REASON_FOREIGN;
+		ep.direction = DIRECTION_OUTBOUND;
+		return bpf_map_lookup_elem(&backends, &ep) ? REASON_REMOTE : REASON_FOREIGN;
+	}
+	/* On an interface's way in only the node's own addresses are behind it; others are seen on their way out. */
+	if (pkt->hook == HOOK_INGRESS && !(t->flags & BACKEND_HOST))
+		return REASON_FOREIGN;
+	return result == LOOKUP_FOUND ? REASON_FLOW : REASON_UNTRACKED;
+}
+
+/* learn sends an event for a destination that only a CIDR names, at most once a second for each. */
 __noinline int learn(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n, __u64 now)
 {
 	struct cidr_key key = { .prefix_len = 144 };
-	struct endpoint ep = {};
-	__u32 entered = skb->ingress_ifindex, *directions;
+	struct endpoint ep;
+	__u32 *directions;
 	struct event *e;
 	__u64 *last;
 
 	if (!n || !pkt)
 		return 0;
 	key.port_be = pkt->key.backend_port_be;
-	ep.port_be = pkt->key.backend_port_be;
 	__builtin_memcpy(key.addr, pkt->key.backend, 16);
 	directions = bpf_map_lookup_elem(&cidrs, &key);
 	if (!directions)
 		return 0;
-	if (entered && bpf_map_lookup_elem(&uplinks, &entered))
-		ep.direction = DIRECTION_INBOUND;
+	destination_of(skb, pkt, &ep);
 	if (!(*directions & (1 << ep.direction)))
 		return 0;
-	__builtin_memcpy(ep.addr, pkt->key.backend, 16);
 	last = bpf_map_lookup_elem(&learning, &ep);
 	if (last && now - *last < 1000000000ULL)
 		return 0;

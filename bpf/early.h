@@ -11,25 +11,18 @@
 static __always_inline __u64 early(struct endpoint *ep, enum reject how)
 {
 	struct node_state *n = the_node();
-	struct backend *b;
-	struct circuit *c;
-	struct policy *p;
+	struct target t;
 	__u32 reason;
 
-	if (!n || !watched(n, ep->port_be))
+	if (!n || !watched(n, ep->port_be) || find_target(ep, &t) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_FOREIGN);
-	b = bpf_map_lookup_elem(&backends, ep);
-	c = b ? circuit_of(b->circuit) : NULL;
-	p = c ? policy_of(c) : NULL;
-	if (!p)
-		return decision(ACTION_PASS, REASON_FOREIGN);
-	/* Who calls is not known here. */
-	if (p->reject != how || p->flags & POLICY_EXEMPT_SOURCES)
+	/* The client's address is not known here. */
+	if (t.policy->reject != how || t.policy->flags & POLICY_EXEMPT_SOURCES)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	reason = surely_rejected(c, n, bpf_ktime_get_ns());
+	reason = surely_rejected(t.circuit, n, bpf_ktime_get_ns());
 	if (reason == REASON_FLOW)
 		return decision(ACTION_PASS, REASON_FLOW);
-	count_rejection(c, reason, how);
+	count_rejection(t.circuit, reason, how);
 	return decision(ACTION_RESET, reason);
 }
 
@@ -122,9 +115,7 @@ static __always_inline __u64 xdp_syn(struct xdp_md *ctx, const __u32 l2, const b
 	struct tcphdr *tcp = data + l2 + l3_len;
 	struct node_state *n = the_node();
 	struct packet pkt = {};
-	struct backend *b;
-	struct circuit *c;
-	struct policy *p;
+	struct target t;
 	__u32 reason, total;
 
 	if (!n || (void *)(tcp + 1) > end)
@@ -162,21 +153,18 @@ static __always_inline __u64 xdp_syn(struct xdp_md *ctx, const __u32 l2, const b
 
 	__builtin_memcpy(ep.addr, pkt.key.backend, 16);
 	ep.port_be = tcp->dest;
-	b = bpf_map_lookup_elem(&backends, &ep);
-	c = b ? circuit_of(b->circuit) : NULL;
-	p = c ? policy_of(c) : NULL;
-	if (!p)
+	if (find_target(&ep, &t) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_FOREIGN);
 	/* An answer needs TC. A repeated SYN of an admitted connection passes there too. */
-	if (p->reject == REJECT_RESPOND || (READ_ONCE(c->connections) && bpf_map_lookup_elem(&flows, &pkt.key)))
+	if (t.policy->reject == REJECT_RESPOND || (READ_ONCE(t.circuit->connections) && bpf_map_lookup_elem(&flows, &pkt.key)))
 		return decision(ACTION_PASS, REASON_FLOW);
-	reason = surely_rejected(c, n, bpf_ktime_get_ns());
+	reason = surely_rejected(t.circuit, n, bpf_ktime_get_ns());
 	if (reason == REASON_FLOW)
 		return decision(ACTION_PASS, REASON_FLOW);
-	if (exempt_source(pkt.key.client, p))
+	if (exempt_source(pkt.key.client, t.policy))
 		return decision(ACTION_PASS, REASON_EXEMPT);
-	count_rejection(c, reason, p->reject);
-	if (p->reject == REJECT_DROP)
+	count_rejection(t.circuit, reason, t.policy->reject);
+	if (t.policy->reject == REJECT_DROP)
 		return decision(ACTION_DROP, reason);
 	return xdp_reset(ctx, &pkt, l2, v6, reason);
 }

@@ -26,12 +26,10 @@ static __always_inline bool answerable(struct __sk_buff *skb)
 /* Returns what is to be done, or 0 to let the packet go on its way. */
 __noinline __u64 at_entry(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
-	struct endpoint ep = { .direction = DIRECTION_OUTBOUND };
-	__u32 entered = skb->ingress_ifindex, reason;
 	struct answered_flow *done;
-	struct backend *b;
-	struct circuit *c;
-	struct policy *p;
+	struct endpoint ep;
+	struct target t;
+	__u32 reason;
 	bool opens;
 	__u64 now;
 
@@ -41,44 +39,35 @@ __noinline __u64 at_entry(struct __sk_buff *skb, struct packet *pkt, struct node
 	now = bpf_ktime_get_coarse_ns();
 	if (!opens && now >= READ_ONCE(n->answering_until))
 		return 0;
-	ep.port_be = pkt->key.backend_port_be;
-	__builtin_memcpy(ep.addr, pkt->key.backend, 16);
-	if (entered && bpf_map_lookup_elem(&uplinks, &entered))
-		ep.direction = DIRECTION_INBOUND;
-	b = bpf_map_lookup_elem(&backends, &ep);
-	/* The node's own addresses are looked after on the way in anyway. */
-	if (!b || b->flags & BACKEND_HOST)
+	destination_of(skb, pkt, &ep);
+	/* from_client decides for the node's own addresses. The client's address is known behind NAT only. */
+	if (find_target(&ep, &t) != LOOKUP_FOUND || t.flags & BACKEND_HOST || t.policy->flags & POLICY_EXEMPT_SOURCES)
 		return 0;
-	c = circuit_of(b->circuit);
-	p = c ? policy_of(c) : NULL;
-	/* Who calls is known behind NAT only. */
-	if (!p || p->flags & POLICY_EXEMPT_SOURCES)
-		return 0;
-	pkt->circuit = b->circuit;
+	pkt->circuit = t.id;
 
 	if (!opens) {
-		if (now >= READ_ONCE(c->answering_until) || !ours_alone(skb))
+		if (now >= READ_ONCE(t.circuit->answering_until) || !ours_alone(skb))
 			return 0;
 		done = find_answered(&pkt->key);
 		/* Where the backend knows the connection, so do NAT and firewalls on the way. */
 		if (done)
 			return done->known ? 0 : decision(TODO_OF_ANSWERED, 0);
-		reason = answered_syn(n, c, pkt);
+		reason = answered_syn(n, t.circuit, pkt);
 		return reason && !find_flow(&pkt->key) ? decision(TODO_OF_COOKIE, reason) : 0;
 	}
 
 	/* The egress hook may see it under another address, and cannot forget it. Who resets remembers nothing. */
-	if (p->reject == REJECT_RESPOND || now < READ_ONCE(n->answering_until)) {
+	if (t.policy->reject == REJECT_RESPOND || now < READ_ONCE(n->answering_until)) {
 		if (answered_before(pkt))
 			return decision(ACTION_SWALLOW, REASON_ANSWERED);
 		forget_answered(&pkt->key);
 	}
-	if (!rejects_all(verdict_of(c), 0))
+	if (!rejects_all(verdict_of(t.circuit), 0))
 		return 0;
-	reason = surely_rejected(c, n, bpf_ktime_get_ns());
+	reason = surely_rejected(t.circuit, n, bpf_ktime_get_ns());
 	/* Of a connection that is followed it is a repetition, or the first of the next: the egress hook knows. Most ejected
 	 * backends have none, and looking for one in a large table is slow in a flood. */
-	if (reason == REASON_FLOW || (READ_ONCE(c->connections) && find_flow(&pkt->key)) || !answerable(skb))
+	if (reason == REASON_FLOW || (READ_ONCE(t.circuit->connections) && find_flow(&pkt->key)) || !answerable(skb))
 		return 0;
 	return decision(TODO_REJECT_SYN, reason);
 }

@@ -4,13 +4,7 @@
 
 #include "attempt.h"
 #include "parse.h"
-
-static __always_inline struct policy *policy_at(__u32 circuit)
-{
-	struct circuit *c = circuit_of(circuit);
-
-	return c ? policy_of(c) : NULL;
-}
+#include "target.h"
 
 /* Attempts that were sent before the neighbour was given up, while its old address was still believed in. */
 static long end_unreachable(void *map, struct flow_key *key, struct flow *f, struct unreachable_args *args)
@@ -19,16 +13,15 @@ static long end_unreachable(void *map, struct flow_key *key, struct flow *f, str
 	struct endpoint ep = {};
 	struct unreachable_backend *u;
 	__u64 turn = READ_ONCE(f->turn);
-	struct policy *p;
+	struct target t;
 
 	if (phase_of(turn) != PHASE_SYN || f->started > args->now)
 		return 0;
-	p = policy_at(f->circuit);
-	if (!p)
+	if (find_circuit(f->circuit, &t) != LOOKUP_FOUND)
 		return 0;
 	__builtin_memcpy(ep.addr, k.backend, 16);
 	ep.port_be = k.backend_port_be;
-	ep.direction = p->direction;
+	ep.direction = t.policy->direction;
 	u = bpf_map_lookup_elem(&unreachables, &ep);
 	if (u && u->circuit == f->circuit && end_attempt(&k, f, turn, RESULT_UNREACHABLE, args->now)) {
 		u->ended++;
@@ -45,29 +38,25 @@ static long record_unseen(void *map, struct endpoint *ep, struct unreachable_bac
 	struct node_state *n = the_node();
 	struct flow_key key = {};
 	struct admission adm = {};
-	__u32 id = u->circuit;
-	struct circuit *c;
+	struct target t;
 
-	if (u->ended)
+	if (u->ended || !n || find_circuit(u->circuit, &t) != LOOKUP_FOUND)
 		return 0;
-	c = circuit_of(id);
-	if (!c || !n || !policy_of(c))
-		return 0;
-	ask_circuit(c, args->now, 0, &adm);
+	ask_circuit(t.circuit, args->now, 0, &adm);
 	if (is_rejection(adm.reason))
 		return 0;
 	__builtin_memcpy(key.backend, ep->addr, 16);
 	key.backend_port_be = ep->port_be;
 	if (adm.reason == REASON_PROBE) {
 		/* Without one, probes are under way, and say the same. */
-		if (!permit(c, &adm, args->now))
+		if (!permit(t.circuit, &adm, args->now))
 			return 0;
-		__sync_fetch_and_add(&c->probes, 1);
-		tell_permit(n, &key, id, adm.generation, args->now, EVENT_PROBE);
+		__sync_fetch_and_add(&t.circuit->probes, 1);
+		tell_permit(n, &key, t.id, adm.generation, args->now, EVENT_PROBE);
 		end.permit = 1;
 	}
 	end.generation = adm.generation;
-	record(&key, id, &end);
+	record(&key, t.id, &end);
 	args->unseen++;
 	return 0;
 }
