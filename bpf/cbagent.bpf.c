@@ -1,11 +1,15 @@
-/* The programs. Each is: parse, decide, count, return. */
+/* The programs for packets of TC and for the agent; the other hooks have a header each. Each is: parse, decide, count, return. */
 #include "backend.h"
 #include "client.h"
+#include "connect.h"
+#include "count.h"
 #include "entry.h"
 #include "icmp.h"
+#include "lookup.h"
 #include "nat.h"
 #include "sweep.h"
 #include "unreachable.h"
+#include "xdp.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -84,21 +88,9 @@ static __always_inline __u64 decide_icmp(struct __sk_buff *skb, struct node_stat
 	return icmp_error(skb, l3, v6);
 }
 
-static __always_inline void count(__u32 hook, __u64 d)
-{
-	struct packet_counts *counts = bpf_map_lookup_elem(&packets, &hook);
-	__u32 action = d >> 32, reason = (__u32)d;
-
-	/* Two separate bounds, where the compiler would fold them into one of 64 bits. */
-	asm volatile("" : "+r"(action), "+r"(reason));
-	/* Per CPU, and TC programs of one CPU do not interrupt each other: no atomics. */
-	if (counts && action < ACTION_MAX && reason < REASON_MAX)
-		counts->n[action][reason]++;
-}
-
 static __always_inline int leave(struct __sk_buff *skb, __u32 hook, __u64 d, bool nat)
 {
-	count(hook, d);
+	count_packet(hook, d);
 	switch (d >> 32) {
 	case ACTION_PASS:
 		return TCX_NEXT;
@@ -220,73 +212,4 @@ int unreachable(struct unreachable_args *args)
 	args->ended = a.ended;
 	args->unseen = a.unseen;
 	return 0;
-}
-
-/* On uplinks: new connections to ejected backends of this node end before there is an skb. */
-SEC("xdp.frags")
-int xdp(struct xdp_md *ctx)
-{
-	__u64 d = xdp_decide(ctx);
-
-	count(HOOK_XDP, d);
-	switch (d >> 32) {
-	case ACTION_PASS:
-		return XDP_PASS;
-	case ACTION_RESET:
-		return XDP_TX;
-	default:
-		return XDP_DROP;
-	}
-}
-
-/* connect() of a process, before there is a packet. It sees the address that was dialled, before any NAT. */
-SEC("cgroup/connect4")
-int connect4(struct bpf_sock_addr *ctx)
-{
-	struct endpoint ep = {};
-
-	if (ctx->protocol != IPPROTO_TCP)
-		return 1;
-	map_v4(ep.addr, ctx->user_ip4);
-	return connect_decide(ctx, &ep);
-}
-
-SEC("cgroup/connect6")
-int connect6(struct bpf_sock_addr *ctx)
-{
-	struct endpoint ep = {};
-
-	if (ctx->protocol != IPPROTO_TCP)
-		return 1;
-	/* ::ffff:a.b.c.d comes here too, and is written as we write IPv4. */
-	for (int i = 0; i < 4; i++) {
-		__u32 word = ctx->user_ip6[i];
-
-		__builtin_memcpy(ep.addr + 4 * i, &word, 4);
-	}
-	return connect_decide(ctx, &ep);
-}
-
-/* A connection to a listener of this host, after NAT, which no TC hook sees. */
-SEC("sk_lookup")
-int lookup(struct bpf_sk_lookup *ctx)
-{
-	struct endpoint ep = { .port_be = bpf_htons((__u16)ctx->local_port) };
-	__u64 d;
-
-	if (ctx->protocol != IPPROTO_TCP)
-		return SK_PASS;
-	if (ctx->family == AF_INET) {
-		map_v4(ep.addr, ctx->local_ip4);
-	} else {
-		for (int i = 0; i < 4; i++) {
-			__u32 word = ctx->local_ip6[i];
-
-			__builtin_memcpy(ep.addr + 4 * i, &word, 4);
-		}
-	}
-	ep.direction = direction_of(ctx->ingress_ifindex);
-	d = early(&ep, REJECT_RESET);
-	count(HOOK_LOOKUP, d);
-	return d >> 32 == ACTION_PASS ? SK_PASS : SK_DROP;
 }

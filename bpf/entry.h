@@ -5,7 +5,7 @@
 
 #include <linux/if_packet.h>
 
-#include "early.h"
+#include "client.h"
 
 static __always_inline bool ours_alone(struct __sk_buff *skb)
 {

@@ -1,0 +1,61 @@
+/* connect() of a process, before there is a packet. The hook sees the address that was dialled, before any NAT. */
+#pragma once
+
+#include "count.h"
+#include "early.h"
+
+#define ECONNREFUSED 111
+
+#define CONNECT_GO_ON 1
+#define CONNECT_FAIL 0
+
+/* of_pods reports whether a pod's process dials. Others may be the node's own, which check the health of its pods. */
+static __always_inline bool of_pods(const struct node_state *n)
+{
+	return !n->kubepods || bpf_get_current_ancestor_cgroup_id(n->kubepods_level) == n->kubepods;
+}
+
+/* run_connect decides about the address in ep. */
+static __always_inline int run_connect(struct bpf_sock_addr *ctx, struct endpoint *ep)
+{
+	struct node_state *n = the_node();
+	__u64 d;
+
+	ep->port_be = (__be16)ctx->user_port;
+	ep->direction = DIRECTION_OUTBOUND;
+	if (!n || !of_pods(n))
+		return CONNECT_GO_ON;
+	d = reject_early(ep);
+	count_packet(HOOK_CONNECT, d);
+	if (d >> 32 == ACTION_PASS)
+		return CONNECT_GO_ON;
+	bpf_set_retval(-ECONNREFUSED);
+	return CONNECT_FAIL;
+}
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx)
+{
+	struct endpoint ep = {};
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return CONNECT_GO_ON;
+	map_v4(ep.addr, ctx->user_ip4);
+	return run_connect(ctx, &ep);
+}
+
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx)
+{
+	struct endpoint ep = {};
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return CONNECT_GO_ON;
+	/* ::ffff:a.b.c.d comes here too, in the form in which the maps have IPv4. */
+	for (int i = 0; i < 4; i++) {
+		__u32 word = ctx->user_ip6[i];
+
+		__builtin_memcpy(ep.addr + 4 * i, &word, 4);
+	}
+	return run_connect(ctx, &ep);
+}
