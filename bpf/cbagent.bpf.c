@@ -108,34 +108,23 @@ static __always_inline int leave(struct __sk_buff *skb, __u32 hook, __u64 d, boo
 	}
 }
 
-/* The outer tag of a VLAN is in the skb's metadata; a second one, or one that was put in early, is in the frame. */
-static __always_inline bool tagged(struct __sk_buff *skb)
-{
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct ethhdr *eth = data;
-
-	return (void *)(eth + 1) <= end &&
-	       (eth->h_proto == bpf_htons(ETH_P_8021Q) || eth->h_proto == bpf_htons(ETH_P_8021AD));
-}
-
 static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool ethernet)
 {
+	const struct frame fr = skb_frame(skb, hook);
 	struct node_state *n = the_node();
-	__u32 l3 = L2_NONE;
+	__u32 l3 = ethernet ? ethernet_len(&fr) : L2_NONE;
 	struct packet pkt;
 	bool nat = false;
 	__u64 d;
 
 	if (!n)
 		return TCX_NEXT;
-	if (ethernet)
-		l3 = tagged(skb) ? L2_VLAN : L2_ETHERNET;
 	if (l3 == L2_NONE)
-		d = parse(skb, n, &pkt, hook, L2_NONE);
+		d = parse(&fr, n, &pkt, L2_NONE);
 	else if (l3 == L2_VLAN)
-		d = parse(skb, n, &pkt, hook, L2_VLAN);
+		d = parse(&fr, n, &pkt, L2_VLAN);
 	else
-		d = parse(skb, n, &pkt, hook, L2_ETHERNET);
+		d = parse(&fr, n, &pkt, L2_ETHERNET);
 	if (d == PARSED) {
 		d = decide(skb, &pkt, n);
 		nat = pkt.nat;

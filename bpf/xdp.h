@@ -58,97 +58,56 @@ static __always_inline __u64 xdp_reset(struct xdp_md *ctx, struct packet *pkt, c
 	return decision(ACTION_RESET, reason);
 }
 
-/* A SYN to a backend of this node, through an uplink. */
-static __always_inline __u64 xdp_syn(struct xdp_md *ctx, const __u32 l2, const bool v6)
+/* decide_xdp_syn decides about a SYN to a backend of this node. */
+static __always_inline __u64 decide_xdp_syn(const struct packet *pkt, const struct node_state *n)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	const __u32 l3_len = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
-	struct endpoint ep = { .direction = DIRECTION_INBOUND };
-	struct tcphdr *tcp = data + l2 + l3_len;
-	struct node_state *n = the_node();
-	struct packet pkt = {};
+	struct endpoint ep = { .port_be = pkt->key.backend_port_be, .direction = DIRECTION_INBOUND };
 	struct target t;
-	__u32 reason, total;
+	__u32 reason;
 
-	if (!n || (void *)(tcp + 1) > end)
-		return decision(ACTION_PASS, REASON_SHORT);
-	if (v6) {
-		struct ipv6hdr *ip = data + l2;
-
-		if (ip->nexthdr != IPPROTO_TCP || ip->version != 6)
-			return decision(ACTION_PASS, REASON_FOREIGN);
-		__builtin_memcpy(pkt.key.client, &ip->saddr, 16);
-		__builtin_memcpy(pkt.key.backend, &ip->daddr, 16);
-		total = sizeof(*ip) + bpf_ntohs(ip->payload_len);
-	} else {
-		struct iphdr *ip = data + l2;
-
-		/* What is not a plain TCP packet is TC's to count. */
-		if (ip->protocol != IPPROTO_TCP || ip->version != 4 || ip->ihl != 5 || ip->frag_off & bpf_htons(0x3fff))
-			return decision(ACTION_PASS, REASON_FOREIGN);
-		map_v4(pkt.key.client, ip->saddr);
-		map_v4(pkt.key.backend, ip->daddr);
-		total = bpf_ntohs(ip->tot_len);
-	}
-	if (!watched(n, tcp->dest))
-		return decision(ACTION_PASS, REASON_FOREIGN);
-	pkt.flags = ((__u8 *)tcp)[13];
-	pkt.tcp_len = tcp->doff * 4;
-	if (!is_syn(&pkt) || pkt.tcp_len < sizeof(*tcp) || total < l3_len + pkt.tcp_len)
-		return decision(ACTION_PASS, REASON_UNTRACKED);
-	if (bpf_xdp_get_buff_len(ctx) < l2 + total)
-		return decision(ACTION_PASS, REASON_SHORT);
-	pkt.payload = total - l3_len - pkt.tcp_len;
-	pkt.seq = bpf_ntohl(tcp->seq);
-	pkt.key.client_port_be = tcp->source;
-	pkt.key.backend_port_be = tcp->dest;
-
-	__builtin_memcpy(ep.addr, pkt.key.backend, 16);
-	ep.port_be = tcp->dest;
+	__builtin_memcpy(ep.addr, pkt->key.backend, 16);
 	if (find_target(&ep, &t) != LOOKUP_FOUND)
-		return decision(ACTION_PASS, REASON_FOREIGN);
+		return pass(REASON_FOREIGN);
 	/* An answer needs TC. A repeated SYN of an admitted connection passes there too. */
-	if (t.policy->reject == REJECT_RESPOND || (READ_ONCE(t.circuit->connections) && bpf_map_lookup_elem(&flows, &pkt.key)))
-		return decision(ACTION_PASS, REASON_FLOW);
+	if (t.policy->reject == REJECT_RESPOND || (READ_ONCE(t.circuit->connections) && bpf_map_lookup_elem(&flows, &pkt->key)))
+		return pass(REASON_FLOW);
 	reason = surely_rejected(t.circuit, n, bpf_ktime_get_ns());
 	if (reason == REASON_FLOW)
-		return decision(ACTION_PASS, REASON_FLOW);
-	if (exempt_source(pkt.key.client, t.policy))
-		return decision(ACTION_PASS, REASON_EXEMPT);
+		return pass(REASON_FLOW);
+	if (exempt_source(pkt->key.client, t.policy))
+		return pass(REASON_EXEMPT);
 	count_rejection(t.circuit, reason, t.policy->reject);
-	if (t.policy->reject == REJECT_DROP)
-		return decision(ACTION_DROP, reason);
-	return xdp_reset(ctx, &pkt, l2, v6, reason);
+	return decision(t.policy->reject == REJECT_DROP ? ACTION_DROP : ACTION_RESET, reason);
 }
 
-static __always_inline __u64 xdp_decide(struct xdp_md *ctx)
+static __always_inline __u64 decide_xdp(struct xdp_md *ctx, const struct frame *fr, const __u32 l2)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = data;
-	__be16 inner;
+	struct node_state *n = the_node();
+	struct packet pkt;
+	__u32 total = 0;
+	__u64 d;
 
-	if ((void *)(eth + 1) > end)
-		return decision(ACTION_PASS, REASON_SHORT);
-	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		return xdp_syn(ctx, L2_ETHERNET, false);
-	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		return xdp_syn(ctx, L2_ETHERNET, true);
-	if (eth->h_proto != bpf_htons(ETH_P_8021Q) && eth->h_proto != bpf_htons(ETH_P_8021AD))
-		return decision(ACTION_PASS, REASON_FOREIGN);
-	if (data + L2_VLAN > end)
-		return decision(ACTION_PASS, REASON_SHORT);
-	inner = *(__be16 *)(data + L2_VLAN - 2);
-	if (inner == bpf_htons(ETH_P_IP))
-		return xdp_syn(ctx, L2_VLAN, false);
-	if (inner == bpf_htons(ETH_P_IPV6))
-		return xdp_syn(ctx, L2_VLAN, true);
-	return decision(ACTION_PASS, REASON_FOREIGN);
+	if (!n)
+		return pass(REASON_FOREIGN);
+	d = parse_headers(fr, n, &pkt, l2, &total);
+	/* What is not a plain TCP packet is counted by TC. */
+	if (d != PARSED)
+		return pass((__u32)d == REASON_SHORT ? REASON_SHORT : REASON_FOREIGN);
+	if (!is_syn(&pkt))
+		return pass(REASON_UNTRACKED);
+	d = measure(fr, &pkt, total);
+	if (d == PARSED)
+		d = decide_xdp_syn(&pkt, n);
+	if (d >> 32 != ACTION_RESET)
+		return d;
+	return pkt.v6 ? xdp_reset(ctx, &pkt, l2, true, d) : xdp_reset(ctx, &pkt, l2, false, d);
 }
 
 SEC("xdp.frags")
 int xdp(struct xdp_md *ctx)
 {
-	__u64 d = xdp_decide(ctx);
+	const struct frame fr = xdp_frame(ctx);
+	__u64 d = ethernet_len(&fr) == L2_VLAN ? decide_xdp(ctx, &fr, L2_VLAN) : decide_xdp(ctx, &fr, L2_ETHERNET);
 
 	count_packet(HOOK_XDP, d);
 	switch (d >> 32) {

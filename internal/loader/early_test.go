@@ -117,9 +117,9 @@ func TestXDP(t *testing.T) {
 				}
 				return f
 			}},
-		{name: "TCP header below 5 words", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass untracked",
+		{name: "TCP header below 5 words", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass short",
 			edit: func(f []byte, _, tcp int) []byte { f[tcp+12] = 0x40; return f }},
-		{name: "TCP header beyond the packet", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass untracked",
+		{name: "TCP header beyond the packet", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass short",
 			edit: func(f []byte, _, tcp int) []byte { f[tcp+12] = 0xf0; return f }},
 		{name: "longer by its header than the frame", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass short",
 			edit: func(f []byte, ip, tcp int) []byte {
