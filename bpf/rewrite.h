@@ -1,57 +1,8 @@
 /* Turning a packet into another: the client's into the answer to itself, or into a reset for the backend. */
 #pragma once
 
+#include "headers.h"
 #include "maps.h"
-#include "parse.h"
-
-/* What the rewritten packet says. Ports and addresses come from the packet itself. */
-struct segment {
-	__u32 seq;
-	__u32 ack;
-	__u32 flags;
-	__u32 mss; /* of the MSS option, 0 = none */
-	__u32 has_ts;
-	__be32 ts_val;
-	__be32 ts_ecr;
-	__u32 back; /* 1: to where the packet came from; 0: onward */
-	__u32 answer; /* index in answers, ANSWER_NONE = no payload */
-	__u16 head; /* headers only */
-	__u16 known; /* the backend has the connection too */
-	__u32 isn; /* the client's, to tell a SYN that comes again from a new one */
-	__u32 pad;
-	__u64 retry; /* seconds for Retry-After */
-};
-
-struct tcp_header {
-	struct tcphdr h;
-	__be32 options[4];
-};
-
-static __always_inline __u32 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
-/* p is aligned to 4, and so is len: words of 32 bits fold to the same sum. */
-static __always_inline __u64 sum_bytes(const void *p, const int len)
-{
-	const __u32 *w = p;
-	__u64 sum = 0;
-
-#pragma unroll
-	for (int i = 0; i < len / 4; i++)
-		sum += w[i];
-	return sum;
-}
-
-static __always_inline __u64 sum_word(__u64 w)
-{
-	return (w & 0xffff) + (w >> 16 & 0xffff) + (w >> 32 & 0xffff) + (w >> 48);
-}
 
 /* Writes the seconds, right-aligned after blanks, and adds to sum how much the field's changed. */
 static __always_inline long put_retry(struct __sk_buff *skb, __u32 payload, __u64 seconds, const struct answer *a, __u64 *sum)
@@ -79,44 +30,26 @@ static __always_inline long put_retry(struct __sk_buff *skb, __u32 payload, __u6
 	return bpf_skb_store_bytes(skb, payload + at, &field, sizeof(field), 0);
 }
 
-/* Writes the IP header and returns the pseudo header's sum, folded. sum: that of the header itself. */
+/* put_ip writes the IP header and returns the folded sum of the pseudo header. sum: that of the header itself. */
 static __always_inline __u32 put_ip(struct __sk_buff *skb, const struct packet *pkt, bool back, __u32 tcp_total, __u64 *sum,
 				    long *err)
 {
-	const __u8 *src = back ? pkt->key.backend : pkt->key.client, *dst = back ? pkt->key.client : pkt->key.backend;
-	__u64 pseudo = bpf_htons(IPPROTO_TCP) + bpf_htons(tcp_total);
+	__u32 pseudo;
 
 	if (pkt->v6) {
-		struct ipv6hdr ip = {
-			.version = 6,
-			.payload_len = bpf_htons(tcp_total),
-			.nexthdr = IPPROTO_TCP,
-			.hop_limit = 64,
-		};
+		struct ipv6hdr ip;
 
-		__builtin_memcpy(&ip.saddr, src, 16);
-		__builtin_memcpy(&ip.daddr, dst, 16);
+		pseudo = build_ipv6(&ip, pkt, back, tcp_total);
 		*err |= bpf_skb_store_bytes(skb, pkt->l3, &ip, sizeof(ip), 0);
 		*sum = sum_bytes(&ip, sizeof(ip));
-		pseudo += sum_bytes(&ip.saddr, 32);
 	} else {
-		struct iphdr ip = {
-			.version = 4,
-			.ihl = 5,
-			.tot_len = bpf_htons(sizeof(ip) + tcp_total),
-			.frag_off = bpf_htons(0x4000), /* don't fragment */
-			.ttl = 64,
-			.protocol = IPPROTO_TCP,
-		};
+		struct iphdr ip;
 
-		__builtin_memcpy(&ip.saddr, src + 12, 4);
-		__builtin_memcpy(&ip.daddr, dst + 12, 4);
-		ip.check = ~fold(sum_bytes(&ip, sizeof(ip)));
+		pseudo = build_ipv4(&ip, pkt, back, tcp_total);
 		*err |= bpf_skb_store_bytes(skb, pkt->l3, &ip, sizeof(ip), 0);
 		*sum = 0xffff;
-		pseudo += sum_bytes(&ip.saddr, 8);
 	}
-	return fold(pseudo);
+	return pseudo;
 }
 
 static __always_inline long swap_macs(struct __sk_buff *skb)
@@ -141,35 +74,14 @@ static __always_inline void put_complete(struct __sk_buff *skb, __u64 sum)
 		bpf_csum_update(skb, fold(sum + (__u32)~old));
 }
 
-/* Writes the TCP header. pseudo is the pseudo header's sum, payload_sum that of what follows the header. */
+/* put_tcp writes the TCP header. pseudo is the pseudo header's sum, payload_sum that of what follows the header. */
 static __always_inline long put_tcp(struct __sk_buff *skb, const struct packet *pkt, const struct segment *s, __u32 pseudo,
 				    __u64 payload_sum)
 {
-	struct tcp_header tcp = {};
-	__u32 len = sizeof(tcp.h);
+	struct tcp_header tcp;
 	long err;
 
-	tcp.h.source = s->back ? pkt->key.backend_port_be : pkt->key.client_port_be;
-	tcp.h.dest = s->back ? pkt->key.client_port_be : pkt->key.backend_port_be;
-	tcp.h.seq = bpf_htonl(s->seq);
-	tcp.h.ack_seq = bpf_htonl(s->ack);
-	tcp.h.window = bpf_htons(s->flags & TCP_RST ? 0 : 65535);
-	tcp.h.check = pseudo;
-	if (s->has_ts) {
-		len += 12;
-		tcp.options[0] = bpf_htonl(0x0101080a);
-		tcp.options[1] = s->ts_val;
-		tcp.options[2] = s->ts_ecr;
-		if (s->mss) {
-			len += 4;
-			tcp.options[3] = bpf_htonl(0x02040000 | s->mss);
-		}
-	} else if (s->mss) {
-		len += 4;
-		tcp.options[0] = bpf_htonl(0x02040000 | s->mss);
-	}
-	tcp.h.doff = len / 4;
-	((__u8 *)&tcp.h)[13] = s->flags;
+	build_tcp(&tcp, pkt, s, pseudo);
 	if (s->has_ts && s->mss)
 		err = bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h) + 16, 0);
 	else if (s->has_ts)
@@ -197,7 +109,7 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 
 	if (!pkt || !s)
 		return -1;
-	payload = pkt->l4 + sizeof(struct tcphdr) + (s->has_ts ? 12 : 0) + (s->mss ? 4 : 0);
+	payload = pkt->l4 + sizeof(struct tcphdr) + options_len(s);
 	if (s->answer != ANSWER_NONE) {
 		a = answer_at(s->answer);
 		if (!a)

@@ -4,17 +4,18 @@
 #include "count.h"
 #include "early.h"
 
-/* Headers are re-read at constant offsets: l2 and v6 are constants of the client. The packet is cut or grown to Ethernet,
- * IP and TCP header before, and what is written lies within them. */
-static __always_inline __u64 xdp_reset(struct xdp_md *ctx, struct packet *pkt, const __u32 l2, const bool v6, __u32 reason)
+/* xdp_reset turns the packet into a reset for its sender. l2 and v6 are constants of the caller: headers are written at constant
+ * offsets. The packet is cut or grown to Ethernet, IP and TCP header before, and all that is written lies within them. */
+static __always_inline __u64 xdp_reset(struct xdp_md *ctx, const struct packet *pkt, const __u32 l2, const bool v6, __u32 reason)
 {
+	const struct segment s = { .ack = pkt->seq + 1 + pkt->payload, .flags = TCP_RST | TCP_ACK, .back = 1 };
 	const __u32 l3_len = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
 	const __u32 want = l2 + l3_len + sizeof(struct tcphdr);
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	int have = end - data;
+	struct tcp_header tcp;
+	__u32 pseudo;
 	__u8 macs[12];
-	struct tcphdr *tcp;
-	__u64 sum;
 
 	if (bpf_xdp_adjust_tail(ctx, (int)want - have))
 		return decision(ACTION_DROP, REASON_ERROR);
@@ -25,36 +26,13 @@ static __always_inline __u64 xdp_reset(struct xdp_md *ctx, struct packet *pkt, c
 	__builtin_memcpy(macs, data, 12);
 	__builtin_memcpy(data, macs + 6, 6);
 	__builtin_memcpy(data + 6, macs, 6);
-	if (v6) {
-		struct ipv6hdr *ip = data + l2;
-
-		__builtin_memcpy(&ip->saddr, pkt->key.backend, 16);
-		__builtin_memcpy(&ip->daddr, pkt->key.client, 16);
-		ip->payload_len = bpf_htons(sizeof(*tcp));
-		ip->hop_limit = 64;
-		sum = sum_bytes(pkt->key.backend, 16) + sum_bytes(pkt->key.client, 16);
-	} else {
-		struct iphdr *ip = data + l2;
-
-		__builtin_memcpy(&ip->saddr, pkt->key.backend + 12, 4);
-		__builtin_memcpy(&ip->daddr, pkt->key.client + 12, 4);
-		ip->tot_len = bpf_htons(sizeof(*ip) + sizeof(*tcp));
-		ip->tos = 0;
-		ip->ttl = 64;
-		ip->check = 0;
-		ip->check = ~fold(sum_bytes(ip, sizeof(*ip)));
-		sum = sum_bytes(pkt->key.backend + 12, 4) + sum_bytes(pkt->key.client + 12, 4);
-	}
-	tcp = data + l2 + l3_len;
-	__builtin_memset(tcp, 0, sizeof(*tcp));
-	tcp->source = pkt->key.backend_port_be;
-	tcp->dest = pkt->key.client_port_be;
-	tcp->ack_seq = bpf_htonl(pkt->seq + 1 + pkt->payload);
-	tcp->doff = sizeof(*tcp) / 4;
-	tcp->rst = 1;
-	tcp->ack = 1;
-	sum += bpf_htons(IPPROTO_TCP) + bpf_htons(sizeof(*tcp));
-	tcp->check = ~fold(sum + sum_bytes(tcp, sizeof(*tcp)));
+	if (v6)
+		pseudo = build_ipv6(data + l2, pkt, true, sizeof(tcp.h));
+	else
+		pseudo = build_ipv4(data + l2, pkt, true, sizeof(tcp.h));
+	build_tcp(&tcp, pkt, &s, pseudo);
+	tcp.h.check = ~fold(sum_bytes(&tcp.h, sizeof(tcp.h)));
+	*(struct tcphdr *)(data + l2 + l3_len) = tcp.h;
 	return decision(ACTION_RESET, reason);
 }
 

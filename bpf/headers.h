@@ -1,0 +1,114 @@
+/* The headers of a packet that the kernel sends itself, for TC and XDP: built on the stack, and written by the program. */
+#pragma once
+
+#include "parse.h"
+
+/* What a packet that the kernel sends says. Ports and addresses are those of the packet that it replaces. */
+struct segment {
+	__u32 seq;
+	__u32 ack;
+	__u32 flags;
+	__u32 mss; /* of the MSS option, 0 = none */
+	__u32 has_ts;
+	__be32 ts_val;
+	__be32 ts_ecr;
+	__u32 back; /* 1: to where the packet came from; 0: onward */
+	__u32 answer; /* index in answers, ANSWER_NONE = no payload */
+	__u16 head; /* headers only */
+	__u16 known; /* the backend has the connection too */
+	__u32 isn; /* the client's, to tell a SYN that comes again from a new one */
+	__u32 pad;
+	__u64 retry; /* seconds for Retry-After */
+};
+
+struct tcp_header {
+	struct tcphdr h;
+	__be32 options[4];
+};
+
+static __always_inline __u32 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* p is aligned to 4, and so is len: words of 32 bits fold to the same sum. */
+static __always_inline __u64 sum_bytes(const void *p, const int len)
+{
+	const __u32 *w = p;
+	__u64 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < len / 4; i++)
+		sum += w[i];
+	return sum;
+}
+
+static __always_inline __u64 sum_word(__u64 w)
+{
+	return (w & 0xffff) + (w >> 16 & 0xffff) + (w >> 32 & 0xffff) + (w >> 48);
+}
+
+#define HOP_LIMIT 64 /* the default of Linux, for both versions of IP */
+
+/* build_ipv4 and build_ipv6 fill an IP header before tcp_total bytes of TCP, and return the folded sum of its pseudo header.
+ * back: it goes to where the packet came from. */
+static __always_inline __u32 build_ipv4(struct iphdr *ip, const struct packet *pkt, bool back, __u32 tcp_total)
+{
+	*ip = (struct iphdr){
+		.version = 4,
+		.ihl = 5,
+		.tot_len = bpf_htons(sizeof(*ip) + tcp_total),
+		.frag_off = bpf_htons(0x4000), /* don't fragment */
+		.ttl = HOP_LIMIT,
+		.protocol = IPPROTO_TCP,
+	};
+	__builtin_memcpy(&ip->saddr, (back ? pkt->key.backend : pkt->key.client) + 12, 4);
+	__builtin_memcpy(&ip->daddr, (back ? pkt->key.client : pkt->key.backend) + 12, 4);
+	ip->check = ~fold(sum_bytes(ip, sizeof(*ip)));
+	return fold(bpf_htons(IPPROTO_TCP) + bpf_htons(tcp_total) + sum_bytes(&ip->saddr, 8));
+}
+
+static __always_inline __u32 build_ipv6(struct ipv6hdr *ip, const struct packet *pkt, bool back, __u32 tcp_total)
+{
+	*ip = (struct ipv6hdr){
+		.version = 6,
+		.payload_len = bpf_htons(tcp_total),
+		.nexthdr = IPPROTO_TCP,
+		.hop_limit = HOP_LIMIT,
+	};
+	__builtin_memcpy(&ip->saddr, back ? pkt->key.backend : pkt->key.client, 16);
+	__builtin_memcpy(&ip->daddr, back ? pkt->key.client : pkt->key.backend, 16);
+	return fold(bpf_htons(IPPROTO_TCP) + bpf_htons(tcp_total) + sum_bytes(&ip->saddr, 32));
+}
+
+static __always_inline __u32 options_len(const struct segment *s)
+{
+	return (s->has_ts ? 12 : 0) + (s->mss ? 4 : 0);
+}
+
+/* build_tcp fills a TCP header. Its checksum is pseudo, the pseudo header's sum; the caller completes it. */
+static __always_inline void build_tcp(struct tcp_header *tcp, const struct packet *pkt, const struct segment *s, __u32 pseudo)
+{
+	__builtin_memset(tcp, 0, sizeof(*tcp));
+	tcp->h.source = s->back ? pkt->key.backend_port_be : pkt->key.client_port_be;
+	tcp->h.dest = s->back ? pkt->key.client_port_be : pkt->key.backend_port_be;
+	tcp->h.seq = bpf_htonl(s->seq);
+	tcp->h.ack_seq = bpf_htonl(s->ack);
+	tcp->h.window = bpf_htons(s->flags & TCP_RST ? 0 : 65535);
+	tcp->h.check = pseudo;
+	tcp->h.doff = (sizeof(tcp->h) + options_len(s)) / 4;
+	((__u8 *)&tcp->h)[13] = s->flags;
+	if (s->has_ts) {
+		tcp->options[0] = bpf_htonl(0x0101080a);
+		tcp->options[1] = s->ts_val;
+		tcp->options[2] = s->ts_ecr;
+		if (s->mss)
+			tcp->options[3] = bpf_htonl(0x02040000 | s->mss);
+	} else if (s->mss) {
+		tcp->options[0] = bpf_htonl(0x02040000 | s->mss);
+	}
+}
