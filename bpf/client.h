@@ -166,7 +166,7 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 static __always_inline __u64 of_answered_syn(struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	struct circuit *c = circuit_of(f->circuit);
-	__u32 reason = c ? answered_syn(n, c, pkt) : 0;
+	__u32 reason = c ? cookie_reason(n, c, pkt) : 0;
 
 	if (!reason)
 		return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
@@ -239,7 +239,7 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 		return decision(ACTION_PASS, reason);
 	pkt->circuit = t.id;
 	if (t.policy->protocol == PROTOCOL_HTTP) {
-		reason = answered_syn(n, t.circuit, pkt);
+		reason = cookie_reason(n, t.circuit, pkt);
 		if (reason)
 			return decision(TODO_OF_COOKIE, reason);
 	}

@@ -91,21 +91,19 @@ static __always_inline void answering(__u64 *until, __u64 now)
 		*(volatile __u64 *)until = now + ANSWERING_TIME;
 }
 
-/* answered_syn returns why the SYN was answered from here of a packet's connection, 0 when it was not. */
-static __always_inline __u32 answered_syn(const struct node_state *n, struct circuit *c, const struct packet *pkt)
+/* cookie_reason returns the reason in the cookie that a packet acknowledges: why the SYN of its connection was answered. 0: it
+ * acknowledges none. pkt->first is set when the packet follows right after that SYN. */
+static __always_inline __u32 cookie_reason(const struct node_state *n, struct circuit *c, struct packet *pkt)
 {
 	__u32 number = pkt->ack - 1;
+	__u64 hash;
 
 	if (!(pkt->flags & TCP_ACK) || (number & COOKIE_REASON) >= REJECTIONS ||
 	    bpf_ktime_get_coarse_ns() >= READ_ONCE(c->answering_until))
 		return 0;
-	if ((number ^ (__u32)tuple_hash(n, &pkt->key)) & COOKIE_TUPLE)
+	hash = tuple_hash(n, &pkt->key);
+	if ((number ^ (__u32)hash) & COOKIE_TUPLE)
 		return 0;
+	pkt->first = (number & COOKIE_FIRST) == first_bits(hash, pkt->seq - 1);
 	return REASON_OPEN + (number & COOKIE_REASON);
-}
-
-/* first_segment reports whether a packet of a connection whose SYN was answered follows right after that SYN. */
-static __always_inline bool first_segment(const struct node_state *n, const struct packet *pkt)
-{
-	return ((pkt->ack - 1) & COOKIE_FIRST) == first_bits(tuple_hash(n, &pkt->key), pkt->seq - 1);
 }

@@ -52,7 +52,7 @@ __noinline __u64 at_entry(struct __sk_buff *skb, struct packet *pkt, struct node
 		/* Where the backend knows the connection, so do NAT and firewalls on the way. */
 		if (done)
 			return done->known ? 0 : decision(TODO_OF_ANSWERED, 0);
-		reason = answered_syn(n, t.circuit, pkt);
+		reason = cookie_reason(n, t.circuit, pkt);
 		return reason && !find_flow(&pkt->key) ? decision(TODO_OF_COOKIE, reason) : 0;
 	}
 

@@ -36,10 +36,11 @@ struct packet {
 	__u32 circuit;
 	/* What a decision still needs when it is carried out. */
 	__u64 until; /* when to try again, 0 = unknown */
-	__u32 bare; /* no answer fits here: both sides are reset */
-	__u32 head; /* the request is a HEAD */
 	__u32 skip; /* where in the payload the request begins */
-	__u32 nat; /* on lo: not the addresses of its socket, so connection tracking has changed them */
+	__u8 bare; /* no answer fits here: both sides are reset */
+	__u8 head; /* the request is a HEAD */
+	__u8 first; /* the first segment after a SYN that was answered */
+	__u8 nat; /* on lo: not the addresses of its socket, so connection tracking has changed them */
 };
 
 /* Decisions that the program carries out after the deciding function has returned: the kernel allows 512 bytes of

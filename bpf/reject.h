@@ -250,10 +250,9 @@ __noinline __u64 of_cookie(struct __sk_buff *skb, struct packet *pkt, __u32 reas
 	struct verdict *v;
 	struct policy *p;
 	enum method m;
-	struct node_state *n = the_node();
 	__u64 now, until = 0;
 
-	if (!pkt || !n || !is_rejection(reason))
+	if (!pkt || !is_rejection(reason))
 		return 0;
 	c = circuit_of(pkt->circuit);
 	if (!c)
@@ -261,7 +260,7 @@ __noinline __u64 of_cookie(struct __sk_buff *skb, struct packet *pkt, __u32 reas
 	if (pkt->flags & TCP_RST || (!pkt->payload && !(pkt->flags & TCP_FIN)))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	/* What has overtaken the first segment comes again: TCP repeats what nobody acknowledges. */
-	if (!first_segment(n, pkt))
+	if (!pkt->first)
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	p = policy_of(c);
 	if (!p)
