@@ -41,36 +41,33 @@ struct types {
 #define LOOK_DESTINATION (1 << 0) /* for packets on their way to a backend */
 #define LOOK_SOURCE (1 << 1) /* for packets that come from one */
 
-static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
+/* sides returns what a packet is looked up by. */
+static __always_inline __u32 sides(const struct packet *pkt, const struct node_state *n)
+{
+	if (pkt->hook == HOOK_LOOPBACK || n->flags & NODE_HOST_BACKENDS)
+		return LOOK_DESTINATION | LOOK_SOURCE;
+	return pkt->hook == HOOK_EGRESS ? LOOK_DESTINATION : LOOK_SOURCE;
+}
+
+/* decide returns the decision about a packet, and sets flow when it is a client's of a followed connection. */
+static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow **flow)
 {
 	__u64 d = decision(ACTION_PASS, REASON_FOREIGN);
-	__u32 look;
+	__u32 look = sides(pkt, n);
 
-	if (pkt->hook == HOOK_LOOPBACK || n->flags & NODE_HOST_BACKENDS)
-		look = LOOK_DESTINATION | LOOK_SOURCE;
-	else
-		look = pkt->hook == HOOK_EGRESS ? LOOK_DESTINATION : LOOK_SOURCE;
 	if (pkt->hook == HOOK_INGRESS && pkt->l3 != L2_NONE && n->flags & NODE_REJECT_AT_ENTRY &&
 	    watched(n, pkt->key.backend_port_be)) {
-		d = at_entry(skb, pkt, n);
-		switch (d >> 32) {
-		case TODO_REJECT_SYN:
-			return reject_syn(skb, pkt, d);
-		case TODO_OF_ANSWERED:
-			return of_answered(skb, pkt);
-		case TODO_OF_COOKIE:
-			return of_cookie(skb, pkt, d);
-		case ACTION_SWALLOW:
+		d = decide_at_entry(skb, pkt, n);
+		if (d != PASS_ON)
 			return d;
-		}
 	}
 	if (pkt->hook == HOOK_LOOPBACK && n->flags & NODE_NAT_ON_LO && behind_nat(skb, pkt, n))
 		return from_backend(skb, pkt, n);
 	if (look & LOOK_DESTINATION && watched(n, pkt->key.backend_port_be)) {
-		d = from_client(skb, pkt, n);
+		d = from_client(skb, pkt, n, flow);
 		if (pkt->nat && admitted(d))
 			remember_dialled(skb, pkt);
-		if ((__u32)d != REASON_FOREIGN)
+		if (d != decision(ACTION_PASS, REASON_FOREIGN))
 			return d;
 	}
 	if (look & LOOK_SOURCE && watched(n, pkt->key.client_port_be)) {
@@ -78,6 +75,23 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 		d = from_backend(skb, pkt, n);
 	}
 	return d;
+}
+
+/* carry_out does what a decision leaves to be done, and returns what was done. f: the packet's flow, if it is followed. */
+static __always_inline __u64 carry_out(struct __sk_buff *skb, struct packet *pkt, struct flow *f, __u64 d)
+{
+	switch (d >> 32) {
+	case TODO_REJECT_SYN:
+		return reject_syn(skb, pkt, d);
+	case TODO_REJECT_REQUEST:
+		return reject_request(skb, pkt, f, d);
+	case TODO_COOKIE_PACKET:
+		return cookie_packet(skb, pkt, d);
+	case TODO_ANSWERED_PACKET:
+		return answered_packet(skb, pkt);
+	default:
+		return d;
+	}
 }
 
 /* ICMP errors come back, like what backends send; where a backend is an address of this node, its errors leave the node. */
@@ -113,6 +127,7 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool eth
 	const struct frame fr = skb_frame(skb, hook);
 	struct node_state *n = the_node();
 	__u32 l3 = ethernet ? ethernet_len(&fr) : L2_NONE;
+	struct flow *f = NULL;
 	struct packet pkt;
 	bool nat = false;
 	__u64 d;
@@ -126,7 +141,8 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool eth
 	else
 		d = parse(&fr, n, &pkt, L2_ETHERNET);
 	if (d == PARSED) {
-		d = decide(skb, &pkt, n);
+		d = decide(skb, &pkt, n, &f);
+		d = carry_out(skb, &pkt, f, d);
 		nat = pkt.nat;
 	} else if (d >= PARSED_ICMP_V6) {
 		d = decide_icmp(skb, n, hook, l3, d == PARSED_ICMP_V6);

@@ -172,7 +172,7 @@ static __always_inline __u64 of_answered_syn(struct packet *pkt, struct node_sta
 		return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 	pkt->circuit = f->circuit;
 	close_flow(&pkt->key, f, RESULT_UNKNOWN, bpf_ktime_get_ns());
-	return decision(TODO_OF_COOKIE, reason);
+	return decision(TODO_COOKIE_PACKET, reason);
 }
 
 /* A packet of a followed connection, SYNs excepted. */
@@ -233,7 +233,7 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 	if (!n || !pkt)
 		return 0;
 	if (find_answered(&pkt->key))
-		return decision(TODO_OF_ANSWERED, 0);
+		return decision(TODO_ANSWERED_PACKET, 0);
 	reason = packet_target(skb, pkt, &t);
 	if (reason != REASON_FLOW)
 		return decision(ACTION_PASS, reason);
@@ -241,7 +241,7 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 	if (t.policy->protocol == PROTOCOL_HTTP) {
 		reason = cookie_reason(n, t.circuit, pkt);
 		if (reason)
-			return decision(TODO_OF_COOKIE, reason);
+			return decision(TODO_COOKIE_PACKET, reason);
 	}
 	/* A bare ACK or FIN may be the last of a connection that was just forgotten: it must not bring it back. */
 	if (!pkt->payload || pkt->flags & (TCP_RST | TCP_FIN | TCP_SYN))
@@ -263,7 +263,7 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 	if (!open_flow(n, &pkt->key, &init, false))
 		return decision(ACTION_PASS, REASON_TABLE_FULL);
 	__sync_fetch_and_add(&t.circuit->connections, 1);
-	return decision(TODO_OF_FLOW, 0);
+	return decision(TODO_FLOW, 0);
 }
 
 /* A connection whose time ran out gave its place back. While others fill all places it may not go on. */
@@ -313,34 +313,23 @@ __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_stat
 	return new_connection(skb, pkt, n);
 }
 
-static __always_inline __u64 from_client(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
+/* from_client decides about a packet of a client, and sets flow when its connection is followed. */
+static __always_inline __u64 from_client(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow **flow)
 {
-	struct flow *f = NULL;
+	struct flow *f;
 	__u64 d;
 
-	if (is_syn(pkt)) {
-		d = syn(skb, pkt, n);
-		return d >> 32 == TODO_REJECT_SYN ? reject_syn(skb, pkt, d) : d;
-	}
+	if (is_syn(pkt))
+		return syn(skb, pkt, n);
 	f = find_flow(&pkt->key);
 	if (!f) {
 		d = stray(skb, pkt, n);
-		switch (d >> 32) {
-		case TODO_OF_ANSWERED:
-			return of_answered(skb, pkt);
-		case TODO_OF_COOKIE:
-			return of_cookie(skb, pkt, d);
-		case TODO_OF_FLOW:
-			f = find_flow(&pkt->key);
-			break;
-		default:
+		if (d != decision(TODO_FLOW, 0))
 			return d;
-		}
+		f = find_flow(&pkt->key);
 		if (!f)
 			return decision(ACTION_PASS, REASON_UNTRACKED);
 	}
-	d = of_flow(skb, pkt, n, f);
-	if (d >> 32 == TODO_OF_COOKIE)
-		return of_cookie(skb, pkt, d);
-	return d >> 32 == TODO_REJECT_REQUEST ? reject_request(skb, pkt, f, d) : d;
+	*flow = f;
+	return of_flow(skb, pkt, n, f);
 }

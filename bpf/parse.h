@@ -48,9 +48,9 @@ struct packet {
 enum todo {
 	TODO_REJECT_SYN = ACTION_MAX,
 	TODO_REJECT_REQUEST,
-	TODO_OF_COOKIE,
-	TODO_OF_ANSWERED,
-	TODO_OF_FLOW,
+	TODO_COOKIE_PACKET, /* acknowledges a cookie */
+	TODO_ANSWERED_PACKET, /* of a connection whose request was answered */
+	TODO_FLOW, /* a flow was just made: decide as for any other of its packets */
 };
 
 static __always_inline __u64 decision(__u32 action, __u32 reason)

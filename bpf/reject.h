@@ -204,7 +204,7 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 }
 
 /* A packet of a connection that the kernel answered. */
-__noinline __u64 of_answered(struct __sk_buff *skb, const struct packet *pkt)
+__noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct segment s = { .answer = ANSWER_NONE };
 	struct answered_flow *done;
@@ -242,7 +242,7 @@ __noinline __u64 of_answered(struct __sk_buff *skb, const struct packet *pkt)
 }
 
 /* A packet with our own sequence number acknowledged: its SYN was answered from here. reason: why it was. */
-__noinline __u64 of_cookie(struct __sk_buff *skb, struct packet *pkt, __u32 reason)
+__noinline __u64 cookie_packet(struct __sk_buff *skb, struct packet *pkt, __u32 reason)
 {
 	struct circuit *c;
 	struct segment s = { .answer = ANSWER_NONE };
