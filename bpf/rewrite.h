@@ -2,33 +2,7 @@
 #pragma once
 
 #include "headers.h"
-#include "maps.h"
-
-/* Writes the seconds, right-aligned after blanks, and adds to sum how much the field's changed. */
-static __always_inline long put_retry(struct __sk_buff *skb, __u32 payload, __u64 seconds, const struct answer *a, __u64 *sum)
-{
-	__u64 at = a->retry_at;
-	__u64 field = 0x2020202020202020ULL, old;
-
-	_Static_assert(RETRY_DIGITS == sizeof(field), "the field is written as one word");
-	/* 8 digits are more than three years. The highest byte is the last character; a blank | 0x10 is '0'. */
-	if (seconds > 99999999)
-		seconds = 99999999;
-#pragma unroll
-	for (int i = 0; i < 8; i++) {
-		if (!i || seconds)
-			field |= (0x10 | seconds % 10) << (56 - 8 * i);
-		seconds /= 10;
-	}
-	/* Where the verifier sees it: right before the use. */
-	asm volatile("" : "+r"(at));
-	if (!at || at > ANSWER_MAX - RETRY_DIGITS)
-		return 0;
-	__builtin_memcpy(&old, a->bytes + at, sizeof(old));
-	/* Minus in one's complement is the inverse. */
-	*sum += (__u16)~fold(sum_word(old)) + fold(sum_word(field));
-	return bpf_skb_store_bytes(skb, payload + at, &field, sizeof(field), 0);
-}
+#include "render_http1.h"
 
 /* put_ip writes the IP header and returns the folded sum of the pseudo header. sum: that of the header itself. */
 static __always_inline __u32 put_ip(struct __sk_buff *skb, const struct packet *pkt, bool back, __u32 tcp_total, __u64 *sum,
@@ -123,17 +97,8 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 	/* Trims or grows, makes the packet linear and unshared, and drops its segmentation state. */
 	if (bpf_skb_change_tail(skb, payload + len, 0))
 		return -1;
-	if (a && len) {
-		/* The bound again, where the verifier sees it: 1 <= len <= ANSWER_MAX. Before 6.8 it learns nothing of the
-		 * lower end from a comparison with 0. */
-		__u32 n = len - 1;
-
-		asm volatile("" : "+r"(n));
-		if (n > ANSWER_MAX - 1)
-			return -1;
-		err |= bpf_skb_store_bytes(skb, payload, a->bytes, n + 1, 0);
-		err |= put_retry(skb, payload, s->retry, a, &payload_sum);
-	}
+	if (a && len)
+		err |= http1_put(skb, payload, a, len, s->retry, &payload_sum);
 	if (s->back) {
 		/* Marks of the client's packet, which rules for the way back would take for their own. */
 		skb->mark = 0;

@@ -1,0 +1,80 @@
+/* The HTTP/1.x answer to a rejected client. The agent renders one for each reason; the seconds of Retry-After are filled in
+ * here. */
+#pragma once
+
+#include "headers.h"
+#include "http1.h"
+#include "proxy.h"
+#include "rejection.h"
+
+#define MSS_ANY 0xffff
+
+/* http1_answer returns the index of the answer for a reason if it fits one segment, otherwise ANSWER_NONE. An MSS counts the
+ * options in (RFC 6691). */
+static __always_inline __u32 http1_answer(const struct policy *p, __u32 reason, __u32 mss, bool has_ts)
+{
+	__u32 i = rejection_index(reason), index = i < REJECTIONS ? p->answers[i] : ANSWER_NONE;
+	struct answer *a = answer_at(index);
+
+	return a && a->len + (has_ts ? 12 : 0) <= mss ? index : ANSWER_NONE;
+}
+
+/* http1_begins reports whether a connection begins with a request, after a PROXY header if there is one. It sets pkt->skip and
+ * pkt->head. */
+static __always_inline bool http1_begins(struct __sk_buff *skb, struct packet *pkt)
+{
+	enum method m = method(skb, pkt);
+	__u32 skip;
+
+	if (m == METHOD_NONE) {
+		skip = proxy_header(skb, pkt);
+		if (skip && skip < pkt->payload) {
+			pkt->skip = skip;
+			m = method(skb, pkt);
+		}
+	}
+	pkt->head = m == METHOD_HEAD;
+	return m != METHOD_NONE;
+}
+
+/* http1_put_retry writes the seconds, right-aligned after blanks, and adds to sum how much the sum of the field has changed. */
+static __always_inline long http1_put_retry(struct __sk_buff *skb, __u32 payload, __u64 seconds, const struct answer *a, __u64 *sum)
+{
+	__u64 at = a->retry_at;
+	__u64 field = 0x2020202020202020ULL, old;
+
+	_Static_assert(RETRY_DIGITS == sizeof(field), "the field is written as one word");
+	/* 8 digits are more than three years. The highest byte is the last character; a blank | 0x10 is '0'. */
+	if (seconds > 99999999)
+		seconds = 99999999;
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
+		if (!i || seconds)
+			field |= (0x10 | seconds % 10) << (56 - 8 * i);
+		seconds /= 10;
+	}
+	/* Where the verifier sees it: right before the use. */
+	asm volatile("" : "+r"(at));
+	if (!at || at > ANSWER_MAX - RETRY_DIGITS)
+		return 0;
+	__builtin_memcpy(&old, a->bytes + at, sizeof(old));
+	/* Minus in one's complement is the inverse. */
+	*sum += (__u16)~fold(sum_word(old)) + fold(sum_word(field));
+	return bpf_skb_store_bytes(skb, payload + at, &field, sizeof(field), 0);
+}
+
+/* http1_put writes an answer of len bytes at an offset, and returns 0 on success. sum is that of the answer as rendered, then
+ * that of what was written. */
+static __always_inline long http1_put(struct __sk_buff *skb, __u32 at, const struct answer *a, __u32 len, __u64 retry, __u64 *sum)
+{
+	/* The bound where the verifier sees it: 1 <= len <= ANSWER_MAX. Before 6.8 it learns nothing of the lower end from a
+	 * comparison with 0. */
+	__u32 n = len - 1;
+	long err;
+
+	asm volatile("" : "+r"(n));
+	if (n > ANSWER_MAX - 1)
+		return -1;
+	err = bpf_skb_store_bytes(skb, at, a->bytes, n + 1, 0);
+	return err | http1_put_retry(skb, at, retry, a, sum);
+}
