@@ -9,66 +9,15 @@
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 
-#include "types.h"
-
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_PSH 0x08
-#define TCP_ACK 0x10
+#include "packet.h"
 
 #define L2_NONE 0
 #define L2_ETHERNET ETH_HLEN
 #define L2_VLAN (ETH_HLEN + 4)
 
-/* A TCP packet. key is oriented by orient(): as parsed, client is the source and backend the destination. */
-struct packet {
-	struct flow_key key;
-	__u32 seq;
-	__u32 ack;
-	__u32 payload; /* bytes after the TCP header */
-	__u32 l3; /* offset of the IP header */
-	__u32 l4; /* offset of the TCP header */
-	__u8 tcp_len;
-	__u8 flags;
-	__u8 v6;
-	__u8 hook; /* enum hook */
-	__u32 circuit;
-	/* What a decision still needs when it is carried out. */
-	__u64 until; /* when to try again, 0 = unknown */
-	__u32 skip; /* where in the payload the request begins */
-	__u8 bare; /* no answer fits here: both sides are reset */
-	__u8 head; /* the request is a HEAD */
-	__u8 first; /* the first segment after a SYN that was answered */
-	__u8 nat; /* on lo: not the addresses of its socket, so connection tracking has changed them */
-};
-
-/* Decisions that the program carries out after the deciding function has returned: the kernel allows 512 bytes of
- * stack for a whole chain of calls. */
-enum todo {
-	TODO_REJECT_SYN = ACTION_MAX,
-	TODO_REJECT_REQUEST,
-	TODO_COOKIE_PACKET, /* acknowledges a cookie */
-	TODO_ANSWERED_PACKET, /* of a connection whose request was answered */
-	TODO_FLOW, /* a flow was just made: decide as for any other of its packets */
-};
-
-static __always_inline __u64 decision(__u32 action, __u32 reason)
-{
-	return (__u64)action << 32 | reason;
-}
-
 #define PARSED (~0ULL)
 #define PARSED_ICMP (~0ULL - 1) /* not TCP: it may be an error about a TCP packet, see icmp.h */
 #define PARSED_ICMP_V6 (~0ULL - 2)
-
-static __always_inline void map_v4(__u8 *addr, __be32 v4)
-{
-	__builtin_memset(addr, 0, 10);
-	addr[10] = 0xff;
-	addr[11] = 0xff;
-	__builtin_memcpy(addr + 12, &v4, 4);
-}
 
 static __always_inline bool watched(const struct node_state *n, __be16 port_be)
 {
@@ -155,11 +104,6 @@ static __always_inline bool relevant(const struct frame *fr, const struct node_s
 	if (fr->hook == HOOK_XDP) /* it sees what goes to backends only */
 		return watched(n, tcp->dest);
 	return watched(n, tcp->dest) || watched(n, tcp->source) || nat_on_lo(fr, n, tcp);
-}
-
-static __always_inline __u64 pass(enum reason reason)
-{
-	return decision(ACTION_PASS, reason);
 }
 
 /* check_ipv4 returns PARSED when a TCP header follows right after the IP header. */
@@ -286,79 +230,4 @@ static __always_inline __u64 parse(const struct frame *fr, const struct node_sta
 	__u64 d = parse_headers(fr, n, pkt, l2, &total);
 
 	return d == PARSED ? measure(fr, pkt, total) : d;
-}
-
-/* is_syn also matches SYNs that ask for ECN. */
-static __always_inline bool is_syn(const struct packet *pkt)
-{
-	return (pkt->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
-}
-
-/* before compares sequence numbers. */
-static __always_inline bool before(__u32 a, __u32 b)
-{
-	return (__s32)(a - b) < 0;
-}
-
-/* swap_key turns the key of a packet from a backend round. */
-static __always_inline void swap_key(struct flow_key *key)
-{
-	struct flow_key k = *key;
-
-	__builtin_memcpy(key->client, k.backend, 16);
-	__builtin_memcpy(key->backend, k.client, 16);
-	key->client_port_be = k.backend_port_be;
-	key->backend_port_be = k.client_port_be;
-}
-
-struct tcp_options {
-	__u32 mss; /* 0 = none */
-	__u32 has_ts;
-	__be32 ts_val;
-	__be32 ts_ecr;
-};
-
-struct option_walk {
-	struct __sk_buff *skb;
-	__u32 at; /* offset in the packet */
-	__u32 end;
-	struct tcp_options out;
-};
-
-static long option_step(__u32 step, struct option_walk *w)
-{
-	__u8 head[2] = {}, mss[2];
-	__be32 ts[2];
-
-	if (w->at >= w->end || bpf_skb_load_bytes(w->skb, w->at, head, 1) || head[0] == 0)
-		return 1;
-	if (head[0] == 1) {
-		w->at++;
-		return 0;
-	}
-	if (bpf_skb_load_bytes(w->skb, w->at, head, 2) || head[1] < 2)
-		return 1;
-	if (head[0] == 2 && head[1] == 4 && !bpf_skb_load_bytes(w->skb, w->at + 2, mss, sizeof(mss)))
-		w->out.mss = (__u32)mss[0] << 8 | mss[1];
-	if (head[0] == 8 && head[1] == 10 && !bpf_skb_load_bytes(w->skb, w->at + 2, ts, sizeof(ts))) {
-		w->out.has_ts = 1;
-		w->out.ts_val = ts[0];
-		w->out.ts_ecr = ts[1];
-	}
-	w->at += head[1];
-	return 0;
-}
-
-/* Reads MSS and timestamps. There is room for 40 options of one byte. */
-__noinline int tcp_options(struct __sk_buff *skb, const struct packet *pkt, struct tcp_options *out)
-{
-	struct option_walk w = { .skb = skb };
-
-	if (!pkt || !out)
-		return 0;
-	w.at = pkt->l4 + sizeof(struct tcphdr);
-	w.end = pkt->l4 + pkt->tcp_len;
-	bpf_loop(40, option_step, &w, 0);
-	*out = w.out;
-	return 0;
 }

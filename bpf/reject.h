@@ -3,6 +3,7 @@
 
 #include "cookie.h"
 #include "flow.h"
+#include "options.h"
 #include "render.h"
 #include "rewrite.h"
 #include "target.h"
