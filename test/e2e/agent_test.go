@@ -29,7 +29,7 @@ func TestKilledAgentReleasesClients(t *testing.T) {
 				wantStatus(t, call(t, c), 200)
 				openCircuit(t, agent, p.server, c)
 				wantAnswer(t, call(t, c), "open")
-				kill(agent)
+				agent.Kill()
 				if mode == "clsact" {
 					wantAnswer(t, call(t, c), "open") // the lease was renewed a second ago at most
 				}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 )
 
 // smallDisk returns a directory on a file system of its own, and a function that fills it to the last byte, which returns
@@ -66,7 +66,7 @@ func TestFullStateDisk(t *testing.T) {
 	c.wantWarning(c.order("open", "test/"+one.String()), "no space left on device")
 	wantAnswer(t, call(t, client(t, c.Client, one)), "forced-open")
 
-	kill(l.now)
+	l.now.Kill()
 	l.start()
 	wantAnswer(t, call(t, client(t, c.Client, one)), "forced-open")
 	out, err := exec.Command(binary, "status", one.String(), "--control-socket", c.socket).Output()
@@ -83,7 +83,7 @@ func TestFullStateDisk(t *testing.T) {
 	if done := c.order("disable", "test/"+one.String()); done.Warning != "" {
 		t.Errorf("an order that can be saved is answered with %q", done.Warning)
 	}
-	kill(l.now)
+	l.now.Kill()
 	l.start()
 	out, err = exec.Command(binary, "status", one.String(), "--control-socket", c.socket).Output()
 	if err != nil || !strings.Contains(string(out), "disabled by root: a test") {
@@ -118,20 +118,11 @@ func TestStateDirOfAnother(t *testing.T) {
 	if err := os.WriteFile(path, []byte(policyOf([]netip.AddrPort{p.backend})), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start := func() *agentproc.Process {
-		second, err := agentproc.Start(p.node, binary, "run", "--policy", path, "--interface", "be*", "--metrics-address", "", "--state-dir", dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return second
-	}
-	err := start().AwaitReady(soon(t))
+	command := []string{binary, "run", "--policy", path, "--interface", "be*", "--metrics-address", "", "--state-dir", dir}
+	err := agenttest.StartInVain(t, p.node, patience, command...)
 	if want := fmt.Sprintf("--state-dir %s: another agent uses it (process %d)", dir, first.Pid()); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("the second agent said %v, want %s", err, want)
 	}
-	kill(first)
-	second := start()
-	if err := errors.Join(second.AwaitReady(soon(t)), second.Stop()); err != nil {
-		t.Errorf("after the first was killed: %v", err)
-	}
+	first.Kill()
+	startReady(t, p.node, command...)
 }

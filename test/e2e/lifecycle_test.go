@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
@@ -64,7 +64,7 @@ func lifeCycleAt(t *testing.T, p place, flags ...string) {
 	}
 }
 
-func lifeCycle(t *testing.T, p place, agent *agentproc.Process) {
+func lifeCycle(t *testing.T, p place, agent *agenttest.Agent) {
 	kept, idle := client(t, p.client, p.dial), client(t, p.client, p.dial)
 	wantStatus(t, call(t, kept), 200)
 	wantStatus(t, call(t, idle), 200)

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
@@ -19,7 +19,7 @@ import (
 var fewEvents = []string{"--max-events", "64", "--lease", "1h"}
 
 // pause stops the agent's process until the returned function is called.
-func pause(t *testing.T, p *agentproc.Process) (resume func()) {
+func pause(t *testing.T, p *agenttest.Agent) (resume func()) {
 	t.Helper()
 	if err := syscall.Kill(p.Pid(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)

@@ -8,12 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
@@ -112,7 +113,7 @@ func policyOf(backends []netip.AddrPort, keys ...string) string {
 
 // startAgent starts the agent on the node, attached to the interfaces, and returns when it is ready. It must end well
 // when the test does.
-func startAgent(t *testing.T, node *netlab.Namespace, policy string, interfaces []string, flags ...string) *agentproc.Process {
+func startAgent(t *testing.T, node *netlab.Namespace, policy string, interfaces []string, flags ...string) *agenttest.Agent {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "policy.yaml")
 	if err := os.WriteFile(path, []byte(policy), 0o600); err != nil {
@@ -122,16 +123,14 @@ func startAgent(t *testing.T, node *netlab.Namespace, policy string, interfaces 
 	for _, i := range interfaces {
 		command = append(command, "--interface", i)
 	}
-	p, err := agentproc.Start(node, append(command, flags...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		err := p.Stop()
-		if _, ok := killed.LoadAndDelete(p); err != nil && !ok {
-			t.Error(err)
-		}
-	})
+	return startReady(t, node, append(command, flags...)...)
+}
+
+// startReady starts an agent with a command line and returns when it is ready.
+func startReady(t *testing.T, node *netlab.Namespace, command ...string) *agenttest.Agent {
+	t.Helper()
+	defer verifying()()
+	p := agenttest.Start(t, node, command...)
 	ctx, cancel := context.WithTimeout(context.Background(), loading)
 	defer cancel()
 	if err := p.AwaitReady(ctx); err != nil {
@@ -140,13 +139,14 @@ func startAgent(t *testing.T, node *netlab.Namespace, policy string, interfaces 
 	return p
 }
 
-// killed are agents that did not end well because the test did not let them.
-var killed sync.Map
+// verifiers has room for each program set that the kernel may verify at a time: each takes a processor for a second, and
+// the tests beside it need some time, too.
+var verifiers = make(chan struct{}, runtime.GOMAXPROCS(0))
 
-// kill ends the agent with SIGKILL.
-func kill(p *agentproc.Process) {
-	killed.Store(p, true)
-	p.Kill()
+// verifying waits until programs may be loaded; the returned function is called when they are.
+func verifying() (done func()) {
+	verifiers <- struct{}{}
+	return func() { <-verifiers }
 }
 
 // client returns a client in a namespace with a connection of its own.
@@ -193,7 +193,7 @@ func wantAnswer(t *testing.T, r loadgen.Result, reason string) {
 
 // openCircuit lets the backend fail until its circuit opens, and returns the transition. The clients after the last
 // failure may still reach the backend.
-func openCircuit(t *testing.T, p *agentproc.Process, s *testserver.Server, c *loadgen.Client) agentproc.Transition {
+func openCircuit(t *testing.T, p *agenttest.Agent, s *testserver.Server, c *loadgen.Client) agentproc.Transition {
 	t.Helper()
 	began := time.Now()
 	s.Set(testserver.Behaviour{Status: 500})

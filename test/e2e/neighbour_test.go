@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
@@ -126,7 +126,7 @@ var twoUnreachable = []string{
 }
 
 // openDead lets clients find nobody until the circuit opens.
-func openDead(t *testing.T, agent *agentproc.Process, from *netlab.Namespace, at netip.AddrPort, began time.Time) {
+func openDead(t *testing.T, agent *agenttest.Agent, from *netlab.Namespace, at netip.AddrPort, began time.Time) {
 	t.Helper()
 	eventually(t, "the circuit opens", func() bool {
 		c := client(t, from, at)
@@ -273,14 +273,14 @@ func TestNeighbourHoldSwitchedOff(t *testing.T) {
 
 // A circuit that is closed by hand, and the end of the agent, leave no entry behind.
 func TestNeighbourHoldEnds(t *testing.T) {
-	for name, end := range map[string]func(t *testing.T, agent *agentproc.Process){
-		"closed": func(t *testing.T, agent *agentproc.Process) {
+	for name, end := range map[string]func(t *testing.T, agent *agenttest.Agent){
+		"closed": func(t *testing.T, agent *agenttest.Agent) {
 			closing := exec.CommandContext(soon(t), binary, "close", "test", "--reason", "try", "--control-socket", agent.ControlSocket())
 			if said, err := closing.CombinedOutput(); err != nil {
 				t.Fatalf("close the circuit: %v, %s", err, said)
 			}
 		},
-		"stopped": func(t *testing.T, agent *agentproc.Process) {
+		"stopped": func(t *testing.T, agent *agenttest.Agent) {
 			if err := agent.Stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -320,7 +320,7 @@ func TestKilledWhileItHoldsANeighbour(t *testing.T) {
 			openDead(t, agent, p.node, p.backend, began)
 			eventually(t, "the entry is held", func() bool { return h.valid(p.backend.Addr()) })
 			wantAnswer(t, call(t, client(t, p.node, p.backend)), "open")
-			kill(agent)
+			agent.Kill()
 			h.on()
 			killedAt := time.Now()
 			eventually(t, "traffic flows", func() bool {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
@@ -46,7 +47,7 @@ func TestEveryKindOfFailureOpens(t *testing.T) {
 }
 
 // failThrice calls the backend three times at once and waits for its circuit to open.
-func failThrice(t *testing.T, p place, agent *agentproc.Process, want string) agentproc.Transition {
+func failThrice(t *testing.T, p place, agent *agenttest.Agent, want string) agentproc.Transition {
 	t.Helper()
 	began := time.Now()
 	var calls sync.WaitGroup

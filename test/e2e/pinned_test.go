@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
@@ -46,7 +47,7 @@ type lineage struct {
 	pins   string
 	policy string
 	flags  []string
-	now    *agentproc.Process
+	now    *agenttest.Agent
 }
 
 // newLineage returns one whose state is in a BPF file system of the test's own.
@@ -67,7 +68,7 @@ func newLineage(t *testing.T, node *netlab.Namespace, policy string, flags ...st
 }
 
 // start starts the next agent, with more flags, and returns when it is ready.
-func (l *lineage) start(flags ...string) *agentproc.Process {
+func (l *lineage) start(flags ...string) *agenttest.Agent {
 	l.t.Helper()
 	l.now = startAgent(l.t, l.node, l.policy, []string{"be*"}, append(l.flags, flags...)...)
 	return l.now
@@ -141,7 +142,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 				if i%5 == 4 {
 					l.stop()
 				} else {
-					kill(l.now)
+					l.now.Kill()
 				}
 				l.start()
 				wantStatus(t, call(t, idle[i%len(idle)]), 200)
@@ -193,7 +194,7 @@ func TestDeadlineSurvivesRestart(t *testing.T) {
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 4s}",
 		"halfOpen: {calls: 3, timeout: 20s}"))
 	opened := openCircuit(t, l.start(), p.server, client(t, p.client, p.backend))
-	kill(l.now)
+	l.now.Kill()
 	wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 	l.start()
 	wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
@@ -215,7 +216,7 @@ func TestDeadlineSurvivesRestart(t *testing.T) {
 
 // An agent that dies in half-open, with its probes still out, leaves a circuit that its successor can close.
 func TestHalfOpenSurvivesRestart(t *testing.T) {
-	for name, end := range map[string]func(*lineage){"killed": func(l *lineage) { kill(l.now) }, "stopped": (*lineage).stop} {
+	for name, end := range map[string]func(*lineage){"killed": func(l *lineage) { l.now.Kill() }, "stopped": (*lineage).stop} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := places["IPv4"](t)
@@ -262,7 +263,7 @@ func TestBackoffSurvivesRestart(t *testing.T) {
 		if got.Step != step {
 			t.Fatalf("opened with step %d, want %d: %+v", got.Step, step, l.now.Transitions())
 		}
-		kill(l.now)
+		l.now.Kill()
 		l.start()
 	}
 	stop(0)
@@ -276,11 +277,7 @@ func TestSecondAgentIsRefused(t *testing.T) {
 	if err := os.WriteFile(path, []byte(l.policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	second, err := agentproc.Start(p.node, append([]string{binary, "run", "--policy", path, "--interface", "be*"}, l.flags...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = second.AwaitReady(soon(t))
+	err := agenttest.StartInVain(t, p.node, patience, append([]string{binary, "run", "--policy", path, "--interface", "be*"}, l.flags...)...)
 	if err == nil || !strings.Contains(err.Error(), l.pins+": another agent is running") || !strings.Contains(err.Error(), "--bpffs") {
 		t.Errorf("the second agent said %v", err)
 	}
@@ -336,7 +333,7 @@ func TestDetachAfterCrash(t *testing.T) {
 				l.flags = append(l.flags, "--clsact")
 			}
 			openCircuit(t, l.start(), p.server, client(t, p.client, p.backend))
-			kill(l.now)
+			l.now.Kill()
 			if got := attached(t, p.node); len(got) < 4 {
 				t.Fatalf("attached after the crash: %v", got)
 			}
@@ -368,7 +365,7 @@ func TestOtherLayoutIsReplaced(t *testing.T) {
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
 	openCircuit(t, l.start("--max-circuits", "1024"), p.server, client(t, p.client, p.backend))
 	well := background(t, loadgen.Load{Dial: p.client.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 2, Rate: 100, Every: 3})
-	kill(l.now)
+	l.now.Kill()
 	next := l.start("--max-circuits", "2048")
 	if said := next.Complaint("").Error(); !strings.Contains(said, "another layout") {
 		t.Errorf("the agent said %q, want word of the layout", said)
@@ -392,7 +389,7 @@ func TestLeftWhileNoAgentRan(t *testing.T) {
 	l.start()
 	wantStatus(t, call(t, kept), 200)
 	openCircuit(t, l.now, p.server, client(t, p.client, p.backend))
-	kill(l.now)
+	l.now.Kill()
 	l.policy = policyOf([]netip.AddrPort{p.neighbour}, threeFailures...)
 	l.start()
 	eventually(t, "clients are let alone", func() bool { return call(t, client(t, p.client, p.backend)).Status == 500 })
@@ -442,7 +439,7 @@ func TestStoppedAgentLeavesNothing(t *testing.T) {
 // What an operator did by hand holds under the next agent, with its end; what was done to a policy also for backends that
 // come later.
 func TestOverridesSurviveRestart(t *testing.T) {
-	for name, end := range map[string]func(*lineage){"killed": func(l *lineage) { kill(l.now) }, "stopped": (*lineage).stop} {
+	for name, end := range map[string]func(*lineage){"killed": func(l *lineage) { l.now.Kill() }, "stopped": (*lineage).stop} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := places["IPv4"](t)
@@ -517,7 +514,7 @@ func TestEarlyHooksSurviveRestart(t *testing.T) {
 	toPod := background(t, loadgen.Load{Dial: star.Remote.DialContext, Targets: []netip.AddrPort{pod}, Workers: 2, Rate: 200, Every: 1})
 	for i := range 4 {
 		if i%2 == 0 {
-			kill(l.now)
+			l.now.Kill()
 		} else {
 			l.stop()
 		}
@@ -538,7 +535,7 @@ func TestEarlyHooksSurviveRestart(t *testing.T) {
 	if len(links) != 2*2+4 { // be1, up0; XDP, two of connect, lookup
 		t.Errorf("pinned links %v", links)
 	}
-	kill(l.now)
+	l.now.Kill()
 	if out, err := l.detach(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -553,7 +550,7 @@ func TestOtherWayOfAttaching(t *testing.T) {
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
 	openCircuit(t, l.start(), p.server, client(t, p.client, p.backend))
 	for _, flags := range [][]string{{"--clsact"}, nil, {"--clsact"}, nil} {
-		kill(l.now)
+		l.now.Kill()
 		l.start(flags...)
 		wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 		wantStatus(t, call(t, client(t, p.client, p.neighbour)), 200)
@@ -570,7 +567,7 @@ func TestFailuresOfAnInterregnum(t *testing.T) {
 		"window: {type: time, size: 1m}"))
 	l.start()
 	p.server.SetDecide(testserver.Cycle(testserver.Part{Behaviour: testserver.Behaviour{Status: 500}, Times: 3}, testserver.Part{Times: 7}))
-	kill(l.now)
+	l.now.Kill()
 	send(t, p, 500, p.backend)
 	l.start()
 	send(t, p, 200, p.backend)

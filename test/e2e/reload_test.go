@@ -12,14 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // startOn starts the agent with a policy file that the test may change, and returns how.
-func startOn(t *testing.T, node *netlab.Namespace, policy string, flags ...string) (p *agentproc.Process, change func(policy string)) {
+func startOn(t *testing.T, node *netlab.Namespace, policy string, flags ...string) (p *agenttest.Agent, change func(policy string)) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "policy.yaml")
 	change = func(policy string) {
@@ -33,19 +33,7 @@ func startOn(t *testing.T, node *netlab.Namespace, policy string, flags ...strin
 		}
 	}
 	change(policy)
-	p, err := agentproc.Start(node, append([]string{binary, "run", "--policy", path, "--interface", "be*"}, flags...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := p.AwaitReady(soon(t)); err != nil {
-		t.Fatal(err)
-	}
-	return p, change
+	return startReady(t, node, append([]string{binary, "run", "--policy", path, "--interface", "be*"}, flags...)...), change
 }
 
 // reloadsOf counts an agent's reloads.

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/lab/agentproc"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
@@ -26,18 +25,7 @@ func TestPolicyThatBecomesAnotherKeepsItsBackends(t *testing.T) {
 		}
 	}
 	write()
-	p, err := agentproc.Start(star.Node, binary, "run", "--policy", path, "--interface", "be*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := p.AwaitReady(soon(t)); err != nil {
-		t.Fatal(err)
-	}
+	startReady(t, star.Node, binary, "run", "--policy", path, "--interface", "be*")
 	wantStatus(t, call(t, client(t, star.Client, at)), 200)
 	write("scope: policy", "mode: forced-open")
 	eventually(t, "the policy with one circuit for all rejects", func() bool {

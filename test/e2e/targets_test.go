@@ -12,7 +12,6 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/cbagent/cbagent/internal/lab/agentproc"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
@@ -84,19 +83,8 @@ func TestHosts(t *testing.T) {
 	policy := write("policy.yaml", "version: 1\npolicies:\n- {name: named, mode: forced-open, match: {hosts: ['backend.example:8080']}}\n")
 	resolv := write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
 	// Its own view of one file; the process is the agent's all the same.
-	p, err := agentproc.Start(star.Node, "unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, resolv,
+	startReady(t, star.Node, "unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, resolv,
 		binary, "run", "--policy", policy, "--interface", "be*", "--metrics-address", "127.0.0.1:9464")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := p.AwaitReady(soon(t)); err != nil {
-		t.Fatal(err)
-	}
 	isEnforced(t, star.Client, one, true)
 	isEnforced(t, star.Client, two, false)
 	names.set(false, two.Addr())
@@ -159,7 +147,7 @@ func TestNetworksAreLearned(t *testing.T) {
 	wantAnswer(t, call(t, client(t, star.Client, failing)), "open")
 
 	// Those that were learned are known to the next agent, too.
-	kill(l.now)
+	l.now.Kill()
 	l.start()
 	wantAnswer(t, call(t, client(t, star.Client, failing)), "open")
 	if n := known(); n != 16 {

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
@@ -207,15 +207,15 @@ func TestConnectionThroughAVIPOlderThanTheAgent(t *testing.T) {
 // TestLoIsLeftAsItWas: an agent that ends restores what it has set. One that is killed cannot; nobody notices.
 func TestLoIsLeftAsItWas(t *testing.T) {
 	for name, c := range map[string]struct {
-		end  func(t *testing.T, p *agentproc.Process)
+		end  func(t *testing.T, p *agenttest.Agent)
 		left string
 	}{
-		"stopped": {func(t *testing.T, p *agentproc.Process) {
+		"stopped": {func(t *testing.T, p *agenttest.Agent) {
 			if err := p.Stop(); err != nil {
 				t.Fatal(err)
 			}
 		}, "0"},
-		"killed": {func(_ *testing.T, p *agentproc.Process) { kill(p) }, "1"},
+		"killed": {func(_ *testing.T, p *agenttest.Agent) { p.Kill() }, "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -21,7 +21,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/cbagent/cbagent/internal/control"
-	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
@@ -67,7 +67,7 @@ type stage struct {
 	policy  string // file
 	state   string // directory
 	socket  string
-	agent   *agentproc.Process
+	agent   *agenttest.Agent
 	client  *control.Client
 }
 
@@ -124,21 +124,8 @@ func (s *stage) writePolicy(backends []netip.AddrPort, keys ...string) {
 func (s *stage) start(flags ...string) {
 	s.t.Helper()
 	command := append([]string{binary, "run", "--policy", s.policy, "--interface", "be*", "--control-socket", s.socket, "--state-dir", s.state}, flags...)
-	agent, err := agentproc.Start(s.Node, command...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.agent = agent
-	s.t.Cleanup(func() {
-		select {
-		case <-agent.Ended():
-		default:
-			if err := agent.Stop(); err != nil {
-				s.t.Error(err)
-			}
-		}
-	})
-	if err := agent.AwaitReady(soon(s.t)); err != nil {
+	s.agent = agenttest.Start(s.t, s.Node, command...)
+	if err := s.agent.AwaitReady(soon(s.t)); err != nil {
 		s.t.Fatal(err)
 	}
 }

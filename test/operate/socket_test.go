@@ -16,7 +16,7 @@ import (
 	"testing"
 
 	"github.com/cbagent/cbagent/internal/control"
-	"github.com/cbagent/cbagent/internal/lab/agentproc"
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/view"
 )
 
@@ -26,14 +26,11 @@ func TestSocketAndHistoryOutliveACrash(t *testing.T) {
 	if _, stderr, code := s.run("open", "orders", "--reason", "before the crash"); code != 0 {
 		t.Fatal(stderr)
 	}
-	second, err := agentproc.Start(s.Node, binary, "run", "--policy", s.policy, "--interface", "be*", "--control-socket", s.socket, "--metrics-address", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := second.AwaitReady(soon(t)); err == nil || !strings.Contains(err.Error(), "another agent answers there") {
+	err := agenttest.StartInVain(t, s.Node, patience, binary, "run", "--policy", s.policy, "--interface", "be*", "--control-socket", s.socket,
+		"--metrics-address", "")
+	if err == nil || !strings.Contains(err.Error(), "another agent answers there") {
 		t.Errorf("a second agent on the same socket: %v", err)
 	}
-	second.Kill()
 	eventually(t, "the history is on the disk", func() bool {
 		data, err := os.ReadFile(filepath.Join(s.state, "history.jsonl"))
 		return err == nil && bytes.Contains(data, []byte("before the crash"))
@@ -82,10 +79,7 @@ func TestAgentsOfOtherNamespaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	other, err := agentproc.Start(s.Client, binary, "run", "--policy", s.policy, "--interface", "eth0", "--control-socket", s.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := agenttest.Start(t, s.Client, binary, "run", "--policy", s.policy, "--interface", "eth0", "--control-socket", s.socket)
 	if err := other.AwaitReady(soon(t)); err != nil {
 		t.Error(err)
 	}
@@ -95,15 +89,11 @@ func TestAgentsOfOtherNamespaces(t *testing.T) {
 	if stdout, stderr, code := s.run("status"); code != 0 || !strings.Contains(stdout, s.targets[0].String()) {
 		t.Errorf("the first agent's status: code %d, %q, %q", code, stdout, stderr)
 	}
-	named, err := agentproc.Start(s.Client, binary, "run", "--policy", s.policy, "--interface", "eth0", "--control-socket", "",
+	err = agenttest.StartInVain(t, s.Client, patience, binary, "run", "--policy", s.policy, "--interface", "eth0", "--control-socket", "",
 		"--metrics-address", "127.0.0.1:9464")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := named.AwaitReady(soon(t)); err == nil || !strings.Contains(err.Error(), "serve metrics: ") {
+	if err == nil || !strings.Contains(err.Error(), "serve metrics: ") {
 		t.Errorf("an address for metrics that was asked for, and is taken: %v", err)
 	}
-	named.Kill()
 }
 
 // A user who may not speak to the agent is told who may.

@@ -66,3 +66,6 @@ func (l logLine) transition() Transition {
 		Until: l.Until, At: time.Unix(0, l.AtUnixNs), Took: time.Duration(l.VerdictSeconds * float64(time.Second)),
 	}
 }
+
+// opens reports whether the line says that a circuit was opened, by its policy or by an operator.
+func (l logLine) opens() bool { return l.Policy != "" && (l.To == "open" || l.To == "forced-open") }

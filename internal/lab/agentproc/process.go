@@ -30,7 +30,7 @@ type Process struct {
 	transitions []Transition
 	changed     chan struct{} // closed and replaced at each transition
 	said        []string      // its last warnings, errors and lines that are not JSON
-	warnings    []string      // the last lines of these two levels, as they are
+	warnings    []string      // lines of these two levels, as they are, but for changes of circuits
 }
 
 // Start starts the command, with --log-format json added, in a namespace. The process is in a process group of its
@@ -85,7 +85,7 @@ func (p *Process) read(line []byte) {
 	l, ok := parseLine(line)
 	switch {
 	case !ok:
-		p.said = withLast(p.said, string(line))
+		p.said = withLast(p.said, string(line), maxSaid)
 	case l.Msg == msgReady && !p.isReady:
 		p.isReady = true
 		close(p.ready)
@@ -93,20 +93,27 @@ func (p *Process) read(line []byte) {
 		p.transitions = append(p.transitions, l.transition())
 		close(p.changed)
 		p.changed = make(chan struct{})
+	case l.opens():
 	case l.Level == "ERROR" || l.Level == "WARN":
-		p.said = withLast(p.said, strings.TrimSuffix(l.Msg+": "+l.Error, ": "))
-		p.warnings = withLast(p.warnings, string(line))
+		p.said = withLast(p.said, strings.TrimSuffix(l.Msg+": "+l.Error, ": "), maxSaid)
+		p.warnings = withLast(p.warnings, string(line), maxWarnings)
 	}
 }
 
-// withLast appends a line and keeps the last 20.
-func withLast(lines []string, line string) []string {
-	const kept = 20
+// How many lines are kept of what the agent logs.
+const (
+	maxSaid     = 20
+	maxWarnings = 1000
+)
+
+// withLast appends a line and keeps the last n.
+func withLast(lines []string, line string, n int) []string {
 	lines = append(lines, line)
-	return lines[max(0, len(lines)-kept):]
+	return lines[max(0, len(lines)-n):]
 }
 
-// Warnings returns the last 20 lines of the log of level WARN or ERROR, oldest first: JSON objects.
+// Warnings returns the last 1000 lines of the log of level WARN or ERROR, oldest first: JSON objects. The opening of a
+// circuit is no warning: it is what the policy is for.
 func (p *Process) Warnings() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,6 +125,23 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // Ended is closed when the process is gone.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// HasEnded reports whether the process is gone.
+func (p *Process) HasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// Ready reports whether the agent has been ready.
+func (p *Process) Ready() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.isReady
+}
 
 // AwaitReady returns when the agent has attached, or an error with what the agent said.
 func (p *Process) AwaitReady(ctx context.Context) error {
