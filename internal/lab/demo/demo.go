@@ -138,6 +138,9 @@ func (r *run) play(ctx context.Context) error {
 	}
 
 	r.servers[failing].Set(testserver.Behaviour{})
+	if healed := time.Now(); !opened.Until.IsZero() && !healed.Before(opened.Until) {
+		return fmt.Errorf("this machine is too busy for the demo: b2 was to be healed before its circuit half-opened, and was %s later", healed.Sub(opened.Until))
+	}
 	r.begin(Healing, time.Now())
 	half, err := r.await(ctx, b2, "half-open", opened.At)
 	if err != nil {

@@ -47,7 +47,7 @@ var DefaultScript = Script{
 	Heal:     3 * time.Second,
 	Closed:   4 * time.Second,
 	Patience: 5 * time.Second,
-	Limit:    35 * time.Second,
+	Limit:    time.Minute,
 }
 
 // expected is how long the demo takes if all goes well.

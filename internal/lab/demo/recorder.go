@@ -12,6 +12,7 @@ import (
 
 // sample is one request as its client saw it.
 type sample struct {
+	began   time.Time // when its client began to connect, or to send on an open connection
 	at      time.Time // when it ended
 	backend int       // index
 	outcome string    // a status in digits, or how it ended without one
@@ -43,7 +44,8 @@ func newRecorder(backends []netip.AddrPort) *recorder {
 func (r *recorder) done(target netip.AddrPort, result loadgen.Result) {
 	_, kernel := result.FromKernel()
 	s := sample{
-		at: time.Now(), backend: slices.Index(r.rec.backends, target), outcome: result.Outcome(), kernel: kernel, latency: result.Latency,
+		began: result.Began, at: time.Now(), backend: slices.Index(r.rec.backends, target), outcome: result.Outcome(), kernel: kernel,
+		latency: result.Latency,
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -33,7 +33,7 @@ func good() *recording {
 	}
 	for ms := 5; ms < 600; ms += 10 {
 		for i := range rec.backends {
-			s := sample{at: at(ms), backend: i, outcome: "200", latency: time.Millisecond}
+			s := sample{began: at(ms - 1), at: at(ms), backend: i, outcome: "200", latency: time.Millisecond}
 			switch {
 			case i == failing && ms > 100 && ms < 200:
 				s.outcome = "500"
@@ -96,13 +96,16 @@ func TestReportOfABadRun(t *testing.T) {
 			r.failures = append(r.failures, at(210), at(220), at(230))
 		}, "3 requests reached the failing backend after its circuit had opened, at most 2"},
 		"client reset": {func(r *recording) {
-			r.samples = append(r.samples, sample{at: at(250), backend: failing, outcome: "reset"})
+			r.samples = append(r.samples, sample{began: at(240), at: at(250), backend: failing, outcome: "reset"})
 		}, "ended with reset in phase open"},
 		"still rejected": {func(r *recording) {
-			r.samples = append(r.samples, sample{at: at(590), backend: failing, outcome: "503", kernel: true})
+			r.samples = append(r.samples, sample{began: at(510), at: at(590), backend: failing, outcome: "503", kernel: true})
 		}, "ended with 503 in phase closed"},
+		"failing though healed": {func(r *recording) {
+			r.samples = append(r.samples, sample{began: at(410), at: at(420), backend: failing, outcome: "500"})
+		}, "ended with 500 in phase half-open"},
 		"a 503 of the backend": {func(r *recording) {
-			r.samples = append(r.samples, sample{at: at(250), backend: failing, outcome: "503"})
+			r.samples = append(r.samples, sample{began: at(240), at: at(250), backend: failing, outcome: "503"})
 		}, "ended with 503 in phase open"},
 		"no answers": {func(r *recording) {
 			for i := range r.samples {
@@ -122,6 +125,20 @@ func TestReportOfABadRun(t *testing.T) {
 				t.Errorf("ok %v, %v; want an error that says %q", report.OK, err, c.says)
 			}
 		})
+	}
+}
+
+// A busy machine delays clients, not the breaker.
+func TestReportOfABusyMachine(t *testing.T) {
+	rec := good()
+	rec.samples = append(rec.samples,
+		// Connected while the circuit was open, asked when it had closed.
+		sample{began: at(490), at: at(590), backend: failing, outcome: "503", kernel: true, latency: time.Millisecond},
+		// Answered by the backend before it was healed, read much later.
+		sample{began: at(190), at: at(590), backend: failing, outcome: "500", latency: 400 * time.Millisecond},
+	)
+	if report, err := rec.report(failing, 2); err != nil || !report.OK {
+		t.Errorf("ok %v, %v; want no fault", report.OK, err)
 	}
 }
 
