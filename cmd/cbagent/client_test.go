@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/control"
 	"github.com/cbagent/cbagent/internal/history"
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
 	"github.com/cbagent/cbagent/internal/view/viewtest"
@@ -172,7 +174,11 @@ func TestOverrideOrders(t *testing.T) {
 			t.Fatalf("%v: code %d, %s", args, code, stderr)
 		}
 	}
-	by := "alice (as root)"
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := "alice (as " + me.Username + ")"
 	wantOrders := []control.Order{
 		{Action: "open", For: 90 * time.Second, By: by, Reason: "disk"}, {Action: "disable", By: by, Reason: "test"},
 		{Action: "close", By: by, Reason: "good"}, {Action: "auto", By: by, Reason: "over"},
@@ -271,6 +277,7 @@ func TestNoAgent(t *testing.T) {
 }
 
 func TestDoctor(t *testing.T) {
+	rootonly.Test(t)
 	_, socket := serve(t)
 	stdout, _, code := cbagent(t, "", "doctor", "--control-socket", socket)
 	if code != 1 {

@@ -8,10 +8,12 @@ import (
 	"testing"
 
 	"github.com/cbagent/cbagent/internal/cgroup"
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // Where the pods of a node are is found, named, or need not be known.
 func TestPodsCgroup(t *testing.T) {
+	rootonly.Test(t)
 	root, err := cgroup.Root()
 	if err != nil {
 		t.Fatal(err)

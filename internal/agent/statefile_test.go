@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // patience bounds every wait; only a failing test waits so long.
@@ -51,6 +52,7 @@ func TestStateFileIsWrittenWhenAwaitReturns(t *testing.T) {
 }
 
 func TestStateFileOnFullDisk(t *testing.T) {
+	rootonly.Test(t)
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
 		t.Fatalf("mount a small file system: %v", err)

@@ -10,10 +10,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // A full disk costs the file records while it is full; then the file is whole again.
 func TestFullDisk(t *testing.T) {
+	rootonly.Test(t)
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
 		t.Fatalf("mount a small file system: %v", err)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // node is a namespace with a watcher in it, and another namespace for the far ends of its veths.
@@ -174,6 +175,7 @@ func (n *node) statusPick(name string) (Pick, bool) {
 
 // Real links are recognised for what they are.
 func TestWatcherKnowsRealLinks(t *testing.T) {
+	rootonly.Test(t)
 	n := newNode(t)
 	n.add(&netlink.Bridge{LinkAttrs: attrs("br0")})
 	n.add(&netlink.Ifb{LinkAttrs: attrs("ifb7")})
@@ -226,6 +228,7 @@ func TestWatcherKnowsRealLinks(t *testing.T) {
 }
 
 func TestWatcherFollowsHundredsOfPods(t *testing.T) {
+	rootonly.Test(t)
 	const pods = 200
 	n := newNode(t)
 	n.watch(Spec{Attach: []string{"veth*"}})
@@ -254,6 +257,7 @@ func TestWatcherFollowsHundredsOfPods(t *testing.T) {
 
 // Each comes and goes many times, while nobody reads: what is reported afterwards is what there is.
 func TestWatcherReaderMayBeSlow(t *testing.T) {
+	rootonly.Test(t)
 	n := newNode(t)
 	n.watch(Spec{Attach: []string{"veth*"}})
 	for round := range 20 {
@@ -280,6 +284,7 @@ func TestWatcherReaderMayBeSlow(t *testing.T) {
 }
 
 func TestWatcherFollowsRenames(t *testing.T) {
+	rootonly.Test(t)
 	n := newNode(t)
 	n.pod("veth0")
 	n.pod("other0")
@@ -310,6 +315,7 @@ func TestWatcherFollowsRenames(t *testing.T) {
 // With a receive buffer of the smallest size, links that go all at once are more than it holds. What was lost is found
 // again by reading all.
 func TestWatcherSurvivesLostNotifications(t *testing.T) {
+	rootonly.Test(t)
 	n := newNode(t)
 	n.pod("veth-stays")
 	n.watch(Spec{Attach: []string{"veth*"}})
@@ -351,6 +357,7 @@ func (n *node) deleteGroup(group uint32) {
 }
 
 func TestWatcherFollowsDefaultRoutes(t *testing.T) {
+	rootonly.Test(t)
 	n := newNode(t)
 	n.pod("eth0")
 	n.pod("eth1")
@@ -395,6 +402,7 @@ func TestWatcherFollowsDefaultRoutes(t *testing.T) {
 
 // Some runtimes make both ends of a pod's veth on the node and move one away afterwards.
 func TestWatcherSeesPeerLeave(t *testing.T) {
+	rootonly.Test(t)
 	n := newNode(t)
 	n.watch(Spec{Attach: []string{Auto}})
 	n.add(&netlink.Veth{LinkAttrs: attrs("host0"), PeerName: "peer0"})
@@ -412,6 +420,7 @@ func TestWatcherSeesPeerLeave(t *testing.T) {
 
 // A port that leaves its bridge is still there, though a message says DELLINK.
 func TestWatcherKeepsPortThatLeavesBridge(t *testing.T) {
+	rootonly.Test(t)
 	n := newNode(t)
 	n.add(&netlink.Bridge{LinkAttrs: attrs("br0")})
 	n.pod("veth0")
@@ -427,6 +436,7 @@ func TestWatcherKeepsPortThatLeavesBridge(t *testing.T) {
 }
 
 func TestWatcherEnds(t *testing.T) {
+	rootonly.Test(t)
 	n := newNode(t)
 	n.watch(Spec{Attach: []string{"veth*"}})
 	n.must(n.watcher.Close())

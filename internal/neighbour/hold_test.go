@@ -10,6 +10,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // slow makes the node give neighbours up as by default.
@@ -53,6 +55,7 @@ func (l *link) is(of netip.Addr, mac string, states int) bool {
 
 // A held entry is valid for as long as it is held, longer than the kernel keeps it by itself.
 func TestHold(t *testing.T) {
+	rootonly.Test(t)
 	t.Parallel()
 	each(t, func(l *link, host, _ netip.Addr) {
 		w := l.watch()
@@ -74,6 +77,7 @@ func TestHold(t *testing.T) {
 
 // The end of the watcher takes what it holds along.
 func TestCloseRemovesHolds(t *testing.T) {
+	rootonly.Test(t)
 	t.Parallel()
 	each(t, func(l *link, host, _ netip.Addr) {
 		w := l.watch()
@@ -90,6 +94,7 @@ func TestCloseRemovesHolds(t *testing.T) {
 
 // Without a holder the kernel gives the entry up, and finds a host that is back with another card.
 func TestHoldWithoutItsHolder(t *testing.T) {
+	rootonly.Test(t)
 	t.Parallel()
 	each(t, func(l *link, host, _ netip.Addr) {
 		l.down()
@@ -111,6 +116,7 @@ func TestHoldWithoutItsHolder(t *testing.T) {
 
 // A host that is back, with whatever card, and says so, is not hidden by the hold, though it is asked for still.
 func TestHoldGivesWay(t *testing.T) {
+	rootonly.Test(t)
 	t.Parallel()
 	each(t, func(l *link, host, far netip.Addr) {
 		w := l.watch()
@@ -135,6 +141,7 @@ func TestHoldGivesWay(t *testing.T) {
 
 // When its time has come the entry goes, and the neighbour is asked for without a client that waits.
 func TestHoldEnds(t *testing.T) {
+	rootonly.Test(t)
 	t.Parallel()
 	each(t, func(l *link, host, _ netip.Addr) {
 		w := l.watch()
@@ -152,6 +159,7 @@ func TestHoldEnds(t *testing.T) {
 
 // A neighbour that is there stands the test, and one that is not is dead soon, though nobody sends anything.
 func TestVerify(t *testing.T) {
+	rootonly.Test(t)
 	t.Parallel()
 	each(t, func(l *link, host, far netip.Addr) {
 		w := l.watch()
@@ -173,6 +181,7 @@ func TestVerify(t *testing.T) {
 
 // What an administrator has fixed is left alone.
 func TestPermanentEntryIsLeftAlone(t *testing.T) {
+	rootonly.Test(t)
 	t.Parallel()
 	each(t, func(l *link, host, _ netip.Addr) {
 		w := l.watch()

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // patience bounds every wait. Only a failing test waits so long.
@@ -162,6 +163,7 @@ func each(t *testing.T, test func(l *link, host, far netip.Addr)) {
 }
 
 func TestWatch(t *testing.T) {
+	rootonly.Test(t)
 	each(t, func(l *link, host, far netip.Addr) {
 		w := l.watch()
 		l.down()
@@ -200,6 +202,7 @@ func TestWatch(t *testing.T) {
 
 // What an administrator removes has not failed.
 func TestRemovedEntryHasNotFailed(t *testing.T) {
+	rootonly.Test(t)
 	each(t, func(l *link, host, far netip.Addr) {
 		w := l.watch()
 		l.eventually("the entry is there", func() bool {
@@ -222,6 +225,7 @@ func TestRemovedEntryHasNotFailed(t *testing.T) {
 
 // When notifications are lost all entries are listed again.
 func TestLostNotifications(t *testing.T) {
+	rootonly.Test(t)
 	each(t, func(l *link, host, far netip.Addr) {
 		var w *Watcher
 		err := l.node.Do(func() (err error) {

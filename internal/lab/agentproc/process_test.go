@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // start runs a shell script in the agent's place.
@@ -46,6 +47,7 @@ const (
 )
 
 func TestLife(t *testing.T) {
+	rootonly.Test(t)
 	p := start(t, obeys+ready+opens+waits)
 	if err := p.AwaitReady(soon(t)); err != nil {
 		t.Fatal(err)
@@ -73,6 +75,7 @@ func TestLife(t *testing.T) {
 }
 
 func TestEndsThatAreErrors(t *testing.T) {
+	rootonly.Test(t)
 	p := start(t, `echo "cbagent: this kernel lacks tcx" >&2; exit 1`)
 	if err := p.AwaitReady(soon(t)); err == nil || !strings.Contains(err.Error(), "lacks tcx") {
 		t.Errorf("not ready: got %v, want what the agent said", err)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // quick is a script without waiting.
@@ -34,6 +36,7 @@ const (
 )
 
 func TestAgentThatCannotStart(t *testing.T) {
+	rootonly.Test(t)
 	_, _, err := runWith(t, context.Background(), `echo "cbagent: this kernel lacks tcx" >&2; exit 1`)
 	if err == nil || errors.Is(err, ErrFaults) || !strings.Contains(err.Error(), "this kernel lacks tcx") {
 		t.Errorf("got %v, want an error with what the agent said", err)
@@ -41,6 +44,7 @@ func TestAgentThatCannotStart(t *testing.T) {
 }
 
 func TestAgentThatDiesInMidDemo(t *testing.T) {
+	rootonly.Test(t)
 	_, _, err := runWith(t, context.Background(), sayReady+`echo '{"level":"ERROR","msg":"poll","error":"ring is gone"}' >&2; sleep 0.1; exit 3`)
 	if err == nil || errors.Is(err, ErrFaults) || !strings.Contains(err.Error(), "poll: ring is gone") {
 		t.Errorf("got %v, want an error with what the agent said", err)
@@ -48,6 +52,7 @@ func TestAgentThatDiesInMidDemo(t *testing.T) {
 }
 
 func TestAgentThatDoesNothing(t *testing.T) {
+	rootonly.Test(t)
 	report, shown, err := runWith(t, context.Background(), sayReady+waitTERM)
 	if !errors.Is(err, ErrFaults) {
 		t.Fatalf("got %v, want ErrFaults", err)
@@ -72,6 +77,7 @@ func TestAgentThatDoesNothing(t *testing.T) {
 
 // An agent that claims transitions but rejects nobody is found out.
 func TestAgentThatLies(t *testing.T) {
+	rootonly.Test(t)
 	claim := func(backend, from, to string) string {
 		return `echo '{"msg":"transition","backend":"10.21.` + backend + `.2:8080","from":"` + from + `","to":"` + to +
 			`","at_unix_ns":'$(date +%s%N)'}' >&2; `
@@ -96,6 +102,7 @@ func TestAgentThatLies(t *testing.T) {
 }
 
 func TestInterrupted(t *testing.T) {
+	rootonly.Test(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(500*time.Millisecond, cancel)
 	_, _, err := runWith(t, ctx, sayReady+waitTERM)

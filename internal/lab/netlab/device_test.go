@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // link is a pair of addresses of each family for two namespaces that are connected in some way.
@@ -40,6 +42,7 @@ func wantReach(t *testing.T, from, to *Namespace, there []netip.Prefix) {
 }
 
 func TestTun(t *testing.T) {
+	rootonly.Test(t)
 	for name, offload := range map[string]bool{"plain": false, "offload": true} {
 		t.Run(name, func(t *testing.T) {
 			lab, a, b := pair(t)
@@ -60,6 +63,7 @@ func TestTun(t *testing.T) {
 }
 
 func TestDeviceAndMTU(t *testing.T) {
+	rootonly.Test(t)
 	lab, a, b := pair(t)
 	here, there := link()
 	outerA, outerB := netip.MustParsePrefix("10.23.0.1/24"), netip.MustParsePrefix("10.23.0.2/24")

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"os/exec"
 	"testing"
+
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // A process is to get a signal when its client ends, and not when the thread does that happened to start it: threads
 // that made namespaces must live on.
 func TestProcessOutlivesMakingOfNamespaces(t *testing.T) {
+	rootonly.Test(t)
 	s := newStar(t, Options{})
 	var children []*exec.Cmd
 	var inputs []interface{ Close() error }

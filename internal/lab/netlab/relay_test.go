@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // relayed makes two namespaces with a relay from the first to the second.
@@ -64,6 +66,7 @@ func upload(t *testing.T, from, to *Namespace, at netip.AddrPort, content []byte
 
 // Frames are single packets with right checksums.
 func TestRelayCarriesPackets(t *testing.T) {
+	rootonly.Test(t)
 	a, b, r := relayed(t)
 	var frames, long, wrong atomic.Uint64
 	for _, d := range []*Direction{r.Forward, r.Backward} {
@@ -103,6 +106,7 @@ func TestRelayCarriesPackets(t *testing.T) {
 
 // TCP gets its bytes through whatever the relay does.
 func TestRelayImpairsFrames(t *testing.T) {
+	rootonly.Test(t)
 	a, b, r := relayed(t)
 	all := Impairment{Loss: 0.02, Duplicate: 0.05, Reorder: 0.05, Delay: time.Millisecond, Jitter: time.Millisecond}
 	r.Forward.Set(all)
@@ -118,6 +122,7 @@ func TestRelayImpairsFrames(t *testing.T) {
 
 // The second segment with data is lost once: it is sent again.
 func TestRelayLosesOneSegment(t *testing.T) {
+	rootonly.Test(t)
 	a, b, r := relayed(t)
 	var lost Segment
 	var data, again atomic.Int32
@@ -143,6 +148,7 @@ func TestRelayLosesOneSegment(t *testing.T) {
 }
 
 func TestRelayDelays(t *testing.T) {
+	rootonly.Test(t)
 	const oneWay = 20 * time.Millisecond
 	a, b, r := relayed(t)
 	r.Forward.Set(Impairment{Delay: oneWay})
@@ -167,6 +173,7 @@ func TestRelayDelays(t *testing.T) {
 
 // A forged segment arrives like any other: here a reset with the right sequence number, which ends a connection.
 func TestRelayInjects(t *testing.T) {
+	rootonly.Test(t)
 	a, b, r := relayed(t)
 	ack := make(chan Segment, 1)
 	r.Forward.SetHook(func(frame []byte) Fate {

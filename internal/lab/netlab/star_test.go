@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // newStar makes a star that is closed with the test.
@@ -73,6 +75,7 @@ func get(t *testing.T, n *Namespace, addr netip.AddrPort) string {
 }
 
 func TestStar(t *testing.T) {
+	rootonly.Test(t)
 	for name, o := range map[string]Options{
 		"routed":  {Backends: 2, Remote: true},
 		"bridged": {Backends: 2, Remote: true, Bridge: true},
@@ -111,6 +114,7 @@ func TestStar(t *testing.T) {
 
 // Forward is the way of requests, on every relay.
 func TestRelaysOfAStar(t *testing.T) {
+	rootonly.Test(t)
 	s := newStar(t, Options{Backends: 1, ClientRelay: true, BackendRelays: true})
 	b := s.Backends[0]
 	serve(t, b)
@@ -130,6 +134,7 @@ func TestRelaysOfAStar(t *testing.T) {
 }
 
 func TestNFTChangesDestinationAndSource(t *testing.T) {
+	rootonly.Test(t)
 	s := newStar(t, Options{Backends: 1})
 	serve(t, s.Backends[0])
 	vip := netip.MustParseAddrPort("10.96.0.10:80")
@@ -150,6 +155,7 @@ func TestNFTChangesDestinationAndSource(t *testing.T) {
 }
 
 func TestNothingLeftBehind(t *testing.T) {
+	rootonly.Test(t)
 	here := namespaceID(t)
 	s, err := NewStar(Options{Backends: 1})
 	if err != nil {
@@ -205,6 +211,7 @@ func TestNothingLeftBehind(t *testing.T) {
 }
 
 func TestProcessEndsWithItsStarter(t *testing.T) {
+	rootonly.Test(t)
 	if os.Getenv("NETLAB_STARTER") != "" {
 		starter()
 		return
@@ -237,6 +244,7 @@ func TestProcessEndsWithItsStarter(t *testing.T) {
 
 // Threads come and go with namespaces; a process must outlive that.
 func TestProcessOutlivesOtherNamespaces(t *testing.T) {
+	rootonly.Test(t)
 	s := newStar(t, Options{})
 	cmd := exec.Command("sleep", "60")
 	if err := s.Client.Start(cmd); err != nil {
@@ -287,6 +295,7 @@ func zombie(pid int) bool {
 }
 
 func TestDoReturnsWhenTheFunctionPanics(t *testing.T) {
+	rootonly.Test(t)
 	here := namespaceID(t)
 	s := newStar(t, Options{})
 	func() {
@@ -301,6 +310,7 @@ func TestDoReturnsWhenTheFunctionPanics(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	rootonly.Test(t)
 	s := newStar(t, Options{})
 	if _, err := s.Client.DialContext(context.Background(), "tcp", "localhost:80"); err == nil {
 		t.Error("a name was dialled")
