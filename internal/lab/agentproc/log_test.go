@@ -31,3 +31,20 @@ func TestTransitionOfALogLine(t *testing.T) {
 		t.Error("a line that is not JSON was read")
 	}
 }
+
+// The opening of a circuit is logged as a warning, and is none to who looks for faults.
+func TestWarningsAreNoOpenings(t *testing.T) {
+	p := &Process{changed: make(chan struct{})}
+	const trouble = `{"level":"ERROR","msg":"state file not written","policy":"demo"}`
+	for _, line := range []string{
+		`{"level":"WARN","msg":"transition","policy":"demo","backend":"10.21.2.2:8080","from":"closed","to":"open"}`,
+		`{"level":"WARN","msg":"override","policy":"demo","backend":"10.21.2.2:8080","from":"closed","to":"forced-open"}`,
+		`{"level":"INFO","msg":"attached"}`,
+		trouble,
+	} {
+		p.read([]byte(line))
+	}
+	if got := p.Warnings(); len(got) != 1 || got[0] != trouble {
+		t.Errorf("got %q, want %q alone", got, trouble)
+	}
+}

@@ -45,6 +45,7 @@ func Start(t testing.TB, node *netlab.Namespace, command ...string) *Agent {
 	}
 	a := &Agent{Process: p, node: node, metrics: metricsAddress(command), pinned: slices.Contains(command, "--bpffs")}
 	t.Cleanup(func() {
+		t.Helper()
 		err := a.Stop()
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -118,19 +119,25 @@ func (a *Agent) look() {
 var unpinned = announcement{line: regexp.MustCompile("without --bpffs a restart of the agent closes all circuits"), certain: true}
 
 // faults returns what the agent did that a test must not overlook.
-func (a *Agent) faults() (faults []string) {
-	if a.err != nil {
-		faults = append(faults, fmt.Sprintf("the agent's counters at its end are not known: %v", a.err))
-	}
-	if a.counts.recovered > 0 && a.counts.lost == 0 {
-		faults = append(faults, fmt.Sprintf("the agent recovered %v events although the ring lost none", a.counts.recovered))
-	}
+func (a *Agent) faults() []string {
 	announced := a.announced
 	if !a.pinned && a.Ready() {
 		announced = append(announced, unpinned)
 	}
+	faults := judge(a.counts, a.Warnings(), announced)
+	if a.err != nil {
+		faults = append(faults, fmt.Sprintf("the agent's counters at its end are not known: %v", a.err))
+	}
+	return faults
+}
+
+// judge compares what an agent counted and logged with what was announced.
+func judge(counts ringCounts, warnings []string, announced []announcement) (faults []string) {
+	if counts.recovered > 0 && counts.lost == 0 {
+		faults = append(faults, fmt.Sprintf("the agent recovered %v events although the ring lost none", counts.recovered))
+	}
 	came := make([]bool, len(announced))
-	for _, line := range a.Warnings() {
+	for _, line := range warnings {
 		known := false
 		for i, n := range announced {
 			if n.line.MatchString(line) {
