@@ -13,7 +13,8 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* Only what is used reaches the type information from which the Go constants are made. */
+/* Puts into the BTF what no map's key or value names: the event in the ring, and the enums whose constants are stored in
+ * plain integers. The Go constants and the hash of the maps' layout are made from it. */
 struct types {
 	struct event event;
 	enum result result;
@@ -25,6 +26,8 @@ struct types {
 	enum reject reject;
 	enum verdict_kind verdict_kind;
 	enum phase phase;
+	enum framing framing;
+	enum line line;
 	enum event_kind event_kind;
 	enum verdict_flag verdict_flag;
 	enum backend_flag backend_flag;

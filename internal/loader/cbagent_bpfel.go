@@ -433,6 +433,8 @@ type bpfTypes struct {
 	Reject      uint32
 	VerdictKind uint32
 	Phase       uint32
+	Framing     uint32
+	Line        uint32
 	EventKind   uint32
 	VerdictFlag uint32
 	BackendFlag uint32

@@ -1,15 +1,12 @@
 package loader
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -20,7 +17,7 @@ import (
 
 // pins is a directory of a BPF file system, locked by this process:
 //
-//	PATH/maps-LAYOUT/NAME        maps; LAYOUT is a hash of their types, sizes and fields
+//	PATH/maps-LAYOUT/NAME        maps; LAYOUT is a hash of their kinds, sizes and BTF
 //	PATH/links/WHERE-HOOK        attached programs; WHERE is an interface, a cgroup or a network namespace by number
 //	PATH/netns-NUMBER            the network namespace whose interfaces the links are on
 //	PATH/lo-SETTING              a setting of lo that is changed as long as programs are attached there
@@ -35,7 +32,11 @@ type pins struct {
 }
 
 func openPins(path string, spec *ebpf.CollectionSpec, log *slog.Logger) (*pins, error) {
-	p := &pins{path: path, maps: filepath.Join(path, "maps-"+layout(spec)), log: log, used: map[string]bool{}}
+	hash, err := layout(spec)
+	if err != nil {
+		return nil, err
+	}
+	p := &pins{path: path, maps: filepath.Join(path, "maps-"+hash), log: log, used: map[string]bool{}}
 	if err := CheckPinPath(path); err != nil {
 		return nil, err
 	}
@@ -66,38 +67,6 @@ func (p *pins) close() error {
 	return lock.Close()
 }
 
-// layoutVersion is raised when the meaning of what is in a map changes while its fields do not: of a flag, of a phase.
-const layoutVersion = 2
-
-// layout hashes what must be equal for a map to be taken over: kinds, sizes, and the fields of what is in them.
-func layout(spec *ebpf.CollectionSpec) string {
-	h := sha256.New()
-	fmt.Fprintln(h, layoutVersion)
-	names := make([]string, 0, len(spec.Maps))
-	for name := range spec.Maps {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		m := spec.Maps[name]
-		fmt.Fprintln(h, name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags)
-	}
-	for _, v := range []any{
-		bpfNodeState{}, bpfPolicy{}, bpfAnswer{}, bpfVerdict{}, bpfCircuit{}, bpfEndpoint{}, bpfBackend{}, bpfFlowKey{},
-		bpfFlow{}, bpfAnsweredFlow{}, bpfEvent{}, bpfStatusKey{}, bpfCidrKey{}, bpfSourceKey{}, bpfPacketCounts{},
-	} {
-		t := reflect.TypeOf(v)
-		for i := range t.NumField() {
-			f := t.Field(i)
-			fmt.Fprintln(h, t.Name(), f.Name, f.Type, f.Offset)
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil))[:12]
-}
-
-// scratch is a map that holds nothing between two calls: a former agent may have died in one.
-const scratch = "unreachables"
-
 func (d *Datapath) loadObjects(spec *ebpf.CollectionSpec) error {
 	var opts ebpf.CollectionOptions
 	if d.opts.PinPath != "" {
@@ -106,7 +75,7 @@ func (d *Datapath) loadObjects(spec *ebpf.CollectionSpec) error {
 			return err
 		}
 		for name, m := range spec.Maps {
-			if !strings.Contains(name, ".") && name != scratch {
+			if pinned(name) {
 				m.Pinning = ebpf.PinByName
 			}
 		}
