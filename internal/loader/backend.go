@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // Direction says which clients a backend is watched for.
@@ -14,8 +16,8 @@ type Direction uint8
 
 // Directions.
 const (
-	Outbound = Direction(bpfDirectionDIRECTION_OUTBOUND) // clients on this node
-	Inbound  = Direction(bpfDirectionDIRECTION_INBOUND)  // clients from elsewhere, backends on this node
+	Outbound = Direction(bpf.CDirectionDIRECTION_OUTBOUND) // clients on this node
+	Inbound  = Direction(bpf.CDirectionDIRECTION_INBOUND)  // clients from elsewhere, backends on this node
 )
 
 // Backend is an endpoint in one direction. One endpoint may be two backends.
@@ -29,12 +31,12 @@ type BackendFlags uint32
 
 // Flags of a backend.
 const (
-	OnHost   = BackendFlags(bpfBackendFlagBACKEND_HOST)      // an address of this node itself
-	LocalPod = BackendFlags(bpfBackendFlagBACKEND_LOCAL_POD) // a pod of this node
+	OnHost   = BackendFlags(bpf.CBackendFlagBACKEND_HOST)      // an address of this node itself
+	LocalPod = BackendFlags(bpf.CBackendFlagBACKEND_LOCAL_POD) // a pod of this node
 )
 
-func (b Backend) key() bpfEndpoint {
-	return bpfEndpoint{Addr: addr16(b.Addr.Addr().Unmap()), PortBe: be16(b.Addr.Port()), Direction: uint16(b.Direction)}
+func (b Backend) key() bpf.CEndpoint {
+	return bpf.CEndpoint{Addr: addr16(b.Addr.Addr().Unmap()), PortBe: be16(b.Addr.Port()), Direction: uint16(b.Direction)}
 }
 
 // PutBackend makes a circuit responsible for a backend. It replaces what was said of the backend before; connections whose
@@ -43,14 +45,14 @@ func (d *Datapath) PutBackend(b Backend, circuit int, flags BackendFlags) error 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	key := b.key()
-	var former bpfBackend
+	var former bpf.CBackend
 	if err := d.objs.Backends.Lookup(key, &former); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("look up backend %s: %w", b.Addr, err)
 	} else if err == nil {
 		d.handOver(int(former.Circuit), circuit)
 		defer d.handOver(int(former.Circuit), circuit) // what was answered until the new circuit was in force
 	}
-	if err := d.objs.Backends.Put(key, bpfBackend{Circuit: uint32(circuit), Flags: uint32(flags)}); err != nil {
+	if err := d.objs.Backends.Put(key, bpf.CBackend{Circuit: uint32(circuit), Flags: uint32(flags)}); err != nil {
 		return fmt.Errorf("add backend %s: %w", b.Addr, err)
 	}
 	delete(d.inherited, key)
@@ -108,7 +110,7 @@ func (d *Datapath) watchPort(port uint16, by int) {
 
 // SetHostBackends tells the programs whether any backend is an address of the node itself, which needs both directions
 // looked at on every interface.
-func (d *Datapath) SetHostBackends(on bool) { d.setFlag(bpfNodeFlagNODE_HOST_BACKENDS, on) }
+func (d *Datapath) SetHostBackends(on bool) { d.setFlag(bpf.CNodeFlagNODE_HOST_BACKENDS, on) }
 
 // Network is a range whose backends are learned from traffic.
 type Network struct {
@@ -122,7 +124,7 @@ type Network struct {
 func (d *Datapath) SetNetworks(all []Network) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	want, ports := map[bpfCidrKey]uint32{}, map[bpfCidrKey]uint16{}
+	want, ports := map[bpf.CCidrKey]uint32{}, map[bpf.CCidrKey]uint16{}
 	for _, n := range all {
 		key := cidrKey(n.Prefix, n.Port)
 		want[key] |= 1 << n.Direction
@@ -158,20 +160,20 @@ func bits16(p netip.Prefix) uint32 {
 	return uint32(p.Bits())
 }
 
-func cidrKey(p netip.Prefix, port uint16) bpfCidrKey {
-	return bpfCidrKey{PrefixLen: 16 + bits16(p), PortBe: be16(port), Addr: addr16(p.Masked().Addr())}
+func cidrKey(p netip.Prefix, port uint16) bpf.CCidrKey {
+	return bpf.CCidrKey{PrefixLen: 16 + bits16(p), PortBe: be16(port), Addr: addr16(p.Masked().Addr())}
 }
 
 // SetExemptSources names the clients that a policy neither judges nor rejects, in place of those named before.
 // policy is PolicySettings.ID.
 func (d *Datapath) SetExemptSources(policy uint32, sources []netip.Prefix) error {
-	want := map[bpfSourceKey]bool{}
+	want := map[bpf.CSourceKey]bool{}
 	for _, p := range sources {
-		want[bpfSourceKey{PrefixLen: 32 + bits16(p), Policy: policy, Addr: addr16(p.Masked().Addr())}] = true
+		want[bpf.CSourceKey{PrefixLen: 32 + bits16(p), Policy: policy, Addr: addr16(p.Masked().Addr())}] = true
 	}
-	var key bpfSourceKey
+	var key bpf.CSourceKey
 	var val uint32
-	var stale []bpfSourceKey
+	var stale []bpf.CSourceKey
 	it := d.objs.ExemptSources.Iterate()
 	for it.Next(&key, &val) {
 		if key.Policy == policy && !want[key] {

@@ -17,6 +17,8 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // Datapath is the loaded programs and maps. Its methods may be called from any goroutine, except those that say
@@ -26,22 +28,22 @@ type Datapath struct {
 	log  *slog.Logger
 	objs objects
 
-	node     *shared[bpfNodeState]
-	policies *shared[bpfPolicy]
-	answers  *shared[bpfAnswer]
-	circuits *shared[bpfCircuit]
+	node     *shared[bpf.CNodeState]
+	policies *shared[bpf.CPolicy]
+	answers  *shared[bpf.CAnswer]
+	circuits *shared[circuit]
 	events   *ringbuf.Reader
 
 	mu        sync.Mutex
 	hooks     map[int]*Hook
 	ports     map[uint16]int // backends and CIDRs on each port
-	known     map[bpfEndpoint]bool
-	networks  map[bpfCidrKey]uint16
+	known     map[bpf.CEndpoint]bool
+	networks  map[bpf.CCidrKey]uint16
 	programs  early
 	xdp       map[int]xdpLink
 	others    []link.Link
-	inherited map[bpfEndpoint]int // backends of a former agent, until they are put or removed
-	pins      *pins               // nil: nothing is pinned
+	inherited map[bpf.CEndpoint]int // backends of a former agent, until they are put or removed
+	pins      *pins                 // nil: nothing is pinned
 	nat       natOnLo
 	adopted   bool
 	closed    bool
@@ -49,7 +51,7 @@ type Datapath struct {
 
 // objects are all maps, and the programs that every kernel here has.
 type objects struct {
-	bpfMaps
+	bpf.CMaps
 	Egress      *ebpf.Program `ebpf:"egress"`
 	EgressL3    *ebpf.Program `ebpf:"egress_l3"`
 	Ingress     *ebpf.Program `ebpf:"ingress"`
@@ -60,7 +62,7 @@ type objects struct {
 }
 
 func (o *objects) close() error {
-	errs := []error{o.bpfMaps.Close()}
+	errs := []error{o.CMaps.Close()}
 	for _, p := range []*ebpf.Program{o.Egress, o.EgressL3, o.Ingress, o.IngressL3, o.Loopback, o.Sweep, o.Unreachable} {
 		errs = append(errs, p.Close())
 	}
@@ -77,7 +79,7 @@ func Load(opts Options) (*Datapath, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
-	spec, err := loadBpf()
+	spec, err := bpf.LoadC()
 	if err != nil {
 		return nil, fmt.Errorf("read the programs: %w", err)
 	}
@@ -92,8 +94,8 @@ func Load(opts Options) (*Datapath, error) {
 	}
 	d := &Datapath{
 		opts: opts, log: opts.Logger, hooks: map[int]*Hook{}, ports: map[uint16]int{},
-		known: map[bpfEndpoint]bool{}, networks: map[bpfCidrKey]uint16{}, inherited: map[bpfEndpoint]int{}, xdp: map[int]xdpLink{},
-		nat: natOnLo{backends: map[bpfEndpoint]bool{}},
+		known: map[bpf.CEndpoint]bool{}, networks: map[bpf.CCidrKey]uint16{}, inherited: map[bpf.CEndpoint]int{}, xdp: map[int]xdpLink{},
+		nat: natOnLo{backends: map[bpf.CEndpoint]bool{}},
 	}
 	if err := d.load(spec); err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -106,16 +108,16 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	var err error
-	if d.node, err = mapShared[bpfNodeState](d.objs.Node); err != nil {
+	if d.node, err = mapShared[bpf.CNodeState](d.objs.Node); err != nil {
 		return err
 	}
-	if d.policies, err = mapShared[bpfPolicy](d.objs.Policies); err != nil {
+	if d.policies, err = mapShared[bpf.CPolicy](d.objs.Policies); err != nil {
 		return err
 	}
-	if d.answers, err = mapShared[bpfAnswer](d.objs.Answers); err != nil {
+	if d.answers, err = mapShared[bpf.CAnswer](d.objs.Answers); err != nil {
 		return err
 	}
-	if d.circuits, err = mapShared[bpfCircuit](d.objs.Circuits); err != nil {
+	if d.circuits, err = mapShared[circuit](d.objs.Circuits); err != nil {
 		return err
 	}
 	if d.events, err = ringbuf.NewReader(d.objs.Events); err != nil {
@@ -151,10 +153,10 @@ func (d *Datapath) RenewLease(until int64) {
 
 // SetTrace makes the programs send every outcome through the ring, or only those that the agent needs.
 func (d *Datapath) SetTrace(on bool) {
-	d.setFlag(bpfNodeFlagNODE_TRACE, on)
+	d.setFlag(bpf.CNodeFlagNODE_TRACE, on)
 }
 
-func (d *Datapath) setFlag(flag bpfNodeFlag, on bool) {
+func (d *Datapath) setFlag(flag bpf.CNodeFlag, on bool) {
 	p := &d.node.vals[0].Flags
 	for {
 		old := atomic.LoadUint32(p)
@@ -196,16 +198,16 @@ type SweepResult struct {
 // Sweep ends requests that hang, SYNs that nobody answers, and connections that were silent for longer than idle. One
 // goroutine at a time.
 func (d *Datapath) Sweep(idle time.Duration) (SweepResult, error) {
-	return d.sweep(bpfSweepArgs{Idle: uint64(idle)})
+	return d.sweep(bpf.CSweepArgs{Idle: uint64(idle)})
 }
 
 // ForgetInterface ends the connections whose packets came or went through an interface that is gone: nobody will see
 // their end. It is a sweep.
 func (d *Datapath) ForgetInterface(ifindex int, idle time.Duration) (SweepResult, error) {
-	return d.sweep(bpfSweepArgs{Idle: uint64(idle), Gone: uint64(ifindex)})
+	return d.sweep(bpf.CSweepArgs{Idle: uint64(idle), Gone: uint64(ifindex)})
 }
 
-func (d *Datapath) sweep(args bpfSweepArgs) (SweepResult, error) {
+func (d *Datapath) sweep(args bpf.CSweepArgs) (SweepResult, error) {
 	var ret uint32
 	took, err := cpuTime(func() (err error) {
 		ret, err = d.objs.Sweep.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args})

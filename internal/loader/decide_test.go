@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf"
 )
@@ -69,16 +70,16 @@ type reference struct {
 func (m *reference) halfOpen(now int64) bool { return m.v.Kind == ledger.Open && now >= m.v.Until }
 
 // ask returns the reason, the generation in which the outcome is judged, and when to try again.
-func (m *reference) ask(now int64, random uint32) (bpfReason, uint32, int64) {
+func (m *reference) ask(now int64, random uint32) (bpf.CReason, uint32, int64) {
 	switch {
 	case m.v.Kind == ledger.Closed:
-		return bpfReasonREASON_ADMITTED, m.v.Generation, 0
+		return bpf.CReasonREASON_ADMITTED, m.v.Generation, 0
 	case m.v.Kind == ledger.Disabled:
-		return bpfReasonREASON_ADMITTED, 0, 0
+		return bpf.CReasonREASON_ADMITTED, 0, 0
 	case m.v.Kind == ledger.ForcedOpen:
-		return bpfReasonREASON_FORCED_OPEN, 0, m.v.Until
+		return bpf.CReasonREASON_FORCED_OPEN, 0, m.v.Until
 	case !m.halfOpen(now):
-		return bpfReasonREASON_OPEN, 0, m.v.Until
+		return bpf.CReasonREASON_OPEN, 0, m.v.Until
 	case m.v.RampOver > 0:
 		share := m.v.RampTo
 		if elapsed := now - m.v.Until; elapsed < int64(m.v.RampOver) {
@@ -87,20 +88,20 @@ func (m *reference) ask(now int64, random uint32) (bpfReason, uint32, int64) {
 		drawn := float64(random%shareAll) / shareAll
 		// Where the two are as close as the arithmetic of the kernel is fine, either answer is right.
 		if d := drawn - share; d < 0.001 && d > -0.001 {
-			return bpfReasonREASON_MAX, 0, 0
+			return bpf.CReasonREASON_MAX, 0, 0
 		}
 		if drawn < share {
-			return bpfReasonREASON_ADMITTED, m.v.Generation + 1, 0
+			return bpf.CReasonREASON_ADMITTED, m.v.Generation + 1, 0
 		}
-		return bpfReasonREASON_HALF_OPEN, 0, 0
+		return bpf.CReasonREASON_HALF_OPEN, 0, 0
 	case m.v.Calls == 0:
-		return bpfReasonREASON_ADMITTED, m.v.Generation + 1, 0
+		return bpf.CReasonREASON_ADMITTED, m.v.Generation + 1, 0
 	case m.used < m.v.Calls && m.inFlight < m.v.Concurrent:
 		m.used++
 		m.inFlight++
-		return bpfReasonREASON_PROBE, m.v.Generation + 1, 0
+		return bpf.CReasonREASON_PROBE, m.v.Generation + 1, 0
 	default:
-		return bpfReasonREASON_HALF_OPEN, 0, 0
+		return bpf.CReasonREASON_HALF_OPEN, 0, 0
 	}
 }
 
@@ -177,15 +178,15 @@ func TestDecisionsAreThoseOfTheReference(t *testing.T) {
 				random := rnd.Uint32()
 				got := d.ask(decideDecideArgs{Now: uint64(now), Circuit: 1, Random: random})
 				reason, generation, until := m.ask(now, random)
-				if reason == bpfReasonREASON_MAX {
+				if reason == bpf.CReasonREASON_MAX {
 					continue
 				}
 				if got.Reason != uint32(reason) || got.Until != uint64(until) ||
-					(got.Generation != generation && got.Reason < uint32(bpfReasonREASON_OPEN)) {
+					(got.Generation != generation && got.Reason < uint32(bpf.CReasonREASON_OPEN)) {
 					t.Fatalf("verdict %+v at %d, random %d: the programs say %s, generation %d, until %d; expected %s, %d, %d",
 						m.v, now, random, reasonNames[got.Reason], got.Generation, got.Until, reasonNames[reason], generation, until)
 				}
-				if reason == bpfReasonREASON_PROBE {
+				if reason == bpf.CReasonREASON_PROBE {
 					held = append(held, generation)
 				}
 			}
@@ -211,7 +212,7 @@ func TestRampIsLinear(t *testing.T) {
 		for lo < hi {
 			mid := (lo + hi) / 2
 			a := d.ask(decideDecideArgs{Now: uint64(time.Hour + c.after), Circuit: 1, Random: mid})
-			if a.Reason == uint32(bpfReasonREASON_ADMITTED) {
+			if a.Reason == uint32(bpf.CReasonREASON_ADMITTED) {
 				lo = mid + 1
 			} else {
 				hi = mid
@@ -332,7 +333,7 @@ func TestDecisionsFromTwoCPUs(t *testing.T) {
 		var got [3][2]int
 		onTwoCPUs(8, func(w, _ int) {
 			a := decideDecideArgs{Now: uint64(Now()), Circuit: 1}
-			if d.ask(a).Reason == uint32(bpfReasonREASON_PROBE) {
+			if d.ask(a).Reason == uint32(bpf.CReasonREASON_PROBE) {
 				got[0][w]++
 			}
 			a.Question = uint32(decideQuestionQUESTION_CONNECTION)

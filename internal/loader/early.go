@@ -10,6 +10,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // XDPMode says how the XDP program is attached.
@@ -33,7 +35,7 @@ type early struct {
 
 // loadOne loads a single program onto the maps that are in use.
 func (d *Datapath) loadOne(name string) (*ebpf.Program, error) {
-	spec, err := loadBpf()
+	spec, err := bpf.LoadC()
 	if err != nil {
 		return nil, fmt.Errorf("read the programs: %w", err)
 	}
@@ -43,7 +45,7 @@ func (d *Datapath) loadOne(name string) (*ebpf.Program, error) {
 		}
 	}
 	replace := map[string]*ebpf.Map{}
-	maps := reflect.ValueOf(d.objs.bpfMaps)
+	maps := reflect.ValueOf(d.objs.CMaps)
 	for i := range maps.NumField() {
 		m, mapName := maps.Field(i).Interface().(*ebpf.Map), maps.Type().Field(i).Tag.Get("ebpf")
 		replace[mapName] = m

@@ -9,6 +9,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // RejectAtEntry lets clients be rejected where they enter the node when that is sure: by an open or forced-open circuit
@@ -34,7 +36,7 @@ func (d *Datapath) RejectAtEntry(on bool) error {
 			}
 		}
 	}
-	d.setFlag(bpfNodeFlagNODE_REJECT_AT_ENTRY, len(want) > 0)
+	d.setFlag(bpf.CNodeFlagNODE_REJECT_AT_ENTRY, len(want) > 0)
 	return errors.Join(append(errs, setKeys(d.objs.Entries, want))...)
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
 )
 
@@ -25,7 +26,7 @@ func TestEntryLeavesToEgress(t *testing.T) {
 		"switched off": {verdict: forced, prepare: func(c *conn) { c.r.entry(false) }},
 		"programs of others": {verdict: forced, prepare: func(c *conn) {
 			c.r.entry(false)
-			c.r.d.setFlag(bpfNodeFlagNODE_REJECT_AT_ENTRY, true)
+			c.r.d.setFlag(bpf.CNodeFlagNODE_REJECT_AT_ENTRY, true)
 		}},
 		"a frame for others":    {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{2, 0, 0, 0, 0, 9} }},
 		"a frame for everybody": {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{255, 255, 255, 255, 255, 255} }},

@@ -9,19 +9,20 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf/ringbuf"
 )
 
-const judgedBits = int(bpfSizeJUDGED_BITS)
+const judgedBits = int(bpf.CSizeJUDGED_BITS)
 
 // The programs' numbers of kinds are the ledger's.
 const (
-	_ = -uint(ledger.EventOutcome ^ ledger.EventKind(bpfEventKindEVENT_OUTCOME))
-	_ = -uint(ledger.EventProbe ^ ledger.EventKind(bpfEventKindEVENT_PROBE))
-	_ = -uint(ledger.EventReturn ^ ledger.EventKind(bpfEventKindEVENT_RETURN))
-	_ = -uint(ledger.EventLearn ^ ledger.EventKind(bpfEventKindEVENT_LEARN))
-	_ = -uint(ledger.EventKinds ^ ledger.EventKind(bpfEventKindEVENT_MAX))
+	_ = -uint(ledger.EventOutcome ^ ledger.EventKind(bpf.CEventKindEVENT_OUTCOME))
+	_ = -uint(ledger.EventProbe ^ ledger.EventKind(bpf.CEventKindEVENT_PROBE))
+	_ = -uint(ledger.EventReturn ^ ledger.EventKind(bpf.CEventKindEVENT_RETURN))
+	_ = -uint(ledger.EventLearn ^ ledger.EventKind(bpf.CEventKindEVENT_LEARN))
+	_ = -uint(ledger.EventKinds ^ ledger.EventKind(bpf.CEventKindEVENT_MAX))
 )
 
 // ErrNoEvent says that the ring is empty.
@@ -43,16 +44,16 @@ func (d *Datapath) ReadEvent(rec *ringbuf.Record, deadline time.Time, ev *ledger
 }
 
 func decode(raw []byte, ev *ledger.Event) error {
-	if len(raw) < int(unsafe.Sizeof(bpfEvent{})) {
-		return fmt.Errorf("event of %d bytes, expected %d", len(raw), unsafe.Sizeof(bpfEvent{}))
+	if len(raw) < int(unsafe.Sizeof(bpf.CEvent{})) {
+		return fmt.Errorf("event of %d bytes, expected %d", len(raw), unsafe.Sizeof(bpf.CEvent{}))
 	}
 	// The ring's records are aligned to 8 bytes, but the copy in a Record need not be.
-	var e bpfEvent
+	var e bpf.CEvent
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e)), raw)
-	has := func(f bpfEventFlag) bool { return e.Flags&uint8(f) != 0 }
+	has := func(f bpf.CEventFlag) bool { return e.Flags&uint8(f) != 0 }
 	*ev = ledger.Event{
-		Kind: ledger.EventKind(e.Kind), Judged: has(bpfEventFlagEVENT_JUDGED), Failure: has(bpfEventFlagEVENT_FAILURE),
-		Slow: has(bpfEventFlagEVENT_SLOW), Permit: has(bpfEventFlagEVENT_PERMIT), Result: e.Result, Circuit: int(e.Circuit), Generation: e.Generation,
+		Kind: ledger.EventKind(e.Kind), Judged: has(bpf.CEventFlagEVENT_JUDGED), Failure: has(bpf.CEventFlagEVENT_FAILURE),
+		Slow: has(bpf.CEventFlagEVENT_SLOW), Permit: has(bpf.CEventFlagEVENT_PERMIT), Result: e.Result, Circuit: int(e.Circuit), Generation: e.Generation,
 		At: int64(e.At), Began: int64(e.Began), Sent: int64(e.Sent), Ordinal: e.Judged & (1<<judgedBits - 1), Index: e.Judged >> judgedBits,
 		Duration: time.Duration(e.Duration),
 		Client:   addrPort(e.Flow.Client, e.Flow.ClientPortBe), Backend: addrPort(e.Flow.Backend, e.Flow.BackendPortBe),
@@ -73,7 +74,7 @@ func addrPort(addr [16]byte, portBe uint16) netip.AddrPort {
 }
 
 // eventRoom is what an event takes in the ring, its header included.
-const eventRoom = 8 + (int(unsafe.Sizeof(bpfEvent{}))+7)&^7
+const eventRoom = 8 + (int(unsafe.Sizeof(bpf.CEvent{}))+7)&^7
 
 // RingFor returns the size of a ring (Options.Ring) that holds so many events.
 func RingFor(events int) int {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -60,7 +61,7 @@ func newZoo(t testing.TB) *zoo {
 		z.backends = append(z.backends, ap)
 	}
 	z.d.SetHostBackends(true)
-	z.d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, true)
+	z.d.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, true)
 	return z
 }
 
@@ -149,16 +150,16 @@ func (z *zoo) try(t *testing.T, h hookUnderTest, frame []byte, ctx skbContext) {
 func (z *zoo) addsUp(t *testing.T) {
 	t.Helper()
 	connections, requests, all := map[uint32]uint64{}, map[uint32]uint64{}, uint64(0)
-	var key bpfFlowKey
-	var f bpfFlow
+	var key bpf.CFlowKey
+	var f bpf.CFlow
 	it := z.d.objs.Flows.Iterate()
 	for it.Next(&key, &f) {
 		all++
-		phase := bpfPhase(f.Turn & 0xff)
-		if phase != bpfPhasePHASE_EXPIRED {
+		phase := bpf.CPhase(f.Turn & 0xff)
+		if phase != bpf.CPhasePHASE_EXPIRED {
 			connections[f.Circuit]++
 		}
-		if phase == bpfPhasePHASE_WAIT || phase == bpfPhasePHASE_RESPONDED {
+		if phase == bpf.CPhasePHASE_WAIT || phase == bpf.CPhasePHASE_RESPONDED {
 			requests[f.Circuit]++
 		}
 	}

@@ -4,10 +4,12 @@ import (
 	"errors"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // Rejections is the number of reasons to reject a client.
-const Rejections = int(bpfReasonREASON_MAX - bpfReasonREASON_OPEN)
+const Rejections = int(bpf.CReasonREASON_MAX - bpf.CReasonREASON_OPEN)
 
 // Rejection is why a client was rejected: an index of Totals.Rejected and of PolicySettings.Answers.
 type Rejection int
@@ -23,7 +25,7 @@ const (
 )
 
 // String returns the name used in answers, metrics and logs.
-func (r Rejection) String() string { return reasonNames[int(bpfReasonREASON_OPEN)+int(r)] }
+func (r Rejection) String() string { return reasonNames[int(bpf.CReasonREASON_OPEN)+int(r)] }
 
 var hookNames = []string{"egress", "ingress", "loopback", "xdp", "connect", "lookup"}
 
@@ -43,11 +45,11 @@ type Opening int
 
 // Openings. After a PROXY protocol header a request may follow, which is observed.
 const (
-	OpeningTLS   = Opening(bpfOpeningOPENING_TLS)
-	OpeningHTTP2 = Opening(bpfOpeningOPENING_HTTP2)
-	OpeningPROXY = Opening(bpfOpeningOPENING_PROXY)
-	OpeningOther = Opening(bpfOpeningOPENING_OTHER)
-	Openings     = int(bpfOpeningOPENING_MAX) // length
+	OpeningTLS   = Opening(bpf.COpeningOPENING_TLS)
+	OpeningHTTP2 = Opening(bpf.COpeningOPENING_HTTP2)
+	OpeningPROXY = Opening(bpf.COpeningOPENING_PROXY)
+	OpeningOther = Opening(bpf.COpeningOPENING_OTHER)
+	Openings     = int(bpf.COpeningOPENING_MAX) // length
 )
 
 // String returns the name used in metrics and the status.

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/cbagent/cbagent/internal/answer"
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/breaker"
 )
 
@@ -16,7 +17,7 @@ import (
 // REASON_FORCED_OPEN of enum reason is "forced-open".
 func enumOf(t *testing.T, name, prefix, end string) []string {
 	t.Helper()
-	spec, err := loadBpf()
+	spec, err := bpf.LoadC()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,13 +107,13 @@ func TestSizesAreThoseOfOtherPackages(t *testing.T) {
 	if want := len(breaker.NamedResults()) + 9; OutcomeClasses != want {
 		t.Errorf("the programs count %d classes of outcomes, expected %d", OutcomeClasses, want)
 	}
-	if got, want := len(bpfPolicy{}.Failure), len(breaker.ResultSet{}); got != want {
+	if got, want := len(bpf.CPolicy{}.Failure), len(breaker.ResultSet{}); got != want {
 		t.Errorf("a set of results has %d words, the programs take %d", want, got)
 	}
 }
 
 func TestFlagsAreSingleBits(t *testing.T) {
-	spec, err := loadBpf()
+	spec, err := bpf.LoadC()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 func mustLayout(t *testing.T, spec *ebpf.CollectionSpec) string {
@@ -160,7 +162,7 @@ func TestLayoutSeesConstants(t *testing.T) {
 }
 
 func TestLayoutSeesEveryChangeOfTheMaps(t *testing.T) {
-	spec, err := loadBpf()
+	spec, err := bpf.LoadC()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +211,7 @@ func TestLayoutSeesEveryChangeOfTheMaps(t *testing.T) {
 
 // Maps hold constants in plain integers, whose BTF does not name the enum.
 func TestLayoutCoversWhatTheProgramsStore(t *testing.T) {
-	spec, err := loadBpf()
+	spec, err := bpf.LoadC()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
@@ -68,7 +69,7 @@ func TestLoIsSetWhileABackendIsOnThisHost(t *testing.T) {
 				}
 				wantOn := func(want bool) {
 					t.Helper()
-					if got := d.node.vals[0].Flags&uint32(bpfNodeFlagNODE_NAT_ON_LO) != 0; got != want {
+					if got := d.node.vals[0].Flags&uint32(bpf.CNodeFlagNODE_NAT_ON_LO) != 0; got != want {
 						t.Errorf("the programs look through NAT: %v, want %v", got, want)
 					}
 				}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // answerSettings let answers arrive that the programs redirect to lo's ingress. Such a packet has no route yet, so the
@@ -17,10 +19,10 @@ var answerSettings = []inetSetting{acceptLocal, routeLocalnet}
 type natOnLo struct {
 	on       bool
 	ifindex  int
-	conf     *inetConf            // nil: lo is not attached
-	backends map[bpfEndpoint]bool // those that are processes of this host
-	changed  map[inetSetting]bool // settings to be restored
-	trouble  string               // the last error, so that it is logged once
+	conf     *inetConf              // nil: lo is not attached
+	backends map[bpf.CEndpoint]bool // those that are processes of this host
+	changed  map[inetSetting]bool   // settings to be restored
+	trouble  string                 // the last error, so that it is logged once
 }
 
 // attachNAT begins to look through NAT on lo. It runs in lo's network namespace.
@@ -50,7 +52,7 @@ func (d *Datapath) detachNAT(keep bool) error {
 }
 
 // noteHostBackend says whether a backend is a process of this host.
-func (d *Datapath) noteHostBackend(key bpfEndpoint, onHost bool) {
+func (d *Datapath) noteHostBackend(key bpf.CEndpoint, onHost bool) {
 	if onHost {
 		d.nat.backends[key] = true
 	} else {
@@ -62,7 +64,7 @@ func (d *Datapath) noteHostBackend(key bpfEndpoint, onHost bool) {
 }
 
 // onThisHost reports whether clients of this host reach a backend over lo.
-func onThisHost(key bpfEndpoint, flags BackendFlags) bool {
+func onThisHost(key bpf.CEndpoint, flags BackendFlags) bool {
 	at := addrPort(key.Addr, key.PortBe).Addr()
 	return Direction(key.Direction) == Outbound && (flags&OnHost != 0 || at.IsLoopback())
 }
@@ -113,14 +115,14 @@ func (d *Datapath) startNAT() error {
 		d.log.Info("setting changed, for answers through NAT", "interface", "lo", "setting", s.String(), "value", 1)
 	}
 	d.nat.on = true
-	d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, true)
+	d.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, true)
 	return nil
 }
 
 // stopNAT also restores what a former agent with the same pins has changed.
 func (d *Datapath) stopNAT() error {
 	d.nat.on = false
-	d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, false)
+	d.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, false)
 	var errs []error
 	for s := range d.nat.changed {
 		if err := d.nat.conf.set(d.nat.ifindex, s, 0); err != nil {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
 )
 
@@ -43,7 +44,7 @@ func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 			t.Run(f.vip+"/"+tc.name, func(t *testing.T) {
 				r := newRig(t)
 				r.put(f.backend, PolicySettings{}, ledger.Verdict{})
-				r.d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, !tc.off)
+				r.d.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, !tc.off)
 				if tc.dialled {
 					if err := r.d.objs.Dialled.Put(flowKey(own, vip), flowKey(f.client, f.backend)); err != nil {
 						t.Fatal(err)

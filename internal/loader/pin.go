@@ -13,6 +13,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // pins is a directory of a BPF file system, locked by this process:
@@ -119,8 +121,8 @@ func (d *Datapath) adoptBackends() error {
 	if !d.adopted {
 		return nil
 	}
-	var key bpfEndpoint
-	var val bpfBackend
+	var key bpf.CEndpoint
+	var val bpf.CBackend
 	it := d.objs.Backends.Iterate()
 	for it.Next(&key, &val) {
 		d.known[key] = true
@@ -131,7 +133,7 @@ func (d *Datapath) adoptBackends() error {
 	if err := it.Err(); err != nil {
 		return fmt.Errorf("read backends: %w", err)
 	}
-	var cidr bpfCidrKey
+	var cidr bpf.CCidrKey
 	var bits uint32
 	it = d.objs.Cidrs.Iterate()
 	for it.Next(&cidr, &bits) {

@@ -3,6 +3,8 @@ package loader
 import (
 	"fmt"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // Protocol is what is spoken on a backend's connections.
@@ -10,8 +12,8 @@ type Protocol uint8
 
 // Protocols.
 const (
-	HTTP = Protocol(bpfProtocolPROTOCOL_HTTP)
-	TCP  = Protocol(bpfProtocolPROTOCOL_TCP)
+	HTTP = Protocol(bpf.CProtocolPROTOCOL_HTTP)
+	TCP  = Protocol(bpf.CProtocolPROTOCOL_TCP)
 )
 
 // Reject is what a client gets who is rejected.
@@ -19,13 +21,13 @@ type Reject uint8
 
 // Ways to reject a client.
 const (
-	Respond    = Reject(bpfRejectREJECT_RESPOND)
-	Reset      = Reject(bpfRejectREJECT_RESET)
-	Drop       = Reject(bpfRejectREJECT_DROP)
-	rejectMax  = int(bpfRejectREJECT_MAX)
+	Respond    = Reject(bpf.CRejectREJECT_RESPOND)
+	Reset      = Reject(bpf.CRejectREJECT_RESET)
+	Drop       = Reject(bpf.CRejectREJECT_DROP)
+	rejectMax  = int(bpf.CRejectREJECT_MAX)
 	noAnswer   = 0xffffffff
-	answerMax  = int(bpfSizeANSWER_MAX)
-	retryWidth = int(bpfSizeRETRY_DIGITS)
+	answerMax  = int(bpf.CSizeANSWER_MAX)
+	retryWidth = int(bpf.CSizeRETRY_DIGITS)
 )
 
 // PolicySettings are what the programs need to know of a policy.
@@ -60,7 +62,7 @@ func (d *Datapath) PutPolicy(index int, s PolicySettings) error {
 	if index < 0 || index >= len(d.policies.vals) {
 		return fmt.Errorf("policy %d: the table has %d places: raise --max-policies", index, len(d.policies.vals))
 	}
-	p := bpfPolicy{
+	p := bpf.CPolicy{
 		Failure: s.Failure, Ignore: s.Ignore,
 		Slow: uint64(s.Slow), Timeout: uint64(s.Timeout), ConnectTimeout: uint64(s.ConnectTimeout), Patience: uint64(s.Patience),
 		MaxConnections: s.MaxConnections, MaxRequests: s.MaxRequests,
@@ -73,9 +75,9 @@ func (d *Datapath) PutPolicy(index int, s PolicySettings) error {
 		p.RateInterval = (uint64(s.RatePeriod) + uint64(s.RateLimit) - 1) / uint64(s.RateLimit)
 		p.RateBurst = uint64(s.RateBurst-1) * p.RateInterval
 	}
-	for flag, on := range map[bpfPolicyFlag]bool{
-		bpfPolicyFlagPOLICY_EVERY: s.Every, bpfPolicyFlagPOLICY_EXEMPT_SOURCES: s.ExemptSome,
-		bpfPolicyFlagPOLICY_EXEMPT_NODE: s.ExemptNode,
+	for flag, on := range map[bpf.CPolicyFlag]bool{
+		bpf.CPolicyFlagPOLICY_EVERY: s.Every, bpf.CPolicyFlagPOLICY_EXEMPT_SOURCES: s.ExemptSome,
+		bpf.CPolicyFlagPOLICY_EXEMPT_NODE: s.ExemptNode,
 	} {
 		if on {
 			p.Flags |= uint32(flag)
@@ -107,7 +109,7 @@ func (d *Datapath) PutAnswer(index int, a Answer) error {
 	if len(a.Bytes) > answerMax || a.HeadLen > len(a.Bytes) || a.HeadLen <= 0 {
 		return fmt.Errorf("answer of %d bytes, %d of headers: at most %d fit one packet", len(a.Bytes), a.HeadLen, answerMax)
 	}
-	v := bpfAnswer{
+	v := bpf.CAnswer{
 		Len: uint32(len(a.Bytes)), HeadLen: uint32(a.HeadLen), Status: uint32(a.Status),
 		Sum: onesSum(a.Bytes), HeadSum: onesSum(a.Bytes[:a.HeadLen]),
 	}

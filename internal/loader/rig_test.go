@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cbagent/cbagent/internal/answer"
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/ledger"
@@ -87,13 +88,13 @@ func newRig(t testing.TB) *rig {
 	r := common.rig
 	r.t = t
 	for i := range r.d.circuits.vals {
-		r.d.circuits.vals[i] = bpfCircuit{}
+		r.d.circuits.vals[i] = circuit{}
 	}
 	r.complete = false
 	r.settle()
 	r.d.RenewLease(Now() + int64(time.Hour))
 	r.d.SetHostBackends(false)
-	r.d.setFlag(bpfNodeFlagNODE_NAT_ON_LO, false)
+	r.d.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, false)
 	r.entry(false)
 	r.d.node.vals[0].AnsweringUntil = 0
 	r.d.node.vals[0].Secret = [2]uint64{1, 2} // so that no run meets a match by chance
@@ -333,7 +334,7 @@ func (r *rig) events() []ledger.Event {
 // sweepAt runs the sweep as if the clock said now.
 func (r *rig) sweepAt(now int64, idle time.Duration) int {
 	r.t.Helper()
-	args := bpfSweepArgs{Now: uint64(now), Idle: uint64(idle)}
+	args := bpf.CSweepArgs{Now: uint64(now), Idle: uint64(idle)}
 	ret, err := r.d.objs.Sweep.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args})
 	if err != nil || ret != 0 {
 		r.t.Fatalf("sweep: returned %d, %v", ret, err)
@@ -342,7 +343,7 @@ func (r *rig) sweepAt(now int64, idle time.Duration) int {
 }
 
 // flow reads a followed connection; ok is false when there is none.
-func (r *rig) flow(client, backend netip.AddrPort) (f bpfFlow, ok bool) {
+func (r *rig) flow(client, backend netip.AddrPort) (f bpf.CFlow, ok bool) {
 	r.t.Helper()
 	err := r.d.objs.Flows.Lookup(flowKey(client, backend), &f)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -351,8 +352,8 @@ func (r *rig) flow(client, backend netip.AddrPort) (f bpfFlow, ok bool) {
 	return f, err == nil
 }
 
-func flowKey(client, backend netip.AddrPort) bpfFlowKey {
-	return bpfFlowKey{
+func flowKey(client, backend netip.AddrPort) bpf.CFlowKey {
+	return bpf.CFlowKey{
 		Client: addr16(client.Addr()), ClientPortBe: be16(client.Port()),
 		Backend: addr16(backend.Addr()), BackendPortBe: be16(backend.Port()),
 	}
@@ -361,9 +362,9 @@ func flowKey(client, backend netip.AddrPort) bpfFlowKey {
 // settle ends whatever goes on, so that the next case begins with nothing.
 func (r *rig) settle() {
 	r.t.Helper()
-	var key bpfFlowKey
+	var key bpf.CFlowKey
 	for _, m := range []*ebpf.Map{r.d.objs.Flows, r.d.objs.Answered, r.d.objs.Dialled} {
-		var keys []bpfFlowKey
+		var keys []bpf.CFlowKey
 		val := make([]byte, m.ValueSize())
 		for it := m.Iterate(); it.Next(&key, &val); {
 			keys = append(keys, key)
@@ -670,7 +671,7 @@ func enter(r *rig, c *conn) {
 
 // entry has clients rejected as they enter, or not. The programs are not attached, so the datapath cannot tell by itself.
 func (r *rig) entry(on bool) {
-	r.d.setFlag(bpfNodeFlagNODE_REJECT_AT_ENTRY, on)
+	r.d.setFlag(bpf.CNodeFlagNODE_REJECT_AT_ENTRY, on)
 	want := map[uint32]bool{}
 	if on {
 		want[uint32(r.ifindex)] = true

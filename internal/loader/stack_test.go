@@ -5,6 +5,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // maxStack is what the kernel allows a whole chain of calls. Each function's share is rounded up to 32 bytes; newer
@@ -74,7 +76,7 @@ func deepest(all map[string]*function, name string) (int, []string) {
 }
 
 func TestStackFitsOlderKernels(t *testing.T) {
-	spec, err := loadBpf()
+	spec, err := bpf.LoadC()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // Totals are what the programs counted for a circuit since it was reset.
@@ -37,13 +39,13 @@ func (t *Totals) RejectedTotal() uint64 {
 
 // OutcomeClasses is the length of Totals.Outcomes: the results below 8, then 1xx..9xx.
 const (
-	OutcomeClasses = len(bpfCircuit{}.Outcomes)
-	LatencyBuckets = len(bpfCircuit{}.Latency)
-	rejectCount    = int(bpfRejectREJECT_MAX)
+	OutcomeClasses = len(bpf.CCircuit{}.Outcomes)
+	LatencyBuckets = len(bpf.CCircuit{}.Latency)
+	rejectCount    = int(bpf.CRejectREJECT_MAX)
 )
 
 // LatencyBound is the upper bound of a bucket of Totals.Latency; the last has none.
-func LatencyBound(bucket int) time.Duration { return time.Duration(1<<bpfSizeLATENCY_BITS) << bucket }
+func LatencyBound(bucket int) time.Duration { return time.Duration(1<<bpf.CSizeLATENCY_BITS) << bucket }
 
 // Totals reads the counts of a circuit, one after the other.
 func (d *Datapath) Totals(circuit int) Totals {
@@ -89,7 +91,7 @@ type StatusCount struct {
 // Statuses reads the responses of all circuits by status.
 func (d *Datapath) Statuses() ([]StatusCount, error) {
 	var all []StatusCount
-	keys := make([]bpfStatusKey, 1024)
+	keys := make([]bpf.CStatusKey, 1024)
 	vals := make([]uint64, 1024)
 	var cursor ebpf.MapBatchCursor
 	for {
@@ -116,7 +118,7 @@ func (d *Datapath) ForgetStatuses(circuits map[int]bool) error {
 		if !circuits[s.Circuit] {
 			continue
 		}
-		if err := d.objs.Statuses.Delete(bpfStatusKey{Circuit: uint32(s.Circuit), Status: uint32(s.Status)}); err != nil && !isDone(err) {
+		if err := d.objs.Statuses.Delete(bpf.CStatusKey{Circuit: uint32(s.Circuit), Status: uint32(s.Status)}); err != nil && !isDone(err) {
 			return fmt.Errorf("remove counts by status: %w", err)
 		}
 	}
@@ -155,7 +157,7 @@ type PacketCounts struct {
 func (d *Datapath) Packets() ([]PacketCounts, error) {
 	var all []PacketCounts
 	for hook := range hookNames {
-		var cpus []bpfPacketCounts
+		var cpus []bpf.CPacketCounts
 		if err := d.objs.Packets.Lookup(uint32(hook), &cpus); err != nil {
 			return nil, fmt.Errorf("read packet counts of %s: %w", hookNames[hook], err)
 		}

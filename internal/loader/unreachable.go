@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // Unreachable is a backend whose neighbour, or next hop, did not answer.
@@ -25,11 +27,11 @@ type UnreachableResult struct {
 func (d *Datapath) RecordUnreachable(at int64, all []Unreachable) (UnreachableResult, error) {
 	errs := []error{}
 	for _, u := range all {
-		if err := d.objs.Unreachables.Put(u.Backend.key(), bpfUnreachableBackend{Circuit: uint32(u.Circuit)}); err != nil {
+		if err := d.objs.Unreachables.Put(u.Backend.key(), bpf.CUnreachableBackend{Circuit: uint32(u.Circuit)}); err != nil {
 			errs = append(errs, fmt.Errorf("record that %s cannot be reached: %w", u.Backend.Addr, err))
 		}
 	}
-	args := bpfUnreachableArgs{Now: uint64(at)}
+	args := bpf.CUnreachableArgs{Now: uint64(at)}
 	ret, err := d.objs.Unreachable.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args})
 	if err != nil {
 		errs = append(errs, fmt.Errorf("record what cannot be reached: %w", err))

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
 )
 
@@ -18,7 +19,7 @@ func (c *conn) unreachable(at int64, ended, unseen int) {
 	if want := (UnreachableResult{Ended: ended, Unseen: unseen}); got != want {
 		c.r.t.Errorf("recorded %+v, want %+v", got, want)
 	}
-	var key bpfEndpoint
+	var key bpf.CEndpoint
 	if err := c.r.d.objs.Unreachables.NextKey(nil, &key); !isDone(err) {
 		c.r.t.Errorf("something is left in the map of unreachable backends (%v)", err)
 	}
@@ -134,7 +135,7 @@ func TestUnreachableBackendsAreNotAdopted(t *testing.T) {
 		return d
 	}
 	first := load()
-	if err := first.objs.Unreachables.Put(Backend{Addr: backendV4}.key(), bpfUnreachableBackend{Circuit: 1}); err != nil {
+	if err := first.objs.Unreachables.Put(Backend{Addr: backendV4}.key(), bpf.CUnreachableBackend{Circuit: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.Close(); err != nil {
@@ -149,7 +150,7 @@ func TestUnreachableBackendsAreNotAdopted(t *testing.T) {
 	if !second.Adopted() {
 		t.Fatal("the maps were not adopted")
 	}
-	var key bpfEndpoint
+	var key bpf.CEndpoint
 	if err := second.objs.Unreachables.NextKey(nil, &key); !isDone(err) {
 		t.Errorf("the map of unreachable backends is not empty (%v)", err)
 	}

@@ -5,22 +5,29 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
 )
 
-const shareAll = 1 << bpfSizeSHARE_BITS
+// circuit is what the programs and the agent keep of a circuit, slot one of its two verdicts.
+type (
+	circuit bpf.CCircuit
+	slot    bpf.CVerdict
+)
+
+const shareAll = 1 << bpf.CSizeSHARE_BITS
 
 // The programs' numbers of kinds are the ledger's.
 const (
-	_ = -uint(ledger.Closed ^ ledger.Kind(bpfVerdictKindVERDICT_CLOSED))
-	_ = -uint(ledger.Open ^ ledger.Kind(bpfVerdictKindVERDICT_OPEN))
-	_ = -uint(ledger.ForcedOpen ^ ledger.Kind(bpfVerdictKindVERDICT_FORCED_OPEN))
-	_ = -uint(ledger.Disabled ^ ledger.Kind(bpfVerdictKindVERDICT_DISABLED))
-	_ = -uint(ledger.Kinds ^ ledger.Kind(bpfVerdictKindVERDICT_MAX))
+	_ = -uint(ledger.Closed ^ ledger.Kind(bpf.CVerdictKindVERDICT_CLOSED))
+	_ = -uint(ledger.Open ^ ledger.Kind(bpf.CVerdictKindVERDICT_OPEN))
+	_ = -uint(ledger.ForcedOpen ^ ledger.Kind(bpf.CVerdictKindVERDICT_FORCED_OPEN))
+	_ = -uint(ledger.Disabled ^ ledger.Kind(bpf.CVerdictKindVERDICT_DISABLED))
+	_ = -uint(ledger.Kinds ^ ledger.Kind(bpf.CVerdictKindVERDICT_MAX))
 )
 
 func verdictFlags(v *ledger.Verdict) uint8 {
-	return boolByte(v.Monitor)*uint8(bpfVerdictFlagVERDICT_MONITOR) | boolByte(v.Override)*uint8(bpfVerdictFlagVERDICT_OVERRIDE)
+	return boolByte(v.Monitor)*uint8(bpf.CVerdictFlagVERDICT_MONITOR) | boolByte(v.Override)*uint8(bpf.CVerdictFlagVERDICT_OVERRIDE)
 }
 
 // SetVerdict puts a verdict in force, and reports whether its counts (Progress) begin at 0. They do when the idle one of
@@ -44,9 +51,9 @@ func (d *Datapath) SetVerdict(circuit int, v ledger.Verdict) (anew bool) {
 }
 
 // fill writes a verdict into the idle slot and publishes it.
-func (c *bpfCircuit) fill(v *ledger.Verdict) {
+func (c *circuit) fill(v *ledger.Verdict) {
 	old := atomic.LoadUint64(&c.Published)
-	c.Slots[(old+1)&1] = bpfVerdict{
+	c.Slots[(old+1)&1] = bpf.CVerdict{
 		Kind: uint8(v.Kind), Flags: verdictFlags(v), Generation: v.Generation, Until: uint64(v.Until),
 		Calls: v.Calls, Concurrent: v.Concurrent, RampOver: uint64(v.RampOver),
 		RampFrom: uint32(v.RampFrom * shareAll), RampTo: uint32(v.RampTo * shareAll), Step: v.Step,
@@ -57,7 +64,7 @@ func (c *bpfCircuit) fill(v *ledger.Verdict) {
 // update changes in place what may change without a new generation, also when the programs have moved on to half-open by
 // themselves: they count permits and outcomes since. Each field changes by itself; while a ramp becomes another, a client
 // may be admitted by a mixture of both.
-func (s *bpfVerdict) update(v *ledger.Verdict) {
+func (s *slot) update(v *ledger.Verdict) {
 	s.Flags = verdictFlags(v)
 	s.Step = v.Step
 	atomic.StoreUint64(&s.Until, uint64(v.Until))
@@ -72,7 +79,7 @@ func (s *bpfVerdict) update(v *ledger.Verdict) {
 // close makes of an open verdict the closed one after it, with the next generation. An open verdict without permits has
 // admitted and judged under that generation since its deadline: in the idle slot its counts would begin at 0 again. What
 // ends between the two stores is not judged.
-func (s *bpfVerdict) close(v *ledger.Verdict) {
+func (s *slot) close(v *ledger.Verdict) {
 	s.Kind, s.Step = uint8(ledger.Closed), v.Step
 	s.Flags = verdictFlags(v)
 	atomic.StoreUint32(&s.Generation, v.Generation)
@@ -88,14 +95,15 @@ func (s *bpfVerdict) close(v *ledger.Verdict) {
 func (d *Datapath) Published(circuit int) ledger.Verdict {
 	s := d.circuits.vals[circuit].slot()
 	return ledger.Verdict{
-		Kind: ledger.Kind(s.Kind), Monitor: s.Flags&uint8(bpfVerdictFlagVERDICT_MONITOR) != 0,
-		Override: s.Flags&uint8(bpfVerdictFlagVERDICT_OVERRIDE) != 0, Generation: s.Generation, Until: int64(s.Until),
+		Kind: ledger.Kind(s.Kind), Monitor: s.Flags&uint8(bpf.CVerdictFlagVERDICT_MONITOR) != 0,
+		Override: s.Flags&uint8(bpf.CVerdictFlagVERDICT_OVERRIDE) != 0, Generation: s.Generation, Until: int64(s.Until),
 		Calls: s.Calls, Concurrent: s.Concurrent, RampOver: time.Duration(s.RampOver),
 		RampFrom: float64(s.RampFrom) / shareAll, RampTo: float64(s.RampTo) / shareAll, Step: s.Step,
 	}
 }
 
-func (c *bpfCircuit) slot() *bpfVerdict { return &c.Slots[atomic.LoadUint64(&c.Published)&1] }
+// slot returns the slot of the verdict that is in force.
+func (c *circuit) slot() *slot { return (*slot)(&c.Slots[atomic.LoadUint64(&c.Published)&1]) }
 
 // SetPolicy makes the circuit follow the policy at an index of PutPolicy.
 func (d *Datapath) SetPolicy(circuit, policy int) {
@@ -121,11 +129,11 @@ func (d *Datapath) Owner(circuit int) uint64 { return d.circuits.vals[circuit].O
 
 // ResetCircuit clears all that a circuit remembers, before it is used for another backend. owner is any number, kept for
 // the agent that comes after.
-func (d *Datapath) ResetCircuit(circuit int, owner uint64) error {
-	if circuit < 0 || circuit >= len(d.circuits.vals) {
-		return fmt.Errorf("circuit %d: the table has %d places: raise --max-circuits", circuit, len(d.circuits.vals))
+func (d *Datapath) ResetCircuit(index int, owner uint64) error {
+	if index < 0 || index >= len(d.circuits.vals) {
+		return fmt.Errorf("circuit %d: the table has %d places: raise --max-circuits", index, len(d.circuits.vals))
 	}
-	d.circuits.vals[circuit] = bpfCircuit{Owner: owner}
+	d.circuits.vals[index] = circuit{Owner: owner}
 	return nil
 }
 
@@ -144,7 +152,7 @@ func (d *Datapath) Progress(circuit int) ledger.Progress {
 	return p
 }
 
-func (s *bpfVerdict) progress() ledger.Progress {
+func (s *slot) progress() ledger.Progress {
 	judged := atomic.LoadUint64(&s.Judged)
 	permits := atomic.LoadUint64(&s.Permits)
 	return ledger.Progress{
