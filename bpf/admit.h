@@ -21,7 +21,7 @@ static __always_inline __u32 surely_rejected(struct circuit *c, const struct nod
 
 /* What decides whether a connection is in the share that a ramp admits. The same for its SYN and for each of its
  * requests: drawn anew for each, a share of a share would pass. */
-static __always_inline __u32 draw(const struct node_state *n, struct circuit *c, const struct flow_key *key)
+static __always_inline __u32 ramp_draw(const struct node_state *n, struct circuit *c, const struct flow_key *key)
 {
 	return verdict_of(c)->ramp_over ? (__u32)tuple_hash(n, key) >> 8 : 0;
 }
@@ -43,8 +43,8 @@ static __always_inline void override_rejection(struct circuit *c, struct node_st
 	}
 }
 
-/* limit rejects for a limit, unless the circuit is only monitored, or disabled: that admits all. True if rejected. */
-static __always_inline bool limit(struct circuit *c, struct admission *adm, __u32 reason, bool count)
+/* over_limit rejects for a limit, unless the circuit is only monitored, or disabled: that admits all. True if rejected. */
+static __always_inline bool over_limit(struct circuit *c, struct admission *adm, __u32 reason, bool count)
 {
 	if (monitored(c)) {
 		if (count && adm->reason != REASON_MONITORED)
@@ -59,8 +59,8 @@ static __always_inline bool limit(struct circuit *c, struct admission *adm, __u3
 	return true;
 }
 
-/* no_permit says that there is none for a probe. True if that rejects it. */
-static __always_inline bool no_permit(struct circuit *c, struct node_state *n, struct admission *adm, __u64 now, bool count)
+/* reject_probe rejects a probe that got no permit, unless nobody may be rejected. True if rejected. */
+static __always_inline bool reject_probe(struct circuit *c, struct node_state *n, struct admission *adm, __u64 now, bool count)
 {
 	bool counted = adm->reason == REASON_MONITORED;
 
@@ -89,7 +89,7 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 		return decision(ACTION_PASS, REASON_UNTRACKED);
 	now = bpf_ktime_get_ns();
 	tcp = p->protocol == PROTOCOL_TCP;
-	ask_circuit(c, now, draw(n, c, &pkt->key), &adm);
+	circuit_admit(c, now, ramp_draw(n, c, &pkt->key), &adm);
 	probe = adm.reason == REASON_PROBE;
 	/* With http what is rejected is a request, and counted when it comes. */
 	override_rejection(c, n, &adm, now, tcp);
@@ -99,23 +99,23 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 
 	if (!reserve(&c->connections, p->max_connections)) {
 		counted = counted || adm.reason != REASON_MONITORED;
-		if (limit(c, &adm, REASON_CONNECTION_LIMIT, true))
+		if (over_limit(c, &adm, REASON_CONNECTION_LIMIT, true))
 			return decision(TODO_REJECT_SYN, adm.reason);
 		__sync_fetch_and_add(&c->connections, 1);
 	}
 	if (tcp && !take_rate(c, p, now)) {
 		counted = true;
-		if (limit(c, &adm, REASON_RATE_LIMIT, true)) {
+		if (over_limit(c, &adm, REASON_RATE_LIMIT, true)) {
 			__sync_fetch_and_add(&c->connections, -1);
 			return decision(TODO_REJECT_SYN, adm.reason);
 		}
 	}
-	if (probe && !permit(c, &adm, now)) {
+	if (probe && !acquire_permit(c, &adm, now)) {
 		probe = false;
-		if (no_permit(c, n, &adm, now, tcp)) {
+		if (reject_probe(c, n, &adm, now, tcp)) {
 			__sync_fetch_and_add(&c->connections, -1);
 			if (tcp)
-				return_rate(c, p);
+				release_rate(c, p);
 			return decision(TODO_REJECT_SYN, adm.reason);
 		}
 		counted = counted || tcp;
@@ -140,19 +140,19 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	f.mss = o.mss;
 	f.flags = (probe ? FLOW_PERMIT | (tcp ? 0 : FLOW_RESERVED) : 0) | (counted ? FLOW_COUNTED : 0);
 	held = probe || p->max_connections;
-	if (!open_flow(n, &pkt->key, &f, held)) {
+	if (!create_flow(n, &pkt->key, &f, held)) {
 		__sync_fetch_and_add(&c->connections, -1);
 		if (tcp)
-			return_rate(c, p);
+			release_rate(c, p);
 		if (probe)
-			return_permit(c, adm.generation, now, true);
+			release_permit(c, adm.generation, now, true);
 		if (!held)
 			return decision(ACTION_PASS, REASON_TABLE_FULL);
 		return decision(TODO_REJECT_SYN, REASON_TABLE_FULL);
 	}
 	if (probe) {
 		__sync_fetch_and_add(&c->probes, 1);
-		tell_permit(n, &pkt->key, pkt->circuit, adm.generation, now, EVENT_PROBE);
+		event_permit(n, &pkt->key, pkt->circuit, adm.generation, now, EVENT_PROBE);
 	}
 	if (tcp)
 		__sync_fetch_and_add(&c->admitted, 1);
@@ -191,7 +191,7 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 		adm.reason = REASON_PROBE;
 		adm.generation = f->generation;
 	} else {
-		ask_circuit(c, now, draw(n, c, &pkt->key), &adm);
+		circuit_admit(c, now, ramp_draw(n, c, &pkt->key), &adm);
 	}
 	probe = adm.reason == REASON_PROBE;
 	count = !(f->flags & FLOW_COUNTED);
@@ -204,29 +204,29 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	}
 
 	if (p->max_requests_per_connection && f->requests >= p->max_requests_per_connection &&
-	    limit(c, &adm, REASON_CONNECTION_LIMIT, count))
+	    over_limit(c, &adm, REASON_CONNECTION_LIMIT, count))
 		goto reject;
 	if (!reserve(&c->requests, p->max_requests)) {
-		if (limit(c, &adm, REASON_REQUEST_LIMIT, count))
+		if (over_limit(c, &adm, REASON_REQUEST_LIMIT, count))
 			goto reject;
 		__sync_fetch_and_add(&c->requests, 1);
 	}
 	if (!take_rate(c, p, now)) {
 		__u64 next = READ_ONCE(c->rate_next);
 
-		if (limit(c, &adm, REASON_RATE_LIMIT, count)) {
+		if (over_limit(c, &adm, REASON_RATE_LIMIT, count)) {
 			__sync_fetch_and_add(&c->requests, -1);
 			adm.until = next - p->rate_burst;
 			goto reject;
 		}
 	}
-	if (probe && !inherited && !permit(c, &adm, now)) {
+	if (probe && !inherited && !acquire_permit(c, &adm, now)) {
 		probe = false;
-		if (!no_permit(c, n, &adm, now, count)) {
+		if (!reject_probe(c, n, &adm, now, count)) {
 			/* Nobody may be rejected. */
 		} else if (p->existing) {
 			__sync_fetch_and_add(&c->requests, -1);
-			return_rate(c, p);
+			release_rate(c, p);
 			goto reject;
 		} else {
 			adm.reason = REASON_ADMITTED;
@@ -252,17 +252,17 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	if (flags)
 		__sync_fetch_and_or(&f->flags, flags);
 	f->client_end = pkt->seq + pkt->payload;
-	if (!move(f, turn, PHASE_WAIT)) {
+	if (!set_phase(f, turn, PHASE_WAIT)) {
 		/* Somebody just closed it. */
 		__sync_fetch_and_add(&c->requests, -1);
 		if (probe && !inherited)
-			return_permit(c, adm.generation, now, true);
+			release_permit(c, adm.generation, now, true);
 		return decision(ACTION_PASS, REASON_FLOW);
 	}
 	__sync_fetch_and_add(&c->admitted, 1);
 	if (probe && !inherited) {
 		__sync_fetch_and_add(&c->probes, 1);
-		tell_permit(n, &pkt->key, f->circuit, adm.generation, now, EVENT_PROBE);
+		event_permit(n, &pkt->key, f->circuit, adm.generation, now, EVENT_PROBE);
 	}
 	return decision(ACTION_PASS, adm.reason);
 
@@ -276,7 +276,7 @@ reject:
 }
 
 /* More of an open connection of a policy that does not look into it. It needs no permit, so half-open rejects none. */
-static __always_inline __u64 open_connection(struct circuit *c, struct node_state *n, struct flow *f)
+static __always_inline __u64 existing_connection(struct circuit *c, struct node_state *n, struct flow *f)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct admission adm = { .reason = rejects_all(verdict_of(c), now) };

@@ -121,9 +121,9 @@ static __always_inline void note_response_end(struct __sk_buff *skb, const struc
 	f->backend_tail = 0;
 }
 
-/* no_response says what it means that the backend ends the connection by this packet while a request is pending. On a
+/* unanswered_result is the outcome when the backend ends the connection by this packet while a request is pending. On a
  * connection that was used before, the request may have crossed the backend's closing: then it was not acknowledged. */
-static __always_inline __u32 no_response(const struct flow *f, const struct packet *pkt, __u64 now)
+static __always_inline __u32 unanswered_result(const struct flow *f, const struct packet *pkt, __u64 now)
 {
 	if (f->flags & FLOW_RACED || (f->flags & FLOW_USED && pkt->flags & TCP_ACK && !before(f->request_start, pkt->ack)))
 		return RESULT_RACED;
@@ -131,7 +131,7 @@ static __always_inline __u32 no_response(const struct flow *f, const struct pack
 	 * must have sent something else before. */
 	if ((f->flags & (FLOW_JOINED | FLOW_ANSWERING)) == FLOW_JOINED)
 		return RESULT_UNKNOWN;
-	return f->flags & FLOW_CLIENT_FIN ? client_left(f, now) : RESULT_RESET;
+	return f->flags & FLOW_CLIENT_FIN ? client_left_result(f, now) : RESULT_RESET;
 }
 
 /* take_status ends the request, unless its client has sent a FIN: it may be gone, and answer with a RST. */
@@ -148,7 +148,7 @@ static __always_inline void take_status(const struct flow_key *key, struct flow 
 	} else if (f->flags & FLOW_CLIENT_FIN) {
 		f->status = status;
 		f->responded = now;
-		move(f, turn, PHASE_RESPONDED);
+		set_phase(f, turn, PHASE_RESPONDED);
 	} else {
 		end_request(key, f, turn, PHASE_IDLE, status, now);
 	}
@@ -165,7 +165,7 @@ static __always_inline void note_response_data(struct __sk_buff *skb, const stru
 	f->response_end = end;
 }
 
-__noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n)
+__noinline __u64 backend_packet(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n)
 {
 	__u64 d = decision(ACTION_PASS, REASON_FLOW), turn;
 	__u32 status;
@@ -183,12 +183,12 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 		__u64 now = bpf_ktime_get_ns();
 		__u32 result = RESULT_RESET;
 
-		if (!backend_reset_fits(f, pkt, opening(phase_of(turn))))
+		if (!backend_reset_fits(f, pkt, handshaking(phase_of(turn))))
 			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 		if (phase_of(turn) == PHASE_SYN)
 			result = RESULT_CONNECT_REFUSED;
 		else if (phase_of(turn) == PHASE_WAIT)
-			result = no_response(f, pkt, now);
+			result = unanswered_result(f, pkt, now);
 		close_flow(&pkt->key, f, result, now);
 		return d;
 	}
@@ -197,11 +197,11 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 		f->seen = bpf_ktime_get_coarse_ns();
 		note_backend_ack(f, pkt);
-		syn_ack(&pkt->key, f, pkt->seq);
+		backend_syn_ack(&pkt->key, f, pkt->seq);
 		return d;
 	}
 	/* Before its SYN-ACK a backend sends nothing. */
-	if (opening(phase_of(turn)) && !(f->flags & FLOW_ANSWERING))
+	if (handshaking(phase_of(turn)) && !(f->flags & FLOW_ANSWERING))
 		return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 	f->seen = bpf_ktime_get_coarse_ns();
 	if (!(f->flags & FLOW_ANSWERING))
@@ -222,12 +222,12 @@ __noinline __u64 from_backend(struct __sk_buff *skb, const struct packet *pkt, s
 		if (pkt->flags & TCP_FIN && phase_of(turn) == PHASE_WAIT && pkt->seq + pkt->payload == f->expected) {
 			__u64 now = bpf_ktime_get_ns();
 
-			end_request(&pkt->key, f, turn, PHASE_IDLE, no_response(f, pkt, now), now);
+			end_request(&pkt->key, f, turn, PHASE_IDLE, unanswered_result(f, pkt, now), now);
 		}
 	}
 	if (pkt->payload) {
 		/* A new response where none is awaited: what may have been a request was one. */
-		if (f->flags & FLOW_DOUBT && responded(f, pkt->seq)) {
+		if (f->flags & FLOW_DOUBT && response_ended(f, pkt->seq)) {
 			f->request_framing = FRAMING_UNKNOWN;
 			__sync_fetch_and_and(&f->flags, ~FLOW_DOUBT);
 		}

@@ -65,9 +65,9 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 			return d;
 	}
 	if (pkt->hook == HOOK_LOOPBACK && n->flags & NODE_NAT_ON_LO && behind_nat(skb, pkt, n))
-		return from_backend(skb, pkt, n);
+		return backend_packet(skb, pkt, n);
 	if (look & LOOK_DESTINATION && watched(n, pkt->key.backend_port_be)) {
-		d = from_client(skb, pkt, n, flow);
+		d = client_packet(skb, pkt, n, flow);
 		if (pkt->nat && admitted(d))
 			remember_dialled(skb, pkt);
 		if (d != decision(ACTION_PASS, REASON_FOREIGN))
@@ -75,7 +75,7 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 	}
 	if (look & LOOK_SOURCE && watched(n, pkt->key.client_port_be)) {
 		swap_key(&pkt->key);
-		d = from_backend(skb, pkt, n);
+		d = backend_packet(skb, pkt, n);
 	}
 	return d;
 }

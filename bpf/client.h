@@ -17,7 +17,7 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 	if (!f || !pkt)
 		return 0;
 	turn = READ_ONCE(f->turn);
-	if (!opening(phase_of(turn)))
+	if (!handshaking(phase_of(turn)))
 		return go_on;
 	if (!completes_handshake(f, pkt))
 		return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
@@ -28,11 +28,11 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 		f->response_framing = FRAMING_LENGTH;
 	}
 	if (phase_of(turn) == PHASE_SYN) {
-		connected(&pkt->key, f, turn, PHASE_IDLE);
+		handshake_answered(&pkt->key, f, turn, PHASE_IDLE);
 		return go_on;
 	}
 	if (phase_of(turn) == PHASE_ACCEPTED) {
-		move(f, turn, PHASE_IDLE);
+		set_phase(f, turn, PHASE_IDLE);
 		return go_on;
 	}
 	c = circuit_of(f->circuit);
@@ -40,19 +40,19 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 	if (!p)
 		return go_on;
 	if (!reserve(&c->connections, p->max_connections)) {
-		if (limit(c, &adm, REASON_CONNECTION_LIMIT, true)) {
+		if (over_limit(c, &adm, REASON_CONNECTION_LIMIT, true)) {
 			pkt->bare = 1;
 			return decision(TODO_REJECT_REQUEST, adm.reason);
 		}
 		__sync_fetch_and_add(&c->connections, 1);
 	}
-	if (!move(f, turn, PHASE_IDLE))
+	if (!set_phase(f, turn, PHASE_IDLE))
 		__sync_fetch_and_add(&c->connections, -1);
 	return go_on;
 }
 
 /* Where the last request has ended, another may begin: pkt->skip bytes into the payload. False: it goes on, or may. */
-static __always_inline bool may_begin(struct packet *pkt, const struct flow *f)
+static __always_inline bool request_may_begin(struct packet *pkt, const struct flow *f)
 {
 	pkt->skip = 0;
 	if (f->request_framing == FRAMING_CHUNKED)
@@ -62,8 +62,8 @@ static __always_inline bool may_begin(struct packet *pkt, const struct flow *f)
 	return pkt->skip < pkt->payload;
 }
 
-/* after_opening counts what a connection begins with that is no request, and looks behind a PROXY header for one. */
-static __always_inline enum method after_opening(struct __sk_buff *skb, struct packet *pkt, struct flow *f)
+/* first_bytes counts what a connection begins with that is no request, and looks behind a PROXY header for one. */
+static __always_inline enum method first_bytes(struct __sk_buff *skb, struct packet *pkt, struct flow *f)
 {
 	struct circuit *c = circuit_of(f->circuit);
 	__u32 len = proxy_header(skb, pkt), what = len ? OPENING_PROXY : opening_of(skb, pkt);
@@ -80,7 +80,7 @@ static __always_inline enum method after_opening(struct __sk_buff *skb, struct p
 }
 
 /* Data while no response is awaited: a request, or what is left of a body whose response came early. */
-__noinline __u64 idle_data(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
+__noinline __u64 http_data(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	__u64 d = decision(ACTION_PASS, REASON_FLOW);
 	struct message m;
@@ -91,10 +91,10 @@ __noinline __u64 idle_data(struct __sk_buff *skb, struct packet *pkt, struct nod
 
 	if (!f || !pkt || !n)
 		return 0;
-	if (may_begin(pkt, f)) {
+	if (request_may_begin(pkt, f)) {
 		kind = method(skb, pkt);
 		if (kind == METHOD_NONE && pkt->seq == f->isn + 1 && !(f->flags & FLOW_JOINED))
-			kind = after_opening(skb, pkt, f);
+			kind = first_bytes(skb, pkt, f);
 		if (kind == METHOD_NONE)
 			return d;
 		d = new_request(pkt, n, f, kind);
@@ -145,11 +145,11 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 	p = c ? policy_of(c) : NULL;
 	if (p && p->protocol == PROTOCOL_HTTP) {
 		if (phase_of(turn) == PHASE_IDLE)
-			d = idle_data(skb, pkt, n, f);
+			d = http_data(skb, pkt, n, f);
 		else if (phase_of(turn) == PHASE_WAIT)
 			f->sent = bpf_ktime_get_ns(); /* the backend has yet to get it all */
 	} else if (p && p->existing) {
-		d = open_connection(c, n, f);
+		d = existing_connection(c, n, f);
 	}
 	if (d >> 32 != ACTION_PASS)
 		return d;
@@ -163,7 +163,7 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 
 /* A SYN that was answered may come again after the circuit has closed: the backend accepts what its client has with us.
  * What the client acknowledges tells. */
-static __always_inline __u64 of_answered_syn(struct packet *pkt, struct node_state *n, struct flow *f)
+static __always_inline __u64 superseded_syn(struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	struct circuit *c = circuit_of(f->circuit);
 	__u32 reason = c ? cookie_reason(n, c, pkt) : 0;
@@ -176,7 +176,7 @@ static __always_inline __u64 of_answered_syn(struct packet *pkt, struct node_sta
 }
 
 /* A packet of a followed connection, SYNs excepted. */
-__noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
+__noinline __u64 flow_packet(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	__u64 now, turn, d = decision(ACTION_PASS, REASON_FLOW);
 
@@ -186,13 +186,13 @@ __noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_
 		if (!client_reset_fits(f, pkt))
 			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 		now = bpf_ktime_get_ns();
-		close_flow(&pkt->key, f, if_seen(f, client_left(f, now)), now);
+		close_flow(&pkt->key, f, result_if_seen(f, client_left_result(f, now)), now);
 		return d;
 	}
-	if (opening(phase_of(READ_ONCE(f->turn)))) {
+	if (handshaking(phase_of(READ_ONCE(f->turn)))) {
 		d = complete_handshake(pkt, f);
 		if (d == decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE))
-			return of_answered_syn(pkt, n, f);
+			return superseded_syn(pkt, n, f);
 		if (d != decision(ACTION_PASS, REASON_FLOW))
 			return d;
 	}
@@ -216,15 +216,15 @@ __noinline __u64 of_flow(struct __sk_buff *skb, struct packet *pkt, struct node_
 		note_client_fin(f, pkt->seq + pkt->payload);
 		now = bpf_ktime_get_ns();
 		/* It may have closed one direction only, unless it has lost patience. */
-		if (phase_of(turn) == PHASE_WAIT && f->flags & FLOW_CLIENT_FIN && client_left(f, now) == RESULT_ABANDONED)
-			end_request(&pkt->key, f, turn, PHASE_IDLE, if_seen(f, RESULT_ABANDONED), now);
+		if (phase_of(turn) == PHASE_WAIT && f->flags & FLOW_CLIENT_FIN && client_left_result(f, now) == RESULT_ABANDONED)
+			end_request(&pkt->key, f, turn, PHASE_IDLE, result_if_seen(f, RESULT_ABANDONED), now);
 	}
 	close_if_finished(&pkt->key, f);
 	return d;
 }
 
 /* A packet of no followed connection, SYNs excepted. */
-__noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
+__noinline __u64 untracked_packet(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
 	struct flow init = {};
 	struct target t = {};
@@ -260,7 +260,7 @@ __noinline __u64 stray(struct __sk_buff *skb, struct packet *pkt, struct node_st
 	init.backend_end = pkt->ack;
 	init.expected = pkt->ack;
 	init.flags = FLOW_JOINED;
-	if (!open_flow(n, &pkt->key, &init, false))
+	if (!create_flow(n, &pkt->key, &init, false))
 		return decision(ACTION_PASS, REASON_TABLE_FULL);
 	__sync_fetch_and_add(&t.circuit->connections, 1);
 	return decision(TODO_FLOW, 0);
@@ -279,7 +279,7 @@ static __always_inline bool has_place(const struct flow *f)
 	return !p || !p->max_connections || READ_ONCE(c->connections) < p->max_connections;
 }
 
-__noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
+__noinline __u64 client_syn(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
 	struct target t = {};
 	struct flow *f;
@@ -294,7 +294,7 @@ __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_stat
 			return decision(ACTION_PASS, REASON_FLOW); /* a retransmission: admitted already */
 		}
 		/* The ports are used again: the old connection is over. Or it is asked anew whether this one may be. */
-		close_flow(&pkt->key, f, if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
+		close_flow(&pkt->key, f, result_if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
 	}
 	/* The SYN of a connection that was answered, once more. A new one ends what is known of the old, also where it is
 	 * nobody's business any more. */
@@ -313,17 +313,17 @@ __noinline __u64 syn(struct __sk_buff *skb, struct packet *pkt, struct node_stat
 	return new_connection(skb, pkt, n);
 }
 
-/* from_client decides about a packet of a client, and sets flow when its connection is followed. */
-static __always_inline __u64 from_client(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow **flow)
+/* client_packet decides about a packet of a client, and sets flow when its connection is followed. */
+static __always_inline __u64 client_packet(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow **flow)
 {
 	struct flow *f;
 	__u64 d;
 
 	if (is_syn(pkt))
-		return syn(skb, pkt, n);
+		return client_syn(skb, pkt, n);
 	f = find_flow(&pkt->key);
 	if (!f) {
-		d = stray(skb, pkt, n);
+		d = untracked_packet(skb, pkt, n);
 		if (d != decision(TODO_FLOW, 0))
 			return d;
 		f = find_flow(&pkt->key);
@@ -331,5 +331,5 @@ static __always_inline __u64 from_client(struct __sk_buff *skb, struct packet *p
 			return decision(ACTION_PASS, REASON_UNTRACKED);
 	}
 	*flow = f;
-	return of_flow(skb, pkt, n, f);
+	return flow_packet(skb, pkt, n, f);
 }

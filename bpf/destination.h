@@ -56,14 +56,14 @@ __noinline int learn(struct __sk_buff *skb, const struct packet *pkt, struct nod
 	if (last && now - *last < 1000000000ULL)
 		return 0;
 	bpf_map_update_elem(&learning, &ep, &now, BPF_ANY);
-	e = news(n, &pkt->key);
+	e = event_reserve(n, &pkt->key);
 	if (!e)
 		return 0;
 	e->at = now;
 	e->began = now;
 	e->circuit = ep.direction;
 	e->kind = EVENT_LEARN;
-	tell(e);
+	event_submit(e);
 	return 0;
 }
 

@@ -12,14 +12,14 @@ static __always_inline enum phase phase_of(__u64 turn)
 	return turn & PHASE_MASK;
 }
 
-/* awaits reports whether the outcome of a request is open. */
-static __always_inline bool awaits(enum phase phase)
+/* request_pending reports whether the outcome of a request is open. */
+static __always_inline bool request_pending(enum phase phase)
 {
 	return phase == PHASE_WAIT || phase == PHASE_RESPONDED;
 }
 
-/* move changes the phase if nobody else did since turn was read. */
-static __always_inline bool move(struct flow *f, __u64 turn, enum phase to)
+/* set_phase changes the phase unless another CPU did since turn was read. */
+static __always_inline bool set_phase(struct flow *f, __u64 turn, enum phase to)
 {
 	return __sync_val_compare_and_swap(&f->turn, turn, ((turn & ~PHASE_MASK) + TURN_STEP) | to) == turn;
 }
@@ -28,7 +28,7 @@ static __always_inline bool move(struct flow *f, __u64 turn, enum phase to)
 static __always_inline bool end_request(const struct flow_key *key, struct flow *f, __u64 turn, enum phase to, __u32 result,
 					__u64 now)
 {
-	struct ending end = {
+	struct completion done = {
 		.began = f->started,
 		.sent = f->sent,
 		.now = now,
@@ -38,19 +38,19 @@ static __always_inline bool end_request(const struct flow_key *key, struct flow 
 	};
 	struct circuit *c;
 
-	if (!move(f, turn, to))
+	if (!set_phase(f, turn, to))
 		return false;
-	if (end.permit)
+	if (done.permit)
 		__sync_fetch_and_and(&f->flags, ~(FLOW_PERMIT | FLOW_RESERVED));
 	c = circuit_of(f->circuit);
 	if (c)
 		__sync_fetch_and_add(&c->requests, -1);
-	record(key, f->circuit, &end);
+	record_completion(key, f->circuit, &done);
 	return true;
 }
 
-/* client_left says what it means that the client of a pending request has gone. */
-static __always_inline __u32 client_left(const struct flow *f, __u64 now)
+/* client_left_result is the outcome of a pending request whose client has closed the connection. */
+static __always_inline __u32 client_left_result(const struct flow *f, __u64 now)
 {
 	struct circuit *c = circuit_of(f->circuit);
 	struct policy *p = c ? policy_of(c) : NULL;
@@ -136,14 +136,14 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 		turn = READ_ONCE(f->turn);
 		if (phase_of(turn) == PHASE_GONE)
 			return 0;
-		gone = move(f, turn, PHASE_GONE);
+		gone = set_phase(f, turn, PHASE_GONE);
 	}
 	if (!gone)
 		return 0; /* the sweep finds it */
 
 	c = circuit_of(f->circuit);
 	if (c) {
-		struct ending end = {
+		struct completion done = {
 			.began = f->started,
 			.sent = f->sent,
 			.now = now,
@@ -153,17 +153,17 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 		};
 
 		if (phase_of(turn) == PHASE_RESPONDED && result != RESULT_ABORTED && result != RESULT_ABANDONED) {
-			end.result = f->status;
-			end.now = f->responded;
+			done.result = f->status;
+			done.now = f->responded;
 		}
-		if (awaits(phase_of(turn))) {
+		if (request_pending(phase_of(turn))) {
 			__sync_fetch_and_add(&c->requests, -1);
-			record(key, f->circuit, &end);
+			record_completion(key, f->circuit, &done);
 		} else if (phase_of(turn) == PHASE_SYN) {
-			record(key, f->circuit, &end);
+			record_completion(key, f->circuit, &done);
 		} else if (f->flags & FLOW_RESERVED) {
-			return_permit(c, f->generation, now, true);
-			tell_permit(n, key, f->circuit, f->generation, now, EVENT_RETURN);
+			release_permit(c, f->generation, now, true);
+			event_permit(n, key, f->circuit, f->generation, now, EVENT_RETURN);
 		}
 		if (phase_of(turn) != PHASE_EXPIRED)
 			__sync_fetch_and_add(&c->connections, -1);
@@ -173,12 +173,12 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 	return 0;
 }
 
-/* connected moves a flow out of PHASE_SYN, unless another CPU just did. With tcp that is the outcome. */
-static __always_inline bool connected(const struct flow_key *key, struct flow *f, __u64 turn, enum phase to)
+/* handshake_answered moves a flow out of PHASE_SYN, unless another CPU just did. With tcp that is the outcome. */
+static __always_inline bool handshake_answered(const struct flow_key *key, struct flow *f, __u64 turn, enum phase to)
 {
 	struct circuit *c = circuit_of(f->circuit);
 	struct policy *p = c ? policy_of(c) : NULL;
-	struct ending end = {
+	struct completion done = {
 		.began = f->started,
 		.sent = f->sent,
 		.generation = f->generation,
@@ -186,18 +186,18 @@ static __always_inline bool connected(const struct flow_key *key, struct flow *f
 		.result = RESULT_CONNECTED,
 	};
 
-	if (!move(f, turn, to))
+	if (!set_phase(f, turn, to))
 		return false;
 	if (!p || p->protocol != PROTOCOL_TCP)
 		return true;
-	end.now = bpf_ktime_get_ns();
+	done.now = bpf_ktime_get_ns();
 	__sync_fetch_and_and(&f->flags, ~FLOW_PERMIT);
-	record(key, f->circuit, &end);
+	record_completion(key, f->circuit, &done);
 	return true;
 }
 
-/* syn_ack takes in the backend's SYN-ACK. The connection is open at the client's ACK only. */
-__noinline int syn_ack(const struct flow_key *key, struct flow *f, __u32 seq)
+/* backend_syn_ack records the numbers of the backend's SYN-ACK. The connection is open at the client's ACK only. */
+__noinline int backend_syn_ack(const struct flow_key *key, struct flow *f, __u32 seq)
 {
 	__u64 turn;
 
@@ -213,11 +213,11 @@ __noinline int syn_ack(const struct flow_key *key, struct flow *f, __u32 seq)
 	f->response_framing = FRAMING_LENGTH;
 	__sync_fetch_and_or(&f->flags, FLOW_ANSWERING);
 	if (phase_of(turn) == PHASE_SYN)
-		connected(key, f, turn, PHASE_ACCEPTED);
+		handshake_answered(key, f, turn, PHASE_ACCEPTED);
 	return 0;
 }
 
-static __always_inline bool opening(enum phase phase)
+static __always_inline bool handshaking(enum phase phase)
 {
 	return phase == PHASE_SYN || phase == PHASE_ACCEPTED || phase == PHASE_EXPIRED;
 }
@@ -233,8 +233,8 @@ static __always_inline bool completes_handshake(const struct flow *f, const stru
 	return between(pkt->seq, f->isn + 1, f->client_max);
 }
 
-/* open_flow makes an entry. held: it carries something that must be given back, and may use the reserve. */
-static __always_inline struct flow *open_flow(struct node_state *n, const struct flow_key *key, const struct flow *init, bool held)
+/* create_flow makes an entry. held: it carries something that must be given back, and may use the reserve. */
+static __always_inline struct flow *create_flow(struct node_state *n, const struct flow_key *key, const struct flow *init, bool held)
 {
 	__u64 max = held ? n->flow_max : n->flow_max - n->flow_reserve;
 
@@ -244,8 +244,8 @@ static __always_inline struct flow *open_flow(struct node_state *n, const struct
 	return find_flow(key);
 }
 
-/* What a pending request that will never be answered means: without a look at the backend's packets, nothing. */
-static __always_inline __u32 if_seen(const struct flow *f, __u32 result)
+/* result_if_seen is the outcome of a request that got no response: unknown where no packet of the backend was seen. */
+static __always_inline __u32 result_if_seen(const struct flow *f, __u32 result)
 {
 	return f->flags & FLOW_ANSWERING ? result : RESULT_UNKNOWN;
 }
@@ -255,6 +255,6 @@ static __always_inline void close_if_finished(const struct flow_key *key, struct
 {
 	__u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
 
-	if ((READ_ONCE(f->flags) & both) == both && !awaits(phase_of(READ_ONCE(f->turn))))
-		close_flow(key, f, if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
+	if ((READ_ONCE(f->flags) & both) == both && !request_pending(phase_of(READ_ONCE(f->turn))))
+		close_flow(key, f, result_if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
 }

@@ -86,7 +86,7 @@ static __always_inline bool ends_chunks(__u64 tail)
 }
 
 /* responded reports whether the last response is over at that sequence number, as far as that can be known. */
-static __always_inline bool responded(const struct flow *f, __u32 seq)
+static __always_inline bool response_ended(const struct flow *f, __u32 seq)
 {
 	if (f->response_framing == FRAMING_CHUNKED && !ends_chunks(f->backend_tail))
 		return false;

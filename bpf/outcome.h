@@ -49,8 +49,9 @@ static __always_inline struct node_state *the_node(void)
 	return bpf_map_lookup_elem(&node, &zero);
 }
 
-/* news begins an event, which tell ends. It is filled where it stands: there is no room for a copy on the stack. */
-static __always_inline struct event *news(struct node_state *n, const struct flow_key *key)
+/* event_reserve begins an event, which event_submit completes. It is filled in the ring: the stack has no room for a copy.
+ * NULL when the ring is full, which is counted. */
+static __always_inline struct event *event_reserve(struct node_state *n, const struct flow_key *key)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
@@ -68,15 +69,15 @@ static __always_inline struct event *news(struct node_state *n, const struct flo
 	return e;
 }
 
-static __always_inline void tell(struct event *e)
+static __always_inline void event_submit(struct event *e)
 {
 	bpf_ringbuf_submit(e, 0);
 }
 
-static __always_inline void tell_permit(struct node_state *n, const struct flow_key *key, __u32 circuit, __u32 generation,
+static __always_inline void event_permit(struct node_state *n, const struct flow_key *key, __u32 circuit, __u32 generation,
 					__u64 now, enum event_kind kind)
 {
-	struct event *e = news(n, key);
+	struct event *e = event_reserve(n, key);
 
 	if (!e)
 		return;
@@ -87,11 +88,11 @@ static __always_inline void tell_permit(struct node_state *n, const struct flow_
 	e->generation = generation;
 	e->kind = kind;
 	e->flags = EVENT_PERMIT;
-	tell(e);
+	event_submit(e);
 }
 
-/* How the pending thing of a flow ended, once. generation and permit are the flow's. */
-struct ending {
+/* How a request or a connection attempt ended. generation and permit are those of its admission. */
+struct completion {
 	__u64 began;
 	__u64 sent;
 	__u64 now;
@@ -101,7 +102,7 @@ struct ending {
 	__u32 pad;
 };
 
-__noinline int record(const struct flow_key *key, __u32 circuit, const struct ending *end)
+__noinline int record_completion(const struct flow_key *key, __u32 circuit, const struct completion *done)
 {
 	struct circuit *c = circuit_of(circuit);
 	struct node_state *n = the_node();
@@ -114,14 +115,14 @@ __noinline int record(const struct flow_key *key, __u32 circuit, const struct en
 	__u64 latency, now, ordinal = 0, duration = 0;
 	__u32 class;
 
-	if (!c || !n || !key || !end)
+	if (!c || !n || !key || !done)
 		return 0;
 	p = policy_of(c);
 	if (!p)
 		return 0;
-	now = end->now;
-	result = end->result;
-	latency = now > end->sent ? now - end->sent : 0;
+	now = done->now;
+	result = done->result;
+	latency = now > done->sent ? now - done->sent : 0;
 
 	class = outcome_class(result);
 	/* The compiler knows this; the verifier must see it. */
@@ -143,10 +144,10 @@ __noinline int record(const struct flow_key *key, __u32 circuit, const struct en
 
 	/* The slot is read once: an outcome that a new verdict overtakes still lands in its own generation's slot. */
 	v = verdict_of(c);
-	current = end->generation && end->generation == generation_of(v, now);
+	current = done->generation && done->generation == generation_of(v, now);
 	judged = current && !ignored && (v->kind == VERDICT_CLOSED || half_open(v, now));
 
-	flags = (failure ? EVENT_FAILURE : 0) | (end->permit ? EVENT_PERMIT : 0);
+	flags = (failure ? EVENT_FAILURE : 0) | (done->permit ? EVENT_PERMIT : 0);
 	if (p->slow && latency > p->slow)
 		flags |= EVENT_SLOW;
 	want = n->flags & NODE_TRACE;
@@ -162,26 +163,26 @@ __noinline int record(const struct flow_key *key, __u32 circuit, const struct en
 	} else {
 		__sync_fetch_and_add(&c->unjudged, 1);
 	}
-	if (current && end->permit) {
+	if (current && done->permit) {
 		/* Ordinal before permit: when the last permit is back, its outcome is among the judged. */
 		__sync_fetch_and_add(&v->permits, judged ? -PERMIT_INFLIGHT : -(PERMIT_INFLIGHT + PERMIT_USED));
 		want = true;
 	}
 	if (!want)
 		return 0;
-	e = news(n, key);
+	e = event_reserve(n, key);
 	if (!e)
 		return 0;
 	e->at = now;
-	e->began = end->began;
-	e->sent = end->sent;
+	e->began = done->began;
+	e->sent = done->sent;
 	e->judged = ordinal;
 	e->duration = duration;
 	e->circuit = circuit;
-	e->generation = end->generation;
+	e->generation = done->generation;
 	e->result = result;
 	e->kind = EVENT_OUTCOME;
 	e->flags = flags;
-	tell(e);
+	event_submit(e);
 	return 0;
 }

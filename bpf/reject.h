@@ -150,7 +150,7 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	/* An answer below bytes that are on their way would end up among them, or be thrown away. A reset is taken only where
 	 * the next byte is expected, which is after them. */
 	s.seq = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
-	fits = !pkt->bare && s.seq == pkt->ack && responded(f, s.seq);
+	fits = !pkt->bare && s.seq == pkt->ack && response_ended(f, s.seq);
 	mss = f->mss ?: MSS_ANY;
 	s.isn = f->isn;
 	close_flow(&pkt->key, f, RESULT_ABORTED, now);

@@ -27,11 +27,11 @@ static __always_inline bool acknowledges_syn(const struct flow *f, const struct 
 
 /* The RST that answers a segment has the number that the segment acknowledged: f->expected for a request. The one that
  * answers a SYN may have any, and acknowledges it. */
-static __always_inline bool backend_reset_fits(const struct flow *f, const struct packet *pkt, bool opening)
+static __always_inline bool backend_reset_fits(const struct flow *f, const struct packet *pkt, bool handshake)
 {
-	if (opening && acknowledges_syn(f, pkt))
+	if (handshake && acknowledges_syn(f, pkt))
 		return true;
-	if (opening && !(f->flags & FLOW_ANSWERING))
+	if (handshake && !(f->flags & FLOW_ANSWERING))
 		return false;
 	return pkt->seq == f->client_ack || pkt->seq == f->expected || between(pkt->seq, f->backend_end, f->backend_end + 1);
 }

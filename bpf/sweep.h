@@ -23,7 +23,7 @@ struct sweep {
 	__u64 due;
 };
 
-static __always_inline void note_time(struct sweep *s, __u64 due)
+static __always_inline void due_at(struct sweep *s, __u64 due)
 {
 	if (!s->due || due < s->due)
 		s->due = due;
@@ -32,7 +32,7 @@ static __always_inline void note_time(struct sweep *s, __u64 due)
 static __always_inline void note_due(struct sweep *s, const struct flow *f, __u64 timeout)
 {
 	if (timeout)
-		note_time(s, f->sent + timeout);
+		due_at(s, f->sent + timeout);
 }
 
 static __always_inline void note_pending(struct circuit *c, struct flow *f, const struct sweep *s)
@@ -52,12 +52,12 @@ static __always_inline void expire_handshake(const struct flow_key *key, struct 
 	struct circuit *c = circuit_of(f->circuit);
 	__u32 flags;
 
-	if (!c || !n || !move(f, turn, PHASE_EXPIRED))
+	if (!c || !n || !set_phase(f, turn, PHASE_EXPIRED))
 		return;
 	flags = __sync_fetch_and_and(&f->flags, ~(FLOW_PERMIT | FLOW_RESERVED));
 	if (flags & FLOW_RESERVED) {
-		return_permit(c, f->generation, now, true);
-		tell_permit(n, key, f->circuit, f->generation, now, EVENT_RETURN);
+		release_permit(c, f->generation, now, true);
+		event_permit(n, key, f->circuit, f->generation, now, EVENT_RETURN);
 	}
 	__sync_fetch_and_add(&c->connections, -1);
 }
@@ -96,7 +96,7 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 		return 0;
 	case PHASE_WAIT:
 		if (p->timeout && age >= p->timeout)
-			end_request(&k, f, turn, PHASE_IDLE, if_seen(f, f->flags & FLOW_RACED ? RESULT_RACED : RESULT_TIMEOUT), s->now);
+			end_request(&k, f, turn, PHASE_IDLE, result_if_seen(f, f->flags & FLOW_RACED ? RESULT_RACED : RESULT_TIMEOUT), s->now);
 		else if (!p->timeout && silent > s->idle)
 			break;
 		else {
@@ -111,7 +111,7 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 		if (s->now - f->responded >= REACTION_FOR)
 			end_responded(&k, f, turn, f->status);
 		else
-			note_time(s, f->responded + REACTION_FOR);
+			due_at(s, f->responded + REACTION_FOR);
 		return 0;
 	case PHASE_SYN:
 		if (p->connect_timeout && age >= p->connect_timeout) {

@@ -34,7 +34,7 @@ static long end_unreachable(void *map, struct flow_key *key, struct flow *f, str
  * half-open it takes a permit like any probe. An attempt that the circuit would have rejected is none. */
 static long record_unseen(void *map, struct endpoint *ep, struct unreachable_backend *u, struct unreachable_args *args)
 {
-	struct ending end = { .began = args->now, .sent = args->now, .now = args->now, .result = RESULT_UNREACHABLE };
+	struct completion done = { .began = args->now, .sent = args->now, .now = args->now, .result = RESULT_UNREACHABLE };
 	struct node_state *n = the_node();
 	struct flow_key key = {};
 	struct admission adm = {};
@@ -42,21 +42,21 @@ static long record_unseen(void *map, struct endpoint *ep, struct unreachable_bac
 
 	if (u->ended || !n || find_circuit(u->circuit, &t) != LOOKUP_FOUND)
 		return 0;
-	ask_circuit(t.circuit, args->now, 0, &adm);
+	circuit_admit(t.circuit, args->now, 0, &adm);
 	if (is_rejection(adm.reason))
 		return 0;
 	__builtin_memcpy(key.backend, ep->addr, 16);
 	key.backend_port_be = ep->port_be;
 	if (adm.reason == REASON_PROBE) {
 		/* Without one, probes are under way, and say the same. */
-		if (!permit(t.circuit, &adm, args->now))
+		if (!acquire_permit(t.circuit, &adm, args->now))
 			return 0;
 		__sync_fetch_and_add(&t.circuit->probes, 1);
-		tell_permit(n, &key, t.id, adm.generation, args->now, EVENT_PROBE);
-		end.permit = 1;
+		event_permit(n, &key, t.id, adm.generation, args->now, EVENT_PROBE);
+		done.permit = 1;
 	}
-	end.generation = adm.generation;
-	record(&key, t.id, &end);
+	done.generation = adm.generation;
+	record_completion(&key, t.id, &done);
 	args->unseen++;
 	return 0;
 }

@@ -1,4 +1,4 @@
-/* May this connection or request pass? Pure but for atomics on the circuit: the clock and the random number are
+/* Verdicts, permits and limits of a circuit. Pure but for atomics on the circuit: the clock and the random number are
  * arguments, so that tests inject them. */
 #pragma once
 
@@ -57,7 +57,7 @@ static __always_inline __u32 rejects_all(const struct verdict *v, __u64 now)
 	return v->kind == VERDICT_OPEN && now < v->until ? REASON_OPEN : 0;
 }
 
-static __always_inline bool take_permit(struct verdict *v)
+static __always_inline bool verdict_take_permit(struct verdict *v)
 {
 	for (int i = 0; i < CAS_TRIES; i++) {
 		__u64 old = READ_ONCE(v->permits);
@@ -70,16 +70,17 @@ static __always_inline bool take_permit(struct verdict *v)
 	return false;
 }
 
-/* permit takes one for what ask_circuit called a probe. A verdict that changed in between has none for it. */
-static __always_inline bool permit(struct circuit *c, const struct admission *adm, __u64 now)
+/* acquire_permit takes a permit of the generation in which circuit_admit answered REASON_PROBE. A verdict that changed in
+ * between has none for it. */
+static __always_inline bool acquire_permit(struct circuit *c, const struct admission *adm, __u64 now)
 {
 	struct verdict *v = verdict_of(c);
 
-	return generation_of(v, now) == adm->generation && take_permit(v);
+	return generation_of(v, now) == adm->generation && verdict_take_permit(v);
 }
 
-/* A permit of an earlier generation is forgotten: its slot was filled anew. unused: it may be given to another. */
-static __always_inline void return_permit(struct circuit *c, __u32 generation, __u64 now, bool unused)
+/* release_permit gives a permit back. One of an earlier generation is gone with its slot. unused: another may take it. */
+static __always_inline void release_permit(struct circuit *c, __u32 generation, __u64 now, bool unused)
 {
 	struct verdict *v = verdict_of(c);
 
@@ -97,8 +98,9 @@ static __always_inline __u32 ramp_share(const struct verdict *v, __u64 now)
 	return v->ramp_from + (__u64)(v->ramp_to - v->ramp_from) * (elapsed / 1000000) / (v->ramp_over / 1000000 ?: 1);
 }
 
-/* What the circuit says. A probe needs a permit, which is taken last: what a limit rejects must not use one. */
-__noinline int ask_circuit(struct circuit *c, __u64 now, __u32 random, struct admission *out)
+/* circuit_admit asks the verdict alone. A probe needs a permit as well, which is taken last: what a limit rejects must not
+ * use one. */
+__noinline int circuit_admit(struct circuit *c, __u64 now, __u32 random, struct admission *out)
 {
 	struct verdict *v;
 
@@ -174,8 +176,8 @@ static __always_inline bool take_rate(struct circuit *c, const struct policy *p,
 	return false;
 }
 
-/* The inverse of take_rate, for what was rejected after all. */
-static __always_inline void return_rate(struct circuit *c, const struct policy *p)
+/* release_rate is the inverse of take_rate, for what was rejected after all. */
+static __always_inline void release_rate(struct circuit *c, const struct policy *p)
 {
 	__sync_fetch_and_add(&c->rate_next, -p->rate_interval);
 }

@@ -4,8 +4,8 @@
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 enum question {
-	QUESTION_CIRCUIT, /* ask_circuit, and a permit when it takes one */
-	QUESTION_RETURN, /* return_permit: random = 1 when it was not used */
+	QUESTION_CIRCUIT, /* circuit_admit, and a permit when it takes one */
+	QUESTION_RETURN, /* release_permit: random = 1 when it was not used */
 	QUESTION_RATE,
 	QUESTION_RETURN_RATE,
 	QUESTION_CONNECTION, /* reserve one of max_connections */
@@ -39,21 +39,21 @@ int decide(struct decide_args *args)
 		return 1;
 	switch (args->question) {
 	case QUESTION_CIRCUIT:
-		ask_circuit(c, args->now, args->random, &adm);
-		if (adm.reason == REASON_PROBE && !permit(c, &adm, args->now))
+		circuit_admit(c, args->now, args->random, &adm);
+		if (adm.reason == REASON_PROBE && !acquire_permit(c, &adm, args->now))
 			adm.reason = REASON_HALF_OPEN;
 		args->reason = adm.reason;
 		args->generation = adm.generation;
 		args->until = adm.until;
 		break;
 	case QUESTION_RETURN:
-		return_permit(c, args->generation, args->now, args->random);
+		release_permit(c, args->generation, args->now, args->random);
 		break;
 	case QUESTION_RATE:
 		args->yes = take_rate(c, p, args->now);
 		break;
 	case QUESTION_RETURN_RATE:
-		return_rate(c, p);
+		release_rate(c, p);
 		break;
 	case QUESTION_CONNECTION:
 		args->yes = reserve(&c->connections, p->max_connections);
