@@ -59,7 +59,6 @@ type Agent struct {
 	kept
 	servers  servers
 	notices  *outbox.Outbox[*notice] // in the history, to be logged and notified
-	events   []breaker.Event         // buffer
 	local    localAddresses
 	nextLook int64
 
@@ -79,9 +78,7 @@ type Agent struct {
 	picks         map[int]ifaces.Pick
 	lastSweep     loader.SweepResult
 	nextLease     int64
-	ringEvents    uint64 // read
-	heard         int64  // when the latest of them happened
-	losses        losses
+	book          *ledger.Book
 	ready         bool
 	waits         error // why the first policies are not there yet
 	inherited     inheritance
@@ -120,7 +117,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		cfg: cfg, log: cfg.Logger, dp: dp,
+		cfg: cfg, log: cfg.Logger, dp: dp, book: ledger.NewBook(dp),
 		policies:   map[string]*policyState{},
 		answers:    answerTable{byContent: map[string]*storedAnswer{}},
 		pendingIfs: map[int]ifaces.Pick{},
@@ -302,10 +299,8 @@ func (a *Agent) readEvents(ctx context.Context) error {
 			return err
 		}
 		a.mu.Lock()
-		a.events = a.events[:0]
 		// A batch is bounded so that a flood of failures does not keep the others waiting.
 		for n := 1; ; n++ {
-			a.ringEvents++
 			a.onEvent(&ev)
 			if n == 4096 || a.dp.EventsWaiting() == 0 {
 				break
@@ -333,27 +328,8 @@ func (a *Agent) turn(now int64) {
 	a.ticked.Store(time.Now().UnixNano())
 	a.renewLease(now)
 	a.noteLease(now)
-	drained := a.dp.EventsWaiting() == 0
-	for _, c := range a.circuits {
-		switch {
-		case c == nil:
-		case c.circuit.Probing():
-			a.checkProbes(c, now, drained)
-		default:
-			a.catchUp(c, now)
-		}
-	}
-	a.findLost(now)
-	// With events in the ring a probe that reported in time could be found late: time goes as far as they have been read.
-	upTo := now
-	if !drained {
-		upTo = a.heard
-	}
+	a.noteRepairs(a.book.Advance(now))
 	for _, p := range a.policies {
-		if p.group.NextDeadline() <= breaker.Time(upTo) {
-			a.events = p.group.Advance(breaker.Time(upTo), a.events[:0])
-			a.carryOut(p)
-		}
 		if n := p.group.Ejected(); n != p.ejected {
 			p.ejected, a.dirty = n, true // also when an idle half-open circuit does not count any more, which is no event
 		}

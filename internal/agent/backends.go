@@ -8,6 +8,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
@@ -18,14 +19,14 @@ type circuitState struct {
 	id       int
 	name     string // of the backend, in the breaker's words
 	policy   *policyState
-	circuit  *breaker.Circuit
+	circuit  *ledger.Account
 	backends map[netip.AddrPort]discovery.Backend
 
-	told        told
 	transitions []view.Transition
 	rejectedAt  uint64       // clients rejected in all when it last left closed
 	last        *view.Record // nil: nothing happened yet
 	overflow    int64        // when one was told of last
+	touched     int64        // LastOutcome when the learned backends were last touched
 }
 
 func (a *Agent) onBackends(u discovery.Update) {
@@ -98,8 +99,8 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 	c := p.circuits[name]
 	if c == nil {
 		c = &circuitState{name: name, policy: p, backends: map[netip.AddrPort]discovery.Backend{}}
-		adopted := a.adoptCircuit(c, loader.Backend{Addr: b.Addr, Direction: dir}, b.Addr.String(), now)
-		if !adopted && !a.newCircuit(c, b.Addr, now) {
+		adopted := a.adoptPlace(c, loader.Backend{Addr: b.Addr, Direction: dir})
+		if !adopted && !a.takePlace(c, b.Addr, now) {
 			a.unplaced[loader.Backend{Addr: b.Addr, Direction: dir}] = true
 			return
 		}
@@ -109,13 +110,15 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 		}
 		a.circuits[c.id] = c
 		a.dp.SetPolicy(c.id, p.index)
-		a.carryOut(p)
-		a.publish(c)
-		if !adopted { // it was obeyed before, or taken back since
+		c.circuit = p.group.Open(c.id)
+		if adopted { // a standing override was applied to it before, or taken back since
+			a.adopt(c, b.Addr.String(), now)
+		} else {
+			c.circuit.Begin(b.Addr.String(), breaker.Time(now))
 			a.applyStanding(c, now)
 		}
 	} else {
-		p.group.Add(b.Addr.String(), breaker.Time(now))
+		p.group.Join(b.Addr.String(), breaker.Time(now))
 	}
 	c.backends[b.Addr] = b
 	c.hold()
@@ -129,8 +132,8 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 	}
 }
 
-// newCircuit finds a place in the kernel for a circuit.
-func (a *Agent) newCircuit(c *circuitState, addr netip.AddrPort, now int64) bool {
+// takePlace finds a place in the kernel for a circuit.
+func (a *Agent) takePlace(c *circuitState, addr netip.AddrPort, now int64) bool {
 	id, ok := a.free.take(now, a.cfg.circuitTable())
 	if !ok {
 		if !a.crowded {
@@ -145,7 +148,6 @@ func (a *Agent) newCircuit(c *circuitState, addr netip.AddrPort, now int64) bool
 		return false
 	}
 	c.id = id
-	c.circuit = c.policy.group.Add(addr.String(), breaker.Time(now))
 	return true
 }
 
@@ -168,8 +170,7 @@ func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.Add
 		a.circuits[c.id] = nil
 		a.release(c.id, now)
 	}
-	a.events = p.group.Remove(addr.String(), breaker.Time(now), a.events[:0])
-	a.carryOut(p)
+	p.group.Remove(addr.String(), breaker.Time(now))
 }
 
 // watchCIDRs makes the kernel report calls into the networks of the policies in force, and into no others.
@@ -223,6 +224,7 @@ func (a *Agent) ageLearned(now int64) {
 		if p.learned == nil {
 			continue
 		}
+		p.touch()
 		dir := loader.Direction(p.Direction)
 		for _, addr := range p.learned.Age(time.Duration(now)) {
 			a.assign(dir, now, a.assigners[dir].Forget(p.Name, addr))

@@ -85,25 +85,21 @@ func (a *Agent) lay(c *circuitState, o control.Order) control.Change {
 	before := c.circuit.Status()
 	now := breaker.Time(loader.Now())
 	change := control.Change{Policy: c.policy.Name, Backend: c.name, From: before.State.String()}
-	buf := a.events[:0]
 	switch o.Action {
 	case control.ActionOpen, control.ActionDisable:
-		buf = c.circuit.Impose(now, imposed(o, now), buf)
+		c.circuit.Impose(now, imposed(o, now))
 	case control.ActionAuto:
 		if !before.Overridden {
 			change.Note = "nothing to take back"
 		}
-		buf = c.circuit.Auto(now, o.By, o.Reason, buf)
+		c.circuit.Auto(now, o.By, o.Reason)
 	case control.ActionClose:
 		if before.Overridden {
-			buf = c.circuit.Auto(now, o.By, o.Reason, buf)
+			c.circuit.Auto(now, o.By, o.Reason)
 		}
-		buf = c.circuit.Close(now, o.By, o.Reason, buf)
+		c.circuit.Close(now, o.By, o.Reason)
 	}
 	a.dirty = true
-	a.events = buf
-	a.carryOut(c.policy)
-	a.publish(c) // the step may have changed without an event
 	after := c.circuit.Status()
 	change.To, change.Mode = after.State.String(), after.Mode.String()
 	until := after.Until
@@ -153,8 +149,7 @@ func (a *Agent) applyStanding(c *circuitState, now int64) {
 		delete(a.standing, c.policy.Name)
 		return
 	}
-	a.events = c.circuit.Impose(breaker.Time(now), o, a.events[:0])
-	a.carryOut(c.policy)
+	c.circuit.Impose(breaker.Time(now), o)
 }
 
 // noteDroppedOverride tells when a circuit leaves that an operator had laid hands on.

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/answer"
-	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
+	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 )
@@ -14,7 +14,7 @@ import (
 // policyState is a policy in force.
 type policyState struct {
 	*policy.Policy
-	group          *breaker.Group
+	group          *ledger.Group
 	index          int // of the compiled policy in the kernel
 	answers        []*storedAnswer
 	circuits       map[string]*circuitState // by the breaker's name of the backend
@@ -95,24 +95,23 @@ func (a *Agent) discover(set *policy.Set) {
 
 // compile writes a policy and its answers into the kernel's tables, where nothing names them yet.
 func (a *Agent) compile(p *policy.Policy, now int64) (*policyState, error) {
-	group, err := breaker.NewGroup(p.Name, p.Breaker, a.cfg.Seed)
-	if err != nil {
+	needs := ledger.NeedsOf(&p.Breaker)
+	s := &policyState{Policy: p, circuits: map[string]*circuitState{}, watchesPending: needs.Pending}
+	var err error
+	if s.group, err = a.book.NewGroup(p.Name, p.Breaker, a.cfg.Seed, a.happened(s)); err != nil {
 		return nil, err
 	}
 	index, ok := a.freeIDs.take(now, a.cfg.policyTable())
 	if !ok {
 		return nil, errors.New("the table of policies is full: raise --max-policies")
 	}
-	s := &policyState{
-		Policy: p, group: group, index: index, circuits: map[string]*circuitState{},
-		watchesPending: uses(&p.Breaker.Trip, breaker.TripPendingAge),
-	}
+	s.index = index
 	if len(p.Match.CIDRs) > 0 {
 		if s.learned, err = discovery.NewLearned(a.cfg.MaxLearned, learnedIdle); err != nil {
 			return nil, err
 		}
 	}
-	settings, err := a.compileSettings(s, now)
+	settings, err := a.compileSettings(s, &needs, now)
 	if err == nil {
 		err = a.dp.PutPolicy(index, settings)
 	}
@@ -123,14 +122,14 @@ func (a *Agent) compile(p *policy.Policy, now int64) (*policyState, error) {
 	return s, nil
 }
 
-func (a *Agent) compileSettings(s *policyState, now int64) (loader.PolicySettings, error) {
+func (a *Agent) compileSettings(s *policyState, needs *ledger.Needs, now int64) (loader.PolicySettings, error) {
 	p := s.Policy
 	out := loader.PolicySettings{
 		ID: uint32(s.index), Failure: p.Breaker.Outcome.Failure, Ignore: p.Breaker.Outcome.Ignore,
-		Slow: slowest(p), Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout, Patience: p.Patience,
+		Slow: needs.Slow, Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout, Patience: p.Patience,
 		Direction: loader.Direction(p.Direction), Protocol: loader.Protocol(p.Protocol),
 		Reject: loader.Reject(p.Reject.With), Existing: p.Reject.Existing,
-		Every:      needsEvery(p),
+		Every:      needs.Every,
 		ExemptNode: p.Exempt.NodeHealthChecks, ExemptSome: len(p.Exempt.Sources) > 0,
 		MaxConnections: uint32(p.Limits.MaxConnections), MaxRequests: uint32(p.Limits.MaxRequests),
 		MaxRequestsPerConnection: uint32(p.Limits.MaxRequestsPerConnection),
@@ -209,56 +208,6 @@ func (a *Agent) reuseRetired(now int64) {
 		a.freeIDs.give(index, now)
 	}
 	a.retired = a.retired[n:]
-}
-
-// uses reports whether a tripper of that kind is in the tree.
-func uses(t *breaker.Trip, kind breaker.TripKind) bool {
-	if t.Kind == kind {
-		return true
-	}
-	for i := range t.Children {
-		if uses(&t.Children[i], kind) {
-			return true
-		}
-	}
-	return false
-}
-
-// walk calls f for every tripper of the tree.
-func walk(t *breaker.Trip, f func(*breaker.Trip)) {
-	f(t)
-	for i := range t.Children {
-		walk(&t.Children[i], f)
-	}
-}
-
-// slowest is the smallest latency that makes any difference to the policy: above it the kernel tells each.
-func slowest(p *policy.Policy) time.Duration {
-	least := p.Breaker.Outcome.Slow
-	walk(&p.Breaker.Trip, func(t *breaker.Trip) {
-		if t.Kind == breaker.TripSlowRate && t.Over > 0 && (least == 0 || t.Over < least) {
-			least = t.Over
-		}
-	})
-	return least
-}
-
-// needsEvery reports whether plain successes matter one by one: their latency in a count window, or their class in a
-// streak.
-func needsEvery(p *policy.Policy) bool {
-	every := false
-	b := &p.Breaker
-	walk(&b.Trip, func(t *breaker.Trip) {
-		switch {
-		case t.Kind == breaker.TripAvgLatency && b.Window.Type == breaker.WindowCount:
-			every = true
-		case t.Kind == breaker.TripConsecutiveFailures && t.Of != nil:
-			for i := range t.Of {
-				every = every || t.Of[i]&^b.Outcome.Failure[i] != 0
-			}
-		}
-	})
-	return every
 }
 
 func (c *Config) policyTable() int { return tableSize(c.Datapath.Policies, 2048) }

@@ -126,23 +126,14 @@ func (a *Agent) replacePolicy(old, fresh *policyState, now int64) []discovery.De
 
 // exchange puts new settings under a policy's circuits, which keep their state.
 func (a *Agent) exchange(old, fresh *policyState, now int64) {
-	for _, c := range old.circuits {
-		a.catchUp(c, now)
-	}
-	events, err := old.group.Update(fresh.Breaker, breaker.Time(now), a.events[:0])
-	if err != nil {
-		// Scope cannot differ here, and the settings were valid for a new group.
-		a.log.Error("settings of a policy", "policy", old.Name, "error", err)
-	}
 	fresh.group, fresh.circuits = old.group, old.circuits
 	for _, c := range fresh.circuits {
 		a.dp.SetPolicy(c.id, fresh.index)
 		c.policy = fresh
 	}
-	a.events = events
-	a.carryOut(fresh)
-	for _, c := range fresh.circuits {
-		a.publish(c)
+	if err := fresh.group.Update(fresh.Breaker, breaker.Time(now), a.happened(fresh)); err != nil {
+		// Scope cannot differ here, and the settings were valid for a new group.
+		a.log.Error("cannot change the settings of the policy", "policy", old.Name, "error", err)
 	}
 }
 

@@ -77,8 +77,9 @@ func ownerOf(p *policyState) uint64 {
 	return h.Sum64()
 }
 
-// adoptCircuit gives a backend the circuit that it had under a former agent. False: it had none, or under another policy.
-func (a *Agent) adoptCircuit(c *circuitState, b loader.Backend, backend string, now int64) bool {
+// adoptPlace gives a backend the place in the table that it had under a former agent. False: it had none, or under another
+// policy.
+func (a *Agent) adoptPlace(c *circuitState, b loader.Backend) bool {
 	id, ok := a.inherited.circuits[b]
 	if c.policy.Breaker.Scope == breaker.ScopePolicy {
 		id, ok = a.inherited.shared[ownerOf(c.policy)]
@@ -87,18 +88,17 @@ func (a *Agent) adoptCircuit(c *circuitState, b loader.Backend, backend string, 
 		return false
 	}
 	c.id = id
-	saved, known := a.inherited.snapshots[circuitName{c.policy.Name, c.name}]
-	snap := reconcile(saved, known, a.dp.Published(id), now)
-	if snap.Overridden && snap.Override.Why == unknownReason {
-		a.log.Warn("an operator's mode stays, by whom and why is not known: the state file was not saved", "policy", c.policy.Name,
-			"backend", c.name, "mode", snap.Override.Mode.String())
-	}
-	c.circuit, a.events = c.policy.group.Restore(backend, snap, breaker.Time(now), a.events[:0])
-	p := a.dp.Progress(id)
-	// What was judged so far is not known one by one: the window begins anew, without the failures that are still in the
-	// ring, since the successes between them are not there.
-	c.told = told{outcomes: p.Judged, events: p.Events, duration: p.Duration, failures: p.Failures, slow: p.Slow, past: p.Events}
 	return true
+}
+
+// adopt goes on from the circuit's state under a former agent.
+func (a *Agent) adopt(c *circuitState, backend string, now int64) {
+	saved, known := a.inherited.snapshots[circuitName{c.policy.Name, c.name}]
+	s := c.circuit.Adopt(backend, saved, known, breaker.Time(now))
+	if s.Overridden && s.Override.Why == ledger.UnknownReason {
+		a.log.Warn("an operator's mode stays, by whom and why is not known: the state file was not saved", "policy", c.policy.Name,
+			"backend", c.name, "mode", s.Override.Mode.String())
+	}
 }
 
 // adoptLearned takes over the backends that a former agent had learned from traffic.
@@ -111,81 +111,6 @@ func (a *Agent) adoptLearned(now int64) {
 			a.learn(b.Addr, b.Direction, now)
 		}
 	}
-}
-
-// reconcile makes of what was saved and of what the kernel enforces the state to go on from.
-func reconcile(saved breaker.Snapshot, known bool, v ledger.Verdict, now int64) breaker.Snapshot {
-	generation := fromKernel(v.Generation)
-	halfOpen := v.Kind == ledger.Open && now >= v.Until
-	if halfOpen {
-		generation++
-	}
-	if known && saved.Generation == generation && enforces(v.Kind, halfOpen, saved.State) && sameOverride(saved, v) {
-		return saved
-	}
-	s := saved
-	s.Generation, s.Step, s.Since, s.Until = generation, int(v.Step), breaker.Time(now), breaker.Never
-	s.Overridden, s.Override, s.Yielded, s.Ejected = false, breaker.Override{}, false, 0
-	switch {
-	case v.Override && v.Kind == ledger.ForcedOpen:
-		s.State, s.Overridden, s.Override = breaker.StateForcedOpen, true, overridden(breaker.ModeForcedOpen, v, now)
-		s.Until = s.Override.Until
-	case v.Override && v.Kind == ledger.Disabled:
-		s.State, s.Overridden, s.Override = breaker.StateDisabled, true, overridden(breaker.ModeDisabled, v, now)
-		s.Until = s.Override.Until
-	case halfOpen:
-		s.State, s.Ejected = breaker.StateHalfOpen, 1
-	case v.Kind == ledger.Open:
-		s.State, s.Ejected, s.Until = breaker.StateOpen, 1, breaker.Time(v.Until)
-	default:
-		// Forced-open and disabled without an override are the mode of a policy, which may be another now: it decides.
-		s.State = breaker.StateClosed
-	}
-	return s
-}
-
-// sameOverride reports whether what was saved explains the verdict's override, or that it has none.
-func sameOverride(saved breaker.Snapshot, v ledger.Verdict) bool {
-	if !saved.Overridden || !v.Override {
-		return saved.Overridden == v.Override
-	}
-	return saved.Override.Until == overrideEnd(v)
-}
-
-// overrideEnd is when the override of a verdict ends.
-func overrideEnd(v ledger.Verdict) breaker.Time {
-	if v.Until == 0 {
-		return breaker.Never
-	}
-	return breaker.Time(v.Until)
-}
-
-// unknownOperator stands for who imposed an override that the kernel enforces and no state file explains.
-const (
-	unknownOperator = "unknown"
-	unknownReason   = "unknown (state file was not saved)"
-)
-
-// overridden is the operator's mode that a verdict enforces.
-func overridden(mode breaker.Mode, v ledger.Verdict, now int64) breaker.Override {
-	return breaker.Override{Mode: mode, Since: breaker.Time(now), Until: overrideEnd(v), Who: unknownOperator, Why: unknownReason}
-}
-
-// enforces reports whether a verdict is that of a state.
-func enforces(kind ledger.Kind, halfOpen bool, state breaker.State) bool {
-	switch state {
-	case breaker.StateClosed:
-		return kind == ledger.Closed
-	case breaker.StateOpen:
-		return kind == ledger.Open && !halfOpen
-	case breaker.StateHalfOpen:
-		return halfOpen
-	case breaker.StateForcedOpen:
-		return kind == ledger.ForcedOpen
-	case breaker.StateDisabled:
-		return kind == ledger.Disabled
-	}
-	return false
 }
 
 // forgetInherited lets go of what a former agent left, once discovery has told of all that is still there.

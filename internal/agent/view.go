@@ -62,7 +62,7 @@ func (a *Agent) viewAgent() view.Agent {
 	}
 	v.Ready = v.WaitsFor == ""
 	v.PoliciesLoaded, v.Reloads, v.ReloadFailures, v.ReloadError = a.reload.Loaded, a.reload.Attempts, a.reload.Failures, a.reload.LastError
-	v.RingEvents, v.Records = a.ringEvents, a.history.Seq()
+	v.RingEvents, v.Records = a.book.EventsRead(), a.history.Seq()
 	v.Lost = map[string]uint64{view.SinkHistory: a.history.Lost(), view.SinkNotice: a.notices.Dropped()}
 	for sink, lost := range a.cfg.Lost {
 		v.Lost[sink] = lost()

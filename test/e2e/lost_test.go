@@ -206,7 +206,7 @@ func TestUnusedPermitIsGivenBack(t *testing.T) {
 	if _, again, _ := agent.Find(p.backend.String(), "open", opened.At.Add(time.Millisecond)); again {
 		t.Errorf("it opened again: %+v", agent.Transitions())
 	}
-	if said := agent.Complaint("").Error(); strings.Contains(said, "news of probes was lost") {
+	if said := agent.Complaint("").Error(); strings.Contains(said, "although the ring lost none") {
 		t.Errorf("no event was lost, and yet the agent said %s", said)
 	}
 }
