@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cbagent/cbagent/internal/rtnetlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ import (
 // List returns the links of a network namespace in the order of their index. netns.None() is the namespace of the
 // calling thread.
 func List(ns netns.NsHandle) ([]Link, error) {
-	handle, err := openHandle(ns)
+	handle, err := rtnetlink.OpenHandle(ns)
 	if err != nil {
 		return nil, err
 	}
@@ -22,20 +23,6 @@ func List(ns netns.NsHandle) ([]Link, error) {
 		return nil, err
 	}
 	return t.list(), nil
-}
-
-func openHandle(ns netns.NsHandle) (*netlink.Handle, error) {
-	var handle *netlink.Handle
-	var err error
-	if ns.IsOpen() {
-		handle, err = netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-	} else {
-		handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket: %w", err)
-	}
-	return handle, nil
 }
 
 // dumps is how often a dump is tried that changes have interrupted. The last one is used as it is: what it misses

@@ -2,16 +2,15 @@ package ifaces
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/rtnetlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
@@ -29,7 +28,7 @@ type Watcher struct {
 	spec   Spec
 	logger *slog.Logger
 	handle *netlink.Handle
-	socket *nl.NetlinkSocket
+	source *rtnetlink.Subscription
 	events chan Event
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -51,29 +50,23 @@ type Status struct {
 	LastError string   // why the links could not be read, empty when they could
 }
 
-// batch is what one read of the socket brought.
-type batch struct {
-	messages []syscall.NetlinkMessage
-	err      error
-}
-
 // Watch starts to follow the links of a namespace; netns.None() is that of the calling thread. It ends with ctx or
 // Close. The spec must be valid.
 func Watch(ctx context.Context, logger *slog.Logger, spec Spec, ns netns.NsHandle) (*Watcher, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
-	handle, err := openHandle(ns)
+	handle, err := rtnetlink.OpenHandle(ns)
 	if err != nil {
 		return nil, err
 	}
-	socket, err := subscribe(ns)
+	source, err := rtnetlink.Subscribe(ns, receiveBuffer, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
 		handle.Close()
-		return nil, err
+		return nil, fmt.Errorf("follow interfaces and routes: %w", err)
 	}
 	w := &Watcher{
-		spec: spec, logger: logger, handle: handle, socket: socket,
+		spec: spec, logger: logger, handle: handle, source: source,
 		events: make(chan Event), done: make(chan struct{}), reported: make(map[int]Pick),
 	}
 	if err := w.table.load(handle); err != nil {
@@ -81,25 +74,9 @@ func Watch(ctx context.Context, logger *slog.Logger, spec Spec, ns netns.NsHandl
 		return nil, err
 	}
 	ctx, w.cancel = context.WithCancel(ctx)
-	batches := make(chan batch, 16)
-	go w.receive(ctx, batches)
-	go w.run(ctx, batches)
+	go source.Receive(ctx)
+	go w.run(ctx, source.Batches())
 	return w, nil
-}
-
-func subscribe(ns netns.NsHandle) (*nl.NetlinkSocket, error) {
-	socket, err := nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("subscribe to changes of interfaces and routes: %w", err)
-	}
-	if socket.SetReceiveBufferSize(receiveBuffer, true) != nil {
-		// Without CAP_NET_ADMIN the system's limit holds; what is lost then is read again.
-		if err := socket.SetReceiveBufferSize(receiveBuffer, false); err != nil {
-			socket.Close()
-			return nil, fmt.Errorf("set the receive buffer of the interface notifications: %w", err)
-		}
-	}
-	return socket, nil
 }
 
 // Events is where changes come out: first one Added for each pick there is, then Synced. A reader that is slow does
@@ -121,33 +98,12 @@ func (w *Watcher) Close() error {
 }
 
 func (w *Watcher) closeSockets() {
-	w.socket.Close()
+	w.source.Close()
 	w.handle.Close()
 }
 
-// receive reads the socket until it is closed.
-func (w *Watcher) receive(ctx context.Context, batches chan<- batch) {
-	defer close(batches)
-	for {
-		messages, from, err := w.socket.Receive()
-		switch {
-		case errors.Is(err, os.ErrClosed) || ctx.Err() != nil:
-			return
-		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN):
-			continue
-		case err == nil && from.Pid != nl.PidKernel:
-			continue // from another process
-		}
-		select {
-		case batches <- batch{messages, err}:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // run owns the table.
-func (w *Watcher) run(ctx context.Context, batches <-chan batch) {
+func (w *Watcher) run(ctx context.Context, batches <-chan rtnetlink.Batch) {
 	defer close(w.done)
 	defer close(w.events)
 	defer w.closeSockets()
@@ -203,12 +159,12 @@ func (w *Watcher) run(ctx context.Context, batches <-chan batch) {
 }
 
 // apply takes notifications into the table. It returns false when some are lost.
-func (w *Watcher) apply(b batch) bool {
-	if b.err != nil {
-		w.logger.Debug("interface notifications were lost", "error", b.err)
+func (w *Watcher) apply(b rtnetlink.Batch) bool {
+	if b.Err != nil {
+		w.logger.Debug("interface notifications were lost", "error", b.Err)
 		return false
 	}
-	for _, m := range b.messages {
+	for _, m := range b.Messages {
 		switch m.Header.Type {
 		case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 			if !w.applyLink(m) {

@@ -319,7 +319,7 @@ func TestWatcherSurvivesLostNotifications(t *testing.T) {
 	n := newNode(t)
 	n.pod("veth-stays")
 	n.watch(Spec{Attach: []string{"veth*"}})
-	n.must(n.watcher.socket.SetReceiveBufferSize(1, false))
+	n.must(n.watcher.source.SetReceiveBuffer(1))
 	const group = 7
 	for deadline := time.Now().Add(20 * time.Second); n.watcher.Status().Resyncs == 0; {
 		if time.Now().After(deadline) {

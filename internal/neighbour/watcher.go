@@ -2,18 +2,15 @@ package neighbour
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
-	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/rtnetlink"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +27,7 @@ const (
 type Watcher struct {
 	log    *slog.Logger
 	handle *netlink.Handle
-	socket *nl.NetlinkSocket
+	source *rtnetlink.Subscription
 	events chan Event
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -51,12 +48,6 @@ type Watcher struct {
 	queue      []Event
 }
 
-// batch is what one read of the socket brought.
-type batch struct {
-	messages []syscall.NetlinkMessage
-	err      error
-}
-
 // Watch starts to follow the neighbours of a namespace; netns.None() is that of the calling thread. It ends with ctx or
 // Close.
 func Watch(ctx context.Context, log *slog.Logger, ns netns.NsHandle) (*Watcher, error) {
@@ -65,33 +56,24 @@ func Watch(ctx context.Context, log *slog.Logger, ns netns.NsHandle) (*Watcher, 
 		return nil, err
 	}
 	ctx, w.cancel = context.WithCancel(ctx)
-	batches := make(chan batch, 16)
-	go w.receive(ctx, batches)
-	go w.run(ctx, batches)
+	go w.source.Receive(ctx)
+	go w.run(ctx, w.source.Batches())
 	return w, nil
 }
 
 // open subscribes first and lists then, so that nothing is missed.
 func open(log *slog.Logger, ns netns.NsHandle) (*Watcher, error) {
-	socket, err := nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE,
-		unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	source, err := rtnetlink.Subscribe(ns, receiveBuffer, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("subscribe to changes of neighbours and routes: %w", err)
+		return nil, fmt.Errorf("follow neighbours and routes: %w", err)
 	}
-	if socket.SetReceiveBufferSize(receiveBuffer, true) != nil {
-		// Without CAP_NET_ADMIN the system's limit holds; what is lost then is listed again.
-		if err := socket.SetReceiveBufferSize(receiveBuffer, false); err != nil {
-			socket.Close()
-			return nil, fmt.Errorf("set the receive buffer of the neighbour notifications: %w", err)
-		}
-	}
-	handle, err := openHandle(ns)
+	handle, err := rtnetlink.OpenHandle(ns)
 	if err != nil {
-		socket.Close()
-		return nil, fmt.Errorf("open netlink: %w", err)
+		source.Close()
+		return nil, err
 	}
 	w := &Watcher{
-		log: log, handle: handle, socket: socket, events: make(chan Event), asked: make(chan struct{}, 1),
+		log: log, handle: handle, source: source, events: make(chan Event), asked: make(chan struct{}, 1),
 		done: make(chan struct{}), held: map[Key]time.Time{},
 	}
 	w.dead.Store(&map[netip.Addr]Key{})
@@ -101,13 +83,6 @@ func open(log *slog.Logger, ns netns.NsHandle) (*Watcher, error) {
 		return nil, err
 	}
 	return w, nil
-}
-
-func openHandle(ns netns.NsHandle) (*netlink.Handle, error) {
-	if ns.IsOpen() {
-		return netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-	}
-	return netlink.NewHandle(unix.NETLINK_ROUTE)
 }
 
 // Events is where failures and recoveries of neighbours come out, of those that an address of SetAddresses is behind. It is
@@ -153,33 +128,12 @@ func (w *Watcher) Close() {
 }
 
 func (w *Watcher) close() {
-	w.socket.Close()
+	w.source.Close()
 	w.handle.Close()
 }
 
-// receive reads the socket until it is closed.
-func (w *Watcher) receive(ctx context.Context, batches chan<- batch) {
-	defer close(batches)
-	for {
-		messages, from, err := w.socket.Receive()
-		switch {
-		case errors.Is(err, os.ErrClosed) || ctx.Err() != nil:
-			return
-		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN):
-			continue
-		case err == nil && from.Pid != nl.PidKernel:
-			continue // from another process
-		}
-		select {
-		case batches <- batch{messages, err}:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // run owns the table and the holds.
-func (w *Watcher) run(ctx context.Context, batches <-chan batch) {
+func (w *Watcher) run(ctx context.Context, batches <-chan rtnetlink.Batch) {
 	defer close(w.done)
 	defer close(w.events)
 	defer w.close()
@@ -238,13 +192,13 @@ func (w *Watcher) run(ctx context.Context, batches <-chan batch) {
 }
 
 // apply takes notifications into the table. It returns false when some are lost.
-func (w *Watcher) apply(b batch) bool {
-	if b.err != nil {
-		w.log.Debug("neighbour notifications were lost", "error", b.err)
+func (w *Watcher) apply(b rtnetlink.Batch) bool {
+	if b.Err != nil {
+		w.log.Debug("neighbour notifications were lost", "error", b.Err)
 		w.routesChanged()
 		return false
 	}
-	for _, m := range b.messages {
+	for _, m := range b.Messages {
 		switch m.Header.Type {
 		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 			w.routesChanged()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/rootonly"
+	"github.com/cbagent/cbagent/internal/rtnetlink"
 )
 
 // patience bounds every wait. Only a failing test waits so long.
@@ -235,14 +236,14 @@ func TestLostNotifications(t *testing.T) {
 		l.check(err)
 		var ctx context.Context
 		ctx, w.cancel = context.WithCancel(context.Background())
-		batches := make(chan batch)
+		batches := make(chan rtnetlink.Batch)
 		go w.run(ctx, batches)
 		t.Cleanup(w.Close)
 		w.SetAddresses(map[netip.Addr]bool{host: true})
 		l.down()
 		l.say(l.node, host)
 		l.eventually("the resolution fails", func() bool { e := l.entry(host); return e != nil && e.State == unix.NUD_FAILED })
-		batches <- batch{err: unix.ENOBUFS}
+		batches <- rtnetlink.Batch{Err: unix.ENOBUFS}
 		l.want(w, Event{Neighbour: l.key(host), Failed: true, First: true, Behind: []netip.Addr{host}})
 	})
 }
