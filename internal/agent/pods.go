@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/cbagent/cbagent/internal/cgroup"
-	"github.com/cbagent/cbagent/internal/loader"
 )
 
 // podsCgroup returns the root of the cgroups and, relative to it, the cgroup of the node's pods; empty when it need not be
@@ -46,7 +45,7 @@ func (a *Agent) findPods() error {
 	if err != nil {
 		return err
 	}
-	level, err := loader.CgroupLevel(rootID)
+	level, err := cgroup.Level(rootID)
 	if err != nil {
 		return fmt.Errorf("level of %s: %w; --pods-cgroup=none does without", root, err)
 	}

@@ -1,5 +1,5 @@
-// Package cgroup finds the cgroup of all pods of a node, by which the datapath tells the node's own processes from those
-// of pods.
+// Package cgroup finds cgroups, their ids and their levels, above all the cgroup of a node's pods: by it the datapath
+// distinguishes the node's own processes from those of pods.
 package cgroup
 
 import (
@@ -28,8 +28,7 @@ const deepest = 3
 // hierarchies are there as well.
 func Root() (string, error) {
 	for _, path := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		var s unix.Statfs_t
-		if err := unix.Statfs(path, &s); err == nil && s.Type == unix.CGROUP2_SUPER_MAGIC {
+		if Check(path) == nil {
 			return path, nil
 		}
 	}
@@ -37,7 +36,19 @@ func Root() (string, error) {
 		"mount -t cgroup2 cgroup2 /sys/fs/cgroup, %s", ErrNoHierarchy, inPod)
 }
 
-// Pods finds the kubelet's cgroup of all pods below root and gives its path relative to it: kubepods with the kubelet's
+// Check returns nil when path is on a cgroup v2 file system.
+func Check(path string) error {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return err
+	}
+	if s.Type != unix.CGROUP2_SUPER_MAGIC {
+		return errors.New("not on a cgroup v2 file system")
+	}
+	return nil
+}
+
+// Pods finds the kubelet's cgroup of all pods below root and returns its path relative to it: kubepods with the kubelet's
 // own cgroup driver, kubepods.slice with systemd's.
 func Pods(root string) (string, error) {
 	var found string
@@ -74,18 +85,14 @@ func Pods(root string) (string, error) {
 	return found, nil
 }
 
-// Below checks that path is a cgroup below root, and gives it relative to root.
+// Below returns path relative to root, or an error when it is no cgroup below root.
 func Below(root, path string) (string, error) {
 	relative, err := filepath.Rel(root, path)
 	if err != nil || relative == "." || !filepath.IsLocal(relative) {
 		return "", fmt.Errorf("%w at %s: it must be below %s", ErrNoPods, path, root)
 	}
-	var s unix.Statfs_t
-	if err := unix.Statfs(path, &s); err != nil {
+	if err := Check(path); err != nil {
 		return "", fmt.Errorf("%w at %s: %w", ErrNoPods, path, err)
-	}
-	if s.Type != unix.CGROUP2_SUPER_MAGIC {
-		return "", fmt.Errorf("%w at %s: it is not on a cgroup v2 file system", ErrNoPods, path)
 	}
 	return relative, nil
 }
@@ -94,7 +101,7 @@ func isPods(name string) bool {
 	return name == "kubepods" || name == "kubepods.slice" || strings.HasSuffix(name, "-kubepods.slice")
 }
 
-// ID is the number by which the kernel knows the cgroup at path.
+// ID returns the kernel's id of the cgroup at path.
 func ID(path string) (uint64, error) {
 	var s unix.Stat_t
 	if err := unix.Stat(path, &s); err != nil {

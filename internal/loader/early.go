@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 
+	"github.com/cbagent/cbagent/internal/cgroup"
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
@@ -140,16 +141,15 @@ type xdpLink struct {
 
 // AttachConnect rejects connect() of the processes of a cgroup (v2) to backends whose policy says reset, with
 // ECONNREFUSED, before there is a packet. It sees the address that is dialled, so it helps where that is the backend's.
-func (d *Datapath) AttachConnect(cgroup string) error {
+func (d *Datapath) AttachConnect(path string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := CheckConnectCgroup(cgroup); err != nil {
+	if err := CheckConnectCgroup(path); err != nil {
 		return err
 	}
-	var id unix.Stat_t
-	err := unix.Stat(cgroup, &id)
+	id, err := cgroup.ID(path)
 	if err != nil {
-		return fmt.Errorf("cgroup %s: %w", cgroup, err)
+		return err
 	}
 	if d.programs.Connect4, err = d.loadOne("connect4"); err != nil {
 		return err
@@ -160,11 +160,11 @@ func (d *Datapath) AttachConnect(cgroup string) error {
 	for attach, prog := range map[ebpf.AttachType]*ebpf.Program{
 		ebpf.AttachCGroupInet4Connect: d.programs.Connect4, ebpf.AttachCGroupInet6Connect: d.programs.Connect6,
 	} {
-		l, err := d.attachOnce(fmt.Sprintf("%d-%s", id.Ino, attach), prog, func() (link.Link, error) {
-			return link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: attach, Program: prog})
+		l, err := d.attachOnce(fmt.Sprintf("%d-%s", id, attach), prog, func() (link.Link, error) {
+			return link.AttachCgroup(link.CgroupOptions{Path: path, Attach: attach, Program: prog})
 		})
 		if err != nil {
-			return fmt.Errorf("attach to cgroup %s: %w", cgroup, err)
+			return fmt.Errorf("attach to cgroup %s: %w", path, err)
 		}
 		d.others = append(d.others, l)
 	}
@@ -172,14 +172,10 @@ func (d *Datapath) AttachConnect(cgroup string) error {
 }
 
 // CheckConnectCgroup returns nil when AttachConnect could attach to the cgroup.
-func CheckConnectCgroup(cgroup string) error {
-	const remedy = "name a directory of cgroup v2, such as /sys/fs/cgroup or /sys/fs/cgroup/unified (mount -t cgroup2 shows where it is)"
-	var st unix.Statfs_t
-	if err := unix.Statfs(cgroup, &st); err != nil {
-		return fmt.Errorf("--connect-cgroup %s: %w: %s", cgroup, err, remedy)
-	}
-	if st.Type != unix.CGROUP2_SUPER_MAGIC {
-		return fmt.Errorf("--connect-cgroup %s: not on a cgroup v2 file system: %s", cgroup, remedy)
+func CheckConnectCgroup(path string) error {
+	if err := cgroup.Check(path); err != nil {
+		return fmt.Errorf("--connect-cgroup %s: %w: name a directory of cgroup v2, such as /sys/fs/cgroup or /sys/fs/cgroup/unified "+
+			"(mount -t cgroup2 shows where it is)", path, err)
 	}
 	return nil
 }

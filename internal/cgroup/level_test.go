@@ -1,17 +1,15 @@
-package loader
+package cgroup
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/cbagent/cbagent/internal/cgroup"
 )
 
 // Each cgroup above this process is found at its level: the root at 0, its child at 1, and so on.
-func TestCgroupLevel(t *testing.T) {
-	root, err := cgroup.Root()
+func TestLevel(t *testing.T) {
+	root, err := Root()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,16 +26,16 @@ func TestCgroupLevel(t *testing.T) {
 	path := root
 	for want, name := range append([]string{""}, strings.FieldsFunc(own, func(r rune) bool { return r == '/' })...) {
 		path = filepath.Join(path, name)
-		id, err := cgroup.ID(path)
+		id, err := ID(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := CgroupLevel(id)
+		got, err := Level(id)
 		if err != nil || got != want {
 			t.Errorf("%s: level %d, %v; want %d", path, got, err, want)
 		}
 	}
-	if _, err := CgroupLevel(1 << 60); err == nil {
+	if _, err := Level(1 << 60); err == nil {
 		t.Error("a cgroup that is not there was found")
 	}
 }

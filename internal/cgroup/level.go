@@ -1,4 +1,4 @@
-package loader
+package cgroup
 
 import (
 	"encoding/binary"
@@ -8,22 +8,22 @@ import (
 	"github.com/cilium/ebpf/asm"
 )
 
-// deepestCgroup is more than any process is below the root: the kernel's own default limit for containers is far less.
-const deepestCgroup = 64
+// maxLevel is more than the level of any process: the kernel's own default limit for containers is far less.
+const maxLevel = 64
 
-// CgroupLevel gives the depth below the kernel's root of the cgroup that the client, in a container or not, sees under
-// the id; the client must run in it or below it. What a mount shows as its root need not be the kernel's: a node that
-// is itself a container sees less. Hence the kernel is asked, through a socket that a test run makes for this process.
-func CgroupLevel(id uint64) (int, error) {
+// Level returns the depth below the kernel's root of the cgroup that this process, in a container or not, sees under the
+// id; the process must run in it or below it. What a mount shows as its root need not be the kernel's: a node that is
+// itself a container sees less. Hence the kernel is asked, through a socket that a test run creates for this process.
+func Level(id uint64) (int, error) {
 	ancestors, err := ebpf.NewMap(&ebpf.MapSpec{Name: "cgroup_id", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {
-		return 0, fmt.Errorf("ask for the level of a cgroup: %w", err)
+		return 0, fmt.Errorf("find the level of a cgroup: %w", err)
 	}
 	defer ancestors.Close()
-	for level := range deepestCgroup {
-		got, err := ancestorCgroup(ancestors, level)
+	for level := range maxLevel {
+		got, err := ancestor(ancestors, level)
 		if err != nil {
-			return 0, fmt.Errorf("ask for the level of cgroup %d: %w", id, err)
+			return 0, fmt.Errorf("find the level of cgroup %d: %w", id, err)
 		}
 		if got == id {
 			return level, nil
@@ -35,8 +35,8 @@ func CgroupLevel(id uint64) (int, error) {
 	return 0, fmt.Errorf("cgroup %d is not above this process", id)
 }
 
-// ancestorCgroup gives the id of this process's cgroup at a level, or 0 when it has none there.
-func ancestorCgroup(into *ebpf.Map, level int) (uint64, error) {
+// ancestor returns the id of this process's cgroup at a level, or 0 when it has none there.
+func ancestor(into *ebpf.Map, level int) (uint64, error) {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "ancestor", Type: ebpf.SchedCLS, License: "Dual MIT/GPL",
 		Instructions: asm.Instructions{
