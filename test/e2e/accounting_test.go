@@ -10,6 +10,7 @@ import (
 
 // A connection whose client is taken away together with its network never says goodbye.
 func TestConnectionsOfADeletedInterfaceAreGivenBack(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 1})
 	at := netip.AddrPortFrom(star.Backends[0].IPv4, port)
 	serve(t, star.Backends[0].Namespace, at)

@@ -15,8 +15,9 @@ import (
 // When the agent dies its verdicts die too: with its programs if they are attached by links, which go with it, and when
 // the lease runs out if they are filters, which stay. Clients reach the backend again.
 func TestKilledAgentReleasesClients(t *testing.T) {
-	for _, name := range []string{"IPv4", "IPv6", "lo"} {
-		for _, mode := range []string{"tcx", "clsact"} {
+	t.Parallel()
+	for name, modes := range map[string][]string{"IPv4": {"tcx", "clsact"}, "IPv6": {"clsact"}, "lo": {"tcx", "clsact"}} {
+		for _, mode := range modes {
 			t.Run(name+" "+mode, func(t *testing.T) {
 				t.Parallel()
 				p := places[name](t)
@@ -50,6 +51,7 @@ func TestKilledAgentReleasesClients(t *testing.T) {
 
 // An agent that ends detaches: nothing of it is left on the node's interfaces.
 func TestStoppedAgentDetaches(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	c := client(t, p.client, p.dial)
@@ -65,6 +67,7 @@ func TestStoppedAgentDetaches(t *testing.T) {
 
 // A circuit that half-opens admits exactly its probes, however many clients wait.
 func TestHalfOpenAdmitsExactlyItsCalls(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
 		"open: {duration: 500ms}", "halfOpen: {calls: 3, timeout: 10s}"), p.interfaces)
@@ -89,6 +92,7 @@ func TestHalfOpenAdmitsExactlyItsCalls(t *testing.T) {
 
 // A connection that the kernel accepted is answered by it even if its circuit has closed meanwhile.
 func TestCircuitClosesBetweenConnectAndRequest(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
 		"open: {duration: 1s}", "halfOpen: {calls: 1}"), p.interfaces)
@@ -119,6 +123,7 @@ func TestCircuitClosesBetweenConnectAndRequest(t *testing.T) {
 
 // A client whose SYN was let through before the circuit opened, and whose connection is made after that, is answered.
 func TestCircuitOpensBetweenSYNAndItsRetransmission(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	other := client(t, p.client, p.dial)
@@ -186,6 +191,7 @@ func pendingSYN(t *testing.T, p place, clientPort int) bool {
 
 // Requests that follow on a connection are judged like first ones: failures on one kept connection open the circuit.
 func TestOpensWithinFailuresOfOneConnection(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{all: [{minCalls: 10}, {failureRate: 0.5}]}]",
 		"open: {duration: 5m, max: 5m}", "window: {type: count, size: 10}"), p.interfaces)

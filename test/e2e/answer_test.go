@@ -43,12 +43,12 @@ func established(t *testing.T, in *netlab.Namespace, port uint16) int {
 // TestPostOfEightMegabytes: a client whose request is rejected lives to read why, however long the request, and the
 // backend is left with nothing.
 func TestPostOfEightMegabytes(t *testing.T) {
+	t.Parallel()
 	post := loadgen.Request{Method: "POST", Body: testserver.FakeTraffic(8 << 20)}
 	for name, newPlace := range map[string]func(*testing.T) place{
 		"IPv4": places["IPv4"], "IPv6": places["IPv6"], "DNAT and masquerade": places["DNAT and masquerade"], "lo": places["lo"],
-		"VXLAN": places["VXLAN"], "TUN": places["TUN"], "TUN offload": places["TUN offload"], "QinQ pods": places["QinQ pods"],
-		"MTU 9000": places["MTU 9000"], "no offloads": places["no offloads"], "GRO": places["GRO"], "node itself": places["node itself"],
-		"inbound": inboundPlaces["pod"], "inbound to the node IPv6": inboundPlaces["node IPv6"],
+		"VXLAN": places["VXLAN"], "TUN offload": places["TUN offload"], "QinQ pods": places["QinQ pods"],
+		"MTU 9000": places["MTU 9000"], "no offloads": places["no offloads"], "GRO": places["GRO"], "inbound": inboundPlaces["pod"], "inbound to the node IPv6": inboundPlaces["node IPv6"],
 		"VIP": vipPlaces["VIP"], "VIP, masqueraded IPv6": vipPlaces["VIP, masqueraded IPv6"],
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,6 +85,7 @@ func TestPostOfEightMegabytes(t *testing.T) {
 
 // TestLostAnswerIsGivenAgain loses the kernel's first packets with an answer: clients get it all the same.
 func TestLostAnswerIsGivenAgain(t *testing.T) {
+	t.Parallel()
 	for name, request := range map[string]loadgen.Request{
 		"GET":  {},
 		"POST": {Method: "POST", Body: testserver.FakeTraffic(1 << 20)},
@@ -115,6 +116,7 @@ func TestLostAnswerIsGivenAgain(t *testing.T) {
 
 // TestAnswersUnderLoss loses a twentieth of all packets between clients and the node, in both directions.
 func TestAnswersUnderLoss(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"IPv4", "client without timestamps"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -145,6 +147,7 @@ func TestAnswersUnderLoss(t *testing.T) {
 // TestAnswerLongerThanTheClientTakes: a client who could not take the answer in one segment gets a reset, and one who
 // can gets the answer.
 func TestAnswerLongerThanTheClientTakes(t *testing.T) {
+	t.Parallel()
 	const body = 900
 	p := places["IPv4"](t)
 	if err := p.client.MTU("eth0", 576); err != nil {
@@ -177,6 +180,7 @@ func TestAnswerLongerThanTheClientTakes(t *testing.T) {
 // TestRequestThatBeganBeforeIsNotCut: a request whose first byte was let through goes on to its end, however slow it is,
 // and though what follows looks like another.
 func TestRequestThatBeganBeforeIsNotCut(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	slow, err := p.client.DialContext(soon(t), "tcp", p.dial.String())
@@ -233,6 +237,7 @@ func unread(t *testing.T, in *netlab.Namespace, from string) bool {
 
 // TestFirstByteIsEnough: on an open connection too a request is rejected by its first byte.
 func TestFirstByteIsEnough(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"IPv4", "IPv6", "lo"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -277,6 +282,7 @@ func TestFirstByteIsEnough(t *testing.T) {
 
 // TestDropTimesOut: clients of a policy that drops wait until their own kernel gives up.
 func TestDropTimesOut(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"IPv4", "IPv6", "lo"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -299,6 +305,7 @@ func TestDropTimesOut(t *testing.T) {
 
 // TestRawConnections: a policy that does not look into connections rejects new ones, and open ones if it is told to.
 func TestRawConnections(t *testing.T) {
+	t.Parallel()
 	for _, existing := range []bool{false, true} {
 		t.Run(fmt.Sprintf("existing=%v", existing), func(t *testing.T) {
 			t.Parallel()

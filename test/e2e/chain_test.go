@@ -90,6 +90,7 @@ func attachHead(t *testing.T, in *netlab.Namespace, iface string, where ebpf.Att
 // TestOtherProgramsKeepWorking has programs of somebody else on the same interface, from before and after the agent
 // started: they see what they saw without it, but for packets that were turned back before it was their turn.
 func TestOtherProgramsKeepWorking(t *testing.T) {
+	t.Parallel()
 	type others struct {
 		out, in []counter // at the interface of the backend; out: the last sees what the agent let through
 	}
@@ -198,6 +199,7 @@ func TestOtherProgramsKeepWorking(t *testing.T) {
 
 // TestAnotherProgramsVerdictHolds: what somebody else's program throws away stays thrown away.
 func TestAnotherProgramsVerdictHolds(t *testing.T) {
+	t.Parallel()
 	for name, flags := range map[string][]string{"tcx": nil, "clsact": {"--clsact"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -225,6 +227,7 @@ func TestAnotherProgramsVerdictHolds(t *testing.T) {
 
 // TestFiltersOfAnotherKind: where somebody has filters of another kind at the first place, the agent's come right behind.
 func TestFiltersOfAnotherKind(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 2})
 	at, fine := netip.AddrPortFrom(star.Backends[0].IPv4, port), netip.AddrPortFrom(star.Backends[1].IPv4, port)
 	serve(t, star.Backends[0].Namespace, at)

@@ -18,12 +18,30 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/demo"
 )
 
-// startDemo starts cbagent demo with a directory of its own for temporary files.
+// demoBinary is the agent under a name of the test's own, by which its processes are found. Others run the agent, too.
+func demoBinary(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(filepath.Dir(binary), "demo-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // a test runs it as another user
+		t.Fatal(err)
+	}
+	own := filepath.Join(dir, "cbagent")
+	if err := os.Link(binary, own); err != nil {
+		t.Fatal(err)
+	}
+	return own
+}
+
+// startDemo prepares cbagent demo with a directory of its own for temporary files.
 func startDemo(t *testing.T, args ...string) (cmd *exec.Cmd, temp string, stdout, stderr *bytes.Buffer) {
 	t.Helper()
 	temp = t.TempDir()
 	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
-	cmd = exec.Command(binary, append([]string{"demo"}, args...)...)
+	cmd = exec.Command(demoBinary(t), append([]string{"demo"}, args...)...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	return cmd, temp, stdout, stderr
@@ -43,8 +61,8 @@ func links(t *testing.T) []string {
 	return got
 }
 
-// agents returns the processes that run the tests' agent.
-func agents(t *testing.T) []string {
+// agents returns the processes that run a program.
+func agents(t *testing.T, program string) []string {
 	t.Helper()
 	exes, err := filepath.Glob("/proc/[0-9]*/exe")
 	if err != nil {
@@ -53,7 +71,7 @@ func agents(t *testing.T) []string {
 	var found []string
 	for _, exe := range exes {
 		// A process may end while it is looked at.
-		if target, err := os.Readlink(exe); err == nil && strings.TrimSuffix(target, " (deleted)") == binary {
+		if target, err := os.Readlink(exe); err == nil && strings.TrimSuffix(target, " (deleted)") == program {
 			found = append(found, exe)
 		}
 	}
@@ -61,9 +79,9 @@ func agents(t *testing.T) []string {
 }
 
 // wantNothingLeft fails the test if a demo left processes, files or changes behind.
-func wantNothingLeft(t *testing.T, temp string, before []string) {
+func wantNothingLeft(t *testing.T, program, temp string, before []string) {
 	t.Helper()
-	eventually(t, "the agents end", func() bool { return len(agents(t)) == 0 })
+	eventually(t, "the agents end", func() bool { return len(agents(t, program)) == 0 })
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 		t.Errorf("files left: %v (%v)", left, err)
 	}
@@ -73,12 +91,13 @@ func wantNothingLeft(t *testing.T, temp string, before []string) {
 }
 
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	before := links(t)
 	cmd, temp, stdout, stderr := startDemo(t, "-o", "json")
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s\n%s", err, stdout, stderr)
 	}
-	wantNothingLeft(t, temp, before)
+	wantNothingLeft(t, cmd.Path, temp, before)
 	var report demo.Report
 	decoder := json.NewDecoder(stdout)
 	decoder.DisallowUnknownFields()
@@ -105,6 +124,7 @@ func TestDemo(t *testing.T) {
 }
 
 func TestDemoInterrupted(t *testing.T) {
+	t.Parallel()
 	before := links(t)
 	cmd, temp, stdout, stderr := startDemo(t)
 	shown, write, err := os.Pipe()
@@ -137,23 +157,25 @@ func TestDemoInterrupted(t *testing.T) {
 	if got, want := stderr.String(), "cbagent: interrupt signal received\n"; got != want {
 		t.Errorf("stderr %q, want %q", got, want)
 	}
-	wantNothingLeft(t, temp, before)
+	wantNothingLeft(t, cmd.Path, temp, before)
 }
 
 func TestDemoKilledLeavesNoProcess(t *testing.T) {
+	t.Parallel()
 	cmd, _, _, _ := startDemo(t)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the demo starts its agent", func() bool { return len(agents(t)) == 2 })
+	eventually(t, "the demo starts its agent", func() bool { return len(agents(t, cmd.Path)) == 2 })
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	eventually(t, "the agent ends with the demo", func() bool { return len(agents(t)) == 0 })
+	eventually(t, "the agent ends with the demo", func() bool { return len(agents(t, cmd.Path)) == 0 })
 }
 
 func TestDemoWithoutRoot(t *testing.T) {
+	t.Parallel()
 	cmd, temp, stdout, stderr := startDemo(t)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
@@ -163,5 +185,5 @@ func TestDemoWithoutRoot(t *testing.T) {
 	if got := stderr.String(); !strings.Contains(got, "CAP_NET_ADMIN") || !strings.Contains(got, "CAP_SYS_ADMIN") || !strings.Contains(got, "as root") {
 		t.Errorf("stdout %q, stderr %q; want what is missing", stdout, got)
 	}
-	wantNothingLeft(t, temp, links(t))
+	wantNothingLeft(t, cmd.Path, temp, links(t))
 }

@@ -15,6 +15,7 @@ import (
 // TestEachDirectionHasItsClients has every kind of client call every kind of backend of a node: those whom a policy
 // speaks of are rejected as it says, and all others get through, with the same agent and at the same time.
 func TestEachDirectionHasItsClients(t *testing.T) {
+	t.Parallel()
 	directions, rejects := []string{"outbound", "inbound"}, []string{"respond", "reset", "drop"}
 	for _, mode := range []string{"tcx", "clsact"} {
 		t.Run(mode, func(t *testing.T) {

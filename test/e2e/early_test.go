@@ -105,6 +105,7 @@ func connectFrom(t *testing.T, n *netlab.Namespace, cgroup string, to netip.Addr
 }
 
 func TestConnectIsRefusedBeforeAnyPacket(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 2})
 	ejected, ejected6 := netip.AddrPortFrom(star.Backends[0].IPv4, port), netip.AddrPortFrom(star.Backends[0].IPv6, port)
 	fine := netip.AddrPortFrom(star.Backends[1].IPv4, port)
@@ -159,9 +160,11 @@ func passAll(t *testing.T, n *netlab.Namespace, iface string) {
 }
 
 func TestXDPEndsNewConnections(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"generic", "native"} {
 		for _, v6 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s v6=%v", mode, v6), func(t *testing.T) {
+				t.Parallel()
 				star := newStar(t, netlab.Options{Backends: 2, Remote: true})
 				ejected, fine := netip.AddrPortFrom(star.Backends[0].IPv4, port), netip.AddrPortFrom(star.Backends[1].IPv4, port)
 				if v6 {
@@ -187,6 +190,7 @@ func TestXDPEndsNewConnections(t *testing.T) {
 }
 
 func TestLookupRefusesWhatNATBringsHome(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 1})
 	home := netip.AddrPortFrom(netlab.NodeIPv4, port)
 	serve(t, star.Node, home)

@@ -25,6 +25,7 @@ func masqueraded(t *testing.T) place {
 // On interfaces that clients enter by they are rejected there, if they dial the backend itself. What is seen on the way
 // out only, or was let in before, is rejected as ever. Once the circuit has closed all is as it was.
 func TestClientsAreRejectedWhereTheyEnter(t *testing.T) {
+	t.Parallel()
 	ipv6 := starEverywhere(true)
 	for _, tc := range []struct {
 		name  string
@@ -110,6 +111,7 @@ func TestClientsAreRejectedWhereTheyEnter(t *testing.T) {
 // Where others attach a program, before the agent or after, clients are rejected on the way out: an answer that the
 // others' connection tracking does not know could be dropped there. When they have gone all is as before.
 func TestEntriesOfOthersAreLeftAlone(t *testing.T) {
+	t.Parallel()
 	for name, where := range map[string]ebpf.AttachType{"ingress": ebpf.AttachTCXIngress, "egress": ebpf.AttachTCXEgress} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,6 +16,7 @@ import (
 // TestUnfinishedHandshakesHoldNoPlaces: SYNs whose SYN-ACK nobody acknowledges take places of maxConnections for as long
 // as an attempt to connect may take, though the backend answered them.
 func TestUnfinishedHandshakesHoldNoPlaces(t *testing.T) {
+	t.Parallel()
 	const limit = 20
 	const connectTimeout = 2 * time.Second
 	p := relayPlace(t)
@@ -41,7 +42,7 @@ func TestUnfinishedHandshakesHoldNoPlaces(t *testing.T) {
 		free = time.Since(began)
 		return r.Status == 200
 	})
-	if free > connectTimeout+time.Second {
+	if free > connectTimeout+5*time.Second { // without that a minute, for which the backend repeats its SYN-ACKs
 		t.Errorf("the first place was free after %s, want %s", free, connectTimeout)
 	}
 	c.Close()
@@ -62,6 +63,7 @@ func TestUnfinishedHandshakesHoldNoPlaces(t *testing.T) {
 // TestHandshakeFinishedLate: a connection whose place was given back takes one again when its client goes on, or is reset
 // on both sides where there is none.
 func TestHandshakeFinishedLate(t *testing.T) {
+	t.Parallel()
 	const limit = 3
 	for _, full := range []bool{false, true} {
 		t.Run(fmt.Sprintf("full=%v", full), func(t *testing.T) {

@@ -21,6 +21,7 @@ print(json.dumps([r.status, dict(r.getheaders()), r.read().decode()]))
 
 // TestHeaderValuesAreExact compares the kernel's headers byte by byte: no value ends in blanks, whatever the body's length.
 func TestHeaderValuesAreExact(t *testing.T) {
+	t.Parallel()
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		t.Log("python3 is not here: only the raw bytes are looked at")

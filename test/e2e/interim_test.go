@@ -15,6 +15,7 @@ import (
 // TestInterimResponsesUnderLoss: a response in several segments of which one is lost is seen, or ends as unknown when the
 // next request shows that it was read. None is pending for ever.
 func TestInterimResponsesUnderLoss(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		behaviour testserver.Behaviour
 		split     int

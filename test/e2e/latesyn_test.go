@@ -13,6 +13,7 @@ import (
 // TestLateSYN sends the SYN of a rejected connection once more, after its request was answered and before its client has
 // sent all of it, or before the request. It changes nothing.
 func TestLateSYN(t *testing.T) {
+	t.Parallel()
 	const head, body = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n", "body"
 	for _, answered := range []bool{false, true} {
 		t.Run(fmt.Sprintf("answered=%v", answered), func(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 // TestCountsAreExactUnderLoss loses packets before and behind the programs, in both directions: what is sent again is
 // counted once, and so is what comes twice.
 func TestCountsAreExactUnderLoss(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 1, ClientRelay: true, BackendRelays: true, Seed: 1})
 	at := netip.AddrPortFrom(star.Backends[0].IPv4, port)
 	server := serve(t, star.Backends[0].Namespace, at)
@@ -51,8 +52,10 @@ func TestCountsAreExactUnderLoss(t *testing.T) {
 
 // TestRequestsInSmallPieces sends requests a byte at a time: judged once, and answered whole.
 func TestRequestsInSmallPieces(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"IPv4", "IPv6", "lo"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := places[name](t)
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 			const request = "GET /pieces HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -97,6 +100,7 @@ func sendInPieces(t *testing.T, p place, request string) string {
 
 // TestAnswerBeforeTheBodyIsRead: a server that has said its status is done, whatever happens to the rest of the request.
 func TestAnswerBeforeTheBodyIsRead(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 1})
 	at := netip.AddrPortFrom(star.Backends[0].IPv4, port)
 	server := serve(t, star.Backends[0].Namespace, at)
@@ -114,6 +118,7 @@ func TestAnswerBeforeTheBodyIsRead(t *testing.T) {
 
 // TestExpectContinue: the interim answer that a careful client waits for is no outcome.
 func TestExpectContinue(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	const head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
@@ -167,6 +172,7 @@ func rest(t *testing.T, c net.Conn) string {
 // TestPortsAreUsedAgain has a client with few ports of its own: what the kernel answered on one leaves no trace that
 // could harm the next connection from it.
 func TestPortsAreUsedAgain(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	set(t, p.client, "net.ipv4.ip_local_port_range", "40000 40019")
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",

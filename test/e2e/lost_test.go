@@ -41,8 +41,10 @@ func send(t *testing.T, p place, requests int, targets ...netip.AddrPort) {
 
 // Outcomes that find the ring full are in the windows all the same: all, and as what they were.
 func TestFullRingLosesNoOutcome(t *testing.T) {
+	t.Parallel()
 	for name, stop := range map[string]bool{"agent is stopped": true, "agent is slow": false} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := places["IPv4"](t)
 			both := []netip.AddrPort{p.backend, p.neighbour}
 			agent := startAgent(t, p.node, policyOf(both, "window: {type: time, size: 10m}", "trip: [{failureCount: 1000000}]",
@@ -84,6 +86,7 @@ func TestFullRingLosesNoOutcome(t *testing.T) {
 
 // Failures of which no event came open the circuit.
 func TestLostFailuresOpen(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{failureCount: 2000}]", "window: {type: time, size: 10m}",
 		"open: {duration: 5m}"), p.interfaces, fewEvents...)
@@ -115,6 +118,7 @@ func TestLostFailuresOpen(t *testing.T) {
 // Probes of which no event came, neither of their permits nor of their outcomes, decide the half-open period as any
 // others do.
 func TestLostProbes(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		behaviour  testserver.Behaviour
 		to, reason string
@@ -160,6 +164,7 @@ func TestLostProbes(t *testing.T) {
 
 // A probe that is given up, and never ends, does not keep the others from being sent.
 func TestVanishedProbeMakesRoom(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 300ms}",
 		"outcome: {timeout: 0s}", "halfOpen: {calls: 3, concurrent: 1, tolerate: 1, timeout: 500ms}"), p.interfaces)
@@ -180,6 +185,7 @@ func TestVanishedProbeMakesRoom(t *testing.T) {
 
 // A connection that got a permit and closes without a request gives it back: nobody takes its probe for one that failed.
 func TestUnusedPermitIsGivenBack(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 300ms}",
 		"halfOpen: {calls: 2, timeout: 1s}"), p.interfaces)
@@ -213,6 +219,7 @@ func TestUnusedPermitIsGivenBack(t *testing.T) {
 
 // An agent that hangs loses its lease, and nobody is rejected any more; when it goes on, so does what it had imposed.
 func TestHangingAgentLosesItsLease(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces, "--lease", "1s")
 	openCircuit(t, agent, p.server, client(t, p.client, p.backend))

@@ -15,6 +15,7 @@ import (
 // TestLostHandshake loses the SYN or the SYN-ACK, and the first segment of the request too or not: a rejected client waits
 // no longer than one whom a backend answers.
 func TestLostHandshake(t *testing.T) {
+	t.Parallel()
 	for _, synack := range []bool{false, true} {
 		for _, data := range []bool{false, true} {
 			t.Run(fmt.Sprintf("SYN-ACK=%v data=%v", synack, data), func(t *testing.T) {

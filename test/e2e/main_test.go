@@ -3,12 +3,14 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,13 +19,25 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
 // binary is the agent: the one that CBAGENT_BINARY names, or built once for all tests.
 var binary string
 
+// sideBySide is how many tests run at a time unless -test.parallel says otherwise: most of them wait. Each has network
+// namespaces, an agent and files of its own; those that need the machine for themselves are not parallel, and say why.
+const sideBySide = 8
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if !given("test.parallel") {
+		_ = flag.Set("test.parallel", strconv.Itoa(sideBySide)) // a number
+	}
+	if os.Geteuid() != 0 {
+		os.Exit(rootonly.Main(m))
+	}
 	if binary = os.Getenv("CBAGENT_BINARY"); binary != "" {
 		os.Exit(m.Run())
 	}
@@ -48,6 +62,12 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
+}
+
+// given reports whether the command line has a flag.
+func given(name string) (found bool) {
+	flag.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
 }
 
 // patience bounds every wait. Only a failing test waits so long.

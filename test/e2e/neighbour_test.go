@@ -128,6 +128,7 @@ var twoUnreachable = []string{
 // openDead lets clients find nobody until the circuit opens.
 func openDead(t *testing.T, agent *agenttest.Agent, from *netlab.Namespace, at netip.AddrPort, began time.Time) {
 	t.Helper()
+	agent.Expect("neighbour does not answer")
 	eventually(t, "the circuit opens", func() bool {
 		c := client(t, from, at)
 		c.Timeout = 500 * time.Millisecond
@@ -140,6 +141,7 @@ func openDead(t *testing.T, agent *agenttest.Agent, from *netlab.Namespace, at n
 // A backend whose host is off: its circuit opens though no hook sees a packet, its clients are answered at once, no client is
 // needed to find out that it is still off, and it is found when it is back with another card.
 func TestDeadNeighbour(t *testing.T) {
+	t.Parallel()
 	for _, v6 := range []bool{false, true} {
 		for _, from := range []string{"client", "host process"} {
 			t.Run(fmt.Sprintf("%s v6=%v", from, v6), func(t *testing.T) {
@@ -202,6 +204,7 @@ func TestDeadNeighbour(t *testing.T) {
 // Answers that host processes get look to the kernel like signs of life of the neighbour, whose entry it then keeps. A host that
 // is back with another card is found all the same.
 func TestNeighbourThatSeemsAlive(t *testing.T) {
+	t.Parallel()
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v6=%v", v6), func(t *testing.T) {
 			t.Parallel()
@@ -273,6 +276,7 @@ func TestNeighbourHoldSwitchedOff(t *testing.T) {
 
 // A circuit that is closed by hand, and the end of the agent, leave no entry behind.
 func TestNeighbourHoldEnds(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(t *testing.T, agent *agenttest.Agent){
 		"closed": func(t *testing.T, agent *agenttest.Agent) {
 			closing := exec.CommandContext(soon(t), binary, "close", "test", "--reason", "try", "--control-socket", agent.ControlSocket())
@@ -304,6 +308,7 @@ func TestNeighbourHoldEnds(t *testing.T) {
 
 // An agent that is killed while it holds an entry does not keep the host hidden.
 func TestKilledWhileItHoldsANeighbour(t *testing.T) {
+	t.Parallel()
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v6=%v", v6), func(t *testing.T) {
 			t.Parallel()
@@ -347,6 +352,7 @@ func plain(t *testing.T, lab *netlab.Lab, near, far *netlab.Namespace) string {
 
 // A router that is off takes all backends behind it along.
 func TestDeadRouter(t *testing.T) {
+	t.Parallel()
 	for _, v6 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v6=%v", v6), func(t *testing.T) {
 			t.Parallel()
@@ -394,9 +400,12 @@ func TestDeadRouter(t *testing.T) {
 
 // A router that says that there is no way is believed at once, and once.
 func TestRouterSaysUnreachable(t *testing.T) {
+	t.Parallel()
 	for _, v6 := range []bool{false, true} {
-		for _, from := range []string{"client", "host process"} {
-			for _, reject := range []string{"host-unreachable", "port-unreachable", "admin-prohibited"} {
+		for from, rejects := range map[string][]string{
+			"client": {"host-unreachable", "port-unreachable"}, "host process": {"host-unreachable", "admin-prohibited"},
+		} {
+			for _, reject := range rejects {
 				t.Run(fmt.Sprintf("%s %s v6=%v", from, reject, v6), func(t *testing.T) {
 					t.Parallel()
 					star := newFarStar(t, plain)

@@ -41,6 +41,7 @@ func dialWith(in *netlab.Namespace, multipath bool, prepare func(fd int) error) 
 
 // TestMultipathTCP has clients and a server that speak Multipath TCP, Go's default for listeners.
 func TestMultipathTCP(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 2})
 	at, fine := netip.AddrPortFrom(star.Backends[0].IPv4, port), netip.AddrPortFrom(star.Backends[1].IPv4, port)
 	multipath := func(in *netlab.Namespace) testserver.Listen {
@@ -126,6 +127,7 @@ func netstat(t *testing.T, in *netlab.Namespace, counter string) uint64 {
 // TestFastOpen has clients that send their request with the SYN. Nobody looks into a SYN that is let through, but one
 // that is rejected is answered like any other.
 func TestFastOpen(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	for _, n := range []*netlab.Namespace{p.client, p.home} {
 		set(t, n, "net.ipv4.tcp_fastopen", "0x403") // both sides, for all listeners

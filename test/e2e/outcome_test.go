@@ -14,6 +14,7 @@ import (
 
 // TestEveryKindOfFailureOpens fails a backend in each way that the policy knows, and nothing else.
 func TestEveryKindOfFailureOpens(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		failure string
 		fail    func(t *testing.T, p place)
@@ -90,6 +91,7 @@ func loseSYNs(t *testing.T, p place) {
 
 // TestAbortedIsIgnored: clients that give up say nothing about the backend.
 func TestAbortedIsIgnored(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	p.server.Set(testserver.Behaviour{Delay: time.Minute})

@@ -12,6 +12,7 @@ import (
 // TestImpatientClientsDoNotHideAHang: clients leave long before outcome.timeout. By default that opens the circuit, and
 // fails its probe.
 func TestImpatientClientsDoNotHideAHang(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},
 		"outcome: {patience: 200ms}", "trip: [{consecutiveFailures: 3}]", "open: {duration: 500ms}"), p.interfaces)

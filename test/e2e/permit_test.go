@@ -14,7 +14,7 @@ import (
 )
 
 // TestPermitsAreExact has many clients on all CPUs rush at circuits that have just half-opened: never is one more
-// admitted than there are permits.
+// admitted than there are permits. Not parallel: a race takes all processors.
 func TestPermitsAreExact(t *testing.T) {
 	for name, c := range map[string]struct{ calls, concurrent, admitted uint32 }{
 		"one":        {1, 1, 1},

@@ -116,8 +116,10 @@ func background(t *testing.T, load loadgen.Load) (stop func() loadgen.Counts) {
 // Agents are killed and started again while clients call: one backend that is well, one whose circuit is open. Nobody
 // notices, and connections stay counted.
 func TestRestartsUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"tcx", "clsact"} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			p := places["IPv4"](t)
 			l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
 			kills := restarts(t)
@@ -190,6 +192,7 @@ func wantConnections(t *testing.T, p place, want float64) {
 // The deadline of an opening is the first agent's: the probes of half-open are sent then, not one more, and the circuit
 // closes under its successor.
 func TestDeadlineSurvivesRestart(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 4s}",
 		"halfOpen: {calls: 3, timeout: 20s}"))
@@ -216,6 +219,7 @@ func TestDeadlineSurvivesRestart(t *testing.T) {
 
 // An agent that dies in half-open, with its probes still out, leaves a circuit that its successor can close.
 func TestHalfOpenSurvivesRestart(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*lineage){"killed": func(l *lineage) { l.now.Kill() }, "stopped": (*lineage).stop} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -246,6 +250,7 @@ func TestHalfOpenSurvivesRestart(t *testing.T) {
 
 // Who re-opens under another agent is still the one who opened before: the duration goes on growing.
 func TestBackoffSurvivesRestart(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
 		"open: {duration: 200ms, backoff: exponential, max: 5m}", "halfOpen: {calls: 1}"))
@@ -270,6 +275,7 @@ func TestBackoffSurvivesRestart(t *testing.T) {
 }
 
 func TestSecondAgentIsRefused(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...))
 	first := l.start()
@@ -325,8 +331,10 @@ func attached(t *testing.T, in *netlab.Namespace) []string {
 
 // What a killed agent leaves can be taken away: nothing of it is in the kernel then, and clients reach the backend.
 func TestDetachAfterCrash(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"tcx", "clsact"} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			p := places["IPv4"](t)
 			l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), "--lease", "1h")
 			if mode == "clsact" {
@@ -361,12 +369,14 @@ func TestDetachAfterCrash(t *testing.T) {
 
 // An agent with tables of other sizes cannot go on with its predecessor's: it says so, and replaces them.
 func TestOtherLayoutIsReplaced(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
 	openCircuit(t, l.start("--max-circuits", "1024"), p.server, client(t, p.client, p.backend))
 	well := background(t, loadgen.Load{Dial: p.client.DialContext, Targets: []netip.AddrPort{p.neighbour}, Workers: 2, Rate: 100, Every: 3})
 	l.now.Kill()
 	next := l.start("--max-circuits", "2048")
+	next.Expect("another layout")
 	if said := next.Complaint("").Error(); !strings.Contains(said, "another layout") {
 		t.Errorf("the agent said %q, want word of the layout", said)
 	}
@@ -383,6 +393,7 @@ func TestOtherLayoutIsReplaced(t *testing.T) {
 
 // What left the policies while no agent ran is let go of by the next one.
 func TestLeftWhileNoAgentRan(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
 	kept := client(t, p.client, p.backend)
@@ -406,6 +417,7 @@ func TestLeftWhileNoAgentRan(t *testing.T) {
 
 // An agent without pins that ends leaves nothing on any interface.
 func TestStoppedAgentLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, flags := range [][]string{nil, {"--clsact"}} {
 		p := places["IPv4"](t)
 		agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), []string{"*"}, flags...)
@@ -439,6 +451,7 @@ func TestStoppedAgentLeavesNothing(t *testing.T) {
 // What an operator did by hand holds under the next agent, with its end; what was done to a policy also for backends that
 // come later.
 func TestOverridesSurviveRestart(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*lineage){"killed": func(l *lineage) { l.now.Kill() }, "stopped": (*lineage).stop} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -483,6 +496,7 @@ func TestOverridesSurviveRestart(t *testing.T) {
 
 // The hooks before TC go on from agent to agent as well: there is no moment in which one is not there.
 func TestEarlyHooksSurviveRestart(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 1, Remote: true})
 	home := netip.AddrPortFrom(netlab.NodeIPv4, port)
 	vip := netip.MustParseAddrPort("10.96.0.20:80")
@@ -546,6 +560,7 @@ func TestEarlyHooksSurviveRestart(t *testing.T) {
 
 // An agent that attaches in another way than its predecessor leaves none of the other's programs behind.
 func TestOtherWayOfAttaching(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...))
 	openCircuit(t, l.start(), p.server, client(t, p.client, p.backend))
@@ -562,6 +577,7 @@ func TestOtherWayOfAttaching(t *testing.T) {
 // What is still in the ring when an agent takes over are the failures of a time whose successes it does not know: they
 // open no circuit.
 func TestFailuresOfAnInterregnum(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{all: [{minCalls: 20}, {failureRate: 0.5}]}]",
 		"window: {type: time, size: 1m}"))

@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/netip"
 	"path"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -147,6 +148,30 @@ var places = map[string]func(t *testing.T) place{
 	"VXLAN by route": func(t *testing.T) place { return farPlace(t, metadataVXLAN, false) },
 	"everywhere":     func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2}) },
 	"every port":     func(t *testing.T) place { return everywherePlace(t, netlab.Options{Backends: 2, Bridge: true}) },
+}
+
+// ways returns places by their names.
+func ways(names ...string) map[string]func(t *testing.T) place {
+	some := map[string]func(t *testing.T) place{}
+	for _, name := range names {
+		some[name] = places[name]
+	}
+	return some
+}
+
+// TestEveryPlaceIsUsed: what must hold on every way is tested on some of each family; each way has its turn.
+func TestEveryPlaceIsUsed(t *testing.T) {
+	t.Parallel()
+	for name := range places {
+		if !slices.Contains(lifeCyclePlaces, name) && !slices.Contains(countedPlaces, name) {
+			t.Errorf("no circuit lives, and nothing is counted, at %q", name)
+		}
+	}
+	for _, name := range slices.Concat(lifeCyclePlaces, countedPlaces) {
+		if places[name] == nil {
+			t.Errorf("there is no place %q", name)
+		}
+	}
 }
 
 // firewall lets the node forward new connections from the client, and what belongs to known connections.

@@ -67,6 +67,7 @@ func holding(d *netlab.Direction, choose func(netlab.Segment) bool) *atomic.Int6
 // TestRequestsThatCrossAClose: the backend closes idle connections while requests are on their way to it, or the requests
 // are sent while its FIN or RST is on its way. Nobody failed. On connections that never answered, the backend did.
 func TestRequestsThatCrossAClose(t *testing.T) {
+	t.Parallel()
 	for _, used := range []bool{true, false} {
 		for _, reset := range []bool{false, true} {
 			for _, request := range []bool{false, true} {
@@ -148,6 +149,7 @@ func testRaced(t *testing.T, s *closer, request bool) {
 
 // TestRequestsThatTheBackendTookFail: a backend that closes after it has read a request has failed.
 func TestRequestsThatTheBackendTookFail(t *testing.T) {
+	t.Parallel()
 	p := rawPlace(t, func(c net.Conn) {
 		defer func() { _ = c.Close() }()
 		r := bufio.NewReader(c)

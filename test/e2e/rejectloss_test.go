@@ -15,6 +15,7 @@ import (
 
 // TestRejectedRequestOfManySegments: however the segments of a request come, its client gets the kernel's whole 503.
 func TestRejectedRequestOfManySegments(t *testing.T) {
+	t.Parallel()
 	for name, i := range map[string]netlab.Impairment{
 		"reordered": {Reorder: 0.2}, "lost": {}, "duplicated": {Duplicate: 0.2},
 	} {

@@ -67,6 +67,7 @@ policies:
 // Policies change a hundred times while clients call. Nobody gets an answer that is not his policy's, nobody who should
 // be rejected gets through, nobody else is rejected.
 func TestReloadsUnderLoad(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 4})
 	var at [4]netip.AddrPort
 	var servers [4]*testserver.Server
@@ -76,6 +77,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	failing, well, moved, renamed := at[0], at[1], at[2], at[3]
 	agent, change := startOn(t, star.Node, edition(0, failing, well, moved, renamed))
+	agent.Expect("policies not reloaded, the old ones stay")
 	openCircuit(t, agent, servers[0], client(t, star.Client, failing))
 	wantAnswerBody := func(r loadgen.Result, body string) bool {
 		_, kernel := r.FromKernel()
@@ -168,6 +170,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 
 // More probes than before are sent as soon as the policy allows them, also in a half-open period that has begun.
 func TestReloadInHalfOpen(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	with := func(calls int) string {
 		return policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 500ms}",
@@ -191,6 +194,7 @@ func TestReloadInHalfOpen(t *testing.T) {
 
 // A policy whose circuits become others keeps its backends, and rejects clients all the time.
 func TestReloadMakesAnotherOfAPolicy(t *testing.T) {
+	t.Parallel()
 	for name, keys := range map[string][2]string{
 		"scope":    {"scope: backend", "scope: policy"},
 		"protocol": {"protocol: http", "protocol: tcp"},
@@ -219,6 +223,7 @@ func TestReloadMakesAnotherOfAPolicy(t *testing.T) {
 // A backend that leaves its policy is let go, with its connections; what comes in its place in the tables is not mixed
 // up with it.
 func TestConnectionsOfALeftBackend(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	_, change := startOn(t, p.node, policyOf([]netip.AddrPort{p.backend}, "limits: {maxConnections: 3}"))
 	kept := client(t, p.client, p.backend)
@@ -246,6 +251,7 @@ func TestConnectionsOfALeftBackend(t *testing.T) {
 // A reload for which the tables have no room changes nothing, and says what to do; one that fits is taken, at the latest
 // when the places that were in use are free.
 func TestReloadThatDoesNotFit(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	with := func(policies int, body string) string {
 		text := policyOf([]netip.AddrPort{p.backend}, "mode: forced-open", "reject: {body: "+body+"}")
@@ -256,6 +262,7 @@ func TestReloadThatDoesNotFit(t *testing.T) {
 	}
 	answer := func() string { return string(call(t, client(t, p.client, p.backend)).Body) }
 	agent, change := startOn(t, p.node, with(10, "first"), "--max-policies", "16")
+	agent.Expect("policies not reloaded, the old ones stay")
 	change(with(10, "second"))
 	eventually(t, "the reload fails", func() bool { return reloadsOf(t, p.node, "failure") == 1 })
 	if got := answer(); got != "first" {
@@ -270,6 +277,7 @@ func TestReloadThatDoesNotFit(t *testing.T) {
 
 // Backends for which there is no circuit are not protected, until others have left.
 func TestMoreBackendsThanCircuits(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	with := func(others int) string {
 		text := "version: 1\npolicies:\n"
@@ -283,6 +291,7 @@ func TestMoreBackendsThanCircuits(t *testing.T) {
 		return text + fmt.Sprintf("- {name: late, mode: forced-open, match: {addresses: [%q]}}\n", p.backend)
 	}
 	agent, change := startOn(t, p.node, with(16), "--max-circuits", "16")
+	agent.Expect("no room for another circuit: raise --max-circuits")
 	wantStatus(t, call(t, client(t, p.client, p.backend)), 200)
 	if said := agent.Complaint("").Error(); !strings.Contains(said, "raise --max-circuits") {
 		t.Errorf("the agent said %q", said)
@@ -293,6 +302,7 @@ func TestMoreBackendsThanCircuits(t *testing.T) {
 
 // An address that the node gets while the agent runs is the node's own from then on.
 func TestNodeGetsAnAddress(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 1, Remote: true})
 	at := netip.MustParseAddrPort("10.20.0.77:8080")
 	startAgent(t, star.Node, policyOf([]netip.AddrPort{at}, "mode: forced-open", "direction: inbound"), []string{"be*", "up0"}, "--uplink", "up0")

@@ -11,6 +11,7 @@ import (
 
 // A policy that changes its scope, protocol or direction begins anew, with the same backends.
 func TestPolicyThatBecomesAnotherKeepsItsBackends(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 1})
 	at := netip.AddrPortFrom(star.Backends[0].IPv4, port)
 	serve(t, star.Backends[0].Namespace, at)

@@ -10,6 +10,7 @@ import (
 // A circuit without probes closes by the kernel's clock. What clients get before the agent has noticed belongs to the closed
 // circuit, and what comes after it does too: every success ends a streak.
 func TestClosesAtTheDeadlineWithoutLosingCount(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
 		"open: {duration: 1s}", "halfOpen: {calls: 0}", "window: {type: count, size: 100}"), p.interfaces)

@@ -112,6 +112,7 @@ func aside(t *testing.T, star *netlab.Star) {
 // TestAnswersByAnotherWay: what becomes of requests whose answers do not come back through the node is unknown. It is
 // counted, and says nothing about the backend.
 func TestAnswersByAnotherWay(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 2})
 	aside(t, star)
 	var at []netip.AddrPort
@@ -154,6 +155,7 @@ func only(m map[string]uint64) (key string) {
 
 // TestCircuitWithoutAnswersToBeSeen stays closed, and a client is rejected all the same when somebody opens it.
 func TestCircuitWithoutAnswersToBeSeen(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 2})
 	aside(t, star)
 	unseen, seen := netip.AddrPortFrom(star.Backends[0].IPv4, port), netip.AddrPortFrom(star.Backends[1].IPv4, port)
@@ -201,6 +203,7 @@ func TestCircuitWithoutAnswersToBeSeen(t *testing.T) {
 // TestOpenConnectionsFollowTheirRoute: a connection whose route moves to another interface after its circuit has opened
 // is answered there.
 func TestOpenConnectionsFollowTheirRoute(t *testing.T) {
+	t.Parallel()
 	star := twoWays(t)
 	at := netip.AddrPortFrom(eitherWay, port)
 	server := serve(t, star.Backends[0].Namespace, at)
@@ -232,6 +235,7 @@ func TestOpenConnectionsFollowTheirRoute(t *testing.T) {
 
 // TestAddressThatTheNodeGetsLater: a backend may be an address that comes to the node while the agent runs.
 func TestAddressThatTheNodeGetsLater(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{})
 	late, other := netip.MustParseAddr("10.20.0.77"), netip.AddrPortFrom(netlab.NodeIPv4, port+1)
 	at := netip.AddrPortFrom(late, port)
@@ -254,6 +258,7 @@ func TestAddressThatTheNodeGetsLater(t *testing.T) {
 
 // TestAddressOfTheNodeInANetwork: a backend that is learned may be an address of the node.
 func TestAddressOfTheNodeInANetwork(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{})
 	at, other := netip.AddrPortFrom(netlab.NodeIPv4, port), netip.AddrPortFrom(netlab.NodeIPv4, port+1)
 	serve(t, star.Node, at)

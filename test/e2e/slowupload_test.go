@@ -35,6 +35,7 @@ func uploadSlowly(c net.Conn, size int, rate float64) error {
 // TestSlowUploadsAreNotTheBackends: the time that clients take to send a request is not held against the backend, which
 // answers at once when it has it all.
 func TestSlowUploadsAreNotTheBackends(t *testing.T) {
+	t.Parallel()
 	p := relayPlace(t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "outcome: {timeout: 2s, slow: 1s}",
 		"trip: [{consecutiveFailures: 1}, {all: [{minCalls: 1}, {slowRate: 0.1}]}, {pendingAge: 1500ms}]"), p.interfaces)
@@ -66,6 +67,7 @@ func TestSlowUploadsAreNotTheBackends(t *testing.T) {
 
 // TestSlowUploadThenHang: a backend that does not answer times out so much after the request's last byte.
 func TestSlowUploadThenHang(t *testing.T) {
+	t.Parallel()
 	const timeout = time.Second
 	p := relayPlace(t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "outcome: {timeout: 1s}", "trip: [{consecutiveFailures: 1}]",

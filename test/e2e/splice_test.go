@@ -69,6 +69,7 @@ func (s *streamer) serve(c net.Conn) {
 // TestAnswerIsNeverInsideAResponse: clients send their next request while the response to the one before still comes, and
 // the circuit has opened. Each gets the whole response and then the kernel's whole 503, or a reset.
 func TestAnswerIsNeverInsideAResponse(t *testing.T) {
+	t.Parallel()
 	for _, chunked := range []bool{false, true} {
 		for _, early := range []bool{true, false} {
 			for _, delay := range []time.Duration{0, 10 * time.Millisecond} {

@@ -11,6 +11,7 @@ import (
 // TestRequestsOfNoConnection: requests without a handshake are answered by a RST of the backend, which has not failed. So
 // are those that come once more when their connection is long over.
 func TestRequestsOfNoConnection(t *testing.T) {
+	t.Parallel()
 	const request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 	for name, send := range map[string]func(t *testing.T, p relayed, a *attacker, n int){
 		"another pod": func(_ *testing.T, p relayed, a *attacker, n int) {

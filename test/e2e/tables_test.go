@@ -15,6 +15,7 @@ import (
 // When the table of connections is full, more of them pass unobserved; but where a limit has to hold, none passes that
 // cannot be counted.
 func TestFlowTableFull(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	limited := fmt.Sprintf("- {name: limited, match: {addresses: [%q]}, limits: {maxConnections: 100}}\n", p.neighbour)
 	startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...)+limited, p.interfaces, "--max-flows", "16")
@@ -84,6 +85,7 @@ func isEnforced(t *testing.T, from *netlab.Namespace, at netip.AddrPort, want bo
 // Interfaces come, go and change their names while clients call: programs are where they belong, and nobody else's calls
 // suffer.
 func TestInterfacesComeAndGo(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"tcx", "clsact", "pinned"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()

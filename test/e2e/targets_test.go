@@ -67,6 +67,7 @@ func (s *nameServer) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 
 // Backends of a host follow its name; while nobody answers for it, they stay.
 func TestHosts(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 2})
 	one, two := netip.AddrPortFrom(star.Backends[0].IPv4, port), netip.AddrPortFrom(star.Backends[1].IPv4, port)
 	serve(t, star.Backends[0].Namespace, one)
@@ -83,7 +84,7 @@ func TestHosts(t *testing.T) {
 	policy := write("policy.yaml", "version: 1\npolicies:\n- {name: named, mode: forced-open, match: {hosts: ['backend.example:8080']}}\n")
 	resolv := write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
 	// Its own view of one file; the process is the agent's all the same.
-	startReady(t, star.Node, "unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, resolv,
+	agent := startReady(t, star.Node, "unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, resolv,
 		binary, "run", "--policy", policy, "--interface", "be*", "--metrics-address", "127.0.0.1:9464")
 	isEnforced(t, star.Client, one, true)
 	isEnforced(t, star.Client, two, false)
@@ -91,6 +92,7 @@ func TestHosts(t *testing.T) {
 	isEnforced(t, star.Client, two, true)
 	isEnforced(t, star.Client, one, false)
 	names.set(true)
+	agent.Expect("host lookup failed, keeping what is known")
 	eventually(t, "the failure is noticed", func() bool {
 		stale, _ := metric(t, star.Node, "cbagent_discovery_stale")
 		return stale == 1
@@ -119,6 +121,7 @@ func withAddresses(t *testing.T, b netlab.Backend, n int) []netip.AddrPort {
 // Backends of a network are learned when they are called, and each has a circuit of its own. There are never more than
 // allowed: those that were idle longest make room, but not those that fail.
 func TestNetworksAreLearned(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 1})
 	b := star.Backends[0]
 	all := withAddresses(t, b, 40)
@@ -166,6 +169,7 @@ func TestNetworksAreLearned(t *testing.T) {
 
 // A network that leaves its policy takes along what was learned from it.
 func TestNetworkLeaves(t *testing.T) {
+	t.Parallel()
 	star := newStar(t, netlab.Options{Backends: 2})
 	one, two := netip.AddrPortFrom(star.Backends[0].IPv4, port), netip.AddrPortFrom(star.Backends[1].IPv4, port)
 	serve(t, star.Backends[0].Namespace, one)

@@ -10,6 +10,7 @@ import (
 
 // TestUnpinnedAgentSaysSo: an agent whose circuits end with it logs that once, one that pins them does not.
 func TestUnpinnedAgentSaysSo(t *testing.T) {
+	t.Parallel()
 	const message = "without --bpffs a restart of the agent closes all circuits"
 	star := newStar(t, netlab.Options{Backends: 1})
 	policy := policyOf([]netip.AddrPort{netip.AddrPortFrom(star.Backends[0].IPv4, port)})

@@ -98,18 +98,20 @@ func vipPlaceAt(t *testing.T, vip netip.AddrPort, backend netip.Addr, masquerade
 // TestFailuresBehindAVIPOpen: what a backend's own socket sends is known by the socket, a reset of a closed port by what
 // its client dialled.
 func TestFailuresBehindAVIPOpen(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		failure string
 		fail    func(t *testing.T, p place)
 		want    string // what clients see meanwhile
+		at      []string
 	}{
-		"status":  {"5xx", behave(testserver.Behaviour{Status: 500}), "500"},
-		"reset":   {"reset", behave(testserver.Behaviour{Ending: testserver.EndReset}), "reset"},
-		"closed":  {"reset", behave(testserver.Behaviour{Ending: testserver.EndClose}), "closed"},
-		"hang":    {"timeout", behave(testserver.Behaviour{Ending: testserver.EndHang}), "timeout"},
-		"refused": {"connect-refused", refuse, "connect-refused"},
+		"status":  {"5xx", behave(testserver.Behaviour{Status: 500}), "500", []string{"VIP IPv6"}},
+		"reset":   {"reset", behave(testserver.Behaviour{Ending: testserver.EndReset}), "reset", []string{"VIP", "VIP of 127.0.0.1"}},
+		"closed":  {"reset", behave(testserver.Behaviour{Ending: testserver.EndClose}), "closed", []string{"VIP, masqueraded"}},
+		"hang":    {"timeout", behave(testserver.Behaviour{Ending: testserver.EndHang}), "timeout", []string{"VIP of 127.0.0.1"}},
+		"refused": {"connect-refused", refuse, "connect-refused", []string{"VIP", "VIP IPv6", "VIP, masqueraded", "VIP of 127.0.0.1"}},
 	} {
-		for _, at := range []string{"VIP", "VIP IPv6", "VIP, masqueraded", "VIP of 127.0.0.1"} {
+		for _, at := range c.at {
 			t.Run(name+", "+at, func(t *testing.T) {
 				t.Parallel()
 				p := vipPlaces[at](t)
@@ -132,6 +134,7 @@ func TestFailuresBehindAVIPOpen(t *testing.T) {
 
 // TestMappedClientOfAVIP has a client of IPv4 with a socket of IPv6, as Java's all are.
 func TestMappedClientOfAVIP(t *testing.T) {
+	t.Parallel()
 	p := vipPlaces["VIP"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	mapped := func() *loadgen.Client {
@@ -176,6 +179,7 @@ func dialMapped(to netip.AddrPort) (net.Conn, error) {
 
 // TestConnectionThroughAVIPOlderThanTheAgent is followed from its next request on.
 func TestConnectionThroughAVIPOlderThanTheAgent(t *testing.T) {
+	t.Parallel()
 	for name, ending := range map[string]testserver.Behaviour{"status": {Status: 500}, "reset": {Ending: testserver.EndReset}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -206,6 +210,7 @@ func TestConnectionThroughAVIPOlderThanTheAgent(t *testing.T) {
 
 // TestLoIsLeftAsItWas: an agent that ends restores what it has set. One that is killed cannot; nobody notices.
 func TestLoIsLeftAsItWas(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		end  func(t *testing.T, p *agenttest.Agent)
 		left string

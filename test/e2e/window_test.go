@@ -14,10 +14,12 @@ import (
 // TestWindowsCountSuccessesThatNobodyTold opens a circuit by a rate over many calls. Plain successes make no event: the
 // agent knows of them from the totals alone, and its window must hold each of them once.
 func TestWindowsCountSuccessesThatNobodyTold(t *testing.T) {
+	t.Parallel()
 	for name, window := range map[string]string{
 		"count": "window: {type: count, size: 100000}", "time": "window: {type: time, size: 5m}",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := places["IPv4"](t)
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, window,
 				"trip: [{all: [{minCalls: 10000}, {failureRate: 0.09}]}]", "open: {duration: 5m, max: 5m}"), p.interfaces)
@@ -59,6 +61,7 @@ func TestWindowsCountSuccessesThatNobodyTold(t *testing.T) {
 
 // TestSuccessesEndStreaks: two failures in a row, then a success that makes no event, over and over, open nothing.
 func TestSuccessesEndStreaks(t *testing.T) {
+	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces)
 	p.server.SetDecide(testserver.Cycle(

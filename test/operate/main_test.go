@@ -24,6 +24,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
@@ -31,6 +32,9 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 {
+		os.Exit(rootonly.Main(m))
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "cbagent-operate-")
 		if err != nil {
