@@ -18,6 +18,9 @@ import (
 // fewEvents makes the ring so small that a moment's inattention fills it.
 var fewEvents = []string{"--max-events", "64", "--lease", "1h"}
 
+// eventsLost is in the line of a circuit that the agent made whole from the kernel's counters.
+const eventsLost = `"lost":[1-9]`
+
 // pause stops the agent's process until the returned function is called.
 func pause(t *testing.T, p *agenttest.Agent) (resume func()) {
 	t.Helper()
@@ -49,6 +52,11 @@ func TestFullRingLosesNoOutcome(t *testing.T) {
 			both := []netip.AddrPort{p.backend, p.neighbour}
 			agent := startAgent(t, p.node, policyOf(both, "window: {type: time, size: 10m}", "trip: [{failureCount: 1000000}]",
 				"outcome: {slow: 100ms}"), p.interfaces, fewEvents...)
+			if stop {
+				agent.Expect(eventsLost)
+			} else {
+				agent.Allow(eventsLost)
+			}
 			p.server.SetDecide(testserver.Cycle(
 				testserver.Part{Behaviour: testserver.Behaviour{Status: 500}, Times: 3}, testserver.Part{Times: 4}))
 			p.other.SetDecide(testserver.Cycle(
@@ -90,6 +98,7 @@ func TestLostFailuresOpen(t *testing.T) {
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{failureCount: 2000}]", "window: {type: time, size: 10m}",
 		"open: {duration: 5m}"), p.interfaces, fewEvents...)
+	agent.Expect(eventsLost)
 	p.server.Set(testserver.Behaviour{Status: 500})
 	began := time.Now()
 	resume := pause(t, agent)
@@ -134,6 +143,7 @@ func TestLostProbes(t *testing.T) {
 				"outcome: {timeout: 0s}", "halfOpen: {calls: 3, timeout: 1s}") +
 				fmt.Sprintf("- {name: noise, match: {addresses: [%q]}, trip: [{failureCount: 1000000}]}\n", p.neighbour)
 			agent := startAgent(t, p.node, policy, p.interfaces, fewEvents...)
+			agent.Expect(eventsLost)
 			opened := openCircuit(t, agent, p.server, client(t, p.client, p.backend))
 			wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 			p.server.Set(test.behaviour)
@@ -222,6 +232,7 @@ func TestHangingAgentLosesItsLease(t *testing.T) {
 	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, threeFailures...), p.interfaces, "--lease", "1s")
+	agent.Expect("leaseExpired")
 	openCircuit(t, agent, p.server, client(t, p.client, p.backend))
 	wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 	resume := pause(t, agent)
