@@ -14,7 +14,7 @@ func TestConnectionsOfADeletedInterfaceAreGivenBack(t *testing.T) {
 	star := newStar(t, netlab.Options{Backends: 1})
 	at := netip.AddrPortFrom(star.Backends[0].IPv4, port)
 	serve(t, star.Backends[0].Namespace, at)
-	startAgent(t, star.Node, policyOf([]netip.AddrPort{at}, "limits: {maxConnections: 1}"), []string{"be*", "cl*"})
+	agent := startAgent(t, star.Node, policyOf([]netip.AddrPort{at}, "limits: {maxConnections: 1}"), []string{"be*", "cl*"})
 
 	wantStatus(t, call(t, client(t, star.Client, at)), 200) // and stays open
 	second := func() loadgen.Result {
@@ -27,6 +27,7 @@ func TestConnectionsOfADeletedInterfaceAreGivenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	agent.Allow(goneInterface)
 	if err := star.Node.Links().LinkDel(l); err != nil {
 		t.Fatal(err)
 	}

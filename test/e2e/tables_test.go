@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
@@ -82,6 +83,9 @@ func isEnforced(t *testing.T, from *netlab.Namespace, at netip.AddrPort, want bo
 	})
 }
 
+// goneInterface is in the line of an agent that does something to an interface while it is deleted.
+const goneInterface = "not enforced on interface.*(Link not found|no such device)"
+
 // Interfaces come, go and change their names while clients call: programs are where they belong, and nobody else's calls
 // suffer.
 func TestInterfacesComeAndGo(t *testing.T) {
@@ -93,14 +97,16 @@ func TestInterfacesComeAndGo(t *testing.T) {
 			at := netip.MustParseAddrPort("10.21.200.2:8080")
 			policy := policyOf([]netip.AddrPort{p.backend, p.neighbour}, threeFailures...) +
 				fmt.Sprintf("- {name: guest, mode: forced-open, match: {addresses: [%q]}}\n", at)
+			var agent *agenttest.Agent
 			switch mode {
 			case "pinned":
-				newLineage(t, p.node, policy).start()
+				agent = newLineage(t, p.node, policy).start()
 			case "clsact":
-				startAgent(t, p.node, policy, p.interfaces, "--clsact")
+				agent = startAgent(t, p.node, policy, p.interfaces, "--clsact")
 			default:
-				startAgent(t, p.node, policy, p.interfaces)
+				agent = startAgent(t, p.node, policy, p.interfaces)
 			}
+			agent.Allow(goneInterface)
 			stop := background(t, loadgen.Load{Dial: p.client.DialContext, Targets: []netip.AddrPort{p.backend, p.neighbour}, Workers: 2, Rate: 100, Every: 3})
 			for i := range 8 {
 				lab := &netlab.Lab{}

@@ -117,6 +117,7 @@ func TestFailuresBehindAVIPOpen(t *testing.T) {
 				p := vipPlaces[at](t)
 				agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},
 					append([]string{"outcome: {failure: [" + c.failure + "], timeout: 200ms}"}, threeFailures...)...), p.interfaces)
+				hangsUnseen(agent, c.failure)
 				wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 				c.fail(t, p)
 				failThrice(t, p, agent, c.want)
