@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -98,6 +99,9 @@ func TestLogThatNobodyReads(t *testing.T) {
 	eventually(t, "the log says how many lines were dropped", func() bool {
 		return strings.Contains(log.String(), "log lines were dropped")
 	})
+	if recovered, _ := metric(t, c.Node, "cbagent_ring_events_recovered_total"); recovered > 0 {
+		t.Errorf("%v events were recovered", recovered)
+	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -110,4 +114,10 @@ func TestLogThatNobodyReads(t *testing.T) {
 		t.Fatal("the agent does not end")
 	}
 	eventually(t, "the last words are in the log", func() bool { return strings.Contains(log.String(), "msg=stopping") })
+	known := regexp.MustCompile(`to=(open|forced-open) |log lines were dropped|without --bpffs`)
+	for line := range strings.Lines(log.String()) {
+		if (strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR")) && !known.MatchString(line) {
+			t.Errorf("the agent logged, unannounced: %s", line)
+		}
+	}
 }
