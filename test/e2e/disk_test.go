@@ -122,7 +122,7 @@ func TestStateDirOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	command := []string{binary, "run", "--policy", path, "--interface", "be*", "--metrics-address", "", "--state-dir", dir}
-	err := agenttest.StartInVain(t, p.node, patience, command...)
+	err := agenttest.StartInVain(t, p.node, loading, command...)
 	if want := fmt.Sprintf("--state-dir %s: another agent uses it (process %d)", dir, first.Pid()); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("the second agent said %v, want %s", err, want)
 	}

@@ -283,7 +283,7 @@ func TestSecondAgentIsRefused(t *testing.T) {
 	if err := os.WriteFile(path, []byte(l.policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := agenttest.StartInVain(t, p.node, patience, append([]string{binary, "run", "--policy", path, "--interface", "be*"}, l.flags...)...)
+	err := agenttest.StartInVain(t, p.node, loading, append([]string{binary, "run", "--policy", path, "--interface", "be*"}, l.flags...)...)
 	if err == nil || !strings.Contains(err.Error(), l.pins+": another agent is running") || !strings.Contains(err.Error(), "--bpffs") {
 		t.Errorf("the second agent said %v", err)
 	}

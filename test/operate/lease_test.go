@@ -13,6 +13,7 @@ import (
 // An agent that does not get to run lets clients through when its lease is over, and says so when it runs again.
 func TestLateAgentIsTold(t *testing.T) {
 	s := newStage(t, 1, []string{"trip: [{consecutiveFailures: 3}]", "open: {duration: 5m}"}, "--lease", "1s")
+	s.agent.Expect("leaseExpired")
 	s.servers[0].Set(testserver.Behaviour{Status: 500})
 	began := time.Now()
 	s.load(0, 3, 1)

@@ -129,8 +129,19 @@ func (s *stage) start(flags ...string) {
 	s.t.Helper()
 	command := append([]string{binary, "run", "--policy", s.policy, "--interface", "be*", "--control-socket", s.socket, "--state-dir", s.state}, flags...)
 	s.agent = agenttest.Start(s.t, s.Node, command...)
-	if err := s.agent.AwaitReady(soon(s.t)); err != nil {
-		s.t.Fatal(err)
+	await(s.t, s.agent)
+}
+
+// loading is how long an agent may take to be ready: the kernel verifies its programs for a second of a processor's time.
+const loading = 90 * time.Second
+
+// await waits until an agent is ready.
+func await(t *testing.T, agent *agenttest.Agent) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), loading)
+	defer cancel()
+	if err := agent.AwaitReady(ctx); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -35,6 +35,7 @@ func (s *stage) circuit(at netip.AddrPort) control.Circuit {
 // A backend that speaks TLS behind an http policy is named wherever an operator looks, and its neighbour is not.
 func TestTLSBehindAnHTTPPolicy(t *testing.T) {
 	s := newStage(t, 1, nil)
+	s.agent.Expect("connections of an http policy carry no HTTP/1 request")
 	plain, secure := s.targets[0], netip.AddrPortFrom(s.Backends[0].IPv4, 8443)
 	l, err := s.Backends[0].Listen(secure)
 	if err != nil {

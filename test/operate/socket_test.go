@@ -26,7 +26,7 @@ func TestSocketAndHistoryOutliveACrash(t *testing.T) {
 	if _, stderr, code := s.run("open", "orders", "--reason", "before the crash"); code != 0 {
 		t.Fatal(stderr)
 	}
-	err := agenttest.StartInVain(t, s.Node, patience, binary, "run", "--policy", s.policy, "--interface", "be*", "--control-socket", s.socket,
+	err := agenttest.StartInVain(t, s.Node, loading, binary, "run", "--policy", s.policy, "--interface", "be*", "--control-socket", s.socket,
 		"--metrics-address", "")
 	if err == nil || !strings.Contains(err.Error(), "another agent answers there") {
 		t.Errorf("a second agent on the same socket: %v", err)
@@ -80,16 +80,15 @@ func TestAgentsOfOtherNamespaces(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	other := agenttest.Start(t, s.Client, binary, "run", "--policy", s.policy, "--interface", "eth0", "--control-socket", s.socket)
-	if err := other.AwaitReady(soon(t)); err != nil {
-		t.Error(err)
-	}
+	other.Expect("nobody can see the metrics of this agent", "nobody can control this agent")
+	await(t, other)
 	if err := other.Stop(); err != nil {
 		t.Error(err)
 	}
 	if stdout, stderr, code := s.run("status"); code != 0 || !strings.Contains(stdout, s.targets[0].String()) {
 		t.Errorf("the first agent's status: code %d, %q, %q", code, stdout, stderr)
 	}
-	err = agenttest.StartInVain(t, s.Client, patience, binary, "run", "--policy", s.policy, "--interface", "eth0", "--control-socket", "",
+	err = agenttest.StartInVain(t, s.Client, loading, binary, "run", "--policy", s.policy, "--interface", "eth0", "--control-socket", "",
 		"--metrics-address", "127.0.0.1:9464")
 	if err == nil || !strings.Contains(err.Error(), "serve metrics: ") {
 		t.Errorf("an address for metrics that was asked for, and is taken: %v", err)
