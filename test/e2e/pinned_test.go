@@ -50,7 +50,8 @@ type lineage struct {
 	now    *agenttest.Agent
 }
 
-// newLineage returns one whose state is in a BPF file system of the test's own.
+// newLineage returns one whose state is in a BPF file system of the test's own. The lease outlasts the start of an agent on a
+// busy machine; later flags win.
 func newLineage(t *testing.T, node *netlab.Namespace, policy string, flags ...string) *lineage {
 	t.Helper()
 	dir := t.TempDir()
@@ -63,7 +64,7 @@ func newLineage(t *testing.T, node *netlab.Namespace, policy string, flags ...st
 		}
 	})
 	l := &lineage{t: t, node: node, pins: filepath.Join(dir, "cbagent"), policy: policy}
-	l.flags = append([]string{"--bpffs", l.pins, "--state-dir", t.TempDir()}, flags...)
+	l.flags = append([]string{"--bpffs", l.pins, "--state-dir", t.TempDir(), "--lease", "1m"}, flags...)
 	return l
 }
 
