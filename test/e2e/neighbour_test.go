@@ -128,7 +128,16 @@ var twoUnreachable = []string{
 // openDead lets clients find nobody until the circuit opens.
 func openDead(t *testing.T, agent *agenttest.Agent, from *netlab.Namespace, at netip.AddrPort, began time.Time) {
 	t.Helper()
-	agent.Expect("neighbour does not answer")
+	agent.Expect(deadNeighbour)
+	callUntilOpen(t, agent, from, at, began)
+}
+
+// deadNeighbour is in the line of an agent that has found a neighbour dead.
+const deadNeighbour = "neighbour does not answer"
+
+// callUntilOpen lets clients fail until the circuit opens.
+func callUntilOpen(t *testing.T, agent *agenttest.Agent, from *netlab.Namespace, at netip.AddrPort, began time.Time) {
+	t.Helper()
 	eventually(t, "the circuit opens", func() bool {
 		c := client(t, from, at)
 		c.Timeout = 500 * time.Millisecond
@@ -222,7 +231,8 @@ func TestNeighbourThatSeemsAlive(t *testing.T) {
 			c.Close() // or the server speaks, to see whether it is there
 			began := time.Now()
 			h.unplug()
-			openDead(t, agent, p.node, p.backend, began)
+			agent.Allow(deadNeighbour)
+			callUntilOpen(t, agent, p.node, p.backend, began)
 			wantAnswer(t, call(t, client(t, p.node, p.backend)), "open")
 			h.on()
 			eventually(t, "the host is found", func() bool {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -70,6 +71,10 @@ func (s *Server) Refuse() error {
 	}
 	s.listeners = nil
 	s.serving.Wait()
+	// A child of this process has copies of all sockets from fork to exec, and with one of them the port would still be
+	// open. Whoever starts a child holds the lock for as long.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	return errors.Join(errs...)
 }
 
