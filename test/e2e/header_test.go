@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // pythonHeaders prints status, headers and body as Python's http.client has them: it keeps blanks after a value.
@@ -26,15 +29,25 @@ func TestHeaderValuesAreExact(t *testing.T) {
 	if err != nil {
 		t.Log("python3 is not here: only the raw bytes are looked at")
 	}
-	for _, body := range []string{"", "1", "22", "333", "4444"} {
+	bodies := []string{"", "1", "22", "333", "4444"}
+	star := newStar(t, netlab.Options{Backends: len(bodies)})
+	policies := "version: 1\npolicies:\n"
+	at := map[string]netip.AddrPort{}
+	for i, body := range bodies {
+		at[body] = netip.AddrPortFrom(star.Backends[i].IPv4, port)
+		policies += fmt.Sprintf("- {name: bytes-%d, match: {addresses: [%q]}, reject: {body: %q}, %s}\n",
+			i, at[body], body, strings.Join(threeFailures, ", "))
+	}
+	agent := startAgent(t, star.Node, policies, []string{"be*"})
+	for i, body := range bodies {
 		t.Run("body "+body, func(t *testing.T) {
 			t.Parallel()
 			want := body
 			if want == "" {
 				want = defaultBody("open")
 			}
-			p, _ := opened(t, "IPv4", fmt.Sprintf("reject: {body: %q}", body))
-			raw, err := p.client.DialContext(soon(t), "tcp", p.dial.String())
+			openCircuit(t, agent, serve(t, star.Backends[i].Namespace, at[body]), client(t, star.Client, at[body]))
+			raw, err := star.Client.DialContext(soon(t), "tcp", at[body].String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,9 +80,9 @@ func TestHeaderValuesAreExact(t *testing.T) {
 				return
 			}
 			var out bytes.Buffer
-			client := exec.CommandContext(soon(t), python, "-c", pythonHeaders, p.dial.String())
+			client := exec.CommandContext(soon(t), python, "-c", pythonHeaders, at[body].String())
 			client.Stdout, client.Stderr = &out, &out
-			if err := p.client.Start(client); err != nil {
+			if err := star.Client.Start(client); err != nil {
 				t.Fatal(err)
 			}
 			if err := client.Wait(); err != nil {

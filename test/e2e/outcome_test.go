@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -9,13 +11,14 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/agentproc"
 	"github.com/cbagent/cbagent/internal/lab/agenttest"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
-// TestEveryKindOfFailureOpens fails a backend in each way that the policy knows, and nothing else.
+// TestEveryKindOfFailureOpens fails a backend in each way that its policy knows, and nothing else.
 func TestEveryKindOfFailureOpens(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
+	kinds := map[string]struct {
 		failure string
 		fail    func(t *testing.T, p place)
 		want    string // what clients see meanwhile
@@ -29,14 +32,24 @@ func TestEveryKindOfFailureOpens(t *testing.T) {
 		"hang":      {"timeout", behave(testserver.Behaviour{Ending: testserver.EndHang}), "timeout"},
 		"refused":   {"connect-refused", refuse, "connect-refused"},
 		"unreached": {"connect-timeout", loseSYNs, "connect-timeout"},
-	} {
+	}
+	star := newStar(t, netlab.Options{Backends: len(kinds)})
+	policies := "version: 1\npolicies:\n"
+	at := map[string]place{}
+	for name, c := range kinds {
+		b := star.Backends[len(at)]
+		p := place{client: star.Client, node: star.Node, home: b.Namespace, backend: netip.AddrPortFrom(b.IPv4, port)}
+		p.dial, p.server = p.backend, serve(t, p.home, p.backend)
+		at[name] = p
+		policies += fmt.Sprintf("- {name: %s, match: {addresses: [%q]}, outcome: {failure: [%s], timeout: 200ms, connectTimeout: 200ms}, %s}\n",
+			name, p.backend, c.failure, strings.Join(threeFailures, ", "))
+	}
+	agent := startAgent(t, star.Node, policies, []string{"be*"})
+	for name, c := range kinds {
+		hangsUnseen(agent, c.failure)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := places["IPv4"](t)
-			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend},
-				append([]string{"outcome: {failure: [" + c.failure + "], timeout: 200ms, connectTimeout: 200ms}"}, threeFailures...)...),
-				p.interfaces)
-			hangsUnseen(agent, c.failure)
+			p := at[name]
 			wantStatus(t, call(t, client(t, p.client, p.dial)), 200)
 			c.fail(t, p)
 			opened := failThrice(t, p, agent, c.want)

@@ -31,7 +31,7 @@ func restarts(t *testing.T) int {
 	t.Helper()
 	s := os.Getenv("CBAGENT_RESTARTS")
 	if s == "" {
-		return 20
+		return 10
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
