@@ -24,6 +24,7 @@ type dnsServer struct {
 	silent  bool
 	bigUDP  bool // truncate every UDP answer
 	noEDNS  bool
+	soa     string // in the authority section of every answer without records; empty: none
 	asked   []query
 	servers []*dns.Server
 }
@@ -159,6 +160,9 @@ func (s *dnsServer) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 		}
 		if !exists {
 			reply.Rcode = dns.RcodeNameError
+		}
+		if rr, err := dns.NewRR(s.soa); err == nil && rr != nil && len(reply.Answer) == 0 {
+			reply.Ns = append(reply.Ns, rr)
 		}
 	}
 	w.WriteMsg(reply)
