@@ -95,7 +95,7 @@ func TestTrippers(t *testing.T) {
 			reason: "failureCount", value: 2, limit: 2},
 		{name: "not alone", trip: not(minCalls(1)), fed: []fed{{0, 'S', 2, 1}}},
 		{name: "state", trip: all(halfOpen, minCalls(1)), fed: []fed{{0, 'F', 9, 1}}},
-		{name: "nothing of an empty window", trip: anyOf(failureRate(0.1), second, mean(1), clients(1)), fed: []fed{{0, 'A', 3, 1}}},
+		{name: "nothing of an empty window", trip: anyOf(failureRate(0.1), second, mean(time.Microsecond), clients(1)), fed: []fed{{0, 'A', 3, 1}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRig(t, func(s *Settings) {

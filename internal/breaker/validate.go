@@ -3,11 +3,10 @@ package breaker
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 )
 
-// Ranges of settings. Durations that no other constant bounds are at most MaxDuration.
+// Limits of settings, of which Bounds are made where a setting is a number.
 const (
 	MinWindowSize  = time.Second
 	MaxWindowSize  = time.Hour
@@ -15,7 +14,8 @@ const (
 	MaxDuration    = 24 * time.Hour // of an opening, a probe, a ramp, a latency
 	MaxProbes      = 100_000        // halfOpen.calls
 	MaxMinClients  = 1_000
-	MaxTrippers    = 256 // nodes of a trip, compositions included
+	MaxBackends    = 1_000_000 // ejection.minHealthy, minBackends
+	MaxTrippers    = 256       // nodes of a trip, compositions included
 	MaxTripDepth   = 32
 	MaxSlowKinds   = maxSlow       // different slow thresholds of one policy, outcome.slow included
 	MaxStreakKinds = maxStreaks    // different lists of classes of consecutiveFailures
@@ -46,7 +46,7 @@ func (s *Settings) Problems() []Problem {
 	v := &validator{settings: s}
 	v.check(s.Mode <= ModeForcedOpen, "mode", "must be enforce, monitor, disabled or forced-open", s.Mode)
 	v.check(s.Scope <= ScopePolicy, "scope", "must be backend or policy", s.Scope)
-	v.duration("outcome.slow", s.Outcome.Slow, 0)
+	v.duration("outcome.slow", BoundsOf("outcome.slow"), s.Outcome.Slow)
 	v.window()
 	v.trip()
 	v.open()
@@ -69,31 +69,32 @@ func (v *validator) check(ok bool, key, want string, got any) {
 	}
 }
 
-// number checks low <= got <= high; NaN is never in between.
-func (v *validator) number(key string, got, low, high float64) {
-	v.check(got >= low && got <= high, key, fmt.Sprintf("must be between %v and %v", low, high), got)
+// number checks a number against the Bounds of its setting; key is its path.
+func (v *validator) number(key string, b Bounds, got float64) {
+	v.check(b.Has(got), key, b.want(), got)
 }
 
-func (v *validator) count(key string, got, low, high int) {
-	v.check(got >= low && got <= high, key, fmt.Sprintf("must be between %d and %d", low, high), got)
+func (v *validator) count(key string, b Bounds, got int) {
+	v.check(b.Has(float64(got)), key, b.want(), got)
 }
 
-func (v *validator) duration(key string, got, low time.Duration) {
-	v.check(got >= low && got <= MaxDuration, key, fmt.Sprintf("must be between %v and %v", short(low), short(MaxDuration)), short(got))
+func (v *validator) duration(key string, b Bounds, got time.Duration) {
+	v.check(b.Has(float64(got)), key, b.want(), short(got))
 }
 
 func (v *validator) window() {
 	w := &v.settings.Window
 	switch w.Type {
 	case WindowCount:
-		v.count("window.size", w.Count, 1, MaxWindowCount)
+		v.count("window.size", Bounds{Low: 1, High: MaxWindowCount}, w.Count)
 	case WindowTime:
-		v.check(w.Size >= MinWindowSize && w.Size <= MaxWindowSize, "window.size",
-			fmt.Sprintf("must be between %v and %v", short(MinWindowSize), short(MaxWindowSize)), short(w.Size))
+		v.duration("window.size", upTo(MinWindowSize, MaxWindowSize), w.Size)
 		switch {
 		case w.Size <= 0:
 		case w.Bucket <= 0 || w.Bucket > w.Size || w.Size%w.Bucket != 0:
 			v.check(false, "window.bucket", "must divide window.size ("+short(w.Size)+")", short(w.Bucket))
+		case !BoundsOf("window.bucket").Has(float64(w.Bucket)):
+			v.duration("window.bucket", BoundsOf("window.bucket"), w.Bucket)
 		default:
 			v.check(int64(w.Size/w.Bucket) <= MaxWindowCount, "window.bucket",
 				fmt.Sprintf("must be at least window.size / %d", MaxWindowCount), short(w.Bucket))
@@ -105,25 +106,25 @@ func (v *validator) window() {
 
 func (v *validator) open() {
 	o := &v.settings.Open
-	v.duration("open.duration", o.Duration, time.Millisecond)
+	v.duration("open.duration", BoundsOf("open.duration"), o.Duration)
 	v.check(o.Backoff <= BackoffExponential, "open.backoff", "must be none, linear or exponential", o.Backoff)
 	if o.Backoff == BackoffExponential {
-		v.number("open.multiplier", o.Multiplier, 1, 1000)
+		v.number("open.multiplier", BoundsOf("open.multiplier"), o.Multiplier)
 	}
-	v.duration("open.max", o.Max, time.Millisecond)
-	v.number("open.jitter", o.Jitter, 0, 1)
+	v.duration("open.max", BoundsOf("open.max"), o.Max)
+	v.number("open.jitter", BoundsOf("open.jitter"), o.Jitter)
 }
 
 func (v *validator) halfOpen() {
 	h := &v.settings.HalfOpen
 	if r := h.Ramp; r != nil {
-		v.number("halfOpen.ramp.from", r.From, 0, 1)
-		v.check(r.To > 0 && r.To <= 1, "halfOpen.ramp.to", "must be above 0 and at most 1", r.To)
+		v.number("halfOpen.ramp.from", BoundsOf("halfOpen.ramp.from"), r.From)
+		v.number("halfOpen.ramp.to", BoundsOf("halfOpen.ramp.to"), r.To)
 		v.check(!(r.To < r.From), "halfOpen.ramp.to", fmt.Sprintf("must be at least halfOpen.ramp.from (%v)", r.From), r.To)
-		v.duration("halfOpen.ramp.over", r.Over, time.Millisecond)
+		v.duration("halfOpen.ramp.over", BoundsOf("halfOpen.ramp.over"), r.Over)
 		return
 	}
-	v.count("halfOpen.calls", h.Calls, 0, MaxProbes)
+	v.count("halfOpen.calls", BoundsOf("halfOpen.calls"), h.Calls)
 	if h.Calls <= 0 {
 		return // nothing else applies
 	}
@@ -131,13 +132,13 @@ func (v *validator) halfOpen() {
 		fmt.Sprintf("must be between 1 and halfOpen.calls (%d)", h.Calls), h.Concurrent)
 	v.check(h.Tolerate >= 0 && h.Tolerate < h.Calls, "halfOpen.tolerate",
 		fmt.Sprintf("must be at least 0 and below halfOpen.calls (%d)", h.Calls), h.Tolerate)
-	v.duration("halfOpen.timeout", h.Timeout, time.Millisecond)
+	v.duration("halfOpen.timeout", BoundsOf("halfOpen.timeout"), h.Timeout)
 }
 
 func (v *validator) ejection() {
 	e := &v.settings.Ejection
-	v.number("ejection.maxPercent", e.MaxPercent, 0, 100)
-	v.check(e.MinHealthy >= 0 && e.MinHealthy <= math.MaxInt32, "ejection.minHealthy", "must be at least 0", e.MinHealthy)
+	v.number("ejection.maxPercent", BoundsOf("ejection.maxPercent"), e.MaxPercent)
+	v.count("ejection.minHealthy", BoundsOf("ejection.minHealthy"), e.MinHealthy)
 }
 
 // short prints a duration without zero minutes and seconds: 1h, not 1h0m0s.

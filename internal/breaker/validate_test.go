@@ -20,7 +20,7 @@ func TestImpossibleSettings(t *testing.T) {
 		}
 		return children
 	}
-	slow := func(i int) Trip { return Trip{Kind: TripSlowRate, Rate: 1, Over: time.Duration(i + 1)} }
+	slow := func(i int) Trip { return Trip{Kind: TripSlowRate, Rate: 1, Over: time.Duration(i+1) * time.Second} }
 	streak := func(i int) Trip {
 		of := &ResultSet{}
 		of.Add(Result(500 + i))
@@ -36,7 +36,8 @@ func TestImpossibleSettings(t *testing.T) {
 		"window.size: must be between 1 and 100000, got 0":                                   func(s *Settings) { s.Window = Window{Type: WindowCount} },
 		"window.bucket: must divide window.size (10s), got 3s":                               func(s *Settings) { s.Window.Bucket = 3 * time.Second },
 		"window.bucket: must divide window.size (10s), got 0s":                               func(s *Settings) { s.Window.Bucket = 0 },
-		"window.bucket: must be at least window.size / 100000, got 1µs":                      func(s *Settings) { s.Window.Bucket = time.Microsecond },
+		"window.bucket: must be between 1ms and 1h, got 1µs":                                 func(s *Settings) { s.Window.Bucket = time.Microsecond },
+		"window.bucket: must be at least window.size / 100000, got 10ms":                     func(s *Settings) { s.Window.Size, s.Window.Bucket = time.Hour, 10*time.Millisecond },
 		"trip: must be one of the trippers, got 200":                                         func(s *Settings) { s.Trip.Kind = 200 },
 		"trip.any: must hold at least one tripper, got 0":                                    func(s *Settings) { s.Trip.Children = nil },
 		"trip.not: must hold one tripper, got 0":                                             func(s *Settings) { s.Trip = Trip{Kind: TripNot} },
@@ -44,10 +45,10 @@ func TestImpossibleSettings(t *testing.T) {
 		"trip.any[1].all[0].minCalls: must be between 1 and 1000000000, got 0":               func(s *Settings) { s.Trip.Children[1].Children[0].N = 0 },
 		"trip.any[1].all[1].failureRate: must be above 0 and at most 1, got 1.5":             func(s *Settings) { s.Trip.Children[1].Children[1].Rate = 1.5 },
 		"trip.failureRate: must be above 0 and at most 1, got NaN":                           func(s *Settings) { s.Trip = failureRate(math.NaN()) },
-		"trip.slowRate.over: must be between 1ns and 24h, got -1s":                           func(s *Settings) { s.Trip = Trip{Kind: TripSlowRate, Rate: 1, Over: -time.Second} },
+		"trip.slowRate.over: must be between 1us and 24h, got -1s":                           func(s *Settings) { s.Trip = Trip{Kind: TripSlowRate, Rate: 1, Over: -time.Second} },
 		"trip.consecutiveFailures.of: must name at least one outcome class, got none":        func(s *Settings) { s.Trip = Trip{Kind: TripConsecutiveFailures, N: 1, Of: &ResultSet{}} },
-		"trip.avgLatency: must be between 1ns and 24h, got 0s":                               func(s *Settings) { s.Trip = Trip{Kind: TripAvgLatency} },
-		"trip.pendingAge: must be between 1ns and 24h, got 25h":                              func(s *Settings) { s.Trip = Trip{Kind: TripPendingAge, Over: 25 * time.Hour} },
+		"trip.avgLatency: must be between 1us and 24h, got 0s":                               func(s *Settings) { s.Trip = Trip{Kind: TripAvgLatency} },
+		"trip.pendingAge: must be between 1ms and 24h, got 25h":                              func(s *Settings) { s.Trip = Trip{Kind: TripPendingAge, Over: 25 * time.Hour} },
 		"trip.successRateOutlier.stdev: must be between 0 and 1000, got -1":                  func(s *Settings) { s.Trip = Trip{Kind: TripSuccessRateOutlier, Stdev: -1, N: 1, MinBackends: 1} },
 		"trip.successRateOutlier.minBackends: must be between 1":                             func(s *Settings) { s.Trip = Trip{Kind: TripSuccessRateOutlier, N: 1} },
 		"trip.minClients: must be between 1 and 1000, got 1001":                              func(s *Settings) { s.Trip = Trip{Kind: TripMinClients, N: 1001} },
@@ -70,7 +71,7 @@ func TestImpossibleSettings(t *testing.T) {
 		"halfOpen.ramp.to: must be at least halfOpen.ramp.from (0.5), got 0.4":               func(s *Settings) { s.HalfOpen.Ramp = &Ramp{From: 0.5, To: 0.4, Over: time.Second} },
 		"halfOpen.ramp.over: must be between 1ms and 24h, got 0s":                            func(s *Settings) { s.HalfOpen.Ramp = &Ramp{To: 1} },
 		"ejection.maxPercent: must be between 0 and 100, got 101":                            func(s *Settings) { s.Ejection.MaxPercent = 101 },
-		"ejection.minHealthy: must be at least 0, got -1":                                    func(s *Settings) { s.Ejection.MinHealthy = -1 },
+		"ejection.minHealthy: must be between 0 and 1000000, got -1":                         func(s *Settings) { s.Ejection.MinHealthy = -1 },
 	} {
 		s := DefaultSettings()
 		change(&s)

@@ -2,7 +2,6 @@ package breaker
 
 import (
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -24,7 +23,8 @@ func (v *validator) tripper(key string, t *Trip, depth int) {
 		v.check(false, key, "must be one of the trippers", t.Kind)
 		return
 	}
-	key += "." + t.Kind.String()
+	name := t.Kind.String()
+	key += "." + name
 	if t.Kind > TripNot && len(t.Children) > 0 {
 		v.check(false, key, "must not hold other trippers", len(t.Children))
 	}
@@ -32,24 +32,24 @@ func (v *validator) tripper(key string, t *Trip, depth int) {
 	case TripAny, TripAll, TripNot:
 		v.composition(key, t, depth)
 	case TripMinCalls, TripFailureCount, TripConsecutiveFailures:
-		v.count(key, t.N, 1, MaxCallCount)
+		v.count(key, BoundsOf(name), t.N)
 		if t.Kind == TripConsecutiveFailures && t.Of != nil {
 			v.check(t.Of.Len() > 0, key+".of", "must name at least one outcome class", "none")
 			v.streaks[*t.Of] = true
 		}
 	case TripFailureRate, TripSlowRate:
-		v.check(t.Rate > 0 && t.Rate <= 1, key, "must be above 0 and at most 1", t.Rate)
+		v.number(key, BoundsOf(name), t.Rate)
 		if t.Kind == TripSlowRate {
 			v.slowRate(key, t)
 		}
 	case TripAvgLatency, TripPendingAge:
-		v.duration(key, t.Over, time.Nanosecond)
+		v.duration(key, BoundsOf(name), t.Over)
 	case TripSuccessRateOutlier:
-		v.check(t.Stdev >= 0 && t.Stdev <= 1000, key+".stdev", "must be between 0 and 1000", t.Stdev)
-		v.count(key+".minBackends", t.MinBackends, 1, math.MaxInt32)
-		v.count(key+".minCalls", t.N, 1, MaxCallCount)
+		v.number(key+".stdev", BoundsOf(name+".stdev"), t.Stdev)
+		v.count(key+".minBackends", BoundsOf(name+".minBackends"), t.MinBackends)
+		v.count(key+".minCalls", BoundsOf(name+".minCalls"), t.N)
 	case TripMinClients:
-		v.count(key, t.N, 1, MaxMinClients)
+		v.count(key, BoundsOf(name), t.N)
 	case TripState:
 		v.check(t.State == StateClosed || t.State == StateHalfOpen, key, "must be closed or half-open", t.State)
 	}
@@ -78,6 +78,6 @@ func (v *validator) slowRate(key string, t *Trip) {
 	if t.Over == 0 {
 		return // that of outcome.slow
 	}
-	v.duration(key+".over", t.Over, time.Nanosecond)
+	v.duration(key+".over", BoundsOf("slowRate.over"), t.Over)
 	v.slow[t.Over] = true
 }

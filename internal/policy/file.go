@@ -5,6 +5,7 @@ package policy
 //	json     the key
 //	default  the built-in default, in YAML
 //	range    what is accepted: "1..100", "0s..1h", "(0..1" without the 0
+//	bounds   what is accepted: the breaker.Bounds of that name
 //	enum     what is accepted, separated by commas
 
 // File is a policy file.
@@ -79,7 +80,7 @@ type OutcomeSpec struct {
 	// Ignore lists what is counted in metrics only. It wins over failure.
 	Ignore Outcomes `json:"ignore" default:"[aborted]"`
 	// Slow is the time above which a response is slow; 0 = nothing is slow.
-	Slow Duration `json:"slow" default:"0s" range:"0s..24h"`
+	Slow Duration `json:"slow" default:"0s" bounds:"outcome.slow"`
 	// Timeout is the time without a response after which the outcome is timeout; 0 = never.
 	Timeout Duration `json:"timeout" default:"30s" range:"0s..24h"`
 	// Patience: a client that leaves after it has waited so long for a response is abandoned, before it aborted; 0 =
@@ -98,33 +99,33 @@ type WindowSpec struct {
 	Size Size `json:"size" default:"10s"`
 	// Bucket is for time windows only and divides size. Default 1s, or size/10 where size is below 10s or 1s does not
 	// divide it.
-	Bucket Duration `json:"bucket,omitzero" range:"1ms..1h"`
+	Bucket Duration `json:"bucket,omitzero" bounds:"window.bucket"`
 }
 
 // OpenSpec says how long a circuit stays open.
 type OpenSpec struct {
 	// Duration of the first opening.
-	Duration Duration `json:"duration" default:"30s" range:"1ms..24h"`
+	Duration Duration `json:"duration" default:"30s" bounds:"open.duration"`
 	// Backoff of the n-th opening: none, linear (n x duration) or exponential (duration x multiplier^(n-1)).
 	Backoff string `json:"backoff" default:"exponential" enum:"none,linear,exponential"`
 	// Multiplier of exponential backoff.
-	Multiplier float64 `json:"multiplier" default:"2" range:"1..1000"`
+	Multiplier float64 `json:"multiplier" default:"2" bounds:"open.multiplier"`
 	// Max caps the result, after jitter. Default the larger of 5m and duration.
-	Max Duration `json:"max" default:"5m" range:"1ms..24h"`
+	Max Duration `json:"max" default:"5m" bounds:"open.max"`
 	// Jitter is the share of the duration that is added or taken away at random, drawn once per opening.
-	Jitter float64 `json:"jitter" default:"0" range:"0..1"`
+	Jitter float64 `json:"jitter" default:"0" bounds:"open.jitter"`
 }
 
 // HalfOpenSpec says how a circuit finds out whether its backend has recovered.
 type HalfOpenSpec struct {
 	// Calls is the number of probes that must finish; 0 = straight back to closed.
-	Calls int `json:"calls" default:"3" range:"0..100000"`
+	Calls int `json:"calls" default:"3" bounds:"halfOpen.calls"`
 	// Concurrent is the number of probes in flight at once; default, and at most, calls.
-	Concurrent int `json:"concurrent" default:"3" range:"0..100000"`
+	Concurrent int `json:"concurrent" default:"3" bounds:"halfOpen.concurrent"`
 	// Tolerate is the number of probes that may fail or be slow, below calls; one more re-opens at once.
-	Tolerate int `json:"tolerate" default:"0" range:"0..100000"`
+	Tolerate int `json:"tolerate" default:"0" bounds:"halfOpen.tolerate"`
 	// Timeout, from a probe's admission: a probe that has not reported by then has failed.
-	Timeout Duration `json:"timeout" default:"30s" range:"1ms..24h"`
+	Timeout Duration `json:"timeout" default:"30s" bounds:"halfOpen.timeout"`
 	// Ramp admits a growing share of the requests instead of a number of probes.
 	Ramp *RampSpec `json:"ramp"`
 }
@@ -132,19 +133,19 @@ type HalfOpenSpec struct {
 // RampSpec admits a share of the requests that grows linearly with time.
 type RampSpec struct {
 	// From is the share admitted at first.
-	From float64 `json:"from" default:"0.1" range:"0..1"`
+	From float64 `json:"from" default:"0.1" bounds:"halfOpen.ramp.from"`
 	// To is the share admitted at the end.
-	To float64 `json:"to" default:"1" range:"(0..1"`
+	To float64 `json:"to" default:"1" bounds:"halfOpen.ramp.to"`
 	// Over is the time that it takes.
-	Over Duration `json:"over" default:"60s" range:"1ms..24h"`
+	Over Duration `json:"over" default:"60s" bounds:"halfOpen.ramp.over"`
 }
 
 // EjectionSpec keeps the circuits of one policy from taking too many backends away at once. For scope backend only.
 type EjectionSpec struct {
 	// MaxPercent of the policy's known backends.
-	MaxPercent float64 `json:"maxPercent" default:"100" range:"0..100"`
+	MaxPercent float64 `json:"maxPercent" default:"100" bounds:"ejection.maxPercent"`
 	// MinHealthy backends are always left.
-	MinHealthy int `json:"minHealthy" default:"0" range:"0..1000000"`
+	MinHealthy int `json:"minHealthy" default:"0" bounds:"ejection.minHealthy"`
 }
 
 // RejectSpec says what a client gets who is rejected.
@@ -197,23 +198,23 @@ type TripSpec struct {
 	// Not is true when the other is not.
 	Not *Trip `json:"not,omitempty"`
 	// MinCalls trips when so many outcomes are in the window.
-	MinCalls *int `json:"minCalls,omitempty" range:"1..1000000000"`
+	MinCalls *int `json:"minCalls,omitempty" bounds:"minCalls"`
 	// FailureRate trips when failures / total reaches it; never on an empty window.
-	FailureRate *float64 `json:"failureRate,omitempty" range:"(0..1"`
+	FailureRate *float64 `json:"failureRate,omitempty" bounds:"failureRate"`
 	// SlowRate trips when slow / total reaches it.
 	SlowRate *SlowRate `json:"slowRate,omitempty"`
 	// FailureCount trips when so many failures are in the window.
-	FailureCount *int `json:"failureCount,omitempty" range:"1..1000000000"`
+	FailureCount *int `json:"failureCount,omitempty" bounds:"failureCount"`
 	// ConsecutiveFailures trips when so many last outcomes were all failures.
 	ConsecutiveFailures *Consecutive `json:"consecutiveFailures,omitempty"`
 	// AvgLatency trips when the mean latency reaches it.
-	AvgLatency *Duration `json:"avgLatency,omitempty" range:"1us..24h"`
+	AvgLatency *Duration `json:"avgLatency,omitempty" bounds:"avgLatency"`
 	// SuccessRateOutlier trips when the success rate is below that of the policy's other backends.
 	SuccessRateOutlier *OutlierSpec `json:"successRateOutlier,omitempty"`
 	// PendingAge trips when a request has been unanswered for so long.
-	PendingAge *Duration `json:"pendingAge,omitempty" range:"1ms..24h"`
+	PendingAge *Duration `json:"pendingAge,omitempty" bounds:"pendingAge"`
 	// MinClients trips when the window's failures came from so many client addresses.
-	MinClients *int `json:"minClients,omitempty" range:"1..1000"`
+	MinClients *int `json:"minClients,omitempty" bounds:"minClients"`
 	// State is true while the circuit is in that state.
 	State *string `json:"state,omitempty" enum:"closed,half-open"`
 }
@@ -221,15 +222,15 @@ type TripSpec struct {
 // SlowRateSpec is the long form of slowRate.
 type SlowRateSpec struct {
 	// Rate of slow outcomes. Required.
-	Rate float64 `json:"rate" range:"(0..1"`
+	Rate float64 `json:"rate" bounds:"slowRate"`
 	// Over is the time above which an outcome is slow; default outcome.slow.
-	Over Duration `json:"over,omitzero" range:"1us..24h"`
+	Over Duration `json:"over,omitzero" bounds:"slowRate.over"`
 }
 
 // ConsecutiveSpec is the long form of consecutiveFailures.
 type ConsecutiveSpec struct {
 	// Count of outcomes. Required.
-	Count int `json:"count" range:"1..1000000000"`
+	Count int `json:"count" bounds:"consecutiveFailures"`
 	// Of: only these outcomes count, any other ends the streak; default any failure.
 	Of Outcomes `json:"of,omitempty"`
 }
@@ -237,9 +238,9 @@ type ConsecutiveSpec struct {
 // OutlierSpec compares a backend with the others.
 type OutlierSpec struct {
 	// Stdev is the number of standard deviations below the mean.
-	Stdev float64 `json:"stdev" default:"1.9" range:"0..1000"`
+	Stdev float64 `json:"stdev" default:"1.9" bounds:"successRateOutlier.stdev"`
 	// MinBackends with MinCalls must there be.
-	MinBackends int `json:"minBackends" default:"5" range:"1..1000000"`
+	MinBackends int `json:"minBackends" default:"5" bounds:"successRateOutlier.minBackends"`
 	// MinCalls in its window a backend must have to be looked at.
-	MinCalls int `json:"minCalls" default:"100" range:"1..1000000000"`
+	MinCalls int `json:"minCalls" default:"100" bounds:"successRateOutlier.minCalls"`
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
 )
 
 // checkTags reports a value that is outside the range or enumeration of its field.
@@ -16,11 +18,20 @@ func checkTags(s *scope, v reflect.Value, path string, tag reflect.StructTag) {
 			s.reject(path, "must be one of %s, got %q", strings.Join(known, ", "), v.String())
 		}
 	}
-	if r := tag.Get("range"); r != "" {
+	if r := RangeOf(tag); r != "" {
 		if problem := checkRange(r, v.Interface()); problem != "" {
 			s.reject(path, "%s", problem)
 		}
 	}
+}
+
+// RangeOf returns what a field with the tag accepts, in the notation of the tag range: "1..100", "0s..1h", "(0..1" without
+// the 0. It is empty where any value of the field's type is accepted.
+func RangeOf(tag reflect.StructTag) string {
+	if setting, ok := tag.Lookup("bounds"); ok {
+		return breaker.BoundsOf(setting).String()
+	}
+	return tag.Get("range")
 }
 
 // checkRange says why value, an int, float64 or Duration, is not in the range that text describes.

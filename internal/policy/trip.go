@@ -107,7 +107,7 @@ func (r SlowRate) MarshalJSON() ([]byte, error) {
 }
 
 func (r *SlowRate) decodeNode(s *scope, n *yaml.Node, path string) {
-	shortOrLong(s, n, path, &r.SlowRateSpec, &r.Rate, `range:"(0..1"`)
+	shortOrLong(s, n, path, &r.SlowRateSpec, &r.Rate, `bounds:"slowRate"`)
 }
 
 // Consecutive is a count, or the long form.
@@ -124,7 +124,7 @@ func (c Consecutive) MarshalJSON() ([]byte, error) {
 }
 
 func (c *Consecutive) decodeNode(s *scope, n *yaml.Node, path string) {
-	shortOrLong(s, n, path, &c.ConsecutiveSpec, &c.Count, `range:"1..1000000000"`)
+	shortOrLong(s, n, path, &c.ConsecutiveSpec, &c.Count, `bounds:"consecutiveFailures"`)
 }
 
 // shortOrLong reads a map into long, anything else into short.

@@ -115,7 +115,7 @@ func refine(definition *jsonschema.Schema, t reflect.Type) {
 				property.Enum = append(property.Enum, name)
 			}
 		}
-		if r := f.Tag.Get("range"); r != "" {
+		if r := policy.RangeOf(f.Tag); r != "" {
 			limit(property, r)
 		}
 		if text, ok := f.Tag.Lookup("default"); ok {
