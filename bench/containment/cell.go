@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/bench/proxy"
+	"github.com/cbagent/cbagent/bench/peer/proxy"
 )
 
 // cell is one scenario: what is done to every peer.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/bench/procfs"
-	"github.com/cbagent/cbagent/bench/proxy"
+	"github.com/cbagent/cbagent/bench/peer/proxy"
+	"github.com/cbagent/cbagent/bench/usage"
 	"github.com/cbagent/cbagent/bench/wire"
 )
 
@@ -119,13 +119,13 @@ func open(r *part.Run, k peer.Kind, ordinary bool) (place, error) {
 func (p place) measure(s shape, length time.Duration) (map[string]float64, error) {
 	var pids []int
 	for _, pid := range p.Pids {
-		pids = append(pids, procfs.Tree(pid)...)
+		pids = append(pids, usage.Tree(pid)...)
 	}
-	cpu, err := procfs.CPU(pids...)
+	cpu, err := usage.CPU(pids...)
 	if err != nil {
 		return nil, err
 	}
-	busy, err := procfs.Busy()
+	busy, err := usage.Busy()
 	if err != nil {
 		return nil, err
 	}
@@ -133,18 +133,18 @@ func (p place) measure(s shape, length time.Duration) (map[string]float64, error
 	if err != nil {
 		return nil, err
 	}
-	busyAfter, err := procfs.Busy()
+	busyAfter, err := usage.Busy()
 	if err != nil {
 		return nil, err
 	}
-	cpuAfter, err := procfs.CPU(pids...)
+	cpuAfter, err := usage.CPU(pids...)
 	if err != nil {
 		return nil, err
 	}
 	if result.ByStatus[200] != result.Requests {
 		return nil, fmt.Errorf("of %d requests %v were answered and %v not: all must be 200", result.Requests, result.ByStatus, result.Errors)
 	}
-	rss, err := procfs.RSS(pids...)
+	rss, err := usage.RSS(pids...)
 	if err != nil {
 		return nil, err
 	}

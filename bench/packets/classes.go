@@ -11,10 +11,10 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
-	"github.com/cbagent/cbagent/bench/bpfstat"
-	"github.com/cbagent/cbagent/bench/frame"
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
+	"github.com/cbagent/cbagent/bench/usage"
+	"github.com/cbagent/cbagent/bench/wire"
 )
 
 // programs are those that packets meet.
@@ -48,7 +48,7 @@ func openPrograms(pid int) (p *programs, err error) {
 	if err != nil {
 		return p, fmt.Errorf("load an empty program: %w", err)
 	}
-	err = bpfstat.EachProgram(pid, func(name string, program *ebpf.Program) error {
+	err = usage.EachProgram(pid, func(name string, program *ebpf.Program) error {
 		for want, slot := range map[string]**ebpf.Program{"egress": &p.egress, "ingress": &p.ingress} {
 			if name == want {
 				kept, err := program.Clone()
@@ -70,7 +70,7 @@ func openPrograms(pid int) (p *programs, err error) {
 type class struct {
 	name    string
 	program *ebpf.Program
-	packet  frame.Segment
+	packet  wire.Segment
 	returns int32
 }
 
@@ -99,21 +99,21 @@ func runClasses(ctx context.Context, r *part.Run) (err error) {
 	sent, got := uint32(1001+len(request)), uint32(5001+len(answer))
 	// A connection with a request that was answered, so that its packets are known.
 	for _, one := range []class{
-		{"SYN", p.egress, frame.Segment{From: client, To: backend, Flags: frame.SYN, Seq: 1000}, next},
-		{"SYN-ACK", p.ingress, frame.Segment{From: backend, To: client, Flags: frame.SYN | frame.ACK, Seq: 5000, Ack: 1001}, next},
-		{"request", p.egress, frame.Segment{From: client, To: backend, Flags: frame.PSH | frame.ACK, Seq: 1001, Ack: 5001, Payload: request}, next},
-		{"answer", p.ingress, frame.Segment{From: backend, To: client, Flags: frame.PSH | frame.ACK, Seq: 5001, Ack: sent, Payload: answer}, next},
+		{"SYN", p.egress, wire.Segment{From: client, To: backend, Flags: wire.SYN, Seq: 1000}, next},
+		{"SYN-ACK", p.ingress, wire.Segment{From: backend, To: client, Flags: wire.SYN | wire.ACK, Seq: 5000, Ack: 1001}, next},
+		{"request", p.egress, wire.Segment{From: client, To: backend, Flags: wire.PSH | wire.ACK, Seq: 1001, Ack: 5001, Payload: request}, next},
+		{"answer", p.ingress, wire.Segment{From: backend, To: client, Flags: wire.PSH | wire.ACK, Seq: 5001, Ack: sent, Payload: answer}, next},
 	} {
 		if _, err := one.run(1); err != nil {
 			return err
 		}
 	}
 	classes := []class{
-		{"port not watched, to", p.egress, frame.Segment{From: client, To: other, Flags: frame.ACK, Seq: 1, Ack: 1}, next},
-		{"port not watched, from", p.ingress, frame.Segment{From: other, To: client, Flags: frame.ACK, Seq: 1, Ack: 1}, next},
-		{"port watched, no backend, to", p.egress, frame.Segment{From: client, To: sibling, Flags: frame.ACK, Seq: 1, Ack: 1}, next},
-		{"pure ACK, to a backend", p.egress, frame.Segment{From: client, To: backend, Flags: frame.ACK, Seq: sent, Ack: got}, next},
-		{"pure ACK, from a backend", p.ingress, frame.Segment{From: backend, To: client, Flags: frame.ACK, Seq: got, Ack: sent}, next},
+		{"port not watched, to", p.egress, wire.Segment{From: client, To: other, Flags: wire.ACK, Seq: 1, Ack: 1}, next},
+		{"port not watched, from", p.ingress, wire.Segment{From: other, To: client, Flags: wire.ACK, Seq: 1, Ack: 1}, next},
+		{"port watched, no backend, to", p.egress, wire.Segment{From: client, To: sibling, Flags: wire.ACK, Seq: 1, Ack: 1}, next},
+		{"pure ACK, to a backend", p.egress, wire.Segment{From: client, To: backend, Flags: wire.ACK, Seq: sent, Ack: got}, next},
+		{"pure ACK, from a backend", p.ingress, wire.Segment{From: backend, To: client, Flags: wire.ACK, Seq: got, Ack: sent}, next},
 	}
 	repeat := uint32(200_000)
 	if r.Quick {

@@ -8,9 +8,9 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/cbagent/cbagent/bench/frame"
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
+	"github.com/cbagent/cbagent/bench/wire"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
@@ -44,7 +44,7 @@ var ways = []way{
 type place struct {
 	way
 	site *peer.Site
-	port *frame.Port
+	port *wire.Port
 }
 
 // runFlood sends SYNs as fast as one thread can. All that becomes of each is done before the next is sent, on the same
@@ -105,7 +105,7 @@ func open(r *part.Run, w way) (place, error) {
 	if err == nil {
 		link, e := site.Node.Links().LinkByName("cl0")
 		if err = e; err == nil {
-			p.port, err = frame.Open(site.Client, link.Attrs().HardwareAddr)
+			p.port, err = wire.OpenPort(site.Client, link.Attrs().HardwareAddr)
 		}
 	}
 	if err != nil {
@@ -122,7 +122,7 @@ func (p place) flood(n int) (float64, error) {
 	began := time.Now()
 	for i := range n {
 		from := netip.AddrPortFrom(netlab.ClientIPv4, uint16(1024+i%60_000))
-		if err := p.port.Send(frame.Segment{From: from, To: to, Flags: frame.SYN, Seq: uint32(i)}); err != nil {
+		if err := p.port.Send(wire.Segment{From: from, To: to, Flags: wire.SYN, Seq: uint32(i)}); err != nil {
 			return 0, err
 		}
 	}

@@ -8,9 +8,9 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"github.com/cbagent/cbagent/bench/bpfstat"
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
+	"github.com/cbagent/cbagent/bench/usage"
 	"github.com/cbagent/cbagent/bench/wire"
 )
 
@@ -30,7 +30,7 @@ func runPrograms(ctx context.Context, r *part.Run) (err error) {
 		return err
 	}
 	pid := p.Agent.Pid()
-	err = bpfstat.EachProgram(pid, func(name string, program *ebpf.Program) error {
+	err = usage.EachProgram(pid, func(name string, program *ebpf.Program) error {
 		info, err := program.Info()
 		if err != nil {
 			return fmt.Errorf("describe program %s: %w", name, err)
@@ -48,7 +48,7 @@ func runPrograms(ctx context.Context, r *part.Run) (err error) {
 	if err != nil {
 		return err
 	}
-	enabled, err := bpfstat.Enable()
+	enabled, err := usage.Enable()
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func runPrograms(ctx context.Context, r *part.Run) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		before, err := bpfstat.Programs(pid)
+		before, err := usage.Programs(pid)
 		if err != nil {
 			return err
 		}
@@ -65,7 +65,7 @@ func runPrograms(ctx context.Context, r *part.Run) (err error) {
 		if err != nil {
 			return err
 		}
-		after, err := bpfstat.Programs(pid)
+		after, err := usage.Programs(pid)
 		if err != nil {
 			return err
 		}

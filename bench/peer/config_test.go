@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/bench/proxy"
+	"github.com/cbagent/cbagent/bench/peer/proxy"
 )
 
 var (

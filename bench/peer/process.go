@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cbagent/cbagent/bench/procfs"
+	"github.com/cbagent/cbagent/bench/usage"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
@@ -42,7 +42,7 @@ func (s *Site) start(in *netlab.Namespace, name string, command ...string) (*pro
 
 // stop ends the process and its children.
 func (p *process) stop() {
-	all := procfs.Tree(p.cmd.Process.Pid)
+	all := usage.Tree(p.cmd.Process.Pid)
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only if it has ended
 	select {
 	case <-p.ended:

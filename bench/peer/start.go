@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cbagent/cbagent/bench/proxy"
+	"github.com/cbagent/cbagent/bench/peer/proxy"
 	"github.com/cbagent/cbagent/internal/lab/agentproc"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )

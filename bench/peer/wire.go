@@ -9,8 +9,8 @@ import (
 	"net/http"
 	"net/netip"
 
-	"github.com/cbagent/cbagent/bench/proxy"
-	"github.com/cbagent/cbagent/bench/ring"
+	"github.com/cbagent/cbagent/bench/peer/proxy"
+	"github.com/cbagent/cbagent/bench/peer/ring"
 	"github.com/cbagent/cbagent/bench/wire"
 )
 

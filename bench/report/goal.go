@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/cbagent/cbagent/bench/stat"
+	"github.com/cbagent/cbagent/bench/row"
 )
 
 // Verdict says how a goal stands.
@@ -25,13 +25,13 @@ type Goal struct {
 	Limit    float64
 	AtLeast  bool // the number is to be at least Limit; else at most
 	reaches  bool // it is enough that the interval reaches the limit: what is wanted is that no difference can be told
-	estimate func(Set) (stat.Estimate, error)
+	estimate func(Set) (row.Estimate, error)
 }
 
 // Judgement is how a goal stands in one run.
 type Judgement struct {
 	Goal
-	stat.Estimate
+	row.Estimate
 	Verdict Verdict
 	Why     string // it was not measured
 }
@@ -55,7 +55,7 @@ func Judge(s Set) []Judgement {
 // fewest rounds of which an interval means anything.
 const fewest = 5
 
-func (g Goal) judge(e stat.Estimate) Verdict {
+func (g Goal) judge(e row.Estimate) Verdict {
 	low, high := e.Low, e.High
 	if e.Rounds < fewest || math.IsNaN(low) || math.IsNaN(high) {
 		return NotResolved
@@ -77,7 +77,7 @@ func (g Goal) judge(e stat.Estimate) Verdict {
 }
 
 // number writes an estimate.
-func number(e stat.Estimate) string {
+func number(e row.Estimate) string {
 	if math.IsNaN(e.Value) {
 		return "-"
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/cbagent/cbagent/bench/row"
-	"github.com/cbagent/cbagent/bench/stat"
 )
 
 // made returns rows of an overhead part in which cbagent adds a tenth of what HAProxy adds, less or more by slack.
@@ -57,7 +56,7 @@ func TestJudge(t *testing.T) {
 		{false, math.NaN(), math.NaN(), NotResolved},
 	} {
 		g := Goal{Limit: 1, AtLeast: c.atLeast}
-		if got := g.judge(stat.Estimate{Low: c.low, High: c.high, Rounds: 20}); got != c.want {
+		if got := g.judge(row.Estimate{Low: c.low, High: c.high, Rounds: 20}); got != c.want {
 			t.Errorf("%+v: got %s", c, got)
 		}
 	}

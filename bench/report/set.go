@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/cbagent/cbagent/bench/row"
-	"github.com/cbagent/cbagent/bench/stat"
 )
 
 // Set is the files of a run, by part.
@@ -41,17 +40,17 @@ func (p pick) String() string {
 
 // estimate computes a number from picks, over the rounds that have all of them. f gets the values of each pick, in the
 // order of the rounds that were drawn.
-func (s Set) estimate(picks []pick, f func(values [][]float64) float64) (stat.Estimate, error) {
+func (s Set) estimate(picks []pick, f func(values [][]float64) float64) (row.Estimate, error) {
 	var byRound []map[int]float64
 	var rounds []int
 	for i, p := range picks {
 		file := s[p.part]
 		if file == nil {
-			return stat.Estimate{}, fmt.Errorf("%s was not measured", p.part)
+			return row.Estimate{}, fmt.Errorf("%s was not measured", p.part)
 		}
 		values := file.Values(p.of, p.peer, p.value)
 		if len(values) == 0 {
-			return stat.Estimate{}, fmt.Errorf("%s was not measured", p)
+			return row.Estimate{}, fmt.Errorf("%s was not measured", p)
 		}
 		byRound = append(byRound, values)
 		if i == 0 {
@@ -60,10 +59,10 @@ func (s Set) estimate(picks []pick, f func(values [][]float64) float64) (stat.Es
 		rounds = slices.DeleteFunc(rounds, func(r int) bool { _, ok := values[r]; return !ok })
 	}
 	if len(rounds) == 0 {
-		return stat.Estimate{}, fmt.Errorf("no round has all of %v", picks)
+		return row.Estimate{}, fmt.Errorf("no round has all of %v", picks)
 	}
 	drawn := make([][]float64, len(picks))
-	return stat.Bootstrap(len(rounds), func(which []int) float64 {
+	return row.Bootstrap(len(rounds), func(which []int) float64 {
 		for i := range picks {
 			drawn[i] = drawn[i][:0]
 			for _, w := range which {
@@ -75,19 +74,19 @@ func (s Set) estimate(picks []pick, f func(values [][]float64) float64) (stat.Es
 }
 
 // median is that of one value.
-func (s Set) median(p pick) (stat.Estimate, error) {
-	return s.estimate([]pick{p}, func(v [][]float64) float64 { return stat.Median(v[0]) })
+func (s Set) median(p pick) (row.Estimate, error) {
+	return s.estimate([]pick{p}, func(v [][]float64) float64 { return row.Median(v[0]) })
 }
 
 // ratio is the ratio of two medians.
-func (s Set) ratio(of, to pick) (stat.Estimate, error) {
-	return s.estimate([]pick{of, to}, func(v [][]float64) float64 { return stat.Median(v[0]) / stat.Median(v[1]) })
+func (s Set) ratio(of, to pick) (row.Estimate, error) {
+	return s.estimate([]pick{of, to}, func(v [][]float64) float64 { return row.Median(v[0]) / row.Median(v[1]) })
 }
 
 // added is the ratio of what two peers add to a third's.
-func (s Set) added(of, to, base pick) (stat.Estimate, error) {
+func (s Set) added(of, to, base pick) (row.Estimate, error) {
 	return s.estimate([]pick{of, to, base}, func(v [][]float64) float64 {
-		return stat.Median(differences(v[0], v[2])) / stat.Median(differences(v[1], v[2]))
+		return row.Median(differences(v[0], v[2])) / row.Median(differences(v[1], v[2]))
 	})
 }
 
@@ -101,8 +100,8 @@ func differences(a, b []float64) []float64 {
 }
 
 // worst is the largest value of all rounds. It is what it is: no interval.
-func (s Set) worst(picks ...pick) (stat.Estimate, error) {
-	worst := stat.Estimate{}
+func (s Set) worst(picks ...pick) (row.Estimate, error) {
+	worst := row.Estimate{}
 	for i, p := range picks {
 		e, err := s.estimate([]pick{p}, func(v [][]float64) float64 { return slices.Max(v[0]) })
 		if err != nil {

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/cbagent/cbagent/bench/row"
-	"github.com/cbagent/cbagent/bench/stat"
 )
 
 // column of a table: a value of each case and peer.
@@ -115,7 +114,7 @@ func (s Set) cell(f *row.File, of, peer, value string) string {
 }
 
 // ratioText writes a ratio, or that it cannot be told from 1.
-func ratioText(r stat.Estimate) string {
+func ratioText(r row.Estimate) string {
 	if !r.Resolved(1) {
 		return fmt.Sprintf(" (x %s, not resolved)", short(r.Value))
 	}

@@ -1,4 +1,5 @@
-// Package row is how the parts of the bench write down what they measured. A row is one measurement of one peer in one
+// Package row is how the parts of the bench write down what they measured, and what is computed from it: medians, and the
+// interval in which a number computed from paired rounds lies. A row is one measurement of one peer in one
 // round; everything that is printed or plotted is computed from rows, so whoever has the files can compute it again.
 package row
 

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/cbagent/cbagent/bench/frame"
 	"github.com/cbagent/cbagent/bench/peer"
+	"github.com/cbagent/cbagent/bench/wire"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
@@ -45,12 +45,12 @@ func makeFlows(ctx context.Context, site *peer.Site, first, n int) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", site.Backends[0].Interface, err)
 	}
-	client, err := frame.Open(site.Client, clientSide.Attrs().HardwareAddr)
+	client, err := wire.OpenPort(site.Client, clientSide.Attrs().HardwareAddr)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	server, err := frame.Open(site.Backends[0].Namespace, backendSide.Attrs().HardwareAddr)
+	server, err := wire.OpenPort(site.Backends[0].Namespace, backendSide.Attrs().HardwareAddr)
 	if err != nil {
 		return err
 	}
@@ -64,13 +64,13 @@ func makeFlows(ctx context.Context, site *peer.Site, first, n int) error {
 		c := netip.AddrPortFrom(netlab.ClientIPv4, uint16(firstPort+i%flowsOfPort))
 		s := netip.AddrPortFrom(site.Backends[0].IPv4, uint16(firstService+i/flowsOfPort))
 		for _, one := range []struct {
-			by *frame.Port
-			frame.Segment
+			by *wire.Port
+			wire.Segment
 		}{
-			{client, frame.Segment{From: c, To: s, Flags: frame.SYN, Seq: 1000}},
-			{server, frame.Segment{From: s, To: c, Flags: frame.SYN | frame.ACK, Seq: 5000, Ack: 1001}},
-			{client, frame.Segment{From: c, To: s, Flags: frame.PSH | frame.ACK, Seq: 1001, Ack: 5001, Payload: request}},
-			{server, frame.Segment{From: s, To: c, Flags: frame.PSH | frame.ACK, Seq: 5001, Ack: 1001 + uint32(len(request)), Payload: answer}},
+			{client, wire.Segment{From: c, To: s, Flags: wire.SYN, Seq: 1000}},
+			{server, wire.Segment{From: s, To: c, Flags: wire.SYN | wire.ACK, Seq: 5000, Ack: 1001}},
+			{client, wire.Segment{From: c, To: s, Flags: wire.PSH | wire.ACK, Seq: 1001, Ack: 5001, Payload: request}},
+			{server, wire.Segment{From: s, To: c, Flags: wire.PSH | wire.ACK, Seq: 5001, Ack: 1001 + uint32(len(request)), Payload: answer}},
 		} {
 			if err := one.by.Send(one.Segment); err != nil {
 				return err

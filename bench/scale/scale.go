@@ -12,10 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cbagent/cbagent/bench/bpfstat"
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/bench/procfs"
+	"github.com/cbagent/cbagent/bench/usage"
 	"github.com/cbagent/cbagent/bench/wire"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
@@ -127,7 +126,7 @@ func growBackends(ctx context.Context, r *part.Run, n int) (values map[string]fl
 		return nil, fmt.Errorf("read the policy: %w", err)
 	}
 	pid := p.Agent.Pid()
-	cpu, err := procfs.CPU(pid)
+	cpu, err := usage.CPU(pid)
 	if err != nil {
 		return nil, err
 	}
@@ -142,12 +141,12 @@ func growBackends(ctx context.Context, r *part.Run, n int) (values map[string]fl
 	if err := p.awaitQuiet(ctx, 2*time.Second); err != nil {
 		return nil, err
 	}
-	after, err := procfs.CPU(pid)
+	after, err := usage.CPU(pid)
 	if err != nil {
 		return nil, err
 	}
 	values["reload_cpu_ms"] = ms(after - cpu)
-	rss, err := procfs.RSS(pid)
+	rss, err := usage.RSS(pid)
 	values["rss_after_reload_mb"] = mb(rss)
 	return values, err
 }
@@ -175,7 +174,7 @@ func (p place) awaitRejection(ctx context.Context) error {
 func (p place) awaitQuiet(ctx context.Context, atMost time.Duration) error {
 	const watch = 250 * time.Millisecond
 	for deadline := time.Now().Add(atMost); time.Now().Before(deadline); {
-		before, err := procfs.CPU(p.Agent.Pid())
+		before, err := usage.CPU(p.Agent.Pid())
 		if err != nil {
 			return err
 		}
@@ -184,7 +183,7 @@ func (p place) awaitQuiet(ctx context.Context, atMost time.Duration) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		after, err := procfs.CPU(p.Agent.Pid())
+		after, err := usage.CPU(p.Agent.Pid())
 		if err != nil {
 			return err
 		}
@@ -205,7 +204,7 @@ func (p place) cost(ctx context.Context, r *part.Run) (map[string]float64, error
 		return nil, err
 	}
 	pid := p.Agent.Pid()
-	before, err := procfs.CPU(pid)
+	before, err := usage.CPU(pid)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +213,7 @@ func (p place) cost(ctx context.Context, r *part.Run) (map[string]float64, error
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	after, err := procfs.CPU(pid)
+	after, err := usage.CPU(pid)
 	if err != nil {
 		return nil, err
 	}
@@ -227,11 +226,11 @@ func (p place) cost(ctx context.Context, r *part.Run) (map[string]float64, error
 	if err != nil {
 		return nil, err
 	}
-	rss, err := procfs.RSS(pid)
+	rss, err := usage.RSS(pid)
 	if err != nil {
 		return nil, err
 	}
-	maps, err := bpfstat.MapMemory(pid)
+	maps, err := usage.MapMemory(pid)
 	if err != nil {
 		return nil, err
 	}
@@ -249,24 +248,24 @@ func (p place) cost(ctx context.Context, r *part.Run) (map[string]float64, error
 }
 
 // runs returns the runs of the programs that packets meet, during a load.
-func (p place) runs(load wire.Load) (bpfstat.Runs, error) {
-	enabled, err := bpfstat.Enable()
+func (p place) runs(load wire.Load) (usage.Runs, error) {
+	enabled, err := usage.Enable()
 	if err != nil {
-		return bpfstat.Runs{}, err
+		return usage.Runs{}, err
 	}
 	defer func() { _ = enabled.Close() }()
-	before, err := bpfstat.Programs(p.Agent.Pid())
+	before, err := usage.Programs(p.Agent.Pid())
 	if err != nil {
-		return bpfstat.Runs{}, err
+		return usage.Runs{}, err
 	}
 	if _, err := p.site.Load(load); err != nil {
-		return bpfstat.Runs{}, err
+		return usage.Runs{}, err
 	}
-	after, err := bpfstat.Programs(p.Agent.Pid())
+	after, err := usage.Programs(p.Agent.Pid())
 	if err != nil {
-		return bpfstat.Runs{}, err
+		return usage.Runs{}, err
 	}
-	var sum bpfstat.Runs
+	var sum usage.Runs
 	for name, a := range after {
 		d := a.Sub(before[name])
 		// The sweep is no packet's cost.
@@ -333,7 +332,7 @@ func holdConnections(ctx context.Context, r *part.Run, round int) (err error) {
 		if err != nil {
 			return err
 		}
-		rss, e := procfs.RSS(procfs.Tree(p.Pids[0])...)
+		rss, e := usage.RSS(usage.Tree(p.Pids[0])...)
 		hold()
 		if e != nil {
 			return e

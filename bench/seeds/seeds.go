@@ -12,7 +12,7 @@ import (
 
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/bench/proxy"
+	"github.com/cbagent/cbagent/bench/peer/proxy"
 )
 
 // Part is this part.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/bench/stat"
+	"github.com/cbagent/cbagent/bench/row"
 )
 
 // The backend of vegeta's scenario: it can serve 800 requests a second.
@@ -118,7 +118,7 @@ func readVegeta(text []byte) (map[string]float64, error) {
 	n := float64(len(all))
 	return map[string]float64{
 		"requests": n, "share_200": by["200"] / n, "share_503": by["503"] / n,
-		"p50_ms": stat.Percentile(all, 50), "p99_ms": stat.Percentile(all, 99),
-		"p50_200_ms": stat.Percentile(append(good, 0), 50), "p99_200_ms": stat.Percentile(append(good, 0), 99),
+		"p50_ms": row.Percentile(all, 50), "p99_ms": row.Percentile(all, 99),
+		"p50_200_ms": row.Percentile(append(good, 0), 50), "p99_200_ms": row.Percentile(append(good, 0), 99),
 	}, nil
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/bench/ring"
+	"github.com/cbagent/cbagent/bench/peer/ring"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 )
 

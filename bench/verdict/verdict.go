@@ -15,7 +15,7 @@ import (
 
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/bench/stat"
+	"github.com/cbagent/cbagent/bench/row"
 	"github.com/cbagent/cbagent/internal/lab/agentproc"
 )
 
@@ -45,8 +45,8 @@ func run(ctx context.Context, r *part.Run) error {
 					return err
 				}
 				r.Add("verdict", "floor", round, map[string]float64{
-					"wake_p50_us": stat.Median(least.Wake), "write_p50_us": stat.Median(least.Write),
-					"p50_us": stat.Median(least.Both()), "p90_us": stat.Percentile(least.Both(), 90), "p99_us": stat.Percentile(least.Both(), 99),
+					"wake_p50_us": row.Median(least.Wake), "write_p50_us": row.Median(least.Write),
+					"p50_us": row.Median(least.Both()), "p90_us": row.Percentile(least.Both(), 90), "p99_us": row.Percentile(least.Both(), 99),
 				})
 				return nil
 			},
@@ -56,8 +56,8 @@ func run(ctx context.Context, r *part.Run) error {
 					return err
 				}
 				r.Add("verdict", string(peer.Cbagent), round, map[string]float64{
-					"p50_us": stat.Median(took), "p90_us": stat.Percentile(took, 90), "p99_us": stat.Percentile(took, 99),
-					"since_write_p50_us": stat.Median(since), "since_write_p99_us": stat.Percentile(since, 99),
+					"p50_us": row.Median(took), "p90_us": row.Percentile(took, 90), "p99_us": row.Percentile(took, 99),
+					"since_write_p50_us": row.Median(since), "since_write_p99_us": row.Percentile(since, 99),
 				})
 				return nil
 			},

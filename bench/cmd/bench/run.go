@@ -13,26 +13,25 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/bench/containment"
-	"github.com/cbagent/cbagent/bench/gobench"
 	"github.com/cbagent/cbagent/bench/overhead"
 	"github.com/cbagent/cbagent/bench/packets"
 	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/peer"
-	"github.com/cbagent/cbagent/bench/procfs"
 	"github.com/cbagent/cbagent/bench/rejection"
 	"github.com/cbagent/cbagent/bench/report"
 	"github.com/cbagent/cbagent/bench/row"
 	"github.com/cbagent/cbagent/bench/scale"
 	"github.com/cbagent/cbagent/bench/seeds"
+	"github.com/cbagent/cbagent/bench/usage"
 	"github.com/cbagent/cbagent/bench/verdict"
 )
 
 // parts in the order in which they run.
 var parts = []part.Part{
 	overhead.Part, rejection.Part, verdict.Part, containment.Part, containment.Full, seeds.Part, scale.Part, packets.Part,
-	gobench.Part("kernel", "Every kind of packet is put to the programs again and again by BPF_PROG_TEST_RUN, and the programs to the verifier.", "."),
-	gobench.Part("breaker", "What one outcome costs a circuit, beside other libraries, and 100,000 circuits in one process.", "."),
-	gobench.Part("scrape", "An agent with 10,000 backends is scraped, before any of them was called and after each was.", "."),
+	part.GoBenchmarks("kernel", "Every kind of packet is put to the programs again and again by BPF_PROG_TEST_RUN, and the programs to the verifier.", "."),
+	part.GoBenchmarks("breaker", "What one outcome costs a circuit, beside other libraries, and 100,000 circuits in one process.", "."),
+	part.GoBenchmarks("scrape", "An agent with 10,000 backends is scraped, before any of them was called and after each was.", "."),
 }
 
 type options struct {
@@ -190,7 +189,7 @@ func versions(b *peer.Bench) map[string][]string {
 // othersBusy returns how many cores are busy while the bench does nothing.
 func othersBusy(ctx context.Context) (float64, error) {
 	const watch = time.Second
-	before, err := procfs.Busy()
+	before, err := usage.Busy()
 	if err != nil {
 		return 0, err
 	}
@@ -199,7 +198,7 @@ func othersBusy(ctx context.Context) (float64, error) {
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	after, err := procfs.Busy()
+	after, err := usage.Busy()
 	if err != nil {
 		return 0, err
 	}

@@ -1,5 +1,4 @@
-// Package frame sends made-up TCP segments from one end of a veth pair to the other.
-package frame
+package wire
 
 import (
 	"encoding/binary"
@@ -12,15 +11,15 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
-// Port is one end.
+// Port is one end of a veth pair. It sends made-up TCP segments to the other.
 type Port struct {
 	fd    int
 	to    unix.SockaddrLinklayer
 	frame []byte
 }
 
-// Open opens the interface eth0 of a namespace. Frames go to the hardware address gateway at its other end.
-func Open(in *netlab.Namespace, gateway net.HardwareAddr) (*Port, error) {
+// OpenPort opens the interface eth0 of a namespace. Frames go to the hardware address gateway at its other end.
+func OpenPort(in *netlab.Namespace, gateway net.HardwareAddr) (*Port, error) {
 	link, err := in.Links().LinkByName("eth0")
 	if err != nil {
 		return nil, fmt.Errorf("find eth0 in %s: %w", in.Name(), err)

@@ -1,5 +1,6 @@
-// Package procfs reads what processes and the machine have used: CPU time and memory.
-package procfs
+// Package usage reads what processes and the machine have used, from the kernel's own accounts: CPU time, memory, and the
+// run time and memory of BPF programs and maps.
+package usage
 
 import (
 	"bufio"

@@ -1,5 +1,4 @@
-// Package bpfstat reads what a process's BPF programs and maps cost, from the kernel's own accounts.
-package bpfstat
+package usage
 
 import (
 	"bufio"

@@ -1,6 +1,4 @@
-// Package gobench runs Go benchmarks as parts of the bench: each round runs all of them once, so that ours and others'
-// take turns.
-package gobench
+package part
 
 import (
 	"bytes"
@@ -15,19 +13,17 @@ import (
 	"strings"
 
 	"golang.org/x/perf/benchfmt"
-
-	"github.com/cbagent/cbagent/bench/part"
 )
 
-// Part returns the part that runs the test binary NAME.test in the folder of tools, with those benchmarks that match.
-func Part(name, about, match string) part.Part {
-	return part.Part{
+// GoBenchmarks returns the part that runs the test binary NAME.test in the folder of tools, with those benchmarks that match.
+func GoBenchmarks(name, about, match string) Part {
+	return Part{
 		Name: name, About: about, Rounds: 10, Quick: 1,
-		Run: func(ctx context.Context, r *part.Run) error { return run(ctx, r, name, match) },
+		Run: func(ctx context.Context, r *Run) error { return runBenchmarks(ctx, r, name, match) },
 	}
 }
 
-func run(ctx context.Context, r *part.Run, name, match string) error {
+func runBenchmarks(ctx context.Context, r *Run, name, match string) error {
 	binary := filepath.Join(r.Bench.Tools, name+".test")
 	if _, err := os.Stat(binary); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is not built: make bench builds it", binary)
@@ -44,7 +40,7 @@ func run(ctx context.Context, r *part.Run, name, match string) error {
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("%s: %w: %s%s", binary, err, out.String(), said.String())
 		}
-		n, err := read(r, out.Bytes(), round)
+		n, err := readBenchmarks(r, out.Bytes(), round)
 		if err != nil {
 			return err
 		}
@@ -55,9 +51,9 @@ func run(ctx context.Context, r *part.Run, name, match string) error {
 	return nil
 }
 
-// read adds a row for each benchmark: "Outcome/cbagent count window/record" is of case Outcome and peer "cbagent count
+// readBenchmarks adds a row for each benchmark: "Outcome/cbagent count window/record" is of case Outcome and peer "cbagent count
 // window/record".
-func read(r *part.Run, text []byte, round int) (n int, err error) {
+func readBenchmarks(r *Run, text []byte, round int) (n int, err error) {
 	lines := benchfmt.NewReader(bytes.NewReader(text), "benchmarks")
 	for lines.Scan() {
 		result, ok := lines.Result().(*benchfmt.Result)

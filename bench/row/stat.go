@@ -1,5 +1,4 @@
-// Package stat computes medians, and the interval in which a number computed from paired rounds lies.
-package stat
+package row
 
 import (
 	"math"

@@ -1,17 +1,16 @@
-package gobench
+package part
 
 import (
 	"log/slog"
 	"reflect"
 	"testing"
 
-	"github.com/cbagent/cbagent/bench/part"
 	"github.com/cbagent/cbagent/bench/row"
 )
 
 func TestRead(t *testing.T) {
-	r := &part.Run{File: &row.File{}, Log: slog.New(slog.DiscardHandler)}
-	n, err := read(r, []byte(`goos: linux
+	r := &Run{File: &row.File{}, Log: slog.New(slog.DiscardHandler)}
+	n, err := readBenchmarks(r, []byte(`goos: linux
 BenchmarkOutcome/cbagent_count_window/ask+record-2   	1000	47.5 ns/op	0 B/op	0 allocs/op
 BenchmarkCircuits-2   	10	1200 ns/op	3 circuits
 PASS
