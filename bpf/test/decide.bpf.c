@@ -1,5 +1,5 @@
 /* For tests only: the pure parts of a decision, with a clock and a random number that the client chooses. */
-#include "../verdict.h"
+#include "../admit.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -10,6 +10,7 @@ enum question {
 	QUESTION_RETURN_RATE,
 	QUESTION_CONNECTION, /* reserve one of max_connections */
 	QUESTION_RETURN_CONNECTION,
+	QUESTION_SURELY, /* surely_rejected */
 };
 
 struct decide_args {
@@ -34,8 +35,9 @@ int decide(struct decide_args *args)
 	struct admission adm = {};
 	struct circuit *c = circuit_of(args->circuit);
 	struct policy *p = c ? policy_of(c) : NULL;
+	struct node_state *n = the_node();
 
-	if (!p)
+	if (!p || !n)
 		return 1;
 	switch (args->question) {
 	case QUESTION_CIRCUIT:
@@ -60,6 +62,9 @@ int decide(struct decide_args *args)
 		break;
 	case QUESTION_RETURN_CONNECTION:
 		__sync_fetch_and_add(&c->connections, -1);
+		break;
+	case QUESTION_SURELY:
+		args->reason = surely_rejected(c, n, args->now);
 		break;
 	}
 	return 0;

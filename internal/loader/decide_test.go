@@ -32,7 +32,7 @@ func newDecider(t *testing.T, r *rig) *decider {
 	}
 	var objs decideObjects
 	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		"circuits": r.d.objs.Circuits, "policies": r.d.objs.Policies,
+		"circuits": r.d.objs.Circuits, "policies": r.d.objs.Policies, "node": r.d.objs.Node,
 	}})
 	if err != nil {
 		t.Fatal(err)
