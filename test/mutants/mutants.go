@@ -1,0 +1,165 @@
+package main
+
+// mutants are the faults that tests must notice, by what they are about.
+var mutants = []mutant{
+	// BPF.
+	{
+		Name: "the rate is not given back when a connection gets no permit",
+		File: "bpf/admit.h",
+		Old: `		if (reject_probe(c, n, &adm, now, tcp)) {
+			__sync_fetch_and_add(&c->connections, -1);
+			if (tcp)
+				release_rate(c, p);
+`,
+		New: `		if (reject_probe(c, n, &adm, now, tcp)) {
+			__sync_fetch_and_add(&c->connections, -1);
+`,
+		Package: "./internal/loader",
+		Test:    "TestRateIsReturnedWithoutPermit",
+	},
+	{
+		Name: "the rate is not given back when a request gets no permit",
+		File: "bpf/admit.h",
+		Old: `			__sync_fetch_and_add(&c->requests, -1);
+			release_rate(c, p);
+`,
+		New: `			__sync_fetch_and_add(&c->requests, -1);
+`,
+		Package: "./internal/loader",
+		Test:    "TestRateIsReturnedWithoutPermit",
+	},
+	{
+		Name:    "the kubelet is rejected at connect()",
+		File:    "bpf/connect.h",
+		Old:     `if (!n || !of_pods(n))`,
+		New:     `if (!n)`,
+		Package: "./internal/loader",
+		Test:    "TestConnectLeavesKubeletAlone",
+	},
+	{
+		Name:    "processes of pods pass at connect()",
+		File:    "bpf/connect.h",
+		Old:     `bpf_get_current_ancestor_cgroup_id(n->kubepods_level) == n->kubepods`,
+		New:     `bpf_get_current_ancestor_cgroup_id(n->kubepods_level + 1) == n->kubepods`,
+		Package: "./internal/loader",
+		Test:    "TestConnectLeavesKubeletAlone",
+	},
+	{
+		Name:    "sk_lookup ignores uplinks",
+		File:    "bpf/lookup.h",
+		Old:     `direction_of(ctx->ingress_ifindex)`,
+		New:     `DIRECTION_OUTBOUND`,
+		Package: "./internal/loader",
+		Test:    "TestLookupKnowsUplinks",
+	},
+	{
+		Name:    "answered SYNs are remembered for 12 s",
+		File:    "bpf/cookie.h",
+		Old:     `#define ANSWERING_TIME (120ULL * 1000000000)`,
+		New:     `#define ANSWERING_TIME (12ULL * 1000000000)`,
+		Package: "./internal/loader",
+		Test:    "TestHowLongAnsweredSYNsAreRemembered",
+	},
+	{
+		Name: "answered SYNs are remembered for ever",
+		File: "bpf/cookie.h",
+		Old: ` ||
+	    bpf_ktime_get_coarse_ns() >= READ_ONCE(c->answering_until))
+`,
+		New: `)
+`,
+		Package: "./internal/loader",
+		Test:    "TestAnsweredSYNIsForgotten",
+	},
+	{
+		Name: "the IPv6 packets of the kernel have no hop limit",
+		File: "bpf/headers.h",
+		Old: `		.hop_limit = HOP_LIMIT,
+`,
+		New:     "",
+		Package: "./internal/loader",
+		Test:    "TestHeaderOfXDPReset",
+	},
+	{
+		Name:    "an open circuit rejects at its deadline",
+		File:    "bpf/verdict.h",
+		Old:     `return v->kind == VERDICT_OPEN && now < v->until ? REASON_OPEN : 0;`,
+		New:     `return v->kind == VERDICT_OPEN && now <= v->until ? REASON_OPEN : 0;`,
+		Package: "./internal/loader",
+		Test:    "TestEqualMoments",
+	},
+	{
+		Name:    "the lease holds at its end",
+		File:    "bpf/admit.h",
+		Old:     `return now >= READ_ONCE(n->lease_until);`,
+		New:     `return now > READ_ONCE(n->lease_until);`,
+		Package: "./internal/loader",
+		Test:    "TestEqualMoments",
+	},
+	{
+		Name:    "an outcome that took as long as the threshold is slow",
+		File:    "bpf/outcome.h",
+		Old:     `if (p->slow && latency > p->slow)`,
+		New:     `if (p->slow && latency >= p->slow)`,
+		Package: "./internal/loader",
+		Test:    "TestSlowIsLongerThanTheThreshold",
+	},
+
+	// Policy.
+	{
+		Name:    "a rate of one per nanosecond is out of range",
+		File:    "internal/policy/resolve.go",
+		Old:     `time.Duration(r.Period).Nanoseconds() < int64(r.Limit)`,
+		New:     `time.Duration(r.Period).Nanoseconds() <= int64(r.Limit)`,
+		Package: "./internal/policy",
+		Test:    "TestHighestRateLimit",
+	},
+	{
+		Name:    "a policy file rejects a latency that the breaker accepts",
+		File:    "internal/policy/file.go",
+		Old:     `bounds:"avgLatency"`,
+		New:     `bounds:"pendingAge"`,
+		Package: "./internal/policy",
+		Test:    "TestPolicyAndBreakerAcceptTheSame",
+	},
+	{
+		Name:    "a setting has bounds of its own in a policy file",
+		File:    "internal/policy/file.go",
+		Old:     `bounds:"avgLatency"`,
+		New:     `range:"1ns..24h"`,
+		Package: "./internal/policy",
+		Test:    "TestEverySettingHasItsBounds",
+	},
+
+	// Discovery.
+	{
+		Name: "the TTL of an alias is ignored",
+		File: "internal/discovery/resolver.go",
+		Old: `			} else if next == "" {
+				continue
+`,
+		New: `			} else {
+				continue
+`,
+		Package: "./internal/discovery",
+		Test:    "TestTTLOfAliases",
+	},
+	{
+		Name:    "the TTL of an alias is ignored where it is asked for separately",
+		File:    "internal/discovery/resolver.go",
+		Old:     `ttl = min(ttl, shortest)`,
+		New:     `ttl = shortest`,
+		Package: "./internal/discovery",
+		Test:    "TestTTLOfAliases",
+	},
+
+	// Control.
+	{
+		Name:    "an order may last for 0.1 s",
+		File:    "internal/control/server.go",
+		Old:     `o.ForSeconds < 1 ||`,
+		New:     `o.ForSeconds < 0 ||`,
+		Package: "./internal/control",
+		Test:    "TestHowLongAnOrderLasts",
+	},
+}
