@@ -1,75 +1,55 @@
 package breaker
 
+import "container/heap"
+
 // deadlines is a heap of circuits by deadline, then by age. Only circuits that wait for something are in it.
 type deadlines []*Circuit
 
-func (h deadlines) before(i, j int) bool {
+// put brings c to its place: in, out or elsewhere.
+func (h *deadlines) put(c *Circuit) {
+	switch {
+	case c.deadline == Never:
+		h.take(c)
+	case c.heapAt < 0:
+		heap.Push(h, c)
+	default:
+		heap.Fix(h, c.heapAt)
+	}
+}
+
+// take removes c, if it is there.
+func (h *deadlines) take(c *Circuit) {
+	if c.heapAt >= 0 {
+		heap.Remove(h, c.heapAt)
+	}
+}
+
+// Len, Less, Swap, Push and Pop are for container/heap only.
+
+func (h deadlines) Len() int { return len(h) }
+
+func (h deadlines) Less(i, j int) bool {
 	if h[i].deadline != h[j].deadline {
 		return h[i].deadline < h[j].deadline
 	}
 	return h[i].order < h[j].order
 }
 
-func (h deadlines) swap(i, j int) {
+func (h deadlines) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].heapAt, h[j].heapAt = i, j
 }
 
-// put brings c to its place: in, out or elsewhere.
-func (h *deadlines) put(c *Circuit) {
-	switch {
-	case c.deadline == Never && c.heapAt < 0:
-	case c.deadline == Never:
-		h.take(c)
-	case c.heapAt < 0:
-		c.heapAt = len(*h)
-		*h = append(*h, c)
-		h.up(c.heapAt)
-	default:
-		h.up(c.heapAt)
-		h.down(c.heapAt)
-	}
+func (h *deadlines) Push(c any) {
+	c.(*Circuit).heapAt = len(*h)
+	*h = append(*h, c.(*Circuit))
 }
 
-func (h *deadlines) take(c *Circuit) {
-	i, last := c.heapAt, len(*h)-1
-	if i < 0 {
-		return
-	}
-	h.swap(i, last)
+func (h *deadlines) Pop() any {
+	last := len(*h) - 1
+	c := (*h)[last]
 	(*h)[last] = nil
 	*h = (*h)[:last]
 	c.heapAt = -1
-	if i < last {
-		h.up(i)
-		h.down(i)
-	}
-}
-
-func (h deadlines) up(i int) {
-	for i > 0 {
-		parent := (i - 1) / 2
-		if !h.before(i, parent) {
-			return
-		}
-		h.swap(i, parent)
-		i = parent
-	}
-}
-
-func (h deadlines) down(i int) {
-	for {
-		child := 2*i + 1
-		if child >= len(h) {
-			return
-		}
-		if child+1 < len(h) && h.before(child+1, child) {
-			child++
-		}
-		if !h.before(child, i) {
-			return
-		}
-		h.swap(i, child)
-		i = child
-	}
+	return c
 }
