@@ -74,7 +74,9 @@ image: ## the OCI image, without a builder, to bin/cbagent-image.tar
 
 .PHONY: sbom
 sbom: build ## the bill of materials of bin/cbagent, as CycloneDX
-	@go run ./scripts/sbom bin/cbagent "$$(scripts/version.sh)" >bin/cbagent.cdx.json
+	@go tool -modfile=tools/go.mod cyclonedx-gomod bin -json -noserial -notimestamp -std -version "$$(scripts/version.sh)" \
+		bin/cbagent | jq --arg sum "$$(sha256sum bin/cbagent | cut -d' ' -f1)" \
+		'.metadata.component.hashes = [{alg: "SHA-256", content: $$sum}]' >bin/cbagent.cdx.json
 
 .PHONY: vulnerabilities
 vulnerabilities: ## known vulnerabilities that the code reaches

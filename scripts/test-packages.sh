@@ -65,7 +65,7 @@ left=$(cd "$work/stage" && find . -type f | sort | tr '\n' ' ')
 
 make -s sbom
 go version -m bin/cbagent | awk '$1 == "dep" {print $2 "@" $3}' | sort >"$work/modules"
-jq -r '.components[] | select(.name != "std") | .["bom-ref"]' bin/cbagent.cdx.json | sort | diff "$work/modules" - ||
+jq -r '.components[] | select(.name != "std") | .name + "@" + .version' bin/cbagent.cdx.json | sort | diff "$work/modules" - ||
     fail "the bill of materials does not have the modules of the binary"
 
 echo "packages, image, unit and install: as they should be"
