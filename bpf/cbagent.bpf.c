@@ -64,11 +64,11 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 		if (d != PASS_ON)
 			return d;
 	}
-	if (pkt->hook == HOOK_LOOPBACK && n->flags & NODE_NAT_ON_LO && behind_nat(skb, pkt, n))
+	if (pkt->hook == HOOK_LOOPBACK && n->flags & NODE_NAT_ON_LO && undo_nat(skb, pkt, n))
 		return backend_packet(skb, pkt, n);
 	if (look & LOOK_DESTINATION && watched(n, pkt->key.backend_port_be)) {
 		d = client_packet(skb, pkt, n, flow);
-		if (pkt->nat && admitted(d))
+		if (pkt->nat && is_admitted(d))
 			remember_dialled(skb, pkt);
 		if (d != decision(ACTION_PASS, REASON_FOREIGN))
 			return d;
@@ -105,7 +105,8 @@ static __always_inline __u64 decide_icmp(struct __sk_buff *skb, struct node_stat
 	return icmp_error(skb, l3, v6);
 }
 
-static __always_inline int leave(struct __sk_buff *skb, __u32 hook, __u64 d, bool nat)
+/* finish counts the packet and returns what TC does with it. */
+static __always_inline int finish(struct __sk_buff *skb, __u32 hook, __u64 d, bool nat)
 {
 	count_packet(hook, d);
 	switch (d >> 32) {
@@ -114,9 +115,9 @@ static __always_inline int leave(struct __sk_buff *skb, __u32 hook, __u64 d, boo
 	case ACTION_RESPOND:
 	case ACTION_RESET:
 	case ACTION_ACK:
-		/* On loopback the rewritten packet goes on, and arrives where it came from. Through NAT it may not: a
-		 * packet keeps its connection tracking entry there, and would be changed like one of the client's. What is
-		 * redirected loses it, and is looked up anew as the backend's. */
+		/* On loopback the rewritten packet goes on, and arrives where it came from. With NAT it must not: it would keep
+		 * the conntrack entry of the client's packet, and NAT would change it like one. A redirected packet loses the
+		 * entry, and conntrack looks it up as the backend's. */
 		if (hook == HOOK_LOOPBACK && !nat)
 			return TC_ACT_OK;
 		return bpf_redirect(skb->ifindex, hook == HOOK_INGRESS ? 0 : BPF_F_INGRESS);
@@ -150,7 +151,7 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool eth
 	} else if (d >= PARSED_ICMP_V6) {
 		d = decide_icmp(skb, n, hook, l3, d == PARSED_ICMP_V6);
 	}
-	return leave(skb, hook, d, nat);
+	return finish(skb, hook, d, nat);
 }
 
 SEC("tc")

@@ -1,6 +1,6 @@
 /* Initial sequence numbers of the kernel's own answers: a keyed hash of the connection's four-tuple, so that nothing is stored
  * between a SYN and its request, and any later packet is known to be ours by what it acknowledges. SipHash-2-4 (Aumasson and
- * Bernstein, 2012), since a client sees its output.
+ * Bernstein, 2012), because clients see its output.
  *
  *   21 bits  of the four-tuple's hash. A packet of a connection that is not followed matches by chance once in two million,
  *            and is looked at only where its circuit has answered a SYN within two minutes.
@@ -34,6 +34,8 @@
 #define COOKIE_TUPLE (~(COOKIE_FIRST | COOKIE_REASON))
 
 _Static_assert(REJECTIONS <= COOKIE_REASON + 1, "a reason must fit a cookie");
+_Static_assert(COOKIE_FIRST == 0xffU << COOKIE_FIRST_SHIFT && !(COOKIE_FIRST & COOKIE_REASON), "the parts must not overlap");
+_Static_assert(sizeof(struct flow_key) == 36, "tuple_hash covers all of it");
 
 __noinline __u64 tuple_hash(const struct node_state *n, const struct flow_key *key)
 {
@@ -83,9 +85,9 @@ static __always_inline __u32 cookie(__u64 hash, __u32 isn, __u32 reason)
 #define ANSWERING_TIME (120ULL * 1000000000)
 #define ANSWERING_STEP (1ULL * 1000000000)
 
-/* What comes after a SYN-ACK of ours is looked for as long as a client may still send it. Written once a second at most:
- * every CPU reads it. */
-static __always_inline void answering(__u64 *until, __u64 now)
+/* extend_answering moves on the time until which packets are checked for a cookie: as long as a client may still send one after its
+ * SYN was answered. It is written once a second at most, because every CPU reads it. */
+static __always_inline void extend_answering(__u64 *until, __u64 now)
 {
 	if (READ_ONCE(*until) < now + ANSWERING_TIME - ANSWERING_STEP)
 		*(volatile __u64 *)until = now + ANSWERING_TIME;

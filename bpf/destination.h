@@ -67,6 +67,11 @@ __noinline int learn(struct __sk_buff *skb, const struct packet *pkt, struct nod
 	return 0;
 }
 
+_Static_assert(sizeof(struct endpoint) == 20, "the key of a map must have no padding");
+_Static_assert(__builtin_offsetof(struct cidr_key, addr) == __builtin_offsetof(struct cidr_key, port_be) + sizeof(__be16),
+	       "a prefix goes on from the port to the address");
+
+/* exempt_source reports whether a policy exempts a client's address. */
 static __always_inline bool exempt_source(const __u8 *client, const struct policy *p)
 {
 	struct source_key key = { .prefix_len = 160, .policy = p->id };
@@ -77,12 +82,13 @@ static __always_inline bool exempt_source(const __u8 *client, const struct polic
 	return bpf_map_lookup_elem(&exempt_sources, &key);
 }
 
+/* exempt reports whether a policy exempts the client of a packet. */
 __noinline bool exempt(struct __sk_buff *skb, const struct packet *pkt, const struct policy *p, const struct node_state *n,
 			      __u32 backend_flags)
 {
 	if (!p || !n || !pkt)
 		return false;
-	/* A host process outside the pods' cgroups that talks to a pod of this node: the kubelet, checking it. */
+	/* A process of the host, outside the pods' cgroups, that connects to a pod of this node: the kubelet with a health check. */
 	if (p->flags & POLICY_EXEMPT_NODE && backend_flags & BACKEND_LOCAL_POD && !skb->ingress_ifindex && n->kubepods &&
 	    bpf_skb_ancestor_cgroup_id(skb, n->kubepods_level) != n->kubepods)
 		return true;

@@ -26,6 +26,10 @@ struct tcp_header {
 	__be32 options[4];
 };
 
+_Static_assert(sizeof(struct tcp_header) == 36, "its words are summed");
+_Static_assert(sizeof(struct iphdr) == 20 && sizeof(struct ipv6hdr) == 40 && sizeof(struct tcphdr) == 20,
+	       "headers are written without options");
+
 static __always_inline __u32 fold(__u64 sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);

@@ -1,4 +1,4 @@
-/* What a router says of an attempt to connect: ICMP errors that quote its SYN. */
+/* ICMP errors that quote the SYN of an attempt to connect. */
 #pragma once
 
 #include "attempt.h"
@@ -45,6 +45,10 @@ struct quote_v6 {
 	struct quoted_tcp tcp;
 };
 
+_Static_assert(CODES <= 32, "a set of codes must fit an int");
+_Static_assert(sizeof(struct quoted_tcp) == 8, "no error needs to quote more");
+
+/* quoted_v4 and quoted_v6 read the addresses, ports and sequence number that an error quotes. */
 static __always_inline bool quoted_v4(struct __sk_buff *skb, __u32 l3, struct flow_key *key, __u32 *seq)
 {
 	struct iphdr outer;
@@ -84,8 +88,8 @@ static __always_inline bool quoted_v6(struct __sk_buff *skb, __u32 l3, struct fl
 }
 
 /* icmp_error ends the attempt whose SYN an ICMP error quotes. It must quote the sequence number of a SYN that is still without
- * reply: who is not on the way cannot know it, and an established connection outlives such errors (RFC 5927). The packet passes
- * in any case. l3: offset of its IP header. */
+ * reply: a sender that is not on the path cannot know it, and an established connection survives such errors (RFC 5927). The packet
+ * passes in any case. l3: offset of its IP header. */
 __noinline __u64 icmp_error(struct __sk_buff *skb, __u32 l3, __u32 v6)
 {
 	struct node_state *n = the_node();

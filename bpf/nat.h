@@ -1,15 +1,15 @@
-/* NAT on lo. A process that dials a virtual address which NAT brings to a process of the same host is changed before lo in
- * both directions: requests have the backend's address already, responses have the virtual one again. What knows the other
- * addresses is the packet's socket. */
+/* NAT on lo. When a process dials a virtual address that NAT translates to a process of the same host, NAT has changed the packets
+ * of both directions before lo: requests have the backend's address, responses the virtual one. The socket that sends a packet
+ * has the addresses before NAT. */
 #pragma once
 
 #include "flow.h"
 #include "parse.h"
 
-/* sender reads the addresses of the socket that sends a packet, its own as the client's. False if there is none, or none
- * with a connection: the kernel's control sockets and listeners have no port of a peer. Every kind of socket has these
- * fields, those of handshakes and of TIME-WAIT included. */
-static __always_inline bool sender(struct __sk_buff *skb, const struct packet *pkt, struct flow_key *own)
+/* socket_key reads the addresses of the socket that sends a packet, its own as the client's. It returns false if the packet has no
+ * socket, or one without a connection: the kernel's control sockets and listeners have no port of a peer. Every kind of socket
+ * has these fields, those of handshakes and of TIME-WAIT included. */
+static __always_inline bool socket_key(struct __sk_buff *skb, const struct packet *pkt, struct flow_key *own)
 {
 	struct bpf_sock *sk = skb->sk;
 
@@ -40,21 +40,22 @@ static __always_inline bool same_key(const struct flow_key *a, const struct flow
 	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
 	__u32 differ = 0;
 
+	_Static_assert(sizeof(*a) % 4 == 0, "the key is compared in words");
 #pragma unroll
 	for (int i = 0; i < sizeof(*a) / 4; i++)
 		differ |= x[i] ^ y[i];
 	return !differ;
 }
 
-/* behind_nat finds the connection of a response that NAT has changed: pkt->key is then the connection's, and 1 is
- * returned. Of the client's packets it only notes that they are changed. */
-__noinline int behind_nat(struct __sk_buff *skb, struct packet *pkt, const struct node_state *n)
+/* undo_nat finds the connection of a response that NAT has changed, sets pkt->key to the connection's key and returns 1. For
+ * packets of the client it sets pkt->nat if NAT has changed them. */
+__noinline int undo_nat(struct __sk_buff *skb, struct packet *pkt, const struct node_state *n)
 {
 	struct flow_key own __attribute__((aligned(4))) = {}, *real;
 
 	if (!pkt || !n)
 		return 0;
-	if (sender(skb, pkt, &own)) {
+	if (socket_key(skb, pkt, &own)) {
 		if (same_key(&own, &pkt->key))
 			return 0;
 		pkt->nat = 1;
@@ -65,7 +66,7 @@ __noinline int behind_nat(struct __sk_buff *skb, struct packet *pkt, const struc
 			return 1;
 		}
 	}
-	/* A closed port has no socket, and one that is reset has given up its own port before. A SYN-ACK with a cookie has no
+	/* A closed port has no socket, and a socket that is reset has released its port before. A SYN-ACK with a SYN cookie has no
 	 * socket yet. */
 	if (!(pkt->flags & TCP_RST) && (pkt->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK))
 		return 0;
@@ -78,14 +79,14 @@ __noinline int behind_nat(struct __sk_buff *skb, struct packet *pkt, const struc
 	return 1;
 }
 
-/* remember_dialled keeps what the client's socket knows an admitted connection by. */
+/* remember_dialled stores the key of an admitted connection under the addresses of the client's socket. */
 __noinline int remember_dialled(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct flow_key own __attribute__((aligned(4))) = {}, key;
 
-	if (!pkt || !sender(skb, pkt, &own))
+	if (!pkt || !socket_key(skb, pkt, &own))
 		return 0;
-	/* A SYN may use ports again that led to another backend. */
+	/* A SYN may reuse ports of a connection to another backend. */
 	if (is_syn(pkt) || !bpf_map_lookup_elem(&dialled, &own)) {
 		key = pkt->key;
 		bpf_map_update_elem(&dialled, &own, &key, BPF_ANY);
@@ -93,8 +94,8 @@ __noinline int remember_dialled(struct __sk_buff *skb, const struct packet *pkt)
 	return 0;
 }
 
-/* An admitted connection or request: what may be answered by a reset. */
-static __always_inline bool admitted(__u64 d)
+/* is_admitted reports whether a decision admits a connection or a request, which a backend may answer with a reset. */
+static __always_inline bool is_admitted(__u64 d)
 {
 	__u32 reason = (__u32)d;
 

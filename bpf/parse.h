@@ -19,6 +19,8 @@
 #define PARSED_ICMP (~0ULL - 1) /* not TCP: it may be an error about a TCP packet, see icmp.h */
 #define PARSED_ICMP_V6 (~0ULL - 2)
 
+_Static_assert(sizeof(((struct node_state *)0)->ports) * 8 == 65536, "a bit for each port");
+
 static __always_inline bool watched(const struct node_state *n, __be16 port_be)
 {
 	__u16 port = bpf_ntohs(port_be);

@@ -16,7 +16,8 @@ static __always_inline __u64 seconds_until(__u64 until, __u64 now)
 	return until > now ? (until - now + 999999999) / 1000000000 : 1;
 }
 
-static __always_inline __u64 sent(long err, enum action action, __u32 reason)
+/* rewritten returns the decision about a packet that was rewritten. */
+static __always_inline __u64 rewritten(long err, enum action action, __u32 reason)
 {
 	return err ? decision(ACTION_DROP, REASON_ERROR) : decision(action, reason);
 }
@@ -28,9 +29,9 @@ static __always_inline long answer_syn(struct __sk_buff *skb, const struct packe
 	struct segment s = { .back = 1, .answer = ANSWER_NONE, .flags = TCP_SYN | TCP_ACK, .mss = MSS_OFFERED };
 	__u64 now = bpf_ktime_get_coarse_ns();
 
-	answering(&c->answering_until, now);
+	extend_answering(&c->answering_until, now);
 	if (pkt->hook == HOOK_INGRESS)
-		answering(&n->answering_until, now);
+		extend_answering(&n->answering_until, now);
 	s.seq = cookie(tuple_hash(n, &pkt->key), pkt->seq, reason);
 	s.ack = pkt->seq + 1;
 	/* With timestamps a client whose SYN was lost knows the round trip all the same, and need not wait 3 s for what is
@@ -69,11 +70,11 @@ __noinline __u64 reject_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 		tcp_options(skb, pkt, &o);
 	how = render(t.policy, limit, true, o.mss ?: MSS_DEFAULT, o.has_ts, &answer);
 	if (how == REJECT_RESPOND)
-		return sent(answer_syn(skb, pkt, n, t.circuit, limit, &o), ACTION_RESPOND, reason);
+		return rewritten(answer_syn(skb, pkt, n, t.circuit, limit, &o), ACTION_RESPOND, reason);
 	count_rejection(t.circuit, limit, how);
 	if (how == REJECT_DROP)
 		return decision(ACTION_DROP, reason);
-	return sent(reset_syn(skb, pkt), ACTION_RESET, reason);
+	return rewritten(reset_syn(skb, pkt), ACTION_RESET, reason);
 }
 
 /* swap_ts sends the client's timestamps back swapped: what it echoed last is the newest that its backend sent. */
@@ -112,12 +113,12 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 	if (!a) {
 		s->answer = ANSWER_NONE;
 		s->flags = TCP_RST | TCP_ACK;
-		return sent(rewrite(skb, pkt, s), ACTION_RESET, reason);
+		return rewritten(rewrite(skb, pkt, s), ACTION_RESET, reason);
 	}
 	done.next = s->seq + (s->head ? a->head_len : a->len) + 1;
 	remember_answered(&pkt->key, &done);
 	s->flags = TCP_PSH | TCP_ACK | TCP_FIN;
-	return sent(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
+	return rewritten(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
 }
 
 /* reset_backend turns a copy of the client's packet into a reset for its backend, which goes on. The packet itself is a reset,
@@ -177,7 +178,7 @@ __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt
 	if (!done)
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	if (pkt->flags & TCP_RST) {
-		/* Our own for the backend, which an interface's way in brings here again, or the client's, who answers a
+		/* Our own for the backend, which the ingress program redirected through this hook, or the client's answer to a
 		 * backend that has lost ours. */
 		if (done->known)
 			return decision(ACTION_PASS, REASON_ANSWERED);
@@ -190,7 +191,7 @@ __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt
 	s.back = 1;
 	s.ack = pkt->seq + pkt->payload + !!(pkt->flags & TCP_FIN);
 	if (before(pkt->ack, done->next) && done->answer != ANSWER_NONE) {
-		/* The answer may be lost, and what it acknowledged is never sent again: so it goes with every ACK. */
+		/* The answer may be lost, and the client does not repeat what the answer acknowledged: so each ACK carries it. */
 		s.seq = done->start;
 		s.answer = done->answer;
 		s.head = done->head;
@@ -200,7 +201,7 @@ __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt
 		s.seq = done->next;
 		s.flags = TCP_ACK;
 	}
-	return sent(rewrite(skb, pkt, &s), ACTION_ACK, REASON_ANSWERED);
+	return rewritten(rewrite(skb, pkt, &s), ACTION_ACK, REASON_ANSWERED);
 }
 
 /* close_answered closes a connection whose SYN was answered and that closes before a request. */
@@ -233,7 +234,7 @@ __noinline __u64 cookie_packet(struct __sk_buff *skb, struct packet *pkt, __u32 
 	if (find_circuit(pkt->circuit, &t) != LOOKUP_FOUND)
 		return 0;
 	if (!pkt->payload)
-		return sent(close_answered(skb, pkt), ACTION_ACK, REASON_ANSWERED);
+		return rewritten(close_answered(skb, pkt), ACTION_ACK, REASON_ANSWERED);
 	v = verdict_of(t.circuit);
 	if (v->kind == VERDICT_OPEN || v->kind == VERDICT_FORCED_OPEN)
 		until = v->until;

@@ -1,4 +1,4 @@
-/* Turning a packet into another: the client's into the answer to itself, or into a reset for the backend. */
+/* Rewriting a packet of a client: into the answer to it, or into a reset for the backend. */
 #pragma once
 
 #include "headers.h"
@@ -37,9 +37,9 @@ static __always_inline long swap_macs(struct __sk_buff *skb)
 	return bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0);
 }
 
-/* A network card may have summed up the whole packet (CHECKSUM_COMPLETE), which is lost on the way to an egress hook and
- * when the length changes. Otherwise the sum must follow what was changed, or the kernel takes the card for broken. sum is
- * that of the packet as it is now. */
+/* put_complete sets the sum that a network card may have computed of the whole packet (CHECKSUM_COMPLETE). It is lost on the way
+ * to an egress hook and when the length changes. Otherwise it must follow the changes, or the kernel takes the card for broken.
+ * sum is that of the packet as it is now. */
 static __always_inline void put_complete(struct __sk_buff *skb, __u64 sum)
 {
 	__s64 old = bpf_csum_update(skb, 0);
