@@ -55,14 +55,13 @@ static __always_inline bool quoted_v4(struct __sk_buff *skb, __u32 l3, struct fl
 	struct quote_v4 q;
 
 	if (bpf_skb_load_bytes(skb, l3, &outer, sizeof(outer)) || outer.version != 4 || outer.ihl != 5 ||
-	    outer.frag_off & bpf_htons(0x3fff) || bpf_skb_load_bytes(skb, l3 + sizeof(outer), &q, sizeof(q)))
+	    fragmented(&outer) || bpf_skb_load_bytes(skb, l3 + sizeof(outer), &q, sizeof(q)))
 		return false;
 	if (q.icmp.type != UNREACHABLE_V4 || q.icmp.code >= CODES || !(CODE(q.icmp.code) & UNREACHABLE_CODES_V4))
 		return false;
-	if (q.ip.protocol != IPPROTO_TCP || q.ip.version != 4 || q.ip.ihl != 5 || q.ip.frag_off & bpf_htons(0x3fff))
+	if (check_ipv4(&q.ip) != PARSED)
 		return false;
-	map_v4(key->client, q.ip.saddr);
-	map_v4(key->backend, q.ip.daddr);
+	take_ipv4(key, &q.ip);
 	key->client_port_be = q.tcp.source;
 	key->backend_port_be = q.tcp.dest;
 	*seq = bpf_ntohl(q.tcp.seq);
@@ -77,10 +76,9 @@ static __always_inline bool quoted_v6(struct __sk_buff *skb, __u32 l3, struct fl
 		return false;
 	if (q.icmp.type != UNREACHABLE_V6 || q.icmp.code >= CODES || !(CODE(q.icmp.code) & UNREACHABLE_CODES_V6))
 		return false;
-	if (q.ip.nexthdr != IPPROTO_TCP || q.ip.version != 6)
+	if (check_ipv6(&q.ip) != PARSED)
 		return false;
-	__builtin_memcpy(key->client, &q.ip.saddr, 16);
-	__builtin_memcpy(key->backend, &q.ip.daddr, 16);
+	take_ipv6(key, &q.ip);
 	key->client_port_be = q.tcp.source;
 	key->backend_port_be = q.tcp.dest;
 	*seq = bpf_ntohl(q.tcp.seq);

@@ -108,6 +108,12 @@ static __always_inline bool relevant(const struct frame *fr, const struct node_s
 	return watched(n, tcp->dest) || watched(n, tcp->source) || nat_on_lo(fr, n, tcp);
 }
 
+/* fragmented also reports first fragments: only they have ports, and none can be judged alone. */
+static __always_inline bool fragmented(const struct iphdr *ip)
+{
+	return ip->frag_off & bpf_htons(0x3fff);
+}
+
 /* check_ipv4 returns PARSED when a TCP header follows right after the IP header. */
 static __always_inline __u64 check_ipv4(const struct iphdr *ip)
 {
@@ -115,8 +121,7 @@ static __always_inline __u64 check_ipv4(const struct iphdr *ip)
 		return ip->protocol == IPPROTO_ICMP ? PARSED_ICMP : pass(REASON_FOREIGN);
 	if (ip->ihl < 5)
 		return pass(REASON_SHORT);
-	/* More fragments or an offset: only the first has ports, and none can be judged alone. */
-	if (ip->frag_off & bpf_htons(0x3fff))
+	if (fragmented(ip))
 		return pass(REASON_FRAGMENT);
 	return ip->ihl == 5 ? PARSED : pass(REASON_IP_OPTIONS);
 }
@@ -140,6 +145,19 @@ static __always_inline __u64 check_ipv6(const struct ipv6hdr *ip)
 	default:
 		return pass(REASON_FOREIGN);
 	}
+}
+
+/* take_ipv4 and take_ipv6 fill the addresses of a key. */
+static __always_inline void take_ipv4(struct flow_key *key, const struct iphdr *ip)
+{
+	map_v4(key->client, ip->saddr);
+	map_v4(key->backend, ip->daddr);
+}
+
+static __always_inline void take_ipv6(struct flow_key *key, const struct ipv6hdr *ip)
+{
+	__builtin_memcpy(key->client, &ip->saddr, 16);
+	__builtin_memcpy(key->backend, &ip->daddr, 16);
 }
 
 static __always_inline void take_tcp(struct packet *pkt, const struct tcphdr *tcp)
@@ -178,8 +196,7 @@ static __always_inline __u64 parse_headers(const struct frame *fr, const struct 
 		if (!relevant(fr, n, tcp))
 			return pass(REASON_FOREIGN);
 		__builtin_memset(pkt, 0, sizeof(*pkt));
-		map_v4(pkt->key.client, ip->saddr);
-		map_v4(pkt->key.backend, ip->daddr);
+		take_ipv4(&pkt->key, ip);
 		pkt->l4 = l2 + sizeof(*ip);
 		*total = bpf_ntohs(ip->tot_len);
 	} else if (proto == bpf_htons(ETH_P_IPV6)) {
@@ -196,8 +213,7 @@ static __always_inline __u64 parse_headers(const struct frame *fr, const struct 
 		if (!relevant(fr, n, tcp))
 			return pass(REASON_FOREIGN);
 		__builtin_memset(pkt, 0, sizeof(*pkt));
-		__builtin_memcpy(pkt->key.client, &ip->saddr, 16);
-		__builtin_memcpy(pkt->key.backend, &ip->daddr, 16);
+		take_ipv6(&pkt->key, ip);
 		pkt->v6 = 1;
 		pkt->l4 = l2 + sizeof(*ip);
 		*total = bpf_ntohs(ip->payload_len) ? sizeof(*ip) + bpf_ntohs(ip->payload_len) : 0;

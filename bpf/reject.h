@@ -121,8 +121,7 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 	return rewritten(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
 }
 
-/* reset_backend turns a copy of the client's packet into a reset for its backend, which goes on. The packet itself is a reset,
- * too, and no answer, until the caller rewrites it. */
+/* reset_backend sends the backend a reset: the packet becomes one, and a copy goes on. The caller rewrites the packet again. */
 static __always_inline long reset_backend(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct segment s = { .flags = TCP_RST | TCP_ACK, .answer = ANSWER_NONE, .seq = pkt->seq, .ack = pkt->ack };
