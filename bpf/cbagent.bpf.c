@@ -41,22 +41,21 @@ struct types {
 
 #define TCX_NEXT (-1) /* not ours: the next program decides; clsact: TC_ACT_UNSPEC */
 
-#define LOOK_DESTINATION (1 << 0) /* for packets on their way to a backend */
-#define LOOK_SOURCE (1 << 1) /* for packets that come from one */
+#define TO_BACKEND (1 << 0)
+#define FROM_BACKEND (1 << 1)
 
-/* sides returns what a packet is looked up by. */
-static __always_inline __u32 sides(const struct packet *pkt, const struct node_state *n)
+/* ways returns which packets a hook sees: those that go to a backend, those that come from one, or both. */
+static __always_inline __u32 ways(__u32 hook, const struct node_state *n)
 {
-	if (pkt->hook == HOOK_LOOPBACK || n->flags & NODE_HOST_BACKENDS)
-		return LOOK_DESTINATION | LOOK_SOURCE;
-	return pkt->hook == HOOK_EGRESS ? LOOK_DESTINATION : LOOK_SOURCE;
+	if (hook == HOOK_LOOPBACK || n->flags & NODE_HOST_BACKENDS)
+		return TO_BACKEND | FROM_BACKEND;
+	return hook == HOOK_EGRESS ? TO_BACKEND : FROM_BACKEND;
 }
 
 /* decide returns the decision about a packet, and sets flow when it is a client's of a followed connection. */
 static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow **flow)
 {
 	__u64 d = decision(ACTION_PASS, REASON_FOREIGN);
-	__u32 look = sides(pkt, n);
 
 	if (pkt->hook == HOOK_INGRESS && pkt->l3 != L2_NONE && n->flags & NODE_REJECT_AT_ENTRY &&
 	    watched(n, pkt->key.backend_port_be)) {
@@ -66,14 +65,14 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 	}
 	if (pkt->hook == HOOK_LOOPBACK && n->flags & NODE_NAT_ON_LO && undo_nat(skb, pkt, n))
 		return backend_packet(skb, pkt, n);
-	if (look & LOOK_DESTINATION && watched(n, pkt->key.backend_port_be)) {
+	if (ways(pkt->hook, n) & TO_BACKEND && watched(n, pkt->key.backend_port_be)) {
 		d = client_packet(skb, pkt, n, flow);
 		if (pkt->nat && is_admitted(d))
 			remember_dialled(skb, pkt);
 		if (d != decision(ACTION_PASS, REASON_FOREIGN))
 			return d;
 	}
-	if (look & LOOK_SOURCE && watched(n, pkt->key.client_port_be)) {
+	if (ways(pkt->hook, n) & FROM_BACKEND && watched(n, pkt->key.client_port_be)) {
 		swap_key(&pkt->key);
 		d = backend_packet(skb, pkt, n);
 	}
@@ -97,12 +96,10 @@ static __always_inline __u64 carry_out(struct __sk_buff *skb, struct packet *pkt
 	}
 }
 
-/* ICMP errors come back, like what backends send; where a backend is an address of this node, its errors leave the node. */
+/* decide_icmp decides about a packet that may be an ICMP error: these come from where packets of backends come. */
 static __always_inline __u64 decide_icmp(struct __sk_buff *skb, struct node_state *n, __u32 hook, __u32 l3, __u32 v6)
 {
-	if (hook == HOOK_EGRESS && !(n->flags & NODE_HOST_BACKENDS))
-		return decision(ACTION_PASS, REASON_FOREIGN);
-	return icmp_error(skb, l3, v6);
+	return ways(hook, n) & FROM_BACKEND ? icmp_error(skb, l3, v6) : pass(REASON_FOREIGN);
 }
 
 /* finish counts the packet and returns what TC does with it. */
@@ -197,7 +194,7 @@ int sweep(struct sweep_args *args)
 	s.idle = args->idle;
 	s.gone = args->gone;
 	s.number = __sync_fetch_and_add(&n->sweeps, 1) + 1;
-	/* Of an empty table, too, every bucket is looked at: a millisecond for half a million. */
+	/* A walk visits every bucket of an empty table, too: a millisecond for half a million. */
 	if (READ_ONCE(n->flow_count))
 		bpf_for_each_map_elem(&flows, sweep_flow, &s, 0);
 	args->now = s.now;

@@ -9,7 +9,7 @@
 #define TCP_PSH 0x08
 #define TCP_ACK 0x10
 
-/* A TCP packet. As parsed, the source is the client in key; swap_key turns the key of a packet of a backend. */
+/* A TCP packet. The parser takes its source for the client; swap_key turns the key of a packet from a backend round. */
 struct packet {
 	struct flow_key key;
 	__u32 seq;
