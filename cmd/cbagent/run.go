@@ -12,6 +12,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/agent"
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/cgroup"
 	"github.com/cbagent/cbagent/internal/control"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
@@ -89,7 +90,7 @@ func newRunCommand(e *env) *cobra.Command {
 	f.DurationVar(&o.lease, "lease", 10*time.Second, "how long circuits stay open without a living agent (1s..1h)")
 	f.DurationVar(&o.idle, "flow-idle", 2*time.Hour+15*time.Minute, "forget connections that were silent so long (1m or more)")
 	f.StringVar(&o.nodeName, "node-name", "", "Kubernetes `name` of this node")
-	f.StringVar(&o.podsCgroup, "pods-cgroup", agent.PodsAuto, "`directory` of the cgroup v2 of this node's pods, by which the node's own checks of them are known; auto: the kubelet's, with --node-name; none")
+	f.StringVar(&o.podsCgroup, "pods-cgroup", cgroup.Auto, "`directory` of the cgroup v2 of this node's pods, by which the node's own checks of them are known; auto: the kubelet's, with --node-name; none")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.datapath.PinPath, "bpffs", "", "`directory` of a BPF file system, such as /sys/fs/bpf/cbagent, where programs and state outlive the agent")

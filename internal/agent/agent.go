@@ -5,12 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/attach"
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/cgroup"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/ledger"
@@ -42,6 +43,10 @@ type Agent struct {
 	log *slog.Logger
 	dp  *loader.Datapath
 
+	interfaces *attach.Interfaces
+	entries    *attach.Entries
+	addresses  *attach.Addresses
+
 	mu        sync.Mutex
 	set       *policy.Set
 	policies  map[string]*policyState
@@ -55,27 +60,17 @@ type Agent struct {
 	answers   answerTable
 	assigners [2]discovery.Assigner // by direction
 	discovery *discovery.Discovery
-	links     *ifaces.Watcher
 	kept
-	servers  servers
-	notices  *outbox.Outbox[*notice] // in the history, to be logged and notified
-	local    localAddresses
-	nextLook int64
+	servers servers
+	notices *outbox.Outbox[*notice] // in the history, to be logged and notified
 
 	neighbours neighbours // of the event loop alone
 
-	nextEntry    int64  // of the event loop alone, as the next
-	entryTrouble string // the last that was told
-	unread       unreadLog
+	unread unreadLog // of the event loop alone
 
 	reload        ReloadStatus
 	unfit         *policy.Set // for which there was no room
 	nextFit       int64
-	pendingIfs    map[int]ifaces.Pick // to be attached, but it failed
-	uplinks       map[int]bool
-	noXDP         map[int]bool // interfaces that cannot
-	gone          []int        // interfaces that have left since the last sweep
-	picks         map[int]ifaces.Pick
 	lastSweep     loader.SweepResult
 	nextLease     int64
 	book          *ledger.Book
@@ -120,14 +115,13 @@ func New(cfg Config) (*Agent, error) {
 		cfg: cfg, log: cfg.Logger, dp: dp, book: ledger.NewBook(dp),
 		policies:   map[string]*policyState{},
 		answers:    answerTable{byContent: map[string]*storedAnswer{}},
-		pendingIfs: map[int]ifaces.Pick{},
-		uplinks:    map[int]bool{},
-		noXDP:      map[int]bool{},
-		picks:      map[int]ifaces.Pick{},
 		unplaced:   map[loader.Backend]bool{},
 		tracers:    map[*tracer]struct{}{},
 		standing:   map[string]breaker.Override{},
 		started:    time.Now(),
+		interfaces: attach.New(dp, cfg.Logger, cfg.XDP),
+		entries:    attach.NewEntries(dp, cfg.Logger, cfg.AtEntry),
+		addresses:  attach.NewAddresses(cfg.Logger, cfg.NodeName),
 	}
 	if a.kept, err = keep(&a.cfg); err != nil {
 		return nil, errors.Join(err, dp.Close())
@@ -159,7 +153,11 @@ func (a *Agent) Close() error {
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := a.findPods(); err != nil {
+	pods, err := cgroup.Find(a.cfg.PodsCgroup, a.cfg.NodeName != "")
+	if err != nil {
+		return err
+	}
+	if err := attach.Pods(a.dp, a.log, pods); err != nil {
 		return err
 	}
 	stop, err := a.serve()
@@ -198,23 +196,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer links.Close()
 	// Policies before interfaces: what an adopted program enforces is right before this one replaces it.
 	a.mu.Lock()
-	a.links = links
 	a.renewLease(loader.Now())
 	err = a.applyPolicies(first.Set)
 	a.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if err := a.syncLinks(links); err != nil {
+	if err := a.interfaces.Sync(links); err != nil {
 		return err
 	}
-	if err := a.attachEarly(); err != nil {
+	if err := attach.Early(a.dp, a.cfg.Connect, a.cfg.Lookup); err != nil {
 		return err
 	}
 	if err := a.dp.Prune(); err != nil {
-		a.log.Warn("what a former agent left", "error", err)
+		a.log.Warn("cannot remove all that a former agent left", "error", err)
 	}
-	a.watchEntries(loader.Now())
+	a.entries.Turn(loader.Now())
 	if err := a.watchNeighbours(ctx); err != nil {
 		return err
 	}
@@ -250,7 +247,7 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 			return err
 		case <-ticker.C:
 			a.onTick()
-			a.watchEntries(loader.Now())
+			a.entries.Turn(loader.Now())
 			a.turnNeighbours(loader.Now())
 			a.warnUnread(loader.Now())
 		case <-sweeps.C:
@@ -323,6 +320,14 @@ func (a *Agent) onTick() {
 	a.turn(loader.Now())
 }
 
+// onLink handles a change of an interface.
+func (a *Agent) onLink(e ifaces.Event) {
+	a.interfaces.Apply(e)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.addresses.Expire() // a link brings addresses, or takes some away
+}
+
 // turn does what is due.
 func (a *Agent) turn(now int64) {
 	a.ticked.Store(time.Now().UnixNano())
@@ -334,14 +339,14 @@ func (a *Agent) turn(now int64) {
 			p.ejected, a.dirty = n, true // also when an idle half-open circuit does not count any more, which is no event
 		}
 	}
-	a.watchAddresses(now)
+	a.refreshAddresses(now)
 	a.ageLearned(now)
 	a.forgetInherited(now)
 	a.reuseReleased(now)
 	a.reuseRetired(now)
 	a.retryPolicies(now)
 	a.saveSometimes(now)
-	a.retryLinks()
+	a.interfaces.Retry()
 	if a.cfg.Alive != nil {
 		a.cfg.Alive()
 	}
@@ -373,15 +378,7 @@ func (a *Agent) renewLease(now int64) {
 
 // sweep returns when the next is due.
 func (a *Agent) sweep(now int64) (next int64) {
-	for _, index := range a.gone {
-		if _, back := a.picks[index]; back {
-			continue // the same index again
-		}
-		if _, err := a.dp.ForgetInterface(index, a.cfg.Idle); err != nil {
-			a.log.Error("connections of an interface that is gone", "interface", index, "error", err)
-		}
-	}
-	a.gone = a.gone[:0]
+	a.interfaces.ForgetGone(a.cfg.Idle)
 	res, err := a.dp.Sweep(a.cfg.Idle)
 	if err != nil {
 		a.log.Error("sweep", "error", err)
@@ -431,12 +428,7 @@ func (a *Agent) noteReady() {
 		}
 	}
 	a.ready = true
-	names := []string{}
-	for _, h := range a.dp.Hooks() {
-		names = append(names, h.Name)
-	}
-	slices.Sort(names)
-	a.log.Info("ready", "policies", len(a.policies), "circuits", a.circuitCount(), "interfaces", names)
+	a.log.Info("ready", "policies", len(a.policies), "circuits", a.circuitCount(), "interfaces", a.interfaces.Names())
 	if a.cfg.Ready != nil {
 		a.cfg.Ready()
 	}

@@ -72,8 +72,8 @@ func (a *Agent) assign(dir loader.Direction, now int64, deltas ...discovery.Delt
 		}
 	}
 	if len(was) > 0 {
-		a.nextLook = 0
-		a.watchAddresses(now)
+		a.addresses.Expire()
+		a.refreshAddresses(now)
 	}
 	for _, addr := range slices.SortedFunc(maps.Keys(was), netip.AddrPort.Compare) {
 		policy := was[addr]
@@ -123,12 +123,12 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 	c.backends[b.Addr] = b
 	c.hold()
 	delete(a.unplaced, loader.Backend{Addr: b.Addr, Direction: dir})
-	flags := a.whereabouts(b)
+	flags := a.addresses.Flags(b)
 	if flags&loader.OnHost != 0 {
 		a.dp.SetHostBackends(true)
 	}
 	if err := a.dp.PutBackend(loader.Backend{Addr: b.Addr, Direction: dir}, c.id, flags); err != nil {
-		a.log.Error("backend", "policy", p.Name, "error", err)
+		a.log.Error("cannot write the backend to the map", "policy", p.Name, "backend", b.Addr, "error", err)
 	}
 }
 
@@ -144,7 +144,7 @@ func (a *Agent) takePlace(c *circuitState, addr netip.AddrPort, now int64) bool 
 		return false
 	}
 	if err := a.dp.ResetCircuit(id, ownerOf(c.policy)); err != nil {
-		a.log.Error("circuit", "policy", c.policy.Name, "backend", addr, "error", err)
+		a.log.Error("cannot reset the circuit", "policy", c.policy.Name, "backend", addr, "error", err)
 		return false
 	}
 	c.id = id
@@ -155,7 +155,7 @@ func (a *Agent) takePlace(c *circuitState, addr netip.AddrPort, now int64) bool 
 func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.AddrPort, free bool, now int64) {
 	if free {
 		if err := a.dp.RemoveBackend(loader.Backend{Addr: addr, Direction: dir}); err != nil {
-			a.log.Error("backend", "policy", p.Name, "error", err)
+			a.log.Error("cannot remove the backend from the map", "policy", p.Name, "backend", addr, "error", err)
 		}
 	}
 	delete(a.unplaced, loader.Backend{Addr: addr, Direction: dir})

@@ -16,12 +16,6 @@ import (
 // ErrNotYet marks the error of an update of policies that are still being asked for.
 var ErrNotYet = errors.New("it is tried again")
 
-// Values of Config.PodsCgroup besides a path.
-const (
-	PodsAuto = "auto" // where the kubelet has it, or none without NodeName
-	PodsNone = "none" // the node's own checks of its pods are not told from others' calls
-)
-
 // Config is what an agent is started with.
 type Config struct {
 	Policies   <-chan policy.Update // the first update is awaited; its error ends Run, unless it is ErrNotYet
@@ -30,7 +24,7 @@ type Config struct {
 	Idle       time.Duration // connections silent for longer are forgotten; > 0
 	Seed       uint64        // decides jitter and ramps
 	NodeName   string        // in Kubernetes: which pods are local
-	PodsCgroup string        // below which the pods of the node run: a path, PodsAuto or PodsNone
+	PodsCgroup string        // below which the pods of the node run: a path, cgroup.Auto or cgroup.None
 	Kube       kubernetes.Interface
 	Datapath   loader.Options
 	XDP        loader.XDPMode // on uplinks, for inbound policies that reset or drop; empty: never

@@ -49,7 +49,7 @@ func (a *Agent) holds(dead map[netip.Addr]neighbour.Key, now int64) map[neighbou
 		}
 		for addr := range c.backends {
 			k, isDead := dead[addr.Addr()]
-			if !isDead || !a.answersOn(k.Link) {
+			if !isDead || !a.interfaces.Answers(k.Link) {
 				continue
 			}
 			until, rejects, probes := a.rejectsUntil(c, now)
@@ -66,12 +66,6 @@ func (a *Agent) holds(dead map[netip.Addr]neighbour.Key, now int64) map[neighbou
 	}
 	maps.DeleteFunc(want, func(k neighbour.Key, _ int64) bool { return probing[k] })
 	return want
-}
-
-// answersOn reports whether the programs answer what leaves by an interface.
-func (a *Agent) answersOn(index int) bool {
-	_, waits := a.pendingIfs[index]
-	return a.picks[index].Attach && !waits
 }
 
 // rejectsUntil reports whether a circuit answers its clients, and until when (0: no end), or is about to look for its backend.

@@ -3,6 +3,8 @@ package agent
 import (
 	"errors"
 
+	"github.com/cbagent/cbagent/internal/attach"
+	"github.com/cbagent/cbagent/internal/cgroup"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/vishvananda/netns"
@@ -15,13 +17,13 @@ func Preflight(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	errs := []error{loader.Supported(), missingInterfaces(ifaces.Unmatched(links, cfg.Interfaces))}
+	errs := []error{loader.Supported(), attach.Missing(ifaces.Unmatched(links, cfg.Interfaces))}
 	if cfg.Datapath.PinPath != "" {
 		errs = append(errs, loader.CheckPinPath(cfg.Datapath.PinPath))
 	}
 	if cfg.Connect != "" {
 		errs = append(errs, loader.CheckConnectCgroup(cfg.Connect))
 	}
-	_, _, err = podsCgroup(&cfg)
+	_, err = cgroup.Find(cfg.PodsCgroup, cfg.NodeName != "")
 	return errors.Join(append(errs, err)...)
 }

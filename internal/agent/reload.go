@@ -54,10 +54,20 @@ func (a *Agent) applyPolicies(set *policy.Set) error {
 	}
 	a.adoptLearned(now)
 	a.discover(set)
-	a.setXDP()
+	a.interfaces.UseXDP(a.canUseXDP())
 	a.log.Info("policies in force", "policies", len(set.Policies), "added", len(diff.Added), "changed", len(diff.Changed),
 		"removed", len(diff.Removed))
 	return nil
+}
+
+// canUseXDP reports whether a policy rejects in a way that XDP can, for clients that enter by an uplink.
+func (a *Agent) canUseXDP() bool {
+	for _, p := range a.policies {
+		if p.Direction == policy.Inbound && p.Reject.With != policy.Respond {
+			return true
+		}
+	}
+	return false
 }
 
 // compileAll compiles policies by name, all or none: everything that can fail comes before anything changes.

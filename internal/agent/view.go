@@ -9,7 +9,6 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/history"
-	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
@@ -30,8 +29,7 @@ func (a *Agent) Snapshot() *view.Snapshot {
 	a.mu.Lock()
 	s.Agent = a.viewAgent()
 	circuits := a.viewPolicies(s)
-	finder, links := a.discovery, a.links
-	pending := maps.Clone(a.pendingIfs)
+	finder := a.discovery
 	a.mu.Unlock()
 
 	statuses := a.statusesByCircuit()
@@ -41,11 +39,7 @@ func (a *Agent) Snapshot() *view.Snapshot {
 	if finder != nil {
 		s.Sources = finder.Status()
 	}
-	var picks []ifaces.Pick
-	if links != nil {
-		picks = links.Status().Picks
-	}
-	s.Interfaces = viewInterfaces(picks, a.dp.Hooks(), pending)
+	s.Interfaces = a.interfaces.View()
 	s.Node = a.dp.NodeCounts()
 	var err error
 	if s.Packets, err = a.dp.Packets(); err != nil {
@@ -148,21 +142,6 @@ func (a *Agent) statusesByCircuit() map[int][]view.Status {
 		slices.SortFunc(list, func(x, y view.Status) int { return x.Code - y.Code })
 	}
 	return byCircuit
-}
-
-// viewInterfaces joins what was decided with what is attached.
-func viewInterfaces(picks []ifaces.Pick, hooks []loader.Hook, pending map[int]ifaces.Pick) []view.Interface {
-	attached := map[int]loader.Hook{}
-	for _, h := range hooks {
-		attached[h.Index] = h
-	}
-	all := make([]view.Interface, 0, len(picks))
-	for _, p := range picks {
-		h, ok := attached[p.Link.Index]
-		_, waits := pending[p.Link.Index]
-		all = append(all, view.Interface{Pick: p, Attached: ok, Mode: h.Mode, Pending: waits})
-	}
-	return all
 }
 
 // Policies returns the policies in force, nil before there are any.
