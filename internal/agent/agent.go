@@ -18,6 +18,7 @@ import (
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/outbox"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/statedir"
 	"github.com/cbagent/cbagent/internal/view"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/vishvananda/netns"
@@ -60,9 +61,9 @@ type Agent struct {
 	answers   answerTable
 	assigners [2]discovery.Assigner // by direction
 	discovery *discovery.Discovery
-	kept
-	servers servers
-	notices *outbox.Outbox[*notice] // in the history, to be logged and notified
+	dir       *statedir.Dir
+	servers   servers
+	notices   *outbox.Outbox[*notice] // in the history, to be logged and notified
 
 	neighbours neighbours // of the event loop alone
 
@@ -77,10 +78,7 @@ type Agent struct {
 	ready         bool
 	waits         error // why the first policies are not there yet
 	inherited     inheritance
-	boot          string
-	state         *stateFile
-	dirty         bool // it has not been given the state of now
-	nextSave      int64
+	saver         *statedir.Saver
 	started       time.Time
 	watched       view.Agent // what is only counted to be shown
 	leaseTold     uint64     // clients that were let through for want of the lease, as far as told
@@ -123,12 +121,12 @@ func New(cfg Config) (*Agent, error) {
 		entries:    attach.NewEntries(dp, cfg.Logger, cfg.AtEntry),
 		addresses:  attach.NewAddresses(cfg.Logger, cfg.NodeName),
 	}
-	if a.kept, err = keep(&a.cfg); err != nil {
+	if a.dir, err = statedir.Open(cfg.StateDir, cfg.Logger); err != nil {
 		return nil, errors.Join(err, dp.Close())
 	}
 	a.notices = newNotices(&a.cfg)
-	a.boot, a.state = bootID(), newStateFile(a.statePath(), a.log)
-	a.leaseTold = leaseTold(a.history)
+	a.saver = statedir.NewSaver(statedir.NewFile(cfg.statePath(), a.log), a.stateToSave, loader.Now)
+	a.leaseTold = leaseTold(a.dir.History)
 	a.inherit()
 	return a, nil
 }
@@ -136,17 +134,17 @@ func New(cfg Config) (*Agent, error) {
 // Close detaches and frees. See loader.Datapath.Close for what outlives it.
 func (a *Agent) Close() error {
 	a.mu.Lock()
-	saved := a.saveState()
+	saved := a.saver.Save()
 	a.mu.Unlock()
-	if err := a.state.await(saved, closing); err != nil {
-		a.log.Error("state file not written: the next agent does not know who forced a circuit, nor backoff steps", "error", err)
+	if err := a.saver.Await(saved, closing); err != nil {
+		a.log.Error("cannot write the state file: the next agent does not know who forced a circuit, nor backoff steps", "error", err)
 	}
 	a.viewing.Lock()
 	defer a.viewing.Unlock()
 	a.closed = true
 	a.notices.Close(closing)
-	a.history.Close(closing)
-	return errors.Join(a.dp.Close(), a.unlock())
+	a.dir.History.Close(closing)
+	return errors.Join(a.dp.Close(), a.dir.Close())
 }
 
 // Run works until ctx is done. It returns an error if it could not start, or lost its datapath.
@@ -336,7 +334,8 @@ func (a *Agent) turn(now int64) {
 	a.noteRepairs(a.book.Advance(now))
 	for _, p := range a.policies {
 		if n := p.group.Ejected(); n != p.ejected {
-			p.ejected, a.dirty = n, true // also when an idle half-open circuit does not count any more, which is no event
+			p.ejected = n
+			a.saver.Changed() // also when an idle half-open circuit does not count any more, which is no event
 		}
 	}
 	a.refreshAddresses(now)
@@ -345,7 +344,7 @@ func (a *Agent) turn(now int64) {
 	a.reuseReleased(now)
 	a.reuseRetired(now)
 	a.retryPolicies(now)
-	a.saveSometimes(now)
+	a.saver.Turn(now)
 	a.interfaces.Retry()
 	if a.cfg.Alive != nil {
 		a.cfg.Alive()

@@ -55,7 +55,7 @@ func (a *Agent) tell(p *policyState, e *breaker.Event) {
 	if e.Kind == breaker.EventTransition && r.Cause == view.CauseOutcome {
 		a.watched.Verdicts.Observe(took)
 	}
-	r = a.history.Add(r)
+	r = a.dir.History.Add(r)
 	n := &notice{record: r, at: wall}
 	if c != nil {
 		c.last = &r
@@ -87,5 +87,5 @@ func cause(e *breaker.Event) string {
 
 // record keeps a record and has it logged. now is when the kernel was told.
 func (a *Agent) record(r view.Record, now time.Time) {
-	a.notices.Put(&notice{record: a.history.Add(r), at: now})
+	a.notices.Put(&notice{record: a.dir.History.Add(r), at: now})
 }

@@ -23,7 +23,7 @@ func (a *Agent) Override(t control.Target, o control.Order) control.Overridden {
 	if !ok {
 		return done
 	}
-	if err := a.state.await(saved, savePatience); err != nil {
+	if err := a.saver.Await(saved, savePatience); err != nil {
 		lost := "the reason and who gave it"
 		if t.Backend == "" {
 			lost += ", and of a whole policy what is meant for backends to come"
@@ -74,7 +74,7 @@ func (a *Agent) override(t control.Target, o control.Order) (changes []control.C
 		all = all[n:]
 	}
 	a.mu.Lock()
-	saved = a.saveState()
+	saved = a.saver.Save()
 	a.mu.Unlock()
 	control.SortChanges(changes)
 	return changes, saved, true
@@ -99,7 +99,7 @@ func (a *Agent) lay(c *circuitState, o control.Order) control.Change {
 		}
 		c.circuit.Close(now, o.By, o.Reason)
 	}
-	a.dirty = true
+	a.saver.Changed()
 	after := c.circuit.Status()
 	change.To, change.Mode = after.State.String(), after.Mode.String()
 	until := after.Until
@@ -132,7 +132,7 @@ func imposed(o control.Order, now breaker.Time) breaker.Override {
 
 // setStanding keeps what is done to a whole policy, or forgets it.
 func (a *Agent) setStanding(policy string, o control.Order, now int64) {
-	a.dirty = true
+	a.saver.Changed()
 	delete(a.standing, policy)
 	if o.Action == control.ActionOpen || o.Action == control.ActionDisable {
 		a.standing[policy] = imposed(o, breaker.Time(now))

@@ -14,7 +14,7 @@ func (a *Agent) happened(p *policyState) func([]breaker.Event) {
 		for i := range events {
 			e := &events[i]
 			if e.Kind != breaker.EventOverflow {
-				a.dirty = true
+				a.saver.Changed()
 			}
 			if c := p.circuits[e.Backend]; c != nil {
 				c.hold()

@@ -18,7 +18,7 @@ func (a *Agent) release(circuit int, now int64) {
 	maps.DeleteFunc(a.inherited.circuits, func(_ loader.Backend, id int) bool { return id == circuit })
 	maps.DeleteFunc(a.inherited.shared, func(_ uint64, id int) bool { return id == circuit })
 	a.released = append(a.released, slot{circuit, now + rest})
-	a.dirty = true
+	a.saver.Changed()
 }
 
 // reuseReleased gives back the places of circuits whose connections are gone. The sweep sees to that.

@@ -1,12 +1,9 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"hash/fnv"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -14,6 +11,7 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/statedir"
 )
 
 // What an agent leaves to the next one is in the kernel: which backend has which circuit, and what its verdict is. The
@@ -22,9 +20,6 @@ import (
 
 // forgetAfter is how long backends of a former agent are kept when discovery does not say whether they are still there.
 const forgetAfter = time.Minute
-
-// startPatience is how long a start waits for the disk: the kernel's lease runs meanwhile.
-const startPatience = 2 * time.Second
 
 type circuitName struct{ policy, backend string }
 
@@ -42,7 +37,9 @@ func (a *Agent) inherit() {
 	a.inherited = inheritance{circuits: map[loader.Backend]int{}, shared: map[uint64]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
 	if !a.dp.Adopted() {
 		// A state file without its kernel's state is of another life: generations begin anew.
-		a.forgetState()
+		if err := a.saver.Remove(); err != nil {
+			a.log.Warn("cannot remove the state file of a former agent", "error", err)
+		}
 		return
 	}
 	circuits := map[int]bool{}
@@ -59,10 +56,9 @@ func (a *Agent) inherit() {
 	a.free.reserve(circuits, never)
 	a.freeIDs.reserve(policies, now+int64(forgetAfter))
 	a.answers.slots.reserve(answers, now+int64(forgetAfter))
-	path := a.statePath()
-	saved, err := withDisk(path, startPatience, func() (savedState, error) { return readState(path) })
+	saved, err := a.saver.Load()
 	if err != nil {
-		a.log.Warn("state file not read: overrides by hand and backoff steps may be lost", "error", err)
+		a.log.Warn("cannot read the state file: overrides by hand and backoff steps may be lost", "error", err)
 	}
 	maps.Copy(a.standing, saved.Standing)
 	for _, c := range saved.Circuits {
@@ -150,28 +146,16 @@ func (a *Agent) forgetInherited(now int64) {
 }
 
 // statePath is where the state file is; empty without pins, since it says nothing without the kernel's state.
-func (a *Agent) statePath() string {
-	if a.cfg.StateDir == "" || a.cfg.Datapath.PinPath == "" {
+func (c *Config) statePath() string {
+	if c.StateDir == "" || c.Datapath.PinPath == "" {
 		return ""
 	}
-	return filepath.Join(a.cfg.StateDir, "state.json")
-}
-
-// forgetState removes the state file.
-func (a *Agent) forgetState() {
-	path := a.statePath()
-	if path == "" {
-		return
-	}
-	_, err := withDisk(path, startPatience, func() (struct{}, error) { return struct{}{}, os.Remove(path) })
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		a.log.Warn("state file of a former agent not removed", "error", err)
-	}
+	return filepath.Join(c.StateDir, "state.json")
 }
 
 // stateToSave is what the next agent may need. Circuits that are as new are left out.
-func (a *Agent) stateToSave() *savedState {
-	s := &savedState{Boot: a.boot, Standing: maps.Clone(a.standing)}
+func (a *Agent) stateToSave() *statedir.State {
+	s := &statedir.State{Standing: maps.Clone(a.standing)}
 	for _, c := range a.circuits {
 		if c == nil {
 			continue
@@ -180,27 +164,7 @@ func (a *Agent) stateToSave() *savedState {
 		if snap.State == breaker.StateClosed && snap.Generation == 0 && !snap.Overridden {
 			continue
 		}
-		s.Circuits = append(s.Circuits, savedCircuit{Policy: c.policy.Name, Backend: c.name, Snapshot: snap})
+		s.Circuits = append(s.Circuits, statedir.Circuit{Policy: c.policy.Name, Backend: c.name, Snapshot: snap})
 	}
 	return s
-}
-
-// saveState has the state written and returns its number for stateFile.await.
-func (a *Agent) saveState() uint64 {
-	if a.statePath() == "" {
-		return 0
-	}
-	a.dirty = false
-	return a.state.put(a.stateToSave())
-}
-
-// saveSometimes saves the state if it has changed, for at most a twentieth of the time: with thousands of circuits verdicts
-// would wait.
-func (a *Agent) saveSometimes(now int64) {
-	a.state.logTrouble()
-	if !a.dirty || now < a.nextSave || !a.state.due() {
-		return
-	}
-	a.saveState()
-	a.nextSave = now + saveShare*(loader.Now()-now)
 }

@@ -116,7 +116,7 @@ func (a *Agent) serveMetrics() (stop func(), err error) {
 	}))
 	mux.HandleFunc("GET /healthz", answersWith(a.Healthy))
 	mux.HandleFunc("GET /readyz", answersWith(a.Ready))
-	page.Register(mux, a.Snapshot, a.history.Last)
+	page.Register(mux, a.Snapshot, a.dir.History.Last)
 	bounded := connlimit.New(l, maxMetricsConnections, noMetricsConnection)
 	a.servers.metrics.Store(bounded)
 	return serveHTTP(bounded, withoutBody(mux), a.log), nil

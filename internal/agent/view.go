@@ -56,14 +56,14 @@ func (a *Agent) viewAgent() view.Agent {
 	}
 	v.Ready = v.WaitsFor == ""
 	v.PoliciesLoaded, v.Reloads, v.ReloadFailures, v.ReloadError = a.reload.Loaded, a.reload.Attempts, a.reload.Failures, a.reload.LastError
-	v.RingEvents, v.Records = a.book.EventsRead(), a.history.Seq()
-	v.Lost = map[string]uint64{view.SinkHistory: a.history.Lost(), view.SinkNotice: a.notices.Dropped()}
+	v.RingEvents, v.Records = a.book.EventsRead(), a.dir.History.Seq()
+	v.Lost = map[string]uint64{view.SinkHistory: a.dir.History.Lost(), view.SinkNotice: a.notices.Dropped()}
 	for sink, lost := range a.cfg.Lost {
 		v.Lost[sink] = lost()
 	}
-	v.StateBehind, v.StateErr, v.StateFailures = a.state.view()
+	v.StateBehind, v.StateErr, v.StateFailures = a.saver.View()
 	var missed uint64
-	v.Readers, missed, v.ReadersRejected = a.history.Followers()
+	v.Readers, missed, v.ReadersRejected = a.dir.History.Followers()
 	v.Tracers, v.ReaderDropped = len(a.tracers), v.ReaderDropped+missed
 	v.Servers = a.servers.view()
 	v.CircuitsMax, v.Sweep = a.cfg.circuitTable(), a.lastSweep
@@ -153,8 +153,8 @@ func (a *Agent) Policies() *policy.Set {
 
 // Follow returns up to n of the newest records, and all later ones as far as the reader keeps up. There may be too many readers.
 func (a *Agent) Follow(n, buffer int) ([]view.Record, *history.Follower, error) {
-	return a.history.Follow(n, buffer)
+	return a.dir.History.Follow(n, buffer)
 }
 
 // Last returns up to n of the newest records, oldest first. They are not to be changed.
-func (a *Agent) Last(n int) []view.Record { return a.history.Last(n) }
+func (a *Agent) Last(n int) []view.Record { return a.dir.History.Last(n) }

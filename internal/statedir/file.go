@@ -1,8 +1,11 @@
-package agent
+package statedir
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 )
@@ -11,19 +14,19 @@ const (
 	saveAgain   = time.Second     // time from a failed write to the next attempt
 	saveShare   = 20              // writing takes at most one part in so many of the time
 	silentAfter = 5 * time.Second // a write that takes longer is reported as hanging
-	logEvery    = time.Minute     // time between two log lines of one trouble
+	logEvery    = time.Minute     // time between two log lines about the same error
 )
 
-// stateFile writes states to a file from a goroutine of its own: a full or hanging disk costs nobody else time. Of states
+// File writes states to a file from a goroutine of its own: a full or hanging disk costs nobody else time. Of states
 // that wait only the newest is written. Its methods may be called from any goroutine.
-type stateFile struct {
+type File struct {
 	path string // empty: no state is kept
 	log  *slog.Logger
 	wake chan struct{} // a state waits; room for one
 
 	mu        sync.Mutex    // never held during a write
-	next      *savedState   // to be written
-	submitted uint64        // number of the newest state passed to put
+	next      *State        // to be written
+	submitted uint64        // number of the newest state passed to Put
 	attempted uint64        // number of the newest state whose write has ended
 	err       error         // of that write
 	ended     chan struct{} // closed and replaced when a write ends
@@ -33,16 +36,17 @@ type stateFile struct {
 	failures  uint64
 }
 
-func newStateFile(path string, log *slog.Logger) *stateFile {
-	f := &stateFile{path: path, log: log, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+// NewFile returns a File that writes to path and does not read what is there. With an empty path no state is kept.
+func NewFile(path string, log *slog.Logger) *File {
+	f := &File{path: path, log: log, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	if path != "" {
 		go f.run()
 	}
 	return f
 }
 
-// put gives a state to be written, in the place of one that still waits, and returns its number for await.
-func (f *stateFile) put(s *savedState) uint64 {
+// Put has a state written, in the place of one that still waits, and returns its number for Await. It does not wait.
+func (f *File) Put(s *State) uint64 {
 	if f.path == "" {
 		return 0
 	}
@@ -61,8 +65,8 @@ func (f *stateFile) put(s *savedState) uint64 {
 	return n
 }
 
-// await waits until the state of that number, or a newer one, is in the file. The error says why it is not.
-func (f *stateFile) await(number uint64, within time.Duration) error {
+// Await waits until the state of that number, or a newer one, is in the file. The error says why it is not.
+func (f *File) Await(number uint64, within time.Duration) error {
 	timeout := time.NewTimer(within)
 	defer timeout.Stop()
 	for {
@@ -75,33 +79,50 @@ func (f *stateFile) await(number uint64, within time.Duration) error {
 		select {
 		case <-ended:
 		case <-timeout.C:
-			return fmt.Errorf("write %s: %w", f.path, errNoDisk)
+			return fmt.Errorf("write %s: %w", f.path, ErrNoDisk)
 		}
 	}
 }
 
-// due reports whether a state may be written that nobody waits for.
-func (f *stateFile) due() bool {
+// Load returns what the file holds. It waits for the disk no longer than a start may take.
+func (f *File) Load() (State, error) {
+	return withDisk(f.path, startPatience, func() (State, error) { return read(f.path) })
+}
+
+// Remove removes the file, if there is one. It waits for the disk no longer than a start may take.
+func (f *File) Remove() error {
+	if f.path == "" {
+		return nil
+	}
+	_, err := withDisk(f.path, startPatience, func() (struct{}, error) { return struct{}{}, os.Remove(f.path) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Due reports whether a state may be written that nobody waits for.
+func (f *File) Due() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.path != "" && f.next == nil && f.attempted == f.submitted && time.Now().After(f.idleUntil)
 }
 
-// view returns since when a state waits to be written, the zero Time when all are, why it does, and how many attempts
+// View returns since when a state waits to be written, the zero Time when all are, why it does, and how many attempts
 // have failed.
-func (f *stateFile) view() (behind time.Time, err error, failures uint64) {
+func (f *File) View() (behind time.Time, err error, failures uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err = f.err
 	if err == nil && !f.behind.IsZero() && time.Since(f.behind) > silentAfter {
-		err = fmt.Errorf("write %s: %w", f.path, errNoDisk)
+		err = fmt.Errorf("write %s: %w", f.path, ErrNoDisk)
 	}
 	return f.behind, err, f.failures
 }
 
-// complain logs, now and then, that the state is not written, and once that it is again.
-func (f *stateFile) logTrouble() {
-	behind, err, _ := f.view()
+// LogTrouble logs, at most once a minute, that the state is not written, and once that it is again.
+func (f *File) LogTrouble() {
+	behind, err, _ := f.View()
 	f.mu.Lock()
 	loggedAt := f.loggedAt
 	switch {
@@ -115,13 +136,13 @@ func (f *stateFile) logTrouble() {
 	f.mu.Unlock()
 	switch {
 	case err != nil:
-		f.log.Error("state file not written: a restart may lose who forced a circuit, and backoff steps", "since", behind, "error", err)
+		f.log.Error("cannot write the state file: a restart may lose who forced a circuit, and backoff steps", "since", behind, "error", err)
 	case !loggedAt.IsZero():
 		f.log.Info("state file written again", "file", f.path)
 	}
 }
 
-func (f *stateFile) run() {
+func (f *File) run() {
 	for range f.wake {
 		for again := true; again; {
 			f.mu.Lock()
@@ -132,14 +153,14 @@ func (f *stateFile) run() {
 				break
 			}
 			began := time.Now()
-			err := writeState(f.path, s)
+			err := write(f.path, s)
 			again = f.note(s, number, began, err)
 		}
 	}
 }
 
-// note keeps the books of an attempt, and reports whether there is more to write at once.
-func (f *stateFile) note(s *savedState, number uint64, began time.Time, err error) (again bool) {
+// note records the result of an attempt, and reports whether there is more to write at once.
+func (f *File) note(s *State, number uint64, began time.Time, err error) (again bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.attempted, f.err = number, err

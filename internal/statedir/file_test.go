@@ -1,4 +1,4 @@
-package agent
+package statedir
 
 import (
 	"bytes"
@@ -21,37 +21,37 @@ import (
 const patience = 10 * time.Second
 
 // state is one that can be told from others.
-func state(name string) *savedState {
-	return &savedState{Boot: bootID(), Standing: map[string]breaker.Override{name: {}}}
+func state(name string) *State {
+	return &State{Boot: bootID(), Standing: map[string]breaker.Override{name: {}}}
 }
 
 func wantSaved(t *testing.T, path, name string) {
 	t.Helper()
-	got, err := readState(path)
+	got, err := read(path)
 	if _, ok := got.Standing[name]; !ok || err != nil {
 		t.Errorf("the file holds %+v, %v; want the state %s", got, err, name)
 	}
 }
 
-func TestStateFileIsWrittenWhenAwaitReturns(t *testing.T) {
+func TestFileIsWrittenWhenAwaitReturns(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.json")
-	f := newStateFile(path, slog.New(slog.DiscardHandler))
-	if !f.due() {
+	f := NewFile(path, slog.New(slog.DiscardHandler))
+	if !f.Due() {
 		t.Error("nothing is due at first")
 	}
 	for i := range 20 {
 		name := fmt.Sprint(i)
-		if err := f.await(f.put(state(name)), patience); err != nil {
+		if err := f.Await(f.Put(state(name)), patience); err != nil {
 			t.Fatal(err)
 		}
 		wantSaved(t, path, name)
 	}
-	if behind, err, failures := f.view(); !behind.IsZero() || err != nil || failures != 0 {
+	if behind, err, failures := f.View(); !behind.IsZero() || err != nil || failures != 0 {
 		t.Errorf("behind %v, %v, %d failures", behind, err, failures)
 	}
 }
 
-func TestStateFileOnFullDisk(t *testing.T) {
+func TestFileOnFullDisk(t *testing.T) {
 	rootonly.Test(t)
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
@@ -67,18 +67,18 @@ func TestStateFileOnFullDisk(t *testing.T) {
 		t.Fatal("the disk is not full")
 	}
 	var log bytes.Buffer
-	f := newStateFile(path, slog.New(slog.NewTextHandler(&log, nil)))
-	if err := f.await(f.put(state("first")), patience); !errors.Is(err, unix.ENOSPC) {
+	f := NewFile(path, slog.New(slog.NewTextHandler(&log, nil)))
+	if err := f.Await(f.Put(state("first")), patience); !errors.Is(err, unix.ENOSPC) {
 		t.Fatalf("got %v, want %v", err, unix.ENOSPC)
 	}
 	for range 3 {
-		f.logTrouble()
+		f.LogTrouble()
 	}
-	behind, err, failures := f.view()
-	if behind.IsZero() || !errors.Is(err, unix.ENOSPC) || failures != 1 || f.due() {
-		t.Errorf("behind since %v, %v, %d failures, due %v", behind, err, failures, f.due())
+	behind, err, failures := f.View()
+	if behind.IsZero() || !errors.Is(err, unix.ENOSPC) || failures != 1 || f.Due() {
+		t.Errorf("behind since %v, %v, %d failures, due %v", behind, err, failures, f.Due())
 	}
-	if n := strings.Count(log.String(), "state file not written"); n != 1 {
+	if n := strings.Count(log.String(), "cannot write the state file"); n != 1 {
 		t.Errorf("the log says it %d times, want once: %s", n, &log)
 	}
 	if err := os.Remove(junk); err != nil {
@@ -91,37 +91,37 @@ func TestStateFileOnFullDisk(t *testing.T) {
 			t.Fatalf("still behind: %v", err)
 		}
 		time.Sleep(time.Millisecond)
-		behind, err, _ = f.view()
+		behind, err, _ = f.View()
 	}
 	wantSaved(t, path, "first")
-	f.logTrouble()
+	f.LogTrouble()
 	if !strings.Contains(log.String(), "state file written again") {
 		t.Errorf("the log does not say that it is over: %s", &log)
 	}
 }
 
 // Whoever gives a state to a disk that does not answer goes on; whoever waits for it gets an error in time.
-func TestStateFileOnHangingDisk(t *testing.T) {
+func TestFileOnHangingDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.json")
 	if err := unix.Mkfifo(path+".new", 0o600); err != nil { // who opens it for writing waits for a reader
 		t.Fatal(err)
 	}
-	f := newStateFile(path, slog.New(slog.DiscardHandler))
+	f := NewFile(path, slog.New(slog.DiscardHandler))
 	var last uint64
 	for i := range 1000 {
-		last = f.put(state(fmt.Sprint(i)))
+		last = f.Put(state(fmt.Sprint(i)))
 	}
-	if err := f.await(last, 10*time.Millisecond); !errors.Is(err, errNoDisk) {
-		t.Errorf("got %v, want %v", err, errNoDisk)
+	if err := f.Await(last, 10*time.Millisecond); !errors.Is(err, ErrNoDisk) {
+		t.Errorf("got %v, want %v", err, ErrNoDisk)
 	}
-	if f.due() {
+	if f.Due() {
 		t.Error("more is due while nothing can be written")
 	}
 	f.mu.Lock()
 	f.behind = f.behind.Add(-silentAfter)
 	f.mu.Unlock()
-	if _, err, _ := f.view(); !errors.Is(err, errNoDisk) {
-		t.Errorf("the view says %v, want %v", err, errNoDisk)
+	if _, err, _ := f.View(); !errors.Is(err, ErrNoDisk) {
+		t.Errorf("the view says %v, want %v", err, ErrNoDisk)
 	}
 	// The disk answers again.
 	reader, err := os.OpenFile(path+".new", os.O_RDWR, 0)
@@ -129,7 +129,7 @@ func TestStateFileOnHangingDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = reader.Close() }()
-	if err := f.await(last, patience); err != nil { // the state that was under way goes into the FIFO, the last into a file
+	if err := f.Await(last, patience); err != nil { // the state that was under way goes into the FIFO, the last into a file
 		t.Fatal(err)
 	}
 	wantSaved(t, path, "999")
@@ -140,9 +140,9 @@ func TestHangingDiskDoesNotHoldUpTheStart(t *testing.T) {
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := withDisk(path, 10*time.Millisecond, func() (savedState, error) { return readState(path) })
-	if !errors.Is(err, errNoDisk) {
-		t.Errorf("got %v, want %v", err, errNoDisk)
+	_, err := withDisk(path, 10*time.Millisecond, func() (State, error) { return read(path) })
+	if !errors.Is(err, ErrNoDisk) {
+		t.Errorf("got %v, want %v", err, ErrNoDisk)
 	}
 	w, err := os.OpenFile(path, os.O_RDWR, 0) // lets the reader go
 	if err != nil {
