@@ -14,6 +14,7 @@ import (
 	"github.com/cbagent/cbagent/internal/cgroup"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
+	"github.com/cbagent/cbagent/internal/lease"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/outbox"
@@ -47,6 +48,7 @@ type Agent struct {
 	interfaces *attach.Interfaces
 	entries    *attach.Entries
 	addresses  *attach.Addresses
+	lease      *lease.Lease // protected by mu
 
 	mu        sync.Mutex
 	set       *policy.Set
@@ -69,22 +71,19 @@ type Agent struct {
 
 	unread unreadLog // of the event loop alone
 
-	reload        ReloadStatus
-	unfit         *policy.Set // for which there was no room
-	nextFit       int64
-	lastSweep     loader.SweepResult
-	nextLease     int64
-	book          *ledger.Book
-	ready         bool
-	waits         error // why the first policies are not there yet
-	inherited     inheritance
-	saver         *statedir.Saver
-	started       time.Time
-	watched       view.Agent // what is only counted to be shown
-	leaseTold     uint64     // clients that were let through for want of the lease, as far as told
-	nextLeaseLook int64
-	tracers       map[*tracer]struct{}
-	standing      map[string]breaker.Override // of whole policies, for backends that come later
+	reload    ReloadStatus
+	unfit     *policy.Set // for which there was no room
+	nextFit   int64
+	lastSweep loader.SweepResult
+	book      *ledger.Book
+	ready     bool
+	waits     error // why the first policies are not there yet
+	inherited inheritance
+	saver     *statedir.Saver
+	started   time.Time
+	watched   view.Agent // what is only counted to be shown
+	tracers   map[*tracer]struct{}
+	standing  map[string]breaker.Override // of whole policies, for backends that come later
 
 	ticked  atomic.Int64 // time of the last turn of the event loop
 	viewing sync.RWMutex // held by readers of the kernel's counts that do not hold mu
@@ -126,7 +125,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.notices = newNotices(&a.cfg)
 	a.saver = statedir.NewSaver(statedir.NewFile(cfg.statePath(), a.log), a.stateToSave, loader.Now)
-	a.leaseTold = leaseTold(a.dir.History)
+	a.lease = lease.New(leaseKernel{dp}, cfg.Lease, leaseReported(a.dir.History))
 	a.inherit()
 	return a, nil
 }
@@ -194,7 +193,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer links.Close()
 	// Policies before interfaces: what an adopted program enforces is right before this one replaces it.
 	a.mu.Lock()
-	a.renewLease(loader.Now())
+	a.lease.Renew(loader.Now())
 	err = a.applyPolicies(first.Set)
 	a.mu.Unlock()
 	if err != nil {
@@ -329,8 +328,8 @@ func (a *Agent) onLink(e ifaces.Event) {
 // turn does what is due.
 func (a *Agent) turn(now int64) {
 	a.ticked.Store(time.Now().UnixNano())
-	a.renewLease(now)
-	a.noteLease(now)
+	a.lease.Renew(now)
+	a.recordLease(now)
 	a.noteRepairs(a.book.Advance(now))
 	for _, p := range a.policies {
 		if n := p.group.Ejected(); n != p.ejected {
@@ -365,14 +364,6 @@ func (a *Agent) onSweep() time.Duration {
 		}
 	}
 	return max(time.Millisecond, time.Duration(next-loader.Now()))
-}
-
-func (a *Agent) renewLease(now int64) {
-	if now < a.nextLease {
-		return
-	}
-	a.dp.RenewLease(now + int64(a.cfg.Lease))
-	a.nextLease = now + int64(min(time.Second, a.cfg.Lease/4))
 }
 
 // sweep returns when the next is due.
