@@ -17,9 +17,11 @@ import (
 	"github.com/cbagent/cbagent/internal/lease"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/neighbour"
 	"github.com/cbagent/cbagent/internal/outbox"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/statedir"
+	"github.com/cbagent/cbagent/internal/unreachable"
 	"github.com/cbagent/cbagent/internal/view"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/vishvananda/netns"
@@ -66,8 +68,6 @@ type Agent struct {
 	dir       *statedir.Dir
 	servers   servers
 	notices   *outbox.Outbox[*notice] // in the history, to be logged and notified
-
-	neighbours neighbours // of the event loop alone
 
 	unread unreadLog // of the event loop alone
 
@@ -209,10 +209,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.log.Warn("cannot remove all that a former agent left", "error", err)
 	}
 	a.entries.Turn(loader.Now())
-	if err := a.watchNeighbours(ctx); err != nil {
+	neighbours, err := neighbour.Watch(ctx, a.log, netns.None())
+	if err != nil {
 		return err
 	}
-	defer a.neighbours.watcher.Close()
+	defer neighbours.Close()
 
 	failed := make(chan error, 1)
 	var wg sync.WaitGroup
@@ -226,16 +227,17 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Lock()
 	a.noteReady()
 	a.mu.Unlock()
-	return a.loop(ctx, links, failed)
+	return a.loop(ctx, links, neighbours, failed)
 }
 
-func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan error) error {
+func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, neighbours *neighbour.Watcher, failed <-chan error) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	sweeps := time.NewTimer(tick)
 	defer sweeps.Stop()
 	policies, updates, linkEvents := a.cfg.Policies, a.discovery.Updates(), links.Events()
-	neighbourEvents := a.neighbours.watcher.Events()
+	neighbourEvents := neighbours.Events()
+	reactor := unreachable.New(neighbours, a.dp, a.unreachableCircuits, a.interfaces.Answers, a.log, a.cfg.NeighbourHold)
 	for {
 		select {
 		case <-ctx.Done():
@@ -245,7 +247,7 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 		case <-ticker.C:
 			a.onTick()
 			a.entries.Turn(loader.Now())
-			a.turnNeighbours(loader.Now())
+			reactor.Turn(loader.Now())
 			a.warnUnread(loader.Now())
 		case <-sweeps.C:
 			sweeps.Reset(a.onSweep())
@@ -272,7 +274,7 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, failed <-chan e
 				neighbourEvents = nil
 				continue
 			}
-			a.onNeighbour(e)
+			reactor.Apply(e, loader.Now())
 		}
 	}
 }
