@@ -19,6 +19,7 @@ import (
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/neighbour"
 	"github.com/cbagent/cbagent/internal/outbox"
+	"github.com/cbagent/cbagent/internal/places"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/statedir"
 	"github.com/cbagent/cbagent/internal/unreachable"
@@ -52,22 +53,20 @@ type Agent struct {
 	addresses  *attach.Addresses
 	lease      *lease.Lease // protected by mu
 
-	mu        sync.Mutex
-	set       *policy.Set
-	policies  map[string]*policyState
-	circuits  []*circuitState // by index in the kernel; nil: free
-	free      slots
-	unplaced  map[loader.Backend]bool // backends for which there was no circuit
-	crowded   bool
-	released  []slot // circuits whose connections are being let go
-	freeIDs   slots  // policies
-	retired   []slot // policies that programs may still read
-	answers   answerTable
-	assigners [2]discovery.Assigner // by direction
-	discovery *discovery.Discovery
-	dir       *statedir.Dir
-	servers   servers
-	notices   *outbox.Outbox[*notice] // in the history, to be logged and notified
+	mu            sync.Mutex
+	set           *policy.Set
+	policies      map[string]*policyState
+	circuits      []*circuitState // by index in the kernel; nil: free
+	circuitPlaces *places.Circuits
+	policyPlaces  *places.Policies
+	answers       *places.Answers
+	unplaced      map[loader.Backend]bool // backends for which there was no circuit
+	crowded       bool
+	assigners     [2]discovery.Assigner // by direction
+	discovery     *discovery.Discovery
+	dir           *statedir.Dir
+	servers       servers
+	notices       *outbox.Outbox[*notice] // in the history, to be logged and notified
 
 	unread unreadLog // of the event loop alone
 
@@ -110,15 +109,17 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, dp: dp, book: ledger.NewBook(dp),
-		policies:   map[string]*policyState{},
-		answers:    answerTable{byContent: map[string]*storedAnswer{}},
-		unplaced:   map[loader.Backend]bool{},
-		tracers:    map[*tracer]struct{}{},
-		standing:   map[string]breaker.Override{},
-		started:    time.Now(),
-		interfaces: attach.New(dp, cfg.Logger, cfg.XDP),
-		entries:    attach.NewEntries(dp, cfg.Logger, cfg.AtEntry),
-		addresses:  attach.NewAddresses(cfg.Logger, cfg.NodeName),
+		policies:      map[string]*policyState{},
+		unplaced:      map[loader.Backend]bool{},
+		tracers:       map[*tracer]struct{}{},
+		standing:      map[string]breaker.Override{},
+		started:       time.Now(),
+		circuitPlaces: places.NewCircuits(dp, cfg.circuitTable()),
+		policyPlaces:  places.NewPolicies(dp, cfg.policyTable()),
+		answers:       places.NewAnswers(dp, cfg.answerTable()),
+		interfaces:    attach.New(dp, cfg.Logger, cfg.XDP),
+		entries:       attach.NewEntries(dp, cfg.Logger, cfg.AtEntry),
+		addresses:     attach.NewAddresses(cfg.Logger, cfg.NodeName),
 	}
 	if a.dir, err = statedir.Open(cfg.StateDir, cfg.Logger); err != nil {
 		return nil, errors.Join(err, dp.Close())
@@ -342,8 +343,7 @@ func (a *Agent) turn(now int64) {
 	a.refreshAddresses(now)
 	a.ageLearned(now)
 	a.forgetInherited(now)
-	a.reuseReleased(now)
-	a.reuseRetired(now)
+	a.reusePlaces(now)
 	a.retryPolicies(now)
 	a.saver.Turn(now)
 	a.interfaces.Retry()

@@ -134,7 +134,7 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 
 // takePlace finds a place in the kernel for a circuit.
 func (a *Agent) takePlace(c *circuitState, addr netip.AddrPort, now int64) bool {
-	id, ok := a.free.take(now, a.cfg.circuitTable())
+	id, ok := a.circuitPlaces.Take(now)
 	if !ok {
 		if !a.crowded {
 			a.log.Error("no room for another circuit: raise --max-circuits; until there is room some backends are not protected",

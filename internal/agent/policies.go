@@ -1,13 +1,13 @@
 package agent
 
 import (
-	"errors"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/answer"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/places"
 	"github.com/cbagent/cbagent/internal/policy"
 )
 
@@ -16,7 +16,7 @@ type policyState struct {
 	*policy.Policy
 	group          *ledger.Group
 	index          int // of the compiled policy in the kernel
-	answers        []*storedAnswer
+	answers        []*places.Answer
 	circuits       map[string]*circuitState // by the breaker's name of the backend
 	learned        *discovery.Learned       // nil without cidrs
 	ejected        int                      // what the group said at the latest turn
@@ -24,18 +24,6 @@ type policyState struct {
 	reported       bool // discovery has said what it knows
 	complete       bool // and that is all
 	discoveryErr   error
-}
-
-type storedAnswer struct {
-	index int
-	uses  int
-	key   string
-}
-
-// answerTable keeps each distinct answer once.
-type answerTable struct {
-	byContent map[string]*storedAnswer
-	slots     slots
 }
 
 func (a *Agent) onPolicies(u policy.Update) {
@@ -101,9 +89,9 @@ func (a *Agent) compile(p *policy.Policy, now int64) (*policyState, error) {
 	if s.group, err = a.book.NewGroup(p.Name, p.Breaker, a.cfg.Seed, a.happened(s)); err != nil {
 		return nil, err
 	}
-	index, ok := a.freeIDs.take(now, a.cfg.policyTable())
-	if !ok {
-		return nil, errors.New("the table of policies is full: raise --max-policies")
+	index, err := a.policyPlaces.Take(now)
+	if err != nil {
+		return nil, err
 	}
 	s.index = index
 	if len(p.Match.CIDRs) > 0 {
@@ -151,63 +139,23 @@ func (a *Agent) compileSettings(s *policyState, needs *ledger.Needs, now int64) 
 		if reason == loader.RejectedRateLimit && p.RateLimit != nil {
 			spec.Status = p.RateLimit.Status
 		}
-		stored, err := a.answers.put(a.dp, answer.Render(spec, reason.String(), retry), spec.Status, now, a.cfg.answerTable())
+		r := answer.Render(spec, reason.String(), retry)
+		stored, err := a.answers.Put(loader.Answer{Bytes: r.Bytes, HeadLen: r.HeadLen, RetryAt: r.RetryAt, Status: spec.Status}, now)
 		if err != nil {
 			return out, err
 		}
 		s.answers = append(s.answers, stored)
-		out.Answers[i] = stored.index
+		out.Answers[i] = stored.Index
 	}
 	return out, nil
 }
 
-func (t *answerTable) put(dp *loader.Datapath, r answer.Rendered, status int, now int64, limit int) (*storedAnswer, error) {
-	key := string(r.Bytes)
-	if s, ok := t.byContent[key]; ok {
-		s.uses++
-		return s, nil
-	}
-	index, ok := t.slots.take(now, limit)
-	if !ok {
-		return nil, errors.New("the table of answers is full: let policies share bodies, or raise --max-answers")
-	}
-	if err := dp.PutAnswer(index, loader.Answer{Bytes: r.Bytes, HeadLen: r.HeadLen, RetryAt: r.RetryAt, Status: status}); err != nil {
-		t.slots.give(index, now)
-		return nil, err
-	}
-	s := &storedAnswer{index: index, uses: 1, key: key}
-	t.byContent[key] = s
-	return s, nil
-}
-
-func (t *answerTable) release(s *storedAnswer, now int64) {
-	if s.uses--; s.uses > 0 {
-		return
-	}
-	delete(t.byContent, s.key)
-	// Connections that were answered with it may still be told again.
-	t.slots.give(s.index, now+int64(time.Minute))
-}
-
 func (a *Agent) dropCompiled(s *policyState, now int64) {
 	for _, ans := range s.answers {
-		a.answers.release(ans, now)
+		a.answers.Release(ans, now)
 	}
 	s.answers = nil
-	a.retired = append(a.retired, slot{s.index, now + rest})
-}
-
-// reuseRetired gives back places of compiled policies that no program reads any more.
-func (a *Agent) reuseRetired(now int64) {
-	n := 0
-	for ; n < len(a.retired) && a.retired[n].from <= now; n++ {
-		index := a.retired[n].id
-		if err := a.dp.SetExemptSources(uint32(index), nil); err != nil {
-			a.log.Error("exempt clients of a policy that is gone", "error", err)
-		}
-		a.freeIDs.give(index, now)
-	}
-	a.retired = a.retired[n:]
+	a.policyPlaces.Retire(s.index, now)
 }
 
 func (c *Config) policyTable() int { return tableSize(c.Datapath.Policies, 2048) }

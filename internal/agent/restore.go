@@ -49,13 +49,11 @@ func (a *Agent) inherit() {
 		circuits[b.Circuit] = true
 	}
 	policies, answers := a.dp.UsedTables()
-	for id := range unclaimed(a.dp, circuits, a.cfg.circuitTable()) {
-		circuits[id] = true
-		a.release(id, now)
+	if a.circuitPlaces.Adopt(circuits, now) > 0 {
+		a.saver.Changed()
 	}
-	a.free.reserve(circuits, never)
-	a.freeIDs.reserve(policies, now+int64(forgetAfter))
-	a.answers.slots.reserve(answers, now+int64(forgetAfter))
+	a.policyPlaces.Adopt(policies, now)
+	a.answers.Adopt(answers, now)
 	saved, err := a.saver.Load()
 	if err != nil {
 		a.log.Warn("cannot read the state file: overrides by hand and backoff steps may be lost", "error", err)

@@ -66,7 +66,7 @@ func (a *Agent) viewAgent() view.Agent {
 	v.Readers, missed, v.ReadersRejected = a.dir.History.Followers()
 	v.Tracers, v.ReaderDropped = len(a.tracers), v.ReaderDropped+missed
 	v.Servers = a.servers.view()
-	v.CircuitsMax, v.Sweep = a.cfg.circuitTable(), a.lastSweep
+	v.CircuitsMax, v.Sweep = a.circuitPlaces.Size(), a.lastSweep
 	return v
 }
 

@@ -1,13 +1,15 @@
-package agent
+// Package places hands out places in the kernel's tables: of circuits, policies and answers. A place is used again only when
+// no program and no connection can still refer to its former meaning.
+package places
 
 import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 )
 
-// slots hands out small numbers, those least recently given back last, so that what still refers to one by a former
-// meaning has time to end.
+// slots hands out small numbers. Of those given back, the one that has been free the longest is handed out first.
 type slots struct {
 	next int
 	free []slot
@@ -15,11 +17,15 @@ type slots struct {
 
 type slot struct {
 	id   int
-	from int64 // not before this moment
+	from int64 // not to be handed out before this moment
 }
 
 // never is a moment after all others.
 const never = math.MaxInt64
+
+// rest is how long a place rests before it means something else: programs that read it while it is given back are done in
+// microseconds.
+const rest = int64(time.Second)
 
 // reserve keeps numbers that are in use from being handed out before the given moment.
 func (s *slots) reserve(used map[int]bool, until int64) {
