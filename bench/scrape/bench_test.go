@@ -20,6 +20,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/serve"
 )
 
 const (
@@ -92,7 +93,7 @@ func newSite() (*site, error) {
 		ended <- node.Do(func() error {
 			a, err := agent.New(agent.Config{
 				Policies: policies, Interfaces: ifaces.Spec{Attach: []string{"lo"}}, Lease: 10 * time.Second, Idle: time.Hour,
-				Datapath: loader.Options{}, MetricsAddress: metrics, MetricsCircuits: backends,
+				Datapath: loader.Options{}, Serve: serve.Options{MetricsAddress: metrics, MetricsCircuits: backends},
 				Logger: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
 			})
 			if err != nil {

@@ -86,8 +86,8 @@ func (t tracer) Lines() <-chan control.TraceLine { return t }
 func (t tracer) Missed() uint64                  { return 0 }
 func (t tracer) Close()                          {}
 
-// serve starts a stand-in and returns the path of its socket.
-func serve(t *testing.T) (*standIn, string) {
+// startStandIn starts a stand-in and returns the path of its socket.
+func startStandIn(t *testing.T) (*standIn, string) {
 	t.Helper()
 	s := viewtest.Incident(t)
 	h, err := history.Open("", slog.New(slog.DiscardHandler))
@@ -119,7 +119,7 @@ func serve(t *testing.T) (*standIn, string) {
 
 // TestGolden compares what commands print with files.
 func TestGolden(t *testing.T) {
-	_, socket := serve(t)
+	_, socket := startStandIn(t)
 	for name, args := range map[string][]string{
 		"status":           {"status"},
 		"status-wide":      {"status", "-o", "wide"},
@@ -164,7 +164,7 @@ func compare(t *testing.T, path, got string) {
 }
 
 func TestOverrideOrders(t *testing.T) {
-	a, socket := serve(t)
+	a, socket := startStandIn(t)
 	t.Setenv("SUDO_USER", "alice")
 	for _, args := range [][]string{
 		{"open", "orders/orders-1", "--for", "90s", "--reason", "disk"}, {"disable", "orders", "--reason", "test"},
@@ -193,7 +193,7 @@ func TestOverrideOrders(t *testing.T) {
 
 // What a restart would forget is said where it is not taken for a result.
 func TestOverrideThatIsNotSaved(t *testing.T) {
-	a, socket := serve(t)
+	a, socket := startStandIn(t)
 	a.warning = "in force, but not saved: no space left on device"
 	for _, output := range []string{"text", "json"} {
 		stdout, stderr, code := cbagent(t, "", "open", "orders", "--reason", "disk", "-o", output, "--control-socket", socket)
@@ -208,7 +208,7 @@ func TestOverrideThatIsNotSaved(t *testing.T) {
 
 // What cbagent policy prints is a policy file that says the same.
 func TestPolicyCanBeReadAgain(t *testing.T) {
-	a, socket := serve(t)
+	a, socket := startStandIn(t)
 	stdout, stderr, code := cbagent(t, "", "policy", "--control-socket", socket)
 	if code != 0 {
 		t.Fatal(stderr)
@@ -248,7 +248,7 @@ func TestStreamsUntilInterrupted(t *testing.T) {
 		{[]string{"events", "--follow", "-n", "1"}, "2026-01-02 03:03:59.000  the agent was too late to renew its lease, 7 clients were let through  leaseExpired\n"},
 		{[]string{"status", "--watch"}, "\x1b[H\x1b[2J"},
 	} {
-		_, socket := serve(t)
+		_, socket := startStandIn(t)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		out := &firstLine{stop: cancel}
 		root := newRootCommand(&env{stdin: strings.NewReader(""), stdout: out, stderr: io.Discard})
@@ -278,7 +278,7 @@ func TestNoAgent(t *testing.T) {
 
 func TestDoctor(t *testing.T) {
 	rootonly.Test(t)
-	_, socket := serve(t)
+	_, socket := startStandIn(t)
 	stdout, _, code := cbagent(t, "", "doctor", "--control-socket", socket)
 	if code != 1 {
 		t.Errorf("exit code %d, although an interface is not enforced", code)
@@ -310,7 +310,7 @@ func squeeze(s string) string {
 }
 
 func TestCompletion(t *testing.T) {
-	_, socket := serve(t)
+	_, socket := startStandIn(t)
 	stdout, _, code := cbagent(t, "", "__complete", "status", "--control-socket", socket, "")
 	for _, want := range []string{"orders\n", "orders/192.0.2.7:8080\n", "mail\n"} {
 		if !strings.Contains(stdout, want) {

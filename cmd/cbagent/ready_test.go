@@ -9,7 +9,7 @@ import (
 )
 
 func TestReady(t *testing.T) {
-	a, socket := serve(t)
+	a, socket := startStandIn(t)
 	if stdout, stderr, code := cbagent(t, "", "ready", "--control-socket", socket); code != 0 || stdout != "ready\n" {
 		t.Errorf("ready: exit code %d, %q, %q", code, stdout, stderr)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/cbagent/cbagent/internal/kubeevents"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/serve"
 	"github.com/cbagent/cbagent/internal/systemd"
 	"github.com/cbagent/cbagent/internal/view"
 	"github.com/spf13/cobra"
@@ -190,8 +191,11 @@ func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
 		Kube:     kube,
 		Datapath: o.datapath, MaxLearned: o.learned, StateDir: o.stateDir,
 		XDP: xdpMode(o.xdp), AtEntry: o.atEntry, NeighbourHold: o.hold, Connect: o.connect, Lookup: o.lookup,
-		Version: version, MetricsAddress: o.metrics, MetricsOptional: o.anyMetrics, MetricsCircuits: o.circuits,
-		ControlSocket: o.socket, ControlGroup: o.group,
+		Version: version,
+		Serve: serve.Options{
+			MetricsAddress: o.metrics, MetricsOptional: o.anyMetrics, MetricsCircuits: o.circuits,
+			ControlSocket: o.socket, ControlGroup: o.group,
+		},
 		Logger: logger, Lost: lost,
 		Ready:    func() { told(notifier.Ready("circuits are in force")) },
 		Alive:    func() { told(notifier.Alive(time.Now())) },

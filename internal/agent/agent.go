@@ -21,6 +21,7 @@ import (
 	"github.com/cbagent/cbagent/internal/outbox"
 	"github.com/cbagent/cbagent/internal/places"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/serve"
 	"github.com/cbagent/cbagent/internal/statedir"
 	"github.com/cbagent/cbagent/internal/unreachable"
 	"github.com/cbagent/cbagent/internal/view"
@@ -52,6 +53,7 @@ type Agent struct {
 	entries    *attach.Entries
 	addresses  *attach.Addresses
 	lease      *lease.Lease // protected by mu
+	servers    *serve.Servers
 
 	mu            sync.Mutex
 	set           *policy.Set
@@ -65,7 +67,6 @@ type Agent struct {
 	assigners     [2]discovery.Assigner // by direction
 	discovery     *discovery.Discovery
 	dir           *statedir.Dir
-	servers       servers
 	notices       *outbox.Outbox[*notice] // in the history, to be logged and notified
 
 	unread unreadLog // of the event loop alone
@@ -119,6 +120,7 @@ func New(cfg Config) (*Agent, error) {
 		answers:       places.NewAnswers(dp, cfg.answerTable()),
 		interfaces:    attach.New(dp, cfg.Logger, cfg.XDP),
 		entries:       attach.NewEntries(dp, cfg.Logger, cfg.AtEntry),
+		servers:       serve.New(cfg.Logger),
 		addresses:     attach.NewAddresses(cfg.Logger, cfg.NodeName),
 	}
 	if a.dir, err = statedir.Open(cfg.StateDir, cfg.Logger); err != nil {
@@ -158,7 +160,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := attach.Pods(a.dp, a.log, pods); err != nil {
 		return err
 	}
-	stop, err := a.serve()
+	stop, err := a.servers.Open(a.cfg.Serve, a)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/serve"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -36,12 +37,8 @@ type Config struct {
 
 	NeighbourHold bool // hold an entry for a dead neighbour of an open circuit, so that its clients are answered
 
-	Version         string // of the agent
-	MetricsAddress  string // ADDRESS:PORT of metrics, health and the page; empty: none
-	MetricsOptional bool   // where that address cannot be had the agent goes on without
-	ControlSocket   string // path of the control socket; empty: none
-	ControlGroup    string // whose members may use it besides root; empty: nobody
-	MetricsCircuits int    // with series of their own; more are summed by policy
+	Version string // of the agent
+	Serve   serve.Options
 
 	Logger *slog.Logger
 	Lost   map[string]func() uint64 // what sinks outside the agent have dropped, by view's names of them

@@ -65,7 +65,7 @@ func (a *Agent) viewAgent() view.Agent {
 	var missed uint64
 	v.Readers, missed, v.ReadersRejected = a.dir.History.Followers()
 	v.Tracers, v.ReaderDropped = len(a.tracers), v.ReaderDropped+missed
-	v.Servers = a.servers.view()
+	v.Servers = a.servers.View()
 	v.CircuitsMax, v.Sweep = a.circuitPlaces.Size(), a.lastSweep
 	return v
 }

@@ -1,4 +1,5 @@
-package agent
+// Package serve opens the agent's listeners: metrics, health and the page on one address, and the control socket.
+package serve
 
 import (
 	"cmp"
@@ -34,7 +35,7 @@ const (
 	responseTimeout = 30 * time.Second
 )
 
-// What a client gets for whom there is no connection left. The control socket's is an answer of its API.
+// What a client gets for which there is no connection left. The control socket's is an answer of its API.
 const (
 	noMetricsConnection = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
 		"all connections of this server are busy; see cbagent_server_connections\n"
@@ -42,13 +43,32 @@ const (
 		`{"error":"all connections of the control socket are busy: end commands that follow, or try again"}` + "\n"
 )
 
-// servers are the listeners of the agent, nil before they are open.
-type servers struct {
-	metrics, control atomic.Pointer[connlimit.Listener]
+// Options say what to open.
+type Options struct {
+	MetricsAddress  string // ADDRESS:PORT of metrics, health and the page; empty: none
+	MetricsOptional bool   // an address that cannot be opened is no error
+	MetricsCircuits int    // with series of their own; more are summed by policy
+	ControlSocket   string // path; empty: none
+	ControlGroup    string // whose members may use the socket besides root; empty: nobody
 }
 
-// view returns what is to be shown of those that are open.
-func (s *servers) view() []view.Server {
+// Agent is what the servers need of an agent.
+type Agent interface {
+	control.Agent
+	Healthy() error // nil, or what is wrong with the event loop
+}
+
+// Servers are the listeners. View may be called from any goroutine.
+type Servers struct {
+	log              *slog.Logger
+	metrics, control atomic.Pointer[connlimit.Listener] // nil before they are open
+}
+
+// New returns Servers that are not open yet.
+func New(log *slog.Logger) *Servers { return &Servers{log: log} }
+
+// View returns what is to be shown of the listeners that are open.
+func (s *Servers) View() []view.Server {
 	var all []view.Server
 	for name, p := range map[string]*atomic.Pointer[connlimit.Listener]{"control": &s.control, "metrics": &s.metrics} {
 		if l := p.Load(); l != nil {
@@ -60,13 +80,13 @@ func (s *servers) view() []view.Server {
 	return all
 }
 
-// serve opens what the agent shows to the outside. The function that it returns ends it.
-func (a *Agent) serve() (stop func(), err error) {
-	stopMetrics, err := a.serveMetrics()
+// Open opens what the options say. The function that it returns closes it.
+func (s *Servers) Open(o Options, a Agent) (stop func(), err error) {
+	stopMetrics, err := s.openMetrics(&o, a)
 	if err != nil {
 		return nil, err
 	}
-	stopControl, err := a.serveControl()
+	stopControl, err := s.openControl(&o, a)
 	if err != nil {
 		stopMetrics()
 		return nil, err
@@ -77,49 +97,49 @@ func (a *Agent) serve() (stop func(), err error) {
 	}, nil
 }
 
-// serveControl opens the control socket. Where it cannot be made, such as on a read-only file system, the agent goes on
+// openControl opens the control socket. Where it cannot be created, such as on a read-only file system, the agent goes on
 // without: clients' protection matters more. So it does where an agent of another network namespace has the socket, which
-// shares nothing else with this one. Another agent of this namespace, or a group that there is not, is an error.
-func (a *Agent) serveControl() (stop func(), err error) {
-	if a.cfg.ControlSocket == "" {
+// shares nothing else with this one. Another agent of this namespace, or a group that does not exist, is an error.
+func (s *Servers) openControl(o *Options, a Agent) (stop func(), err error) {
+	if o.ControlSocket == "" {
 		return func() {}, nil
 	}
-	l, err := control.Listen(a.cfg.ControlSocket, a.cfg.ControlGroup)
+	l, err := control.Listen(o.ControlSocket, o.ControlGroup)
 	if errors.Is(err, control.ErrInUse) || errors.Is(err, control.ErrGroup) {
 		return nil, err
 	}
 	if err != nil {
-		a.log.Error("nobody can control this agent", "error", err)
+		s.log.Error("cannot open the control socket: no command can control this agent", "error", err)
 		return func() {}, nil
 	}
 	bounded := connlimit.New(l, maxControlConnections, noControlConnection)
-	a.servers.control.Store(bounded)
-	return serveHTTP(bounded, control.Handler(a, a.log), a.log), nil
+	s.control.Store(bounded)
+	return serveHTTP(bounded, control.Handler(a, s.log), s.log), nil
 }
 
-func (a *Agent) serveMetrics() (stop func(), err error) {
-	if a.cfg.MetricsAddress == "" {
+func (s *Servers) openMetrics(o *Options, a Agent) (stop func(), err error) {
+	if o.MetricsAddress == "" {
 		return func() {}, nil
 	}
-	l, err := net.Listen("tcp", a.cfg.MetricsAddress)
+	l, err := net.Listen("tcp", o.MetricsAddress)
 	if err != nil {
 		err = fmt.Errorf("serve metrics: %w; give another address with --metrics-address, or an empty one for none", err)
-		if a.cfg.MetricsOptional {
-			a.log.Error("nobody can see the metrics of this agent", "error", err)
+		if o.MetricsOptional {
+			s.log.Error("cannot open the address of the metrics: this agent shows none", "error", err)
 			return func() {}, nil
 		}
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.New(a.Snapshot, a.cfg.MetricsCircuits, true), promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.New(a.Snapshot, o.MetricsCircuits, true), promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,
 	}))
 	mux.HandleFunc("GET /healthz", answersWith(a.Healthy))
 	mux.HandleFunc("GET /readyz", answersWith(a.Ready))
-	page.Register(mux, a.Snapshot, a.dir.History.Last)
+	page.Register(mux, a.Snapshot, a.Last)
 	bounded := connlimit.New(l, maxMetricsConnections, noMetricsConnection)
-	a.servers.metrics.Store(bounded)
-	return serveHTTP(bounded, withoutBody(mux), a.log), nil
+	s.metrics.Store(bounded)
+	return serveHTTP(bounded, withoutBody(mux), s.log), nil
 }
 
 // withoutBody serves requests that need no body without waiting for one: a server reads it to its end, for as long as the
@@ -157,7 +177,7 @@ func serveHTTP(l *connlimit.Listener, h http.Handler, log *slog.Logger) (stop fu
 	}
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("serve", "address", l.Addr(), "error", err)
+			log.Error("cannot serve", "address", l.Addr(), "error", err)
 		}
 	}()
 	return func() {
