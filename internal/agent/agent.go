@@ -23,6 +23,7 @@ import (
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/serve"
 	"github.com/cbagent/cbagent/internal/statedir"
+	"github.com/cbagent/cbagent/internal/tracing"
 	"github.com/cbagent/cbagent/internal/unreachable"
 	"github.com/cbagent/cbagent/internal/view"
 	"github.com/cilium/ebpf/ringbuf"
@@ -54,6 +55,7 @@ type Agent struct {
 	addresses  *attach.Addresses
 	lease      *lease.Lease // protected by mu
 	servers    *serve.Servers
+	tracers    *tracing.Tracers
 
 	mu            sync.Mutex
 	set           *policy.Set
@@ -81,8 +83,7 @@ type Agent struct {
 	inherited inheritance
 	saver     *statedir.Saver
 	started   time.Time
-	watched   view.Agent // what is only counted to be shown
-	tracers   map[*tracer]struct{}
+	watched   view.Agent                  // what is only counted to be shown
 	standing  map[string]breaker.Override // of whole policies, for backends that come later
 
 	ticked  atomic.Int64 // time of the last turn of the event loop
@@ -112,7 +113,6 @@ func New(cfg Config) (*Agent, error) {
 		cfg: cfg, log: cfg.Logger, dp: dp, book: ledger.NewBook(dp),
 		policies:      map[string]*policyState{},
 		unplaced:      map[loader.Backend]bool{},
-		tracers:       map[*tracer]struct{}{},
 		standing:      map[string]breaker.Override{},
 		started:       time.Now(),
 		circuitPlaces: places.NewCircuits(dp, cfg.circuitTable()),
@@ -126,6 +126,7 @@ func New(cfg Config) (*Agent, error) {
 	if a.dir, err = statedir.Open(cfg.StateDir, cfg.Logger); err != nil {
 		return nil, errors.Join(err, dp.Close())
 	}
+	a.tracers = tracing.New(a.useTrace)
 	a.notices = newNotices(&a.cfg)
 	a.saver = statedir.NewSaver(statedir.NewFile(cfg.statePath(), a.log), a.stateToSave, loader.Now)
 	a.lease = lease.New(leaseKernel{dp}, cfg.Lease, leaseReported(a.dir.History))

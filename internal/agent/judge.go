@@ -13,8 +13,9 @@ func (a *Agent) onEvent(ev *ledger.Event) {
 			dir = loader.Inbound
 		}
 		a.learn(ev.Backend, dir, ev.At)
-	} else if len(a.tracers) > 0 && ev.Circuit < len(a.circuits) && a.circuits[ev.Circuit] != nil {
-		a.trace(a.circuits[ev.Circuit], ev)
+	} else if a.tracers.Count() > 0 && ev.Circuit < len(a.circuits) && a.circuits[ev.Circuit] != nil {
+		c := a.circuits[ev.Circuit]
+		a.tracers.Trace(c.policy.Name, c.name, ev)
 	}
 	a.book.Apply(ev)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/control"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/history"
 	"github.com/cbagent/cbagent/internal/loader"
@@ -64,7 +65,7 @@ func (a *Agent) viewAgent() view.Agent {
 	v.StateBehind, v.StateErr, v.StateFailures = a.saver.View()
 	var missed uint64
 	v.Readers, missed, v.ReadersRejected = a.dir.History.Followers()
-	v.Tracers, v.ReaderDropped = len(a.tracers), v.ReaderDropped+missed
+	v.Tracers, v.ReaderDropped = a.tracers.Count(), a.tracers.Dropped()+missed
 	v.Servers = a.servers.View()
 	v.CircuitsMax, v.Sweep = a.circuitPlaces.Size(), a.lastSweep
 	return v
@@ -158,3 +159,24 @@ func (a *Agent) Follow(n, buffer int) ([]view.Record, *history.Follower, error) 
 
 // Last returns up to n of the newest records, oldest first. They are not to be changed.
 func (a *Agent) Last(n int) []view.Record { return a.dir.History.Last(n) }
+
+// Trace has every outcome of the target handed out until the tracer is closed. While there is one, the programs send plain
+// successes as events, too.
+func (a *Agent) Trace(t control.Target) (control.Tracer, error) {
+	tr, err := a.tracers.Open(t)
+	if err != nil {
+		return nil, err
+	}
+	return tr, nil
+}
+
+// useTrace calls f with the function that has plain successes sent, nil when the datapath is closed.
+func (a *Agent) useTrace(f func(setTrace func(on bool))) {
+	a.viewing.RLock()
+	defer a.viewing.RUnlock()
+	if a.closed {
+		f(nil)
+		return
+	}
+	f(a.dp.SetTrace)
+}

@@ -6,10 +6,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // Where the pods of a node are is found, named, or need not be known.
 func TestFind(t *testing.T) {
+	rootonly.Test(t)
 	root, err := Root()
 	if err != nil {
 		t.Fatal(err)
