@@ -121,24 +121,26 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 	return rewritten(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
 }
 
-/* reset_backend sends the backend a reset: the packet becomes one, and a copy goes on. The caller rewrites the packet again. */
-static __always_inline long reset_backend(struct __sk_buff *skb, const struct packet *pkt)
+/* reset_backend sends the backend a reset: the packet becomes one, and a copy goes on. The caller rewrites the packet again. s is
+ * the caller's, because the stack has no room for two, and is that of the reset afterwards. */
+static __always_inline long reset_backend(struct __sk_buff *skb, const struct packet *pkt, struct segment *s)
 {
-	struct segment s = { .flags = TCP_RST | TCP_ACK, .answer = ANSWER_NONE, .seq = pkt->seq, .ack = pkt->ack };
-
-	return rewrite(skb, pkt, &s) ?: bpf_clone_redirect(skb, skb->ifindex, pkt->hook == HOOK_INGRESS ? BPF_F_INGRESS : 0);
+	s->flags = TCP_RST | TCP_ACK;
+	s->seq = pkt->seq;
+	s->ack = pkt->ack;
+	return rewrite(skb, pkt, s) ?: bpf_clone_redirect(skb, skb->ifindex, pkt->hook == HOOK_INGRESS ? BPF_F_INGRESS : 0);
 }
 
 /* reject_request rejects a request on an open connection: the backend's side is reset, the client gets the answer or a reset.
  * The flow is forgotten first, for both packets pass these hooks again. */
 __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 reason)
 {
-	struct segment s = { .answer = ANSWER_NONE, .known = 1 };
+	struct segment s = { .answer = ANSWER_NONE };
 	__u64 now = bpf_ktime_get_ns();
 	struct tcp_options o = {};
 	enum reject how;
 	struct target t;
-	__u32 mss;
+	__u32 place, answer, mss, isn;
 	bool fits;
 
 	if (!f || !pkt || find_circuit(f->circuit, &t) != LOOKUP_FOUND)
@@ -149,17 +151,21 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	}
 	/* An answer below bytes that are on their way would end up among them, or be thrown away. A reset is taken only where
 	 * the next byte is expected, which is after them. */
-	s.seq = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
-	fits = !pkt->bare && s.seq == pkt->ack && response_ended(f, s.seq);
+	place = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
+	fits = !pkt->bare && place == pkt->ack && response_ended(f, place);
 	mss = f->mss ?: MSS_ANY;
-	s.isn = f->isn;
+	isn = f->isn;
 	close_flow(&pkt->key, f, RESULT_ABORTED, now);
 	tcp_options(skb, pkt, &o);
-	how = render(t.policy, reason, fits, mss, o.has_ts, &s.answer);
+	how = render(t.policy, reason, fits, mss, o.has_ts, &answer);
 	count_rejection(t.circuit, reason, how);
-	if (reset_backend(skb, pkt))
+	if (reset_backend(skb, pkt, &s))
 		return decision(ACTION_DROP, REASON_ERROR);
 	swap_ts(&s, &o);
+	s.seq = place;
+	s.answer = answer;
+	s.known = 1;
+	s.isn = isn;
 	s.head = pkt->head;
 	s.retry = seconds_until(pkt->until, now);
 	return reply(skb, pkt, &s, reason, pkt->until);
@@ -203,15 +209,18 @@ __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt
 	return rewritten(rewrite(skb, pkt, &s), ACTION_ACK, REASON_ANSWERED);
 }
 
-/* close_answered closes a connection whose SYN was answered and that closes before a request. */
-static __always_inline long close_answered(struct __sk_buff *skb, const struct packet *pkt)
+/* close_answered closes a connection whose SYN was answered and that closes before a request. s is the caller's, because the
+ * stack has no room for two. */
+static __always_inline long close_answered(struct __sk_buff *skb, const struct packet *pkt, struct segment *s)
 {
-	struct segment s = { .back = 1, .answer = ANSWER_NONE, .flags = TCP_ACK | TCP_FIN, .seq = pkt->ack, .ack = pkt->seq + 1 };
 	struct answered_flow done = { .start = pkt->ack, .next = pkt->ack + 1, .answer = ANSWER_NONE, .isn = pkt->seq - 1 };
 
-	echo_ts(skb, pkt, &s);
 	remember_answered(&pkt->key, &done);
-	return rewrite(skb, pkt, &s);
+	s->back = 1;
+	s->seq = pkt->ack;
+	s->ack = pkt->seq + 1;
+	s->flags = TCP_ACK | TCP_FIN;
+	return rewrite(skb, pkt, s);
 }
 
 /* cookie_packet takes a packet that acknowledges a cookie: its SYN was answered from here. reason: why it was. */
@@ -232,14 +241,14 @@ __noinline __u64 cookie_packet(struct __sk_buff *skb, struct packet *pkt, __u32 
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	if (find_circuit(pkt->circuit, &t) != LOOKUP_FOUND)
 		return 0;
+	echo_ts(skb, pkt, &s);
 	if (!pkt->payload)
-		return rewritten(close_answered(skb, pkt), ACTION_ACK, REASON_ANSWERED);
+		return rewritten(close_answered(skb, pkt, &s), ACTION_ACK, REASON_ANSWERED);
 	v = verdict_of(t.circuit);
 	if (v->kind == VERDICT_OPEN || v->kind == VERDICT_FORCED_OPEN)
 		until = v->until;
 	how = render_first(skb, pkt, t.policy, reason, &s.answer);
 	count_rejection(t.circuit, reason, how);
-	echo_ts(skb, pkt, &s);
 	s.head = pkt->head;
 	s.retry = seconds_until(until, bpf_ktime_get_ns());
 	s.seq = pkt->ack;
