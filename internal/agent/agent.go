@@ -18,14 +18,13 @@ import (
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/neighbour"
-	"github.com/cbagent/cbagent/internal/outbox"
 	"github.com/cbagent/cbagent/internal/places"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/records"
 	"github.com/cbagent/cbagent/internal/serve"
 	"github.com/cbagent/cbagent/internal/statedir"
 	"github.com/cbagent/cbagent/internal/tracing"
 	"github.com/cbagent/cbagent/internal/unreachable"
-	"github.com/cbagent/cbagent/internal/view"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/vishvananda/netns"
 )
@@ -69,7 +68,7 @@ type Agent struct {
 	assigners     [2]discovery.Assigner // by direction
 	discovery     *discovery.Discovery
 	dir           *statedir.Dir
-	notices       *outbox.Outbox[*notice] // in the history, to be logged and notified
+	records       *records.Records
 
 	unread unreadLog // of the event loop alone
 
@@ -83,7 +82,7 @@ type Agent struct {
 	inherited inheritance
 	saver     *statedir.Saver
 	started   time.Time
-	watched   view.Agent                  // what is only counted to be shown
+	recovered uint64                      // events, ever
 	standing  map[string]breaker.Override // of whole policies, for backends that come later
 
 	ticked  atomic.Int64 // time of the last turn of the event loop
@@ -127,7 +126,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, errors.Join(err, dp.Close())
 	}
 	a.tracers = tracing.New(a.useTrace)
-	a.notices = newNotices(&a.cfg)
+	a.records = records.New(a.dir.History, cfg.Logger, loader.Now, cfg.Happened)
 	a.saver = statedir.NewSaver(statedir.NewFile(cfg.statePath(), a.log), a.stateToSave, loader.Now)
 	a.lease = lease.New(leaseKernel{dp}, cfg.Lease, leaseReported(a.dir.History))
 	a.inherit()
@@ -145,7 +144,7 @@ func (a *Agent) Close() error {
 	a.viewing.Lock()
 	defer a.viewing.Unlock()
 	a.closed = true
-	a.notices.Close(closing)
+	a.records.Close(closing)
 	a.dir.History.Close(closing)
 	return errors.Join(a.dp.Close(), a.dir.Close())
 }
@@ -376,7 +375,7 @@ func (a *Agent) sweep(now int64) (next int64) {
 	a.interfaces.ForgetGone(a.cfg.Idle)
 	res, err := a.dp.Sweep(a.cfg.Idle)
 	if err != nil {
-		a.log.Error("sweep", "error", err)
+		a.log.Error("cannot sweep the connections", "error", err)
 		return now + int64(time.Second)
 	}
 	a.lastSweep = res

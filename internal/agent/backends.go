@@ -11,7 +11,7 @@ import (
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
-	"github.com/cbagent/cbagent/internal/view"
+	"github.com/cbagent/cbagent/internal/records"
 )
 
 // circuitState is one circuit and its place in the kernel.
@@ -22,11 +22,8 @@ type circuitState struct {
 	circuit  *ledger.Account
 	backends map[netip.AddrPort]discovery.Backend
 
-	transitions []view.Transition
-	rejectedAt  uint64       // clients rejected in all when it last left closed
-	last        *view.Record // nil: nothing happened yet
-	overflow    int64        // when one was told of last
-	touched     int64        // LastOutcome when the learned backends were last touched
+	trail   records.Trail
+	touched int64 // LastOutcome when the learned backends were last touched
 }
 
 func (a *Agent) onBackends(u discovery.Update) {

@@ -21,7 +21,7 @@ func (a *Agent) recordLease(now int64) {
 		return
 	}
 	at, n := time.Now(), float64(admitted)
-	a.record(view.Record{Time: at, Kind: view.KindLease, Cause: view.CauseLease, Reason: "leaseExpired", Value: &n, Total: total}, at)
+	a.records.Add(view.Record{Time: at, Kind: view.KindLease, Cause: view.CauseLease, Reason: "leaseExpired", Value: &n, Total: total}, at)
 }
 
 // leaseReported returns the total of the last such record.

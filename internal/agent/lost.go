@@ -7,7 +7,7 @@ func (a *Agent) noteRepairs(repairs []ledger.Repair) {
 	for i := range repairs {
 		r := &repairs[i]
 		c := a.circuits[r.Account.Place()]
-		a.watched.Recovered += r.Lost
+		a.recovered += r.Lost
 		attrs := []any{"policy", c.policy.Name, "backend", c.name, "events", r.Lost, "failures", r.Failures, "slow", r.Slow}
 		if r.Probes {
 			attrs = append(attrs, "permits", r.Permits, "known_permits", r.KnownPermits)

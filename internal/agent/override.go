@@ -159,7 +159,7 @@ func (a *Agent) noteDroppedOverride(c *circuitState) {
 		return
 	}
 	now := time.Now()
-	a.record(view.Record{
+	a.records.Add(view.Record{
 		Time: now, Kind: view.KindDroppedOverride, Policy: c.policy.Name, Direction: c.policy.Direction.String(), Backend: c.name,
 		From: s.State.String(), Mode: s.Override.Mode.String(), Cause: view.CauseDiscovery, Reason: "backendGone",
 		Step: s.Step, By: s.Override.Who, Why: s.Override.Why,

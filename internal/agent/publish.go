@@ -5,6 +5,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/records"
 )
 
 // happened returns the function that makes a policy's events known when their verdicts are in force: to the history and to
@@ -16,12 +17,22 @@ func (a *Agent) happened(p *policyState) func([]breaker.Event) {
 			if e.Kind != breaker.EventOverflow {
 				a.saver.Changed()
 			}
+			var known *records.Circuit
 			if c := p.circuits[e.Backend]; c != nil {
 				c.hold()
+				known = a.recorded(c)
 			}
-			a.tell(p, e)
+			a.records.Event(p.Name, p.Direction.String(), e, known)
 		}
 	}
+}
+
+// recorded returns what a record says of a circuit.
+func (a *Agent) recorded(c *circuitState) *records.Circuit {
+	return &records.Circuit{Trail: &c.trail, Backends: c.backendList, Counts: func() records.Counts {
+		t := a.dp.Totals(c.id)
+		return records.Counts{Connections: t.Connections, InFlight: t.InFlight, Rejected: t.RejectedTotal()}
+	}}
 }
 
 // hold keeps backends that were learned from traffic from being forgotten while their circuit is not closed.

@@ -50,15 +50,14 @@ func (a *Agent) Snapshot() *view.Snapshot {
 }
 
 func (a *Agent) viewAgent() view.Agent {
-	v := a.watched
-	v.Version, v.Node, v.Started = a.cfg.Version, a.cfg.NodeName, a.started
+	v := view.Agent{Version: a.cfg.Version, Node: a.cfg.NodeName, Started: a.started, Recovered: a.recovered}
 	if err := a.waitsFor(); err != nil {
 		v.WaitsFor = err.Error()
 	}
 	v.Ready = v.WaitsFor == ""
 	v.PoliciesLoaded, v.Reloads, v.ReloadFailures, v.ReloadError = a.reload.Loaded, a.reload.Attempts, a.reload.Failures, a.reload.LastError
-	v.RingEvents, v.Records = a.book.EventsRead(), a.dir.History.Seq()
-	v.Lost = map[string]uint64{view.SinkHistory: a.dir.History.Lost(), view.SinkNotice: a.notices.Dropped()}
+	v.RingEvents = a.book.EventsRead()
+	a.records.View(&v)
 	for sink, lost := range a.cfg.Lost {
 		v.Lost[sink] = lost()
 	}
@@ -102,7 +101,7 @@ func (a *Agent) viewCircuits(p *view.Policy, circuits []*circuitState, now break
 			}
 			p.Circuits = append(p.Circuits, view.Circuit{
 				ID: c.id, Name: c.name, Backends: c.backendList(), Status: c.circuit.Status(), Metric: c.circuit.Metric(now),
-				Transitions: slices.Clone(c.transitions), Last: c.last, RejectedAt: c.rejectedAt,
+				Transitions: slices.Clone(c.trail.Transitions), Last: c.trail.Last, RejectedAt: c.trail.RejectedAt,
 			})
 		}
 		a.mu.Unlock()

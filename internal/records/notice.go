@@ -1,4 +1,4 @@
-package agent
+package records
 
 import (
 	"context"
@@ -18,22 +18,21 @@ const maxNotices = 8192
 type notice struct {
 	record   view.Record
 	at       time.Time           // when the verdict was in the kernel
-	event    *breaker.Event      // for Config.Happened; nil: it is not called
+	event    *breaker.Event      // to be notified; nil: nobody is
 	backends []discovery.Backend // behind the event's circuit
 }
 
-// newNotices starts the goroutine that logs records and calls Config.Happened, so that nothing of it waits under the
-// agent's lock.
-func newNotices(cfg *Config) *outbox.Outbox[*notice] {
+// newNotices starts the goroutine that logs records and calls happened, so that nobody waits for either.
+func newNotices(log *slog.Logger, happened func(breaker.Event, []discovery.Backend)) *outbox.Outbox[*notice] {
 	deliver := func(n *notice) error {
-		logRecord(cfg.Logger, n)
+		logRecord(log, n)
 		if n.event != nil {
-			cfg.Happened(*n.event, n.backends)
+			happened(*n.event, n.backends)
 		}
 		return nil
 	}
 	return outbox.New(maxNotices, deliver, func(dropped uint64) {
-		cfg.Logger.Warn("records were neither logged nor notified: there were too many at once", "records", dropped)
+		log.Warn("records were neither logged nor notified: there were too many at once", "records", dropped)
 	})
 }
 

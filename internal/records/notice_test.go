@@ -1,4 +1,4 @@
-package agent
+package records
 
 import (
 	"bytes"
@@ -15,14 +15,10 @@ import (
 func TestHappenedIsNotAwaited(t *testing.T) {
 	var log bytes.Buffer // of the one goroutine that delivers
 	returns, called := make(chan struct{}), 0
-	cfg := Config{
-		Logger: slog.New(slog.NewTextHandler(&log, nil)),
-		Happened: func(e breaker.Event, b []discovery.Backend) {
-			called++
-			<-returns
-		},
-	}
-	h := newNotices(&cfg)
+	h := newNotices(slog.New(slog.NewTextHandler(&log, nil)), func(breaker.Event, []discovery.Backend) {
+		called++
+		<-returns
+	})
 	put := make(chan struct{})
 	go func() {
 		defer close(put)
