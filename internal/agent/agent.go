@@ -47,7 +47,7 @@ const maxSweepPause = 250 * time.Millisecond
 type Agent struct {
 	cfg Config
 	log *slog.Logger
-	dp  *loader.Datapath
+	dp  datapath
 
 	interfaces *attach.Interfaces
 	entries    *attach.Entries
@@ -108,6 +108,15 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	a, err := newAgent(cfg, dp)
+	if err != nil {
+		return nil, errors.Join(err, dp.Close())
+	}
+	return a, nil
+}
+
+// newAgent returns an agent that works on dp.
+func newAgent(cfg Config, dp datapath) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, dp: dp, book: ledger.NewBook(dp),
 		policies:      map[string]*policyState{},
@@ -122,8 +131,9 @@ func New(cfg Config) (*Agent, error) {
 		servers:       serve.New(cfg.Logger),
 		addresses:     attach.NewAddresses(cfg.Logger, cfg.NodeName),
 	}
+	var err error
 	if a.dir, err = statedir.Open(cfg.StateDir, cfg.Logger); err != nil {
-		return nil, errors.Join(err, dp.Close())
+		return nil, err
 	}
 	a.tracers = tracing.New(a.useTrace)
 	a.records = records.New(a.dir.History, cfg.Logger, loader.Now, cfg.Happened)

@@ -4,15 +4,8 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/history"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/view"
 )
-
-// leaseKernel is the datapath as a lease sees it.
-type leaseKernel struct{ *loader.Datapath }
-
-// LeaseExpired returns how many clients were admitted because the lease had run out.
-func (k leaseKernel) LeaseExpired() uint64 { return k.NodeCounts().LeaseExpired }
 
 // recordLease records that clients were admitted only because this agent, or the one before it, had not renewed its lease.
 func (a *Agent) recordLease(now int64) {

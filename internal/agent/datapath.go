@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/cbagent/cbagent/internal/attach"
+	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/places"
+	"github.com/cbagent/cbagent/internal/unreachable"
+)
+
+// datapath is what the agent needs of loader.Datapath, part by part.
+type datapath interface {
+	attach.Datapath
+	attach.EarlyDatapath
+	attach.EntryDatapath
+	attach.PodsDatapath
+	ledger.Kernel
+	places.AnswerKernel
+	places.CircuitKernel
+	places.PolicyKernel
+	unreachable.Recorder
+	backendTables
+	counters
+	adoption
+
+	ReadEvent(rec *ringbuf.Record, deadline time.Time, ev *ledger.Event) error
+	RenewLease(until int64)
+	SetTrace(on bool)
+	Sweep(idle time.Duration) (loader.SweepResult, error)
+	Pending(circuit int, sweep int64) (since int64, ok bool)
+	Prune() error
+	Close() error
+}
+
+// backendTables are the tables of policies, backends and networks.
+type backendTables interface {
+	PutPolicy(index int, s loader.PolicySettings) error
+	SetPolicy(circuit, policy int)
+	ResetCircuit(circuit int, owner uint64) error
+	PutBackend(b loader.Backend, circuit int, flags loader.BackendFlags) error
+	RemoveBackend(b loader.Backend) error
+	SetHostBackends(on bool)
+	SetNetworks(all []loader.Network) error
+}
+
+// counters are what the programs counted, to be shown.
+type counters interface {
+	Totals(circuit int) loader.Totals
+	Openings(circuit int) (counts [loader.Openings]uint64, requests uint64)
+	Statuses() ([]loader.StatusCount, error)
+	NodeCounts() loader.NodeCounts
+	Packets() ([]loader.PacketCounts, error)
+}
+
+// adoption is what a former agent left in the kernel.
+type adoption interface {
+	Adopted() bool
+	AdoptedBackends() []loader.AdoptedBackend
+	UsedTables() (policies, answers map[int]bool)
+	Owner(circuit int) uint64
+}
+
+// leaseKernel is the datapath as a lease sees it.
+type leaseKernel struct{ datapath }
+
+// LeaseExpired returns how many clients were admitted because the lease had run out.
+func (k leaseKernel) LeaseExpired() uint64 { return k.NodeCounts().LeaseExpired }
