@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +18,7 @@ import (
 var fewEvents = []string{"--max-events", "64", "--lease", "1h"}
 
 // eventsLost is in the line of a circuit that the agent made whole from the kernel's counters.
-const eventsLost = `"lost":[1-9]`
+const eventsLost = "events were lost and are recovered from the counters"
 
 // pause stops the agent's process until the returned function is called.
 func pause(t *testing.T, p *agenttest.Agent) (resume func()) {
@@ -221,9 +220,6 @@ func TestUnusedPermitIsGivenBack(t *testing.T) {
 	}
 	if _, again, _ := agent.Find(p.backend.String(), "open", opened.At.Add(time.Millisecond)); again {
 		t.Errorf("it opened again: %+v", agent.Transitions())
-	}
-	if said := agent.Complaint("").Error(); strings.Contains(said, "although the ring lost none") {
-		t.Errorf("no event was lost, and yet the agent said %s", said)
 	}
 }
 
