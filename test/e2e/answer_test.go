@@ -14,8 +14,21 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
+// live returns how many connections of a port have not ended in a namespace, but for those that wait for late packets.
+func live(t *testing.T, in *netlab.Namespace, port uint16) int {
+	t.Helper()
+	const timeWait, listening = "06", "0A"
+	return sockets(t, in, port, func(state string) bool { return state != timeWait && state != listening })
+}
+
 // established returns how many connections to a port are open in a namespace.
 func established(t *testing.T, in *netlab.Namespace, port uint16) int {
+	t.Helper()
+	return sockets(t, in, port, func(state string) bool { return state == "01" })
+}
+
+// sockets returns how many sockets of a port are in some states in a namespace.
+func sockets(t *testing.T, in *netlab.Namespace, port uint16, match func(state string) bool) int {
 	t.Helper()
 	n := 0
 	err := in.Do(func() error {
@@ -24,10 +37,9 @@ func established(t *testing.T, in *netlab.Namespace, port uint16) int {
 			if err != nil {
 				return err
 			}
-			const isEstablished = "01"
 			for line := range strings.Lines(string(table)) {
 				f := strings.Fields(line)
-				if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == isEstablished {
+				if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && match(f[3]) {
 					n++
 				}
 			}

@@ -167,7 +167,7 @@ func TestOtherProgramsKeepWorking(t *testing.T) {
 			c1 := client(t, star.Client, at)
 			openCircuit(t, agent, server, c1)
 			wantAnswer(t, call(t, c1), "open") // resets the open connection
-			eventually(t, "the connection at the backend has ended", func() bool { return established(t, star.Backends[0].Namespace, port) == 0 })
+			eventually(t, "the connection at the backend has ended", func() bool { return live(t, star.Backends[0].Namespace, port) == 0 })
 
 			out, in := read()
 			const calls = 10

@@ -1,6 +1,11 @@
 package testserver
 
-import "net"
+import (
+	"errors"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
 
 // listener hands net/http connections that can be told to misbehave.
 type listener struct {
@@ -22,6 +27,24 @@ func (l *listener) Accept() (net.Conn, error) {
 		l.server.counts.acceptResets.Add(1)
 		reset(c)
 	}
+}
+
+// shut closes a listener, and its port at once: a process that is being started has copies of all sockets until it runs its
+// program, and with a copy the port of a socket that is only closed stays open.
+func shut(l net.Listener) error {
+	var stopped error
+	if tcp, ok := l.(*net.TCPListener); ok {
+		raw, err := tcp.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { stopped = unix.Shutdown(int(fd), unix.SHUT_RD) })
+		}
+		stopped = errors.Join(stopped, err)
+	}
+	// It may have been closed already by the goroutine that accepts.
+	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+		stopped = errors.Join(stopped, err)
+	}
+	return stopped
 }
 
 // splitBytes is how much of each write is cut into small segments.

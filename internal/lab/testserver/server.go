@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -67,14 +66,10 @@ func (s *Server) Refuse() error {
 	defer s.mu.Unlock()
 	var errs []error
 	for _, l := range s.listeners {
-		errs = append(errs, l.Close())
+		errs = append(errs, shut(l))
 	}
 	s.listeners = nil
 	s.serving.Wait()
-	// A child of this process has copies of all sockets from fork to exec, and with one of them the port would still be
-	// open. Whoever starts a child holds the lock for as long.
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
 	return errors.Join(errs...)
 }
 

@@ -286,3 +286,31 @@ func waitFor(t *testing.T, ok func() bool) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// A copy of the socket, which every process has that is being started, does not keep the port open.
+func TestRefusesThoughTheSocketHasACopy(t *testing.T) {
+	var copies []*os.File
+	s, err := New(func(addr netip.AddrPort) (net.Listener, error) {
+		l, err := net.Listen("tcp", addr.String())
+		if err != nil {
+			return nil, err
+		}
+		f, err := l.(*net.TCPListener).File()
+		copies = append(copies, f)
+		return l, err
+	}, netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	at := s.listeners[0].Addr().String()
+	if err := s.Refuse(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := net.Dial("tcp", at); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("got %v, %v; want %v", c, err, syscall.ECONNREFUSED)
+	}
+	for _, f := range copies {
+		_ = f.Close()
+	}
+}
