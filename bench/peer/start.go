@@ -53,9 +53,6 @@ func (p *Peer) Ended() error {
 	}
 }
 
-// Stop ends the peer alone; the site lives on. The end of the site stops it too.
-func (p *Peer) Stop() { p.stop() }
-
 // Missing returns why a peer cannot be had on this machine, nil if it can.
 func Missing(k Kind) error {
 	binary := map[Kind]string{HAProxy: "haproxy", Nginx: "nginx"}[k]

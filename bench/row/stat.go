@@ -19,15 +19,6 @@ func Median(values []float64) float64 {
 	return (s[mid-1] + s[mid]) / 2
 }
 
-// Mean returns the mean of the values, NaN of none.
-func Mean(values []float64) float64 {
-	sum := 0.0
-	for _, v := range values {
-		sum += v
-	}
-	return sum / float64(len(values))
-}
-
 // Percentile returns the smallest of the values that at least p percent (0..100) do not exceed, NaN of none.
 func Percentile(values []float64, p float64) float64 {
 	if len(values) == 0 {

@@ -42,15 +42,6 @@ var reasonNames = []string{"none", "deadline", "probesPassed", "probeFailed", "p
 // TripReason returns the reason of a trip by a tripper.
 func TripReason(k TripKind) Reason { return ReasonTrip + Reason(k) }
 
-// Reasons returns every reason, ReasonNone left out, for those who need to list them.
-func Reasons() []Reason {
-	all := make([]Reason, 0, int(ReasonTrip)+int(tripKinds))
-	for r := ReasonDeadline; r < ReasonTrip+Reason(tripKinds); r++ {
-		all = append(all, r)
-	}
-	return all
-}
-
 // String returns the name used in traces, logs and metrics.
 func (r Reason) String() string {
 	if r >= ReasonTrip {

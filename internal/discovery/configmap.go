@@ -8,7 +8,6 @@ import (
 	"maps"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
@@ -91,36 +90,11 @@ func (c *ConfigMap) run(ctx context.Context, wait func()) {
 	}
 }
 
-// Status returns how the watch does. Answers is the number of files.
-func (c *ConfigMap) Status() SourceStatus {
-	st := c.mirror.status()
-	st.Kind, st.Name = "configmap", c.namespace+"/"+c.name
-	items, _, _ := c.mirror.snapshot()
-	item, exists := items[c.name]
-	st.Answers = len(item.data)
-	if st.Answered && !exists && st.LastError == "" {
-		st.LastError = ErrNoConfigMap.Error()
-	}
-	return st
-}
-
 // Close ends the watch and waits for it. tell is not called after it.
 func (c *ConfigMap) Close() error {
 	c.cancel()
 	<-c.done
 	return nil
-}
-
-// ReadConfigMap reads a ConfigMap once.
-func ReadConfigMap(ctx context.Context, client kubernetes.Interface, namespace, name string) (map[string]string, error) {
-	found, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", namespace, name, ErrNoConfigMap)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", namespace, name, plainError(err))
-	}
-	return found.Data, nil
 }
 
 // keepConfigMap always gives files, so that nil stands for a ConfigMap never seen.

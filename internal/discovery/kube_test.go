@@ -17,6 +17,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -323,9 +324,6 @@ func TestKubeConfigMap(t *testing.T) {
 	second := map[string]string{"a.yaml": "version: 1 # edited\n"}
 	put("cbagent-policy", second)
 	poll(t, "the edit", news.is(files(second)))
-	if st := m.Status(); st.Kind != "configmap" || st.Name != "cbagent/cbagent-policy" || st.Answers != 1 || st.LastError != "" {
-		t.Errorf("status %+v", st)
-	}
 	c.must(api.Delete(t.Context(), "cbagent-policy", metav1.DeleteOptions{}))
 	poll(t, "that it is gone, with the last files", news.is(func(got map[string]string, err error) bool {
 		return errors.Is(err, ErrNoConfigMap) && maps.Equal(got, second)
@@ -344,14 +342,7 @@ func TestKubeConfigMap(t *testing.T) {
 	put("cbagent-policy", second)
 	poll(t, "an edit after that", news.is(files(second)))
 
-	got, err := ReadConfigMap(t.Context(), c.agent, "cbagent", "cbagent-policy")
-	if err != nil || !maps.Equal(got, second) {
-		t.Errorf("read once: %v, %v", got, err)
-	}
-	if _, err := ReadConfigMap(t.Context(), c.admin, "cbagent", "nothing"); !errors.Is(err, ErrNoConfigMap) {
-		t.Errorf("read one that is not there: %v", err)
-	}
-	if _, err := ReadConfigMap(t.Context(), c.agent, "cbagent", "another"); err == nil || !strings.Contains(err.Error(), "forbidden") {
+	if _, err := c.agent.CoreV1().ConfigMaps("cbagent").Get(t.Context(), "another", metav1.GetOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("the shipped rights let the agent read another ConfigMap: %v", err)
 	}
 }

@@ -2,7 +2,10 @@ package metrics
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -12,7 +15,7 @@ func TestDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := bytes.NewBuffer(intro)
-	if err := WriteTables(doc); err != nil {
+	if err := writeTables(doc); err != nil {
 		t.Fatal(err)
 	}
 	renamed, err := os.ReadFile("testdata/renamed.md")
@@ -21,4 +24,45 @@ func TestDocumentation(t *testing.T) {
 	}
 	doc.Write(renamed)
 	compare(t, "../../docs/metrics.md", doc.String())
+}
+
+// tables of the documentation, in its order.
+var tables = []struct{ each, title, labels string }{
+	{"circuit", "Each circuit", "`policy`, `direction`, `backend`"},
+	{"policy", "Each policy", "`policy`, `direction`"},
+	{"source", "Sources of backends", ""},
+	{"interface", "Interfaces", ""},
+	{"hook", "Packets", ""},
+	{"agent", "The agent", ""},
+}
+
+// writeTables writes what Descriptions say as Markdown.
+func writeTables(w io.Writer) error {
+	for _, t := range tables {
+		if _, err := fmt.Fprintf(w, "\n## %s\n\n", t.title); err != nil {
+			return err
+		}
+		if t.labels != "" {
+			fmt.Fprintf(w, "All have the labels %s.\n\n", t.labels)
+		}
+		fmt.Fprint(w, "| name | type | labels | meaning | there |\n|---|---|---|---|---|\n")
+		for _, d := range described {
+			if d.Each != t.each {
+				continue
+			}
+			var names []string
+			for _, l := range d.Labels {
+				names = append(names, "`"+l+"`")
+			}
+			when := d.When
+			if when == "" {
+				when = "always"
+			}
+			_, err := fmt.Fprintf(w, "| `%s` | %s | %s | %s | %s |\n", d.Name, strings.ToLower(d.Type.String()), strings.Join(names, ", "), d.Help, when)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
