@@ -30,6 +30,12 @@ test: ## every test, with what they need installed (root)
 	@scripts/setup.sh test
 	@scripts/test.sh
 
+.PHONY: mutants
+mutants: ## do the tests notice known faults? (root; MUTANTS: a regular expression)
+	@scripts/setup.sh test generate
+	@go build -o bin/mutants ./test/mutants
+	@$(sudo) env PATH="$$PATH" bin/mutants -run '$(MUTANTS)'
+
 .PHONY: test-monitoring
 test-monitoring: ## alerts by promtool, the dashboard by Prometheus, the page by Chromium; screenshots in bin/screenshots (root)
 	@scripts/setup.sh test monitoring

@@ -21,7 +21,7 @@ type lab struct {
 
 // copyTree copies the files of the working tree, those that are not committed included, to a temporary folder.
 func copyTree() (tree string, err error) {
-	list, err := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
+	list, err := exec.Command("git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
 	if err != nil {
 		return "", fmt.Errorf("git ls-files: %w", err)
 	}
