@@ -3,6 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 status=0
+format_c=false # true once the files of bpf/ are formatted by .clang-format
 
 fail() {
     printf 'lint: %s\n' "$@" >&2
@@ -17,5 +18,9 @@ go vet ./... || fail "go vet: see above"
 go tool -modfile=tools/go.mod staticcheck ./... || fail "staticcheck: see above"
 (cd bench && go mod tidy -diff) || fail "bench/go.mod is not tidy: run go mod tidy in bench"
 (cd bench && go vet ./... && go tool -modfile=../tools/go.mod staticcheck ./...) || fail "vet or staticcheck of bench: see above"
+go run ./test/mutants -check || fail "mutants: see above; whoever changes a line of test/mutants/mutants.go changes its entry"
+if "$format_c"; then
+    git ls-files 'bpf/*.[ch]' | xargs -r clang-format-19 --dry-run --Werror || fail "not formatted, run clang-format-19 -i on the files above"
+fi
 git ls-files '*.sh' .ci/run | xargs -r shellcheck || fail "shellcheck: see above"
 exit $status

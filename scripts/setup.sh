@@ -15,7 +15,7 @@ declare -A groups=(
     [test]="ip=iproute2 nft=nftables gcc=gcc /usr/include/stdlib.h=libc6-dev"
     [generate]="clang-19=clang-19 llvm-strip-19=llvm-19 /usr/include/bpf/bpf_helpers.h=libbpf-dev
                 /usr/include/linux/bpf.h=linux-libc-dev"
-    [lint]="shellcheck=shellcheck"
+    [lint]="shellcheck=shellcheck clang-format-19=clang-format-19"
     [monitoring]="promtool=prometheus prometheus=prometheus chromium=chromium"
     [packages]="systemd-analyze=systemd dpkg-deb=dpkg rpm=rpm jq=jq"
     [cluster]="containerd=containerd runc=runc /usr/lib/cni/bridge=containernetworking-plugins
