@@ -69,11 +69,10 @@ func TestConnectLeavesKubeletAlone(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = l.Close() })
 	}
-	id, err := cgroup.ID(pods)
+	id, level, err := cgroup.NodePods{Root: root, Pods: filepath.Join(filepath.Base(top), "kubepods")}.Place()
 	if err != nil {
 		t.Fatal(err)
 	}
-	const level = 2 // below the root, and below top
 	t.Cleanup(func() { r.d.SetPodsCgroup(0, 0) })
 
 	for _, host := range []string{"127.0.0.1", "::1"} {
