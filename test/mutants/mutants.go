@@ -105,6 +105,54 @@ var mutants = []mutant{
 		Test:    "TestSlowIsLongerThanTheThreshold",
 	},
 
+	// Loader.
+	{
+		Name: "clsact filters of others are ignored where clients are rejected at entry",
+		File: "internal/loader/entry.go",
+		Old: `			if !ownFilter(f) {
+				return false, nil
+			}
+`,
+		New: `			_ = ownFilter(f)
+`,
+		Package: "./internal/loader",
+		Test:    "TestEntryIsLeftWhereOthersHavePrograms",
+	},
+	{
+		Name:    "the place of a field is left out of the layout's hash",
+		File:    "internal/loader/layout.go",
+		Old:     `fmt.Fprintln(w, m.Name, m.Offset, m.BitfieldSize)`,
+		New:     `fmt.Fprintln(w, m.Name, m.BitfieldSize)`,
+		Package: "./internal/loader",
+		Test:    "TestLayoutSeesEveryChangeOfAType",
+	},
+	{
+		Name:    "the last field of a struct is left out of the layout's hash",
+		File:    "internal/loader/layout.go",
+		Old:     `for _, m := range members {`,
+		New:     `for _, m := range members[:len(members)-1] {`,
+		Package: "./internal/loader",
+		Test:    "TestLayoutSeesEveryChangeOfAType",
+	},
+
+	// Places in the tables, and of the pods.
+	{
+		Name:    "a circuit with connections is used again",
+		File:    "internal/places/circuits.go",
+		Old:     `if now >= s.from && c.kernel.Connections(s.id) == 0 {`,
+		New:     `if now >= s.from {`,
+		Package: "./internal/places",
+		Test:    "TestCircuitWithConnectionsIsNotReused",
+	},
+	{
+		Name:    "the level of the pods is one less",
+		File:    "internal/cgroup/find.go",
+		Old:     `level + len(strings.Split(n.Pods, "/"))`,
+		New:     `level + len(strings.Split(n.Pods, "/")) - 1`,
+		Package: "./internal/cgroup",
+		Test:    "TestPlace",
+	},
+
 	// Policy.
 	{
 		Name:    "a rate of one per nanosecond is out of range",
