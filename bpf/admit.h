@@ -1,8 +1,14 @@
-/* May a new connection or a new request pass? The circuit, the lease, the limits and the rate are asked in turn; what is
- * rejected takes nothing. */
+/* Admission of connections and requests. The circuit, the lease, the limits and the rate are asked in turn. What is rejected
+ * takes nothing. */
 #pragma once
 
-#include "reject.h"
+#include "cookie.h"
+#include "flow.h"
+#include "headers.h"
+#include "options.h"
+#include "packet.h"
+#include "rejection.h"
+#include "target.h"
 
 static __always_inline bool lease_expired(const struct node_state *n, __u64 now)
 {
@@ -19,14 +25,39 @@ static __always_inline __u32 surely_rejected(struct circuit *c, const struct nod
 	return rejects_all(v, now) ?: REASON_FLOW;
 }
 
-/* What decides whether a connection is in the share that a ramp admits. The same for its SYN and for each of its
- * requests: drawn anew for each, a share of a share would pass. */
+/* ramp_draw returns the number that decides whether a connection is in the share that a ramp admits. It is the same for its SYN
+ * and for each of its requests: drawn anew for each, a share of a share would pass. */
 static __always_inline __u32 ramp_draw(const struct node_state *n, struct circuit *c, const struct flow_key *key)
 {
 	return verdict_of(c)->ramp_over ? (__u32)tuple_hash(n, key) >> 8 : 0;
 }
 
-/* override lets pass what the circuit would reject when nobody may be rejected: the lease has run out, or the circuit
+/* What an admission has taken so far, and has to give back when it is rejected after all. */
+struct grant {
+	struct target target;
+	__u64 now;
+	__u32 generation;
+	bool connection; /* a place among the connections */
+	bool request; /* a place among the requests in flight */
+	bool rate;
+	bool permit;
+};
+
+static __always_inline void give_back(const struct grant *g)
+{
+	struct circuit *c = g->target.circuit;
+
+	if (g->connection)
+		__sync_fetch_and_add(&c->connections, -1);
+	if (g->request)
+		__sync_fetch_and_add(&c->requests, -1);
+	if (g->rate)
+		release_rate(c, g->target.policy);
+	if (g->permit)
+		release_permit(c, g->generation, g->now, true);
+}
+
+/* override_rejection admits what the circuit would reject when nobody may be rejected: the lease has run out, or the circuit
  * is only monitored. What passes so is not judged. */
 static __always_inline void override_rejection(struct circuit *c, struct node_state *n, struct admission *adm, __u64 now, bool count)
 {
@@ -37,8 +68,10 @@ static __always_inline void override_rejection(struct circuit *c, struct node_st
 			__sync_fetch_and_add(&n->lease_expired, 1);
 		adm->reason = REASON_LEASE_EXPIRED;
 	} else if (monitored(c)) {
-		if (count)
+		if (count) {
 			count_would(c, adm->reason);
+			adm->counted = 1;
+		}
 		adm->reason = REASON_MONITORED;
 	}
 }
@@ -47,8 +80,10 @@ static __always_inline void override_rejection(struct circuit *c, struct node_st
 static __always_inline bool over_limit(struct circuit *c, struct admission *adm, __u32 reason, bool count)
 {
 	if (monitored(c)) {
-		if (count && adm->reason != REASON_MONITORED)
+		if (count && adm->reason != REASON_MONITORED) {
 			count_would(c, reason);
+			adm->counted = 1;
+		}
 		adm->reason = REASON_MONITORED;
 		return false;
 	}
@@ -59,235 +94,241 @@ static __always_inline bool over_limit(struct circuit *c, struct admission *adm,
 	return true;
 }
 
-/* reject_probe rejects a probe that got no permit, unless nobody may be rejected. True if rejected. */
-static __always_inline bool reject_probe(struct circuit *c, struct node_state *n, struct admission *adm, __u64 now, bool count)
+/* take_place counts one more where at most max may be; false if that is rejected. Where a limit rejects nobody all are counted. */
+static __always_inline bool take_place(struct circuit *c, __u64 *places, __u32 max, struct admission *adm, __u32 reason, bool count)
 {
-	bool counted = adm->reason == REASON_MONITORED;
-
-	adm->reason = REASON_HALF_OPEN;
-	adm->generation = 0;
-	override_rejection(c, n, adm, now, count && !counted);
-	return is_rejection(adm->reason);
+	if (reserve(places, max))
+		return true;
+	if (over_limit(c, adm, reason, count))
+		return false;
+	__sync_fetch_and_add(places, 1);
+	return true;
 }
 
-/* A SYN that begins a connection. */
+/* grant_rate takes a permission of the rate limiter; false if there is none and that is rejected. */
+static __always_inline bool grant_rate(struct grant *g, struct admission *adm, bool count)
+{
+	struct circuit *c = g->target.circuit;
+	__u64 next;
+
+	g->rate = take_rate(c, g->target.policy, g->now);
+	if (g->rate)
+		return true;
+	next = READ_ONCE(c->rate_next);
+	if (!over_limit(c, adm, REASON_RATE_LIMIT, count))
+		return true;
+	adm->until = next - g->target.policy->rate_burst;
+	return false;
+}
+
+/* grant_permit takes a permit for a probe. Without one the probe is rejected, unless nobody may be rejected. */
+static __always_inline void grant_permit(struct node_state *n, struct grant *g, struct admission *adm, bool count)
+{
+	struct circuit *c = g->target.circuit;
+	bool counted = adm->reason == REASON_MONITORED;
+
+	g->generation = adm->generation;
+	g->permit = acquire_permit(c, adm, g->now);
+	if (g->permit)
+		return;
+	adm->reason = REASON_HALF_OPEN;
+	adm->generation = 0;
+	override_rejection(c, n, adm, g->now, count && !counted);
+	adm->counted |= count;
+}
+
+/* grant_connection asks for a connection. With http what is rejected is a request, and counted when it comes. */
+static __always_inline void grant_connection(struct node_state *n, struct grant *g, struct admission *adm)
+{
+	struct circuit *c = g->target.circuit;
+	const struct policy *p = g->target.policy;
+	bool tcp = p->protocol == PROTOCOL_TCP, probe = adm->reason == REASON_PROBE;
+
+	override_rejection(c, n, adm, g->now, tcp);
+	if (is_rejection(adm->reason))
+		return;
+	g->connection = take_place(c, &c->connections, p->max_connections, adm, REASON_CONNECTION_LIMIT, true);
+	if (!g->connection || (tcp && !grant_rate(g, adm, true)))
+		return;
+	if (probe)
+		grant_permit(n, g, adm, tcp);
+}
+
+/* record_probe counts a permit that was taken, and sends it to the agent. */
+static __always_inline void record_probe(struct node_state *n, const struct flow_key *key, const struct grant *g)
+{
+	__sync_fetch_and_add(&g->target.circuit->probes, 1);
+	event_permit(n, key, g->target.id, g->generation, g->now, EVENT_PROBE);
+}
+
+/* init_flow fills the entry of a connection whose SYN is admitted. */
+static __always_inline void init_flow(struct __sk_buff *skb, const struct packet *pkt, const struct grant *g,
+				      const struct admission *adm, struct flow *f)
+{
+	const struct policy *p = g->target.policy;
+	struct tcp_options o = {};
+
+	if (p->protocol != PROTOCOL_TCP && p->reject == REJECT_RESPOND)
+		tcp_options(skb, pkt, &o);
+	f->turn = PHASE_SYN;
+	f->seen = g->now;
+	f->request.started = g->now;
+	f->request.sent = g->now;
+	f->request.circuit = g->target.id;
+	f->request.generation = adm->generation;
+	if (g->permit)
+		f->request.flags = p->protocol == PROTOCOL_TCP ? REQUEST_PERMIT : REQUEST_PERMIT | REQUEST_RESERVED;
+	f->flags = adm->counted ? FLOW_COUNTED : 0;
+	f->circuit = g->target.id;
+	f->entered = skb->ingress_ifindex;
+	f->leaves = skb->ifindex;
+	f->isn = pkt->seq;
+	f->client_end = pkt->seq + 1;
+	f->client_max = pkt->seq + 1 + pkt->payload;
+	f->acked = pkt->seq + 1;
+	f->mss = o.mss;
+	f->protocol = p->protocol;
+}
+
+/* new_connection decides about a SYN that begins a connection. */
 __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n)
 {
-	struct circuit *c;
-	struct tcp_options o = {};
 	struct admission adm = {};
-	struct flow f = {};
-	struct policy *p;
-	bool tcp, probe, held, counted;
-	__u64 now;
+	struct grant g = {};
+	struct flow *f;
+	bool held;
 
 	if (!n || !pkt)
 		return 0;
-	c = circuit_of(pkt->circuit);
-	p = c ? policy_of(c) : NULL;
-	if (!p)
+	if (find_circuit(pkt->circuit, &g.target) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	now = bpf_ktime_get_ns();
-	tcp = p->protocol == PROTOCOL_TCP;
-	circuit_admit(c, now, ramp_draw(n, c, &pkt->key), &adm);
-	probe = adm.reason == REASON_PROBE;
-	/* With http what is rejected is a request, and counted when it comes. */
-	override_rejection(c, n, &adm, now, tcp);
-	if (is_rejection(adm.reason))
+	g.now = bpf_ktime_get_ns();
+	circuit_admit(g.target.circuit, g.now, ramp_draw(n, g.target.circuit, &pkt->key), &adm);
+	grant_connection(n, &g, &adm);
+	if (is_rejection(adm.reason)) {
+		give_back(&g);
 		return decision(TODO_REJECT_SYN, adm.reason);
-	counted = tcp && adm.reason == REASON_MONITORED;
-
-	if (!reserve(&c->connections, p->max_connections)) {
-		counted = counted || adm.reason != REASON_MONITORED;
-		if (over_limit(c, &adm, REASON_CONNECTION_LIMIT, true))
-			return decision(TODO_REJECT_SYN, adm.reason);
-		__sync_fetch_and_add(&c->connections, 1);
 	}
-	if (tcp && !take_rate(c, p, now)) {
-		counted = true;
-		if (over_limit(c, &adm, REASON_RATE_LIMIT, true)) {
-			__sync_fetch_and_add(&c->connections, -1);
-			return decision(TODO_REJECT_SYN, adm.reason);
-		}
+	held = g.permit || g.target.policy->max_connections;
+	f = blank_flow();
+	if (f)
+		init_flow(skb, pkt, &g, &adm, f);
+	if (!f || !create_flow(n, &pkt->key, f, held)) {
+		give_back(&g);
+		return decision(held ? TODO_REJECT_SYN : ACTION_PASS, REASON_TABLE_FULL);
 	}
-	if (probe && !acquire_permit(c, &adm, now)) {
-		probe = false;
-		if (reject_probe(c, n, &adm, now, tcp)) {
-			__sync_fetch_and_add(&c->connections, -1);
-			if (tcp)
-				release_rate(c, p);
-			return decision(TODO_REJECT_SYN, adm.reason);
-		}
-		counted = counted || tcp;
-	}
-
-	if (!tcp && p->reject == REJECT_RESPOND)
-		tcp_options(skb, pkt, &o);
-	f.turn = PHASE_SYN;
-	f.started = now;
-	f.sent = now;
-	f.seen = now;
-	f.circuit = pkt->circuit;
-	f.entered = skb->ingress_ifindex;
-	f.leaves = skb->ifindex;
-	f.generation = adm.generation;
-	f.isn = pkt->seq;
-	f.client_end = pkt->seq + 1;
-	f.client_max = pkt->seq + 1 + pkt->payload;
-	f.acked = pkt->seq + 1;
-	f.request_end = pkt->seq + 1;
-	f.request_framing = FRAMING_LENGTH;
-	f.mss = o.mss;
-	f.flags = (probe ? FLOW_PERMIT | (tcp ? 0 : FLOW_RESERVED) : 0) | (counted ? FLOW_COUNTED : 0);
-	held = probe || p->max_connections;
-	if (!create_flow(n, &pkt->key, &f, held)) {
-		__sync_fetch_and_add(&c->connections, -1);
-		if (tcp)
-			release_rate(c, p);
-		if (probe)
-			release_permit(c, adm.generation, now, true);
-		if (!held)
-			return decision(ACTION_PASS, REASON_TABLE_FULL);
-		return decision(TODO_REJECT_SYN, REASON_TABLE_FULL);
-	}
-	if (probe) {
-		__sync_fetch_and_add(&c->probes, 1);
-		event_permit(n, &pkt->key, pkt->circuit, adm.generation, now, EVENT_PROBE);
-	}
-	if (tcp)
-		__sync_fetch_and_add(&c->admitted, 1);
+	if (g.permit)
+		record_probe(n, &pkt->key, &g);
+	if (g.target.policy->protocol == PROTOCOL_TCP)
+		__sync_fetch_and_add(&g.target.circuit->admitted, 1);
 	return decision(ACTION_PASS, adm.reason);
 }
 
-/* A request on an open connection. */
-__noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct flow *f, __u32 kind)
+/* inherit_permit takes the permit that the connection's SYN reserved for its first request. A permit of an earlier generation
+ * went with its verdict. */
+static __always_inline bool inherit_permit(struct request *r, struct circuit *c, __u64 now, struct admission *adm)
+{
+	if (!(r->flags & REQUEST_RESERVED) || !(__sync_fetch_and_and(&r->flags, ~REQUEST_RESERVED) & REQUEST_RESERVED))
+		return false;
+	if (r->generation != generation_of(verdict_of(c), now)) {
+		__sync_fetch_and_and(&r->flags, ~REQUEST_PERMIT);
+		return false;
+	}
+	adm->reason = REASON_PROBE;
+	adm->generation = r->generation;
+	return true;
+}
+
+/* grant_request asks for a request on an open connection. probe: it needs a permit of its own. */
+static __always_inline void grant_request(struct node_state *n, const struct flow *f, struct grant *g, struct admission *adm, bool probe)
+{
+	struct circuit *c = g->target.circuit;
+	const struct policy *p = g->target.policy;
+	bool count = !(f->flags & FLOW_COUNTED);
+
+	override_rejection(c, n, adm, g->now, count);
+	if (is_rejection(adm->reason)) {
+		if (p->existing)
+			return;
+		adm->reason = REASON_ADMITTED;
+		adm->generation = 0;
+	}
+	if (p->max_requests_per_connection && f->requests >= p->max_requests_per_connection &&
+	    over_limit(c, adm, REASON_CONNECTION_LIMIT, count))
+		return;
+	g->request = take_place(c, &c->requests, p->max_requests, adm, REASON_REQUEST_LIMIT, count);
+	if (!g->request || !grant_rate(g, adm, count) || !probe)
+		return;
+	grant_permit(n, g, adm, count);
+	if (is_rejection(adm->reason) && !p->existing)
+		adm->reason = REASON_ADMITTED;
+}
+
+/* begin_request makes an admitted request the pending one. Its response begins at response_at. False if the connection was
+ * closed meanwhile: whoever closes it ends the request too, or finds none. */
+static __always_inline bool begin_request(const struct packet *pkt, struct flow *f, struct request *r, __u64 turn, const struct grant *g,
+					  bool permit, __u32 generation, __u32 response_at)
+{
+	__u32 flags = (permit ? REQUEST_PERMIT : 0) | (f->flags & FLOW_BACKEND_FIN ? REQUEST_RACED : 0);
+
+	r->started = g->now;
+	r->sent = g->now;
+	r->circuit = g->target.id;
+	r->generation = generation;
+	r->start = pkt->seq + pkt->skip;
+	if (flags & ~r->flags)
+		__sync_fetch_and_or(&r->flags, flags);
+	f->backend_next = response_at;
+	f->requests++;
+	if (f->flags & FLOW_COUNTED)
+		__sync_fetch_and_and(&f->flags, ~FLOW_COUNTED);
+	f->client_end = pkt->seq + pkt->payload;
+	if (!take_turn(&r->turn, turn, REQUEST_WAIT))
+		return false;
+	if (phase_of(READ_ONCE(f->turn)) != PHASE_GONE)
+		return true;
+	turn = READ_ONCE(r->turn);
+	return state_of(turn) != REQUEST_WAIT || !take_turn(&r->turn, turn, REQUEST_NONE);
+}
+
+/* new_request decides about a request on an open connection, and makes it the pending one, r, if it is admitted. The response
+ * begins at response_at, in the backend's sequence numbers. The reason is REASON_FLOW if no request may begin now. */
+__noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct flow *f, struct request *r, __u32 response_at)
 {
 	struct admission adm = {};
-	struct circuit *c;
-	struct policy *p;
-	bool inherited = false, probe, count;
-	__u64 now, turn;
-	__u32 flags;
+	struct grant g = {};
+	bool inherited, probe;
+	__u64 turn;
 
-	if (!f || !n || !pkt)
+	if (!f || !n || !pkt || !r)
 		return 0;
-	c = circuit_of(f->circuit);
-	p = c ? policy_of(c) : NULL;
-	if (!p)
+	if (find_circuit(f->circuit, &g.target) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	turn = READ_ONCE(f->turn);
-	if (phase_of(turn) != PHASE_IDLE)
+	turn = READ_ONCE(r->turn);
+	if (state_of(turn) != REQUEST_NONE || phase_of(READ_ONCE(f->turn)) != PHASE_OPEN)
 		return decision(ACTION_PASS, REASON_FLOW);
-	now = bpf_ktime_get_ns();
-
-	if (f->flags & FLOW_RESERVED) {
-		flags = __sync_fetch_and_and(&f->flags, ~FLOW_RESERVED);
-		inherited = flags & FLOW_RESERVED && f->generation == generation_of(verdict_of(c), now);
-		/* A permit of an earlier generation went with its verdict. */
-		if (!inherited)
-			__sync_fetch_and_and(&f->flags, ~FLOW_PERMIT);
-	}
-	if (inherited) {
-		adm.reason = REASON_PROBE;
-		adm.generation = f->generation;
-	} else {
-		circuit_admit(c, now, ramp_draw(n, c, &pkt->key), &adm);
-	}
-	probe = adm.reason == REASON_PROBE;
-	count = !(f->flags & FLOW_COUNTED);
-	override_rejection(c, n, &adm, now, count);
+	g.now = bpf_ktime_get_ns();
+	inherited = inherit_permit(&f->request, g.target.circuit, g.now, &adm);
+	if (!inherited)
+		circuit_admit(g.target.circuit, g.now, ramp_draw(n, g.target.circuit, &pkt->key), &adm);
+	probe = !inherited && adm.reason == REASON_PROBE;
+	grant_request(n, f, &g, &adm, probe);
 	if (is_rejection(adm.reason)) {
-		if (p->existing)
-			goto reject;
-		adm.reason = REASON_ADMITTED;
-		adm.generation = 0;
-	}
-
-	if (p->max_requests_per_connection && f->requests >= p->max_requests_per_connection &&
-	    over_limit(c, &adm, REASON_CONNECTION_LIMIT, count))
-		goto reject;
-	if (!reserve(&c->requests, p->max_requests)) {
-		if (over_limit(c, &adm, REASON_REQUEST_LIMIT, count))
-			goto reject;
-		__sync_fetch_and_add(&c->requests, 1);
-	}
-	if (!take_rate(c, p, now)) {
-		__u64 next = READ_ONCE(c->rate_next);
-
-		if (over_limit(c, &adm, REASON_RATE_LIMIT, count)) {
-			__sync_fetch_and_add(&c->requests, -1);
-			adm.until = next - p->rate_burst;
-			goto reject;
-		}
-	}
-	if (probe && !inherited && !acquire_permit(c, &adm, now)) {
-		probe = false;
-		if (!reject_probe(c, n, &adm, now, count)) {
-			/* Nobody may be rejected. */
-		} else if (p->existing) {
-			__sync_fetch_and_add(&c->requests, -1);
-			release_rate(c, p);
-			goto reject;
-		} else {
-			adm.reason = REASON_ADMITTED;
-		}
-	}
-
-	f->started = now;
-	f->sent = now;
-	f->generation = adm.generation;
-	/* The response comes after the one before, of which the client need not have all. */
-	f->expected = pkt->ack;
-	if (f->response_framing != FRAMING_UNKNOWN && before(pkt->ack, f->response_end))
-		f->expected = f->response_end;
-	f->response_framing = FRAMING_UNKNOWN;
-	f->head_len = 0;
-	f->line = LINE_INSIDE;
-	f->request_start = pkt->seq + pkt->skip;
-	f->requests++;
-	flags = (probe ? FLOW_PERMIT : 0) | (kind == METHOD_CONNECT ? FLOW_CONNECT : 0) | (kind == METHOD_HEAD ? FLOW_HEAD : 0);
-	if (f->flags & FLOW_BACKEND_FIN)
-		flags |= FLOW_RACED;
-	__sync_fetch_and_and(&f->flags, ~(FLOW_INTERIM | FLOW_CONNECT | FLOW_HEAD | FLOW_DOUBT | FLOW_RACED | FLOW_COUNTED));
-	if (flags)
-		__sync_fetch_and_or(&f->flags, flags);
-	f->client_end = pkt->seq + pkt->payload;
-	if (!set_phase(f, turn, PHASE_WAIT)) {
-		/* Somebody just closed it. */
-		__sync_fetch_and_add(&c->requests, -1);
-		if (probe && !inherited)
-			release_permit(c, adm.generation, now, true);
-		return decision(ACTION_PASS, REASON_FLOW);
-	}
-	__sync_fetch_and_add(&c->admitted, 1);
-	if (probe && !inherited) {
-		__sync_fetch_and_add(&c->probes, 1);
-		event_permit(n, &pkt->key, f->circuit, adm.generation, now, EVENT_PROBE);
-	}
-	return decision(ACTION_PASS, adm.reason);
-
-reject:
-	/* close_flow gives an inherited permit back, and says so. */
-	if (inherited)
-		__sync_fetch_and_or(&f->flags, FLOW_RESERVED);
-	pkt->head = kind == METHOD_HEAD;
-	pkt->until = adm.until;
-	return decision(TODO_REJECT_REQUEST, adm.reason);
-}
-
-/* More of an open connection of a policy that does not look into it. It needs no permit, so half-open rejects none. */
-static __always_inline __u64 existing_connection(struct circuit *c, struct node_state *n, struct flow *f)
-{
-	__u64 now = bpf_ktime_get_ns();
-	struct admission adm = { .reason = rejects_all(verdict_of(c), now) };
-	bool counted = f->flags & FLOW_COUNTED;
-
-	if (!adm.reason || (counted && monitored(c)))
-		return decision(ACTION_PASS, REASON_FLOW);
-	override_rejection(c, n, &adm, now, !counted);
-	if (is_rejection(adm.reason))
+		give_back(&g);
+		/* close_flow gives an inherited permit back, and says so. */
+		if (inherited)
+			__sync_fetch_and_or(&f->request.flags, REQUEST_RESERVED);
+		pkt->until = adm.until;
 		return decision(TODO_REJECT_REQUEST, adm.reason);
-	if (!counted)
-		__sync_fetch_and_or(&f->flags, FLOW_COUNTED);
+	}
+	if (!begin_request(pkt, f, r, turn, &g, inherited || g.permit, adm.generation, response_at)) {
+		give_back(&g);
+		if (inherited)
+			return_reservation(n, &pkt->key, &f->request, g.now);
+		return decision(ACTION_PASS, REASON_FLOW);
+	}
+	__sync_fetch_and_add(&g.target.circuit->admitted, 1);
+	if (g.permit)
+		record_probe(n, &pkt->key, &g);
 	return decision(ACTION_PASS, adm.reason);
 }

@@ -8,21 +8,18 @@
  * Returns 1 if it ended the attempt. */
 __noinline int end_attempt(const struct flow_key *key, struct flow *f, __u64 turn, __u32 result, __u64 now)
 {
-	struct completion done = { .now = now, .result = result };
+	struct completion done;
 	struct circuit *c;
 
 	if (!key || !f || phase_of(turn) != PHASE_SYN)
 		return 0;
-	done.began = f->started;
-	done.sent = f->sent;
-	done.generation = f->generation;
-	done.permit = f->flags & FLOW_PERMIT;
+	done = completion_of(&f->request, result, now);
 	if (!set_phase(f, turn, PHASE_EXPIRED))
 		return 0;
-	__sync_fetch_and_and(&f->flags, ~(FLOW_PERMIT | FLOW_RESERVED));
+	__sync_fetch_and_and(&f->request.flags, ~(REQUEST_PERMIT | REQUEST_RESERVED));
 	c = circuit_of(f->circuit);
 	if (c)
 		__sync_fetch_and_add(&c->connections, -1);
-	record_completion(key, f->circuit, &done);
+	record_completion(key, f->request.circuit, &done);
 	return 1;
 }

@@ -7,6 +7,7 @@
 #include "icmp.h"
 #include "lookup.h"
 #include "nat.h"
+#include "reject.h"
 #include "sweep.h"
 #include "unreachable.h"
 #include "xdp.h"
@@ -26,6 +27,7 @@ struct types {
 	enum reject reject;
 	enum verdict_kind verdict_kind;
 	enum phase phase;
+	enum request_state request_state;
 	enum framing framing;
 	enum line line;
 	enum event_kind event_kind;
@@ -34,6 +36,7 @@ struct types {
 	enum policy_flag policy_flag;
 	enum node_flag node_flag;
 	enum flow_flag flow_flag;
+	enum request_flag request_flag;
 	enum event_flag event_flag;
 	enum opening opening;
 	enum size size;

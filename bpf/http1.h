@@ -85,10 +85,10 @@ static __always_inline bool ends_chunks(__u64 tail)
 	return (tail & ~0xffULL) == LAST_CHUNK;
 }
 
-/* responded reports whether the last response is over at that sequence number, as far as that can be known. */
-static __always_inline bool response_ended(const struct flow *f, __u32 seq)
+/* http1_response_ended reports whether the last response is over at that sequence number, as far as that can be known. */
+static __always_inline bool http1_response_ended(const struct http1_state *h, __u32 seq)
 {
-	if (f->response_framing == FRAMING_CHUNKED && !ends_chunks(f->backend_tail))
+	if (h->response_framing == FRAMING_CHUNKED && !ends_chunks(h->backend_tail))
 		return false;
-	return f->response_framing != FRAMING_UNKNOWN && f->response_end == seq;
+	return h->response_framing != FRAMING_UNKNOWN && h->response_end == seq;
 }

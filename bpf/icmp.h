@@ -100,7 +100,7 @@ __noinline __u64 icmp_error(struct __sk_buff *skb, __u32 l3, __u32 v6)
 	f = find_flow(&key);
 	if (!f)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	if (seq == f->isn && !(f->flags & FLOW_JOINED))
+	if (is_syn_of(f, seq))
 		end_attempt(&key, f, READ_ONCE(f->turn), RESULT_UNREACHABLE, bpf_ktime_get_ns());
 	return decision(ACTION_PASS, REASON_FLOW);
 }

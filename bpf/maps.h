@@ -184,7 +184,15 @@ struct {
 	__type(value, struct head_bytes);
 } heads SEC(".maps");
 
-/* News for the agent: struct event. Size: agent. */
+/* The entry of a new connection, while it is filled: the stack has no room. Per CPU, as heads is. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow);
+} new_flow SEC(".maps");
+
+/* Events for the agent: struct event. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);

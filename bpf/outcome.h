@@ -99,32 +99,14 @@ struct completion {
 	__u32 generation;
 	__u32 permit;
 	__u32 result;
-	__u32 pad;
+	__u32 request; /* 1: a request, which was in flight until now */
 };
 
-__noinline int record_completion(const struct flow_key *key, __u32 circuit, const struct completion *done)
+/* count_outcome adds to the totals, for judged and other outcomes alike. */
+static __always_inline void count_outcome(struct circuit *c, __u32 circuit, __u16 result, __u64 latency)
 {
-	struct circuit *c = circuit_of(circuit);
-	struct node_state *n = the_node();
-	struct policy *p;
-	struct verdict *v;
-	struct event *e;
-	__u16 result;
-	__u8 flags;
-	bool failure, ignored, judged, current, want;
-	__u64 latency, now, ordinal = 0, duration = 0;
-	__u32 class;
+	__u32 class = outcome_class(result);
 
-	if (!c || !n || !key || !done)
-		return 0;
-	p = policy_of(c);
-	if (!p)
-		return 0;
-	now = done->now;
-	result = done->result;
-	latency = now > done->sent ? now - done->sent : 0;
-
-	class = outcome_class(result);
 	/* The compiler knows this; the verifier must see it. */
 	asm volatile("" : "+r"(class));
 	if (class < OUTCOME_CLASSES)
@@ -134,55 +116,104 @@ __noinline int record_completion(const struct flow_key *key, __u32 circuit, cons
 		__sync_fetch_and_add(&c->latency[latency_bucket(latency)], 1);
 		__sync_fetch_and_add(&c->latency_sum, latency);
 	}
+}
 
-	ignored = in_set(p->ignore, result);
-	failure = !ignored && in_set(p->failure, result);
-	if (!failure && (result == RESULT_ABORTED || result == RESULT_ABANDONED || result == RESULT_RACED))
-		ignored = true;
-	if (result == RESULT_UNKNOWN)
-		ignored = true, failure = false;
+enum judgement { IGNORED, SUCCESS, FAILURE };
 
-	/* The slot is read once: an outcome that a new verdict overtakes still lands in its own generation's slot. */
-	v = verdict_of(c);
-	current = done->generation && done->generation == generation_of(v, now);
-	judged = current && !ignored && (v->kind == VERDICT_CLOSED || half_open(v, now));
+/* judgement_of says what a policy makes of a result. A client that gave up, and a request that crossed the closing of its
+ * connection, say nothing of the backend unless the policy names them. */
+static __always_inline enum judgement judgement_of(const struct policy *p, __u16 result)
+{
+	if (result == RESULT_UNKNOWN || in_set(p->ignore, result))
+		return IGNORED;
+	if (in_set(p->failure, result))
+		return FAILURE;
+	if (result == RESULT_ABORTED || result == RESULT_ABANDONED || result == RESULT_RACED)
+		return IGNORED;
+	return SUCCESS;
+}
 
-	flags = (failure ? EVENT_FAILURE : 0) | (done->permit ? EVENT_PERMIT : 0);
+/* An outcome on its way to the agent. */
+struct judged {
+	__u64 ordinal; /* verdict.judged before it */
+	__u64 duration; /* verdict.duration, this one included */
+	__u32 flags; /* enum event_flag */
+	__u32 want; /* 1: the agent needs to know at once */
+};
+
+/* judge counts an outcome in the verdict's slot when it is of the generation in force and not ignored. The slot is read once: an outcome
+ * that a new verdict overtakes still lands in its own generation's slot. */
+static __always_inline void judge(struct circuit *c, const struct policy *p, const struct completion *done, __u64 latency,
+				  struct judged *out)
+{
+	enum judgement is = judgement_of(p, done->result);
+	struct verdict *v = verdict_of(c);
+	bool current = done->generation && done->generation == generation_of(v, done->now);
+	bool judged = current && is != IGNORED && (v->kind == VERDICT_CLOSED || half_open(v, done->now));
+
+	out->flags = (is == FAILURE ? EVENT_FAILURE : 0) | (done->permit ? EVENT_PERMIT : 0);
 	if (p->slow && latency > p->slow)
-		flags |= EVENT_SLOW;
-	want = n->flags & NODE_TRACE;
+		out->flags |= EVENT_SLOW;
 	if (judged) {
-		want = want || flags || v->kind != VERDICT_CLOSED || p->flags & POLICY_EVERY;
-		flags |= EVENT_JUDGED;
-		duration = __sync_fetch_and_add(&v->duration, latency) + latency;
-		if (failure)
+		out->want |= out->flags || v->kind != VERDICT_CLOSED || p->flags & POLICY_EVERY;
+		out->flags |= EVENT_JUDGED;
+		out->duration = __sync_fetch_and_add(&v->duration, latency) + latency;
+		if (is == FAILURE)
 			__sync_fetch_and_add(&v->failures, 1);
-		else if (flags & EVENT_SLOW)
+		else if (out->flags & EVENT_SLOW)
 			__sync_fetch_and_add(&v->slow, 1);
-		ordinal = __sync_fetch_and_add(&v->judged, want ? 1 + JUDGED_EVENT : 1);
+		out->ordinal = __sync_fetch_and_add(&v->judged, out->want ? 1 + JUDGED_EVENT : 1);
 	} else {
 		__sync_fetch_and_add(&c->unjudged, 1);
 	}
 	if (current && done->permit) {
 		/* Ordinal before permit: when the last permit is back, its outcome is among the judged. */
 		__sync_fetch_and_add(&v->permits, judged ? -PERMIT_INFLIGHT : -(PERMIT_INFLIGHT + PERMIT_USED));
-		want = true;
+		out->want = true;
 	}
-	if (!want)
-		return 0;
-	e = event_reserve(n, key);
+}
+
+static __always_inline void event_outcome(struct node_state *n, const struct flow_key *key, __u32 circuit,
+					  const struct completion *done, const struct judged *judged)
+{
+	struct event *e = event_reserve(n, key);
+
 	if (!e)
-		return 0;
-	e->at = now;
+		return;
+	e->at = done->now;
 	e->began = done->began;
 	e->sent = done->sent;
-	e->judged = ordinal;
-	e->duration = duration;
+	e->judged = judged->ordinal;
+	e->duration = judged->duration;
 	e->circuit = circuit;
 	e->generation = done->generation;
-	e->result = result;
+	e->result = done->result;
 	e->kind = EVENT_OUTCOME;
-	e->flags = flags;
+	e->flags = judged->flags;
 	event_submit(e);
+}
+
+/* record_completion counts an outcome, judges it, and sends it to the agent when it needs to know at once. */
+__noinline int record_completion(const struct flow_key *key, __u32 circuit, const struct completion *done)
+{
+	struct circuit *c = circuit_of(circuit);
+	struct node_state *n = the_node();
+	struct judged judged = {};
+	struct policy *p;
+	__u64 latency;
+
+	if (!c || !n || !key || !done)
+		return 0;
+	if (done->request)
+		__sync_fetch_and_add(&c->requests, -1);
+	p = policy_of(c);
+	if (!p)
+		return 0;
+	latency = done->now > done->sent ? done->now - done->sent : 0;
+	count_outcome(c, circuit, done->result, latency);
+	judged.want = !!(n->flags & NODE_TRACE);
+	judge(c, p, done, latency, &judged);
+	if (judged.want)
+		event_outcome(n, key, circuit, done, &judged);
 	return 0;
 }

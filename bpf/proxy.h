@@ -2,7 +2,8 @@
  * https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt. The header is skipped, and nothing in it is believed. */
 #pragma once
 
-#include "http1.h"
+#include "maps.h"
+#include "parse.h"
 
 #define PROXY_V1_MAX 107
 #define PROXY_V2_HEAD 16

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cookie.h"
-#include "flow.h"
+#include "observe.h"
 #include "options.h"
 #include "render.h"
 #include "rewrite.h"

@@ -25,7 +25,7 @@ static __always_inline bool acknowledges_syn(const struct flow *f, const struct 
 	return pkt->flags & TCP_ACK && !(f->flags & FLOW_JOINED) && between(pkt->ack, f->isn + 1, f->client_max);
 }
 
-/* The RST that answers a segment has the number that the segment acknowledged: f->expected for a request. The one that
+/* The RST that answers a segment has the number that the segment acknowledged: f->backend_next for a request. The one that
  * answers a SYN may have any, and acknowledges it. */
 static __always_inline bool backend_reset_fits(const struct flow *f, const struct packet *pkt, bool handshake)
 {
@@ -33,7 +33,7 @@ static __always_inline bool backend_reset_fits(const struct flow *f, const struc
 		return true;
 	if (handshake && !(f->flags & FLOW_ANSWERING))
 		return false;
-	return pkt->seq == f->client_ack || pkt->seq == f->expected || between(pkt->seq, f->backend_end, f->backend_end + 1);
+	return pkt->seq == f->client_ack || pkt->seq == f->backend_next || between(pkt->seq, f->backend_end, f->backend_end + 1);
 }
 
 /* Data of the client ahead of a gap comes from one that has seen what the backend sent: it acknowledges what the backend has
@@ -43,6 +43,25 @@ static __always_inline bool acknowledges_backend(const struct flow *f, const str
 	if (!(f->flags & FLOW_ANSWERING))
 		return true;
 	return pkt->flags & TCP_ACK && between(pkt->ack, f->client_ack - (1U << 16), f->backend_end + 1);
+}
+
+/* is_syn_of reports whether a sequence number is that of the SYN that opened the connection. */
+static __always_inline bool is_syn_of(const struct flow *f, __u32 seq)
+{
+	return seq == f->isn && !(f->flags & FLOW_JOINED);
+}
+
+/* is_new reports whether a packet of the client carries data beyond what was seen in order. What ends before is a retransmission,
+ * or was seen on another interface. */
+static __always_inline bool is_new(const struct flow *f, const struct packet *pkt)
+{
+	return pkt->payload && before(f->client_end, pkt->seq + pkt->payload);
+}
+
+/* is_next reports whether new data of the client are in order. After a gap only what the backend has acknowledged up to there is. */
+static __always_inline bool is_next(const struct flow *f, const struct packet *pkt)
+{
+	return pkt->seq == f->client_end || !before(f->acked, pkt->seq);
 }
 
 /* note_client_fin takes note of a FIN once all before it was sent in order. One that is ahead of a gap counts when the

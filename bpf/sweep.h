@@ -1,4 +1,5 @@
-/* The end of what no packet ends: requests that hang, SYNs that nobody answers, connections whose end was not seen. */
+/* The periodic sweep over the flows: it times out requests and SYNs that get no reply, and forgets connections whose end was
+ * not seen. */
 #pragma once
 
 #include "attempt.h"
@@ -29,19 +30,21 @@ static __always_inline void due_at(struct sweep *s, __u64 due)
 		s->due = due;
 }
 
-static __always_inline void note_due(struct sweep *s, const struct flow *f, __u64 timeout)
+static __always_inline void due_after(struct sweep *s, const struct request *r, __u64 timeout)
 {
 	if (timeout)
-		due_at(s, f->sent + timeout);
+		due_at(s, r->sent + timeout);
 }
 
-static __always_inline void note_pending(struct circuit *c, struct flow *f, const struct sweep *s)
+static __always_inline void note_pending(const struct request *r, const struct sweep *s)
 {
+	struct circuit *c = circuit_of(r->circuit);
+
 	/* Only one sweep runs at a time, and nothing else writes these. */
-	if (f->generation != generation_of(verdict_of(c), s->now))
+	if (!c || r->generation != generation_of(verdict_of(c), s->now))
 		return;
-	if (c->pending_sweep != s->number || f->sent < c->pending_since)
-		c->pending_since = f->sent;
+	if (c->pending_sweep != s->number || r->sent < c->pending_since)
+		c->pending_since = r->sent;
 	c->pending_sweep = s->number;
 }
 
@@ -54,93 +57,105 @@ static __always_inline void expire_handshake(const struct flow_key *key, struct 
 
 	if (!c || !n || !set_phase(f, turn, PHASE_EXPIRED))
 		return;
-	flags = __sync_fetch_and_and(&f->flags, ~(FLOW_PERMIT | FLOW_RESERVED));
-	if (flags & FLOW_RESERVED) {
-		release_permit(c, f->generation, now, true);
-		event_permit(n, key, f->circuit, f->generation, now, EVENT_RETURN);
-	}
+	flags = __sync_fetch_and_and(&f->request.flags, ~(REQUEST_PERMIT | REQUEST_RESERVED));
+	if (flags & REQUEST_RESERVED)
+		return_reservation(n, key, &f->request, now);
 	__sync_fetch_and_add(&c->connections, -1);
+}
+
+/* age_of is the time since a moment. Packets go on while the sweep runs: what is younger than the sweep has age 0. */
+static __always_inline __u64 age_of(const struct sweep *s, __u64 since)
+{
+	return s->now > since ? s->now - since : 0;
+}
+
+/* sweep_request ends a request that has timed out. False: the whole connection has been silent for too long. */
+static __always_inline bool sweep_request(const struct flow_key *key, struct flow *f, const struct policy *p, struct sweep *s)
+{
+	struct request *r = &f->request;
+	__u64 turn = READ_ONCE(r->turn);
+
+	if (state_of(turn) == REQUEST_RESPONDED) {
+		/* A RST would have come by now. */
+		if (s->now - r->responded >= REACTION_FOR)
+			end_responded(key, r, turn, r->status);
+		else
+			due_at(s, r->responded + REACTION_FOR);
+		return true;
+	}
+	if (p->timeout && age_of(s, r->sent) >= p->timeout) {
+		end_request(key, r, turn, result_if_seen(f, r->flags & REQUEST_RACED ? RESULT_RACED : RESULT_TIMEOUT), s->now);
+	} else if (!p->timeout && age_of(s, f->seen) > s->idle) {
+		return false;
+	} else {
+		note_pending(r, s);
+		due_after(s, r, p->timeout);
+	}
+	if (f->flags & FLOW_BACKEND_FIN)
+		close_if_finished(key, f);
+	return true;
+}
+
+/* sweep_handshake ends an attempt or a handshake that takes too long. False: the whole connection is to be forgotten. */
+static __always_inline bool sweep_handshake(const struct flow_key *key, struct flow *f, __u64 turn, const struct policy *p,
+					    struct sweep *s)
+{
+	__u64 age = age_of(s, f->request.sent), handshake = p->connect_timeout ?: HANDSHAKE_FOR;
+	bool silent = age_of(s, f->seen) > EXPIRED_FOR;
+
+	if (phase_of(turn) == PHASE_EXPIRED)
+		return !silent;
+	if (phase_of(turn) == PHASE_ACCEPTED) {
+		/* The backend did its part: no outcome. */
+		if (age >= handshake)
+			expire_handshake(key, f, turn, s->now);
+		else
+			due_after(s, &f->request, handshake);
+		return true;
+	}
+	if (p->connect_timeout && age >= p->connect_timeout) {
+		end_attempt(key, f, turn, RESULT_CONNECT_TIMEOUT, s->now);
+		return true;
+	}
+	if (silent)
+		return false;
+	/* The request behind it waits as well. */
+	note_pending(&f->request, s);
+	due_after(s, &f->request, p->connect_timeout);
+	return true;
+}
+
+/* keep_flow reports whether a connection stays, after ending what has timed out on it. */
+static __always_inline bool keep_flow(const struct flow_key *key, struct flow *f, const struct policy *p, struct sweep *s)
+{
+	__u64 turn = READ_ONCE(f->turn);
+	bool half_closed = f->flags & (FLOW_CLIENT_FIN | FLOW_BACKEND_FIN);
+
+	/* The end of what went through an interface that is gone cannot be seen any more. */
+	if (s->gone && (f->entered == s->gone || f->leaves == s->gone))
+		return false;
+	if (phase_of(turn) == PHASE_GONE)
+		return true;
+	if (handshaking(phase_of(turn)))
+		return sweep_handshake(key, f, turn, p, s);
+	if (request_pending(&f->request))
+		return sweep_request(key, f, p, s);
+	return age_of(s, f->seen) <= (half_closed ? HALF_CLOSED_FOR : s->idle);
 }
 
 static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct sweep *s)
 {
 	struct flow_key k = *key;
 	struct circuit *c = circuit_of(f->circuit);
-	__u64 turn = READ_ONCE(f->turn), age, silent, handshake;
 	struct policy *p;
-	__u32 closing = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
 
 	s->flows++;
 	if (!c)
 		return 0;
 	p = policy_of(c);
-	if (!p) {
-		/* Its circuit is released: another backend may have its place next. */
-		close_flow(&k, f, RESULT_UNKNOWN, s->now);
-		s->flows--;
+	/* Without a policy its circuit is released: another backend may have its place next. */
+	if (p && keep_flow(&k, f, p, s))
 		return 0;
-	}
-	/* Packets go on while this runs: what is younger than the sweep has age 0. */
-	age = s->now > f->sent ? s->now - f->sent : 0;
-	silent = s->now > f->seen ? s->now - f->seen : 0;
-	handshake = p->connect_timeout ?: HANDSHAKE_FOR;
-
-	if (s->gone && (f->entered == s->gone || f->leaves == s->gone)) {
-		/* Its end cannot be seen any more. */
-		close_flow(&k, f, RESULT_UNKNOWN, s->now);
-		s->flows--;
-		return 0;
-	}
-	switch (phase_of(turn)) {
-	case PHASE_GONE:
-		return 0;
-	case PHASE_WAIT:
-		if (p->timeout && age >= p->timeout)
-			end_request(&k, f, turn, PHASE_IDLE, result_if_seen(f, f->flags & FLOW_RACED ? RESULT_RACED : RESULT_TIMEOUT), s->now);
-		else if (!p->timeout && silent > s->idle)
-			break;
-		else {
-			note_pending(c, f, s);
-			note_due(s, f, p->timeout);
-		}
-		if (f->flags & FLOW_BACKEND_FIN)
-			close_if_finished(&k, f);
-		return 0;
-	case PHASE_RESPONDED:
-		/* A RST would have come by now. */
-		if (s->now - f->responded >= REACTION_FOR)
-			end_responded(&k, f, turn, f->status);
-		else
-			due_at(s, f->responded + REACTION_FOR);
-		return 0;
-	case PHASE_SYN:
-		if (p->connect_timeout && age >= p->connect_timeout) {
-			end_attempt(&k, f, turn, RESULT_CONNECT_TIMEOUT, s->now);
-			return 0;
-		}
-		if (silent <= EXPIRED_FOR) {
-			/* The request behind it waits as well. */
-			note_pending(c, f, s);
-			note_due(s, f, p->connect_timeout);
-			return 0;
-		}
-		break;
-	case PHASE_ACCEPTED:
-		if (age < handshake) {
-			note_due(s, f, handshake);
-			return 0;
-		}
-		/* The backend did its part: no outcome. */
-		expire_handshake(&k, f, turn, s->now);
-		return 0;
-	case PHASE_EXPIRED:
-		if (silent <= EXPIRED_FOR)
-			return 0;
-		break;
-	default:
-		if (silent <= (f->flags & closing ? HALF_CLOSED_FOR : s->idle))
-			return 0;
-	}
 	close_flow(&k, f, RESULT_UNKNOWN, s->now);
 	s->flows--;
 	return 0;

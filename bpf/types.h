@@ -126,17 +126,22 @@ struct flow_key {
 };
 
 /* Phases of a connection. Every change is a compare-and-swap of flow.turn, so that exactly one packet, on whatever
- * CPU, ends a request or a connection. */
+ * CPU, ends a connection or its handshake. */
 enum phase {
 	PHASE_NONE,
-	PHASE_SYN, /* the SYN was let through, no answer yet */
+	PHASE_SYN, /* the SYN passed, no answer yet */
 	PHASE_ACCEPTED, /* the backend's SYN-ACK was seen, the client's ACK not yet */
-	PHASE_IDLE, /* established, no request pending */
-	PHASE_WAIT, /* a request is pending */
-	PHASE_RESPONDED, /* its response came after the client's FIN: the outcome unless the client answers with a RST */
-	PHASE_TUNNEL, /* after 101 or CONNECT: no longer HTTP */
+	PHASE_OPEN, /* established */
+	PHASE_TUNNEL, /* established, and no longer of its protocol: no more requests */
 	PHASE_EXPIRED, /* the handshake's time ran out: the connection no longer holds a place */
 	PHASE_GONE, /* being deleted */
+};
+
+/* States of a request. Every change is a compare-and-swap of request.turn, so that exactly one packet ends it. */
+enum request_state {
+	REQUEST_NONE,
+	REQUEST_WAIT, /* no response yet */
+	REQUEST_RESPONDED, /* the response came after the client's FIN: the outcome unless the client answers with a RST */
 };
 
 /* How the end of a message is known. */
@@ -150,18 +155,31 @@ enum flow_flag {
 	FLOW_CLIENT_FIN = 1 << 0,
 	FLOW_BACKEND_FIN = 1 << 1,
 	FLOW_ANSWERING = 1 << 2, /* a packet from the backend was seen */
-	FLOW_PERMIT = 1 << 3, /* holds a half-open permit */
-	FLOW_RESERVED = 1 << 4, /* the permit waits for the connection's first request */
-	FLOW_CONNECT = 1 << 5, /* the pending request is a CONNECT */
-	FLOW_INTERIM = 1 << 6, /* inside a 1xx head */
-	FLOW_JOINED = 1 << 7, /* its SYN was not seen */
-	FLOW_COUNTED = 1 << 8, /* counted as one that would have been rejected: the next request (tcp: all) is not again */
-	FLOW_CLIENT_FIN_AHEAD = 1 << 9, /* a FIN came before the data ahead of it: client_fin is its number */
-	FLOW_BACKEND_FIN_AHEAD = 1 << 10, /* likewise, backend_fin */
-	FLOW_HEAD = 1 << 11, /* the pending request is a HEAD */
-	FLOW_DOUBT = 1 << 12, /* what may be a request was taken for a body */
-	FLOW_USED = 1 << 13, /* the backend has responded on it */
-	FLOW_RACED = 1 << 14, /* the backend had closed it when the pending request was sent */
+	FLOW_JOINED = 1 << 3, /* its SYN was not seen */
+	FLOW_COUNTED = 1 << 4, /* counted as one that would have been rejected: the next request (tcp: all) is not again */
+	FLOW_CLIENT_FIN_AHEAD = 1 << 5, /* a FIN came before the data ahead of it: client_fin is its number */
+	FLOW_BACKEND_FIN_AHEAD = 1 << 6, /* likewise, backend_fin */
+	FLOW_USED = 1 << 7, /* the backend has responded on it */
+};
+
+enum request_flag {
+	REQUEST_PERMIT = 1 << 0, /* holds a half-open permit */
+	REQUEST_RESERVED = 1 << 1, /* not sent yet: the permit waits for the connection's first request */
+	REQUEST_RACED = 1 << 2, /* the backend had closed the connection when it was sent */
+};
+
+/* What is pending: a request, or the attempt to connect. A flow has one; a protocol with several at once keeps them in a map. */
+struct request {
+	__u64 turn; /* enum request_state, and a count of changes above it */
+	__u64 started; /* when it was admitted */
+	__u64 sent; /* when its last byte was sent */
+	__u64 responded; /* REQUEST_RESPONDED: when the response came */
+	__u32 circuit;
+	__u32 generation; /* in which it was admitted; 0 = not judged */
+	__u32 start; /* sequence number of its first byte */
+	__u32 flags; /* enum request_flag */
+	__u32 status; /* REQUEST_RESPONDED: the outcome */
+	__u32 pad;
 };
 
 enum line {
@@ -172,14 +190,29 @@ enum line {
 
 #define STATUS_LINE 12 /* "HTTP/1.1 200" */
 
+/* What a flow of HTTP/1 remembers. */
+struct http1_state {
+	__u64 client_tail; /* the last 8 bytes of a chunked request, as far as sent */
+	__u64 backend_tail; /* ... of a chunked response */
+	__u32 request_end; /* after the last request; FRAMING_CHUNKED: where client_tail ends */
+	__u32 response_end; /* after the last response; FRAMING_CHUNKED: where backend_tail ends */
+	__u8 head[STATUS_LINE]; /* of the response's status line, as far as seen */
+	__u8 head_len;
+	__u8 line; /* enum line: where in an interim head was read last */
+	__u8 interim; /* 1: inside an interim head (1xx) */
+	__u8 method; /* enum method, of the pending request */
+	__u8 request_framing; /* enum framing */
+	__u8 response_framing;
+	__u8 doubt; /* 1: what may be a request was taken for a body */
+	__u8 pad[5];
+};
+
 struct flow {
 	__u64 turn; /* enum phase, and a count of changes above it */
-	__u64 started; /* when the SYN or the pending request was admitted */
-	__u64 sent; /* when the last byte of it was sent */
-	__u64 responded; /* PHASE_RESPONDED: when the response came */
 	__u64 seen; /* last packet, coarse clock */
+	struct request request;
+	__u32 flags; /* enum flow_flag */
 	__u32 circuit;
-	__u32 generation; /* in which the pending thing was admitted; 0 = not judged */
 	__u32 isn; /* the client's */
 	__u32 client_end; /* end of what the client sent in order */
 	__u32 client_max; /* end of what it sent, gaps left out */
@@ -188,24 +221,16 @@ struct flow {
 	__u32 acked; /* highest of the client's that the backend acknowledged */
 	__u32 backend_end; /* end of what the backend sent, gaps left out */
 	__u32 backend_fin; /* FLOW_BACKEND_FIN_AHEAD: sequence number of the FIN */
-	__u32 request_start; /* sequence number of the pending request's first byte */
-	__u32 expected; /* sequence number of the response's first byte that was not read yet */
-	__u32 request_end; /* after the last request; FRAMING_CHUNKED: where client_tail ends */
-	__u32 response_end; /* after the last response; FRAMING_CHUNKED: where backend_tail ends */
-	__u64 client_tail; /* the last 8 bytes of a chunked request, as far as sent */
-	__u64 backend_tail; /* ... of a chunked response */
-	__u32 requests;
+	__u32 backend_next; /* sequence number of the backend's next byte to be read */
 	__u32 entered; /* interface through which the client's packets come, 0 = this host */
 	__u32 leaves; /* ... and through which they go on */
-	__u32 flags;
-	__u8 head[STATUS_LINE]; /* of the response's status line, as far as seen */
-	__u8 head_len;
-	__u8 line; /* enum line: where in a 1xx head was read last */
+	__u32 requests;
 	__u16 mss; /* the client's, 0 = not seen */
-	__u8 request_framing; /* enum framing */
-	__u8 response_framing;
-	__u16 status; /* PHASE_RESPONDED: the outcome */
-	__u32 pad2;
+	__u8 protocol; /* enum protocol: which member of the union below is in use */
+	__u8 pad[5];
+	union {
+		struct http1_state http1;
+	};
 };
 
 /* A connection that the kernel answered: what it needs to throw the rest away. */

@@ -15,7 +15,7 @@ static long end_unreachable(void *map, struct flow_key *key, struct flow *f, str
 	__u64 turn = READ_ONCE(f->turn);
 	struct target t;
 
-	if (phase_of(turn) != PHASE_SYN || f->started > args->now)
+	if (phase_of(turn) != PHASE_SYN || f->request.started > args->now)
 		return 0;
 	if (find_circuit(f->circuit, &t) != LOOKUP_FOUND)
 		return 0;

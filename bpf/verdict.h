@@ -13,6 +13,8 @@ struct admission {
 	__u32 reason; /* REASON_ADMITTED, REASON_PROBE: if there is a permit, or a rejection */
 	__u32 generation; /* 0 = its outcome is not judged */
 	__u64 until; /* of a rejection: when to try again, 0 = unknown */
+	__u32 counted; /* 1: counted as one that would have been rejected */
+	__u32 pad;
 };
 
 static __always_inline struct circuit *circuit_of(__u32 id)

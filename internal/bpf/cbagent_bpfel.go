@@ -142,40 +142,55 @@ const (
 )
 
 type CFlow struct {
-	_               structs.HostLayout
-	Turn            uint64
-	Started         uint64
-	Sent            uint64
-	Responded       uint64
-	Seen            uint64
-	Circuit         uint32
-	Generation      uint32
-	Isn             uint32
-	ClientEnd       uint32
-	ClientMax       uint32
-	ClientFin       uint32
-	ClientAck       uint32
-	Acked           uint32
-	BackendEnd      uint32
-	BackendFin      uint32
-	RequestStart    uint32
-	Expected        uint32
-	RequestEnd      uint32
-	ResponseEnd     uint32
-	ClientTail      uint64
-	BackendTail     uint64
-	Requests        uint32
-	Entered         uint32
-	Leaves          uint32
-	Flags           uint32
-	Head            [12]uint8
-	HeadLen         uint8
-	Line            uint8
-	Mss             uint16
-	RequestFraming  uint8
-	ResponseFraming uint8
-	Status          uint16
-	Pad2            uint32
+	_       structs.HostLayout
+	Turn    uint64
+	Seen    uint64
+	Request struct {
+		_          structs.HostLayout
+		Turn       uint64
+		Started    uint64
+		Sent       uint64
+		Responded  uint64
+		Circuit    uint32
+		Generation uint32
+		Start      uint32
+		Flags      uint32
+		Status     uint32
+		Pad        uint32
+	}
+	Flags       uint32
+	Circuit     uint32
+	Isn         uint32
+	ClientEnd   uint32
+	ClientMax   uint32
+	ClientFin   uint32
+	ClientAck   uint32
+	Acked       uint32
+	BackendEnd  uint32
+	BackendFin  uint32
+	BackendNext uint32
+	Entered     uint32
+	Leaves      uint32
+	Requests    uint32
+	Mss         uint16
+	Protocol    uint8
+	Pad         [5]uint8
+	Http1       struct {
+		_               structs.HostLayout
+		ClientTail      uint64
+		BackendTail     uint64
+		RequestEnd      uint32
+		ResponseEnd     uint32
+		Head            [12]uint8
+		HeadLen         uint8
+		Line            uint8
+		Interim         uint8
+		Method          uint8
+		RequestFraming  uint8
+		ResponseFraming uint8
+		Doubt           uint8
+		Pad             [5]uint8
+	}
 }
 
 type CFlowFlag uint32
@@ -184,18 +199,11 @@ const (
 	CFlowFlagFLOW_CLIENT_FIN        CFlowFlag = 1
 	CFlowFlagFLOW_BACKEND_FIN       CFlowFlag = 2
 	CFlowFlagFLOW_ANSWERING         CFlowFlag = 4
-	CFlowFlagFLOW_PERMIT            CFlowFlag = 8
-	CFlowFlagFLOW_RESERVED          CFlowFlag = 16
-	CFlowFlagFLOW_CONNECT           CFlowFlag = 32
-	CFlowFlagFLOW_INTERIM           CFlowFlag = 64
-	CFlowFlagFLOW_JOINED            CFlowFlag = 128
-	CFlowFlagFLOW_COUNTED           CFlowFlag = 256
-	CFlowFlagFLOW_CLIENT_FIN_AHEAD  CFlowFlag = 512
-	CFlowFlagFLOW_BACKEND_FIN_AHEAD CFlowFlag = 1024
-	CFlowFlagFLOW_HEAD              CFlowFlag = 2048
-	CFlowFlagFLOW_DOUBT             CFlowFlag = 4096
-	CFlowFlagFLOW_USED              CFlowFlag = 8192
-	CFlowFlagFLOW_RACED             CFlowFlag = 16384
+	CFlowFlagFLOW_JOINED            CFlowFlag = 8
+	CFlowFlagFLOW_COUNTED           CFlowFlag = 16
+	CFlowFlagFLOW_CLIENT_FIN_AHEAD  CFlowFlag = 32
+	CFlowFlagFLOW_BACKEND_FIN_AHEAD CFlowFlag = 64
+	CFlowFlagFLOW_USED              CFlowFlag = 128
 )
 
 type CFlowKey struct {
@@ -267,15 +275,13 @@ type CPacketCounts struct {
 type CPhase uint32
 
 const (
-	CPhasePHASE_NONE      CPhase = 0
-	CPhasePHASE_SYN       CPhase = 1
-	CPhasePHASE_ACCEPTED  CPhase = 2
-	CPhasePHASE_IDLE      CPhase = 3
-	CPhasePHASE_WAIT      CPhase = 4
-	CPhasePHASE_RESPONDED CPhase = 5
-	CPhasePHASE_TUNNEL    CPhase = 6
-	CPhasePHASE_EXPIRED   CPhase = 7
-	CPhasePHASE_GONE      CPhase = 8
+	CPhasePHASE_NONE     CPhase = 0
+	CPhasePHASE_SYN      CPhase = 1
+	CPhasePHASE_ACCEPTED CPhase = 2
+	CPhasePHASE_OPEN     CPhase = 3
+	CPhasePHASE_TUNNEL   CPhase = 4
+	CPhasePHASE_EXPIRED  CPhase = 5
+	CPhasePHASE_GONE     CPhase = 6
 )
 
 type CPolicy struct {
@@ -353,6 +359,22 @@ const (
 	CRejectREJECT_MAX     CReject = 3
 )
 
+type CRequestFlag uint32
+
+const (
+	CRequestFlagREQUEST_PERMIT   CRequestFlag = 1
+	CRequestFlagREQUEST_RESERVED CRequestFlag = 2
+	CRequestFlagREQUEST_RACED    CRequestFlag = 4
+)
+
+type CRequestState uint32
+
+const (
+	CRequestStateREQUEST_NONE      CRequestState = 0
+	CRequestStateREQUEST_WAIT      CRequestState = 1
+	CRequestStateREQUEST_RESPONDED CRequestState = 2
+)
+
 type CResult uint32
 
 const (
@@ -424,26 +446,28 @@ type CTypes struct {
 			BackendPortBe uint16
 		}
 	}
-	Result      uint32
-	Action      uint32
-	Reason      uint32
-	Hook        uint32
-	Direction   uint32
-	Protocol    uint32
-	Reject      uint32
-	VerdictKind uint32
-	Phase       uint32
-	Framing     uint32
-	Line        uint32
-	EventKind   uint32
-	VerdictFlag uint32
-	BackendFlag uint32
-	PolicyFlag  uint32
-	NodeFlag    uint32
-	FlowFlag    uint32
-	EventFlag   uint32
-	Opening     uint32
-	Size        uint32
+	Result       uint32
+	Action       uint32
+	Reason       uint32
+	Hook         uint32
+	Direction    uint32
+	Protocol     uint32
+	Reject       uint32
+	VerdictKind  uint32
+	Phase        uint32
+	RequestState uint32
+	Framing      uint32
+	Line         uint32
+	EventKind    uint32
+	VerdictFlag  uint32
+	BackendFlag  uint32
+	PolicyFlag   uint32
+	NodeFlag     uint32
+	FlowFlag     uint32
+	RequestFlag  uint32
+	EventFlag    uint32
+	Opening      uint32
+	Size         uint32
 }
 
 type CUnreachableArgs struct {
@@ -511,6 +535,7 @@ const (
 	CMapFlows         = "flows"
 	CMapHeads         = "heads"
 	CMapLearning      = "learning"
+	CMapNewFlow       = "new_flow"
 	CMapNode          = "node"
 	CMapPackets       = "packets"
 	CMapPolicies      = "policies"
@@ -602,6 +627,7 @@ type CMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Heads         *ebpf.MapSpec `ebpf:"heads"`
 	Learning      *ebpf.MapSpec `ebpf:"learning"`
+	NewFlow       *ebpf.MapSpec `ebpf:"new_flow"`
 	Node          *ebpf.MapSpec `ebpf:"node"`
 	Packets       *ebpf.MapSpec `ebpf:"packets"`
 	Policies      *ebpf.MapSpec `ebpf:"policies"`
@@ -649,6 +675,7 @@ type CMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Heads         *ebpf.Map `ebpf:"heads"`
 	Learning      *ebpf.Map `ebpf:"learning"`
+	NewFlow       *ebpf.Map `ebpf:"new_flow"`
 	Node          *ebpf.Map `ebpf:"node"`
 	Packets       *ebpf.Map `ebpf:"packets"`
 	Policies      *ebpf.Map `ebpf:"policies"`
@@ -671,6 +698,7 @@ func (m *CMaps) Close() error {
 		m.Flows,
 		m.Heads,
 		m.Learning,
+		m.NewFlow,
 		m.Node,
 		m.Packets,
 		m.Policies,

@@ -99,17 +99,17 @@ func TestLatencyBuckets(t *testing.T) {
 		// As if it had been sent so long ago that its latency lies in the middle of the bucket.
 		age := LatencyBound(bucket) * 3 / 4
 		f, _ := r.flow(c.client, c.backend)
-		f.Sent = uint64(Now()) - uint64(age)
+		f.Request.Sent = uint64(Now()) - uint64(age)
 		if bucket == 0 {
-			f.Sent = uint64(Now()) + uint64(time.Hour) // clocks that disagree: no latency
+			f.Request.Sent = uint64(Now()) + uint64(time.Hour) // clocks that disagree: no latency
 		}
 		if err := r.d.objs.Flows.Put(flowKey(c.client, c.backend), f); err != nil {
 			t.Fatal(err)
 		}
 		before := r.d.Totals(1)
-		least := Now() - int64(f.Sent)
+		least := Now() - int64(f.Request.Sent)
 		c.answer(ok)
-		most := Now() - int64(f.Sent)
+		most := Now() - int64(f.Request.Sent)
 		if bucket == 0 {
 			least, most = 0, 0
 		}

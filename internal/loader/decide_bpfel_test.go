@@ -111,40 +111,55 @@ type decideEndpoint struct {
 }
 
 type decideFlow struct {
-	_               structs.HostLayout
-	Turn            uint64
-	Started         uint64
-	Sent            uint64
-	Responded       uint64
-	Seen            uint64
-	Circuit         uint32
-	Generation      uint32
-	Isn             uint32
-	ClientEnd       uint32
-	ClientMax       uint32
-	ClientFin       uint32
-	ClientAck       uint32
-	Acked           uint32
-	BackendEnd      uint32
-	BackendFin      uint32
-	RequestStart    uint32
-	Expected        uint32
-	RequestEnd      uint32
-	ResponseEnd     uint32
-	ClientTail      uint64
-	BackendTail     uint64
-	Requests        uint32
-	Entered         uint32
-	Leaves          uint32
-	Flags           uint32
-	Head            [12]uint8
-	HeadLen         uint8
-	Line            uint8
-	Mss             uint16
-	RequestFraming  uint8
-	ResponseFraming uint8
-	Status          uint16
-	Pad2            uint32
+	_       structs.HostLayout
+	Turn    uint64
+	Seen    uint64
+	Request struct {
+		_          structs.HostLayout
+		Turn       uint64
+		Started    uint64
+		Sent       uint64
+		Responded  uint64
+		Circuit    uint32
+		Generation uint32
+		Start      uint32
+		Flags      uint32
+		Status     uint32
+		Pad        uint32
+	}
+	Flags       uint32
+	Circuit     uint32
+	Isn         uint32
+	ClientEnd   uint32
+	ClientMax   uint32
+	ClientFin   uint32
+	ClientAck   uint32
+	Acked       uint32
+	BackendEnd  uint32
+	BackendFin  uint32
+	BackendNext uint32
+	Entered     uint32
+	Leaves      uint32
+	Requests    uint32
+	Mss         uint16
+	Protocol    uint8
+	Pad         [5]uint8
+	Http1       struct {
+		_               structs.HostLayout
+		ClientTail      uint64
+		BackendTail     uint64
+		RequestEnd      uint32
+		ResponseEnd     uint32
+		Head            [12]uint8
+		HeadLen         uint8
+		Line            uint8
+		Interim         uint8
+		Method          uint8
+		RequestFraming  uint8
+		ResponseFraming uint8
+		Doubt           uint8
+		Pad             [5]uint8
+	}
 }
 
 type decideFlowKey struct {
@@ -256,6 +271,7 @@ const (
 	decideMapFlows         = "flows"
 	decideMapHeads         = "heads"
 	decideMapLearning      = "learning"
+	decideMapNewFlow       = "new_flow"
 	decideMapNode          = "node"
 	decideMapPackets       = "packets"
 	decideMapPolicies      = "policies"
@@ -327,6 +343,7 @@ type decideMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Heads         *ebpf.MapSpec `ebpf:"heads"`
 	Learning      *ebpf.MapSpec `ebpf:"learning"`
+	NewFlow       *ebpf.MapSpec `ebpf:"new_flow"`
 	Node          *ebpf.MapSpec `ebpf:"node"`
 	Packets       *ebpf.MapSpec `ebpf:"packets"`
 	Policies      *ebpf.MapSpec `ebpf:"policies"`
@@ -374,6 +391,7 @@ type decideMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Heads         *ebpf.Map `ebpf:"heads"`
 	Learning      *ebpf.Map `ebpf:"learning"`
+	NewFlow       *ebpf.Map `ebpf:"new_flow"`
 	Node          *ebpf.Map `ebpf:"node"`
 	Packets       *ebpf.Map `ebpf:"packets"`
 	Policies      *ebpf.Map `ebpf:"policies"`
@@ -396,6 +414,7 @@ func (m *decideMaps) Close() error {
 		m.Flows,
 		m.Heads,
 		m.Learning,
+		m.NewFlow,
 		m.Node,
 		m.Packets,
 		m.Policies,

@@ -159,7 +159,7 @@ func (z *zoo) addsUp(t *testing.T) {
 		if phase != bpf.CPhasePHASE_EXPIRED {
 			connections[f.Circuit]++
 		}
-		if phase == bpf.CPhasePHASE_WAIT || phase == bpf.CPhasePHASE_RESPONDED {
+		if bpf.CRequestState(f.Request.Turn&0xff) != bpf.CRequestStateREQUEST_NONE {
 			requests[f.Circuit]++
 		}
 	}

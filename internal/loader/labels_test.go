@@ -117,7 +117,7 @@ func TestFlagsAreSingleBits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"verdict_flag", "backend_flag", "flow_flag", "policy_flag", "node_flag", "event_flag"} {
+	for _, name := range []string{"verdict_flag", "backend_flag", "flow_flag", "request_flag", "policy_flag", "node_flag", "event_flag"} {
 		var enum *btf.Enum
 		if err := spec.Types.TypeByName(name, &enum); err != nil {
 			t.Errorf("enum %s: %v", name, err)

@@ -56,7 +56,7 @@ func TestSlowIsLongerThanTheThreshold(t *testing.T) {
 				if !ok {
 					t.Fatal("the connection is not followed")
 				}
-				c.r.sweepAt(int64(f.Sent)+int64(tc.took), time.Hour)
+				c.r.sweepAt(int64(f.Request.Sent)+int64(tc.took), time.Hour)
 				c.r.wantTotals(want{
 					Connections: 1, Admitted: 1, Judged: 1, Slow: tc.slow, Outcomes: map[string]uint64{"timeout": 1},
 				})

@@ -15,7 +15,7 @@ func (c *conn) waited(d time.Duration) {
 	if !found {
 		c.r.t.Fatal("the connection is not followed")
 	}
-	f.Sent -= uint64(d)
+	f.Request.Sent -= uint64(d)
 	if err := c.r.d.objs.Flows.Update(flowKey(c.client, c.backend), &f, ebpf.UpdateExist); err != nil {
 		c.r.t.Fatal(err)
 	}
@@ -115,8 +115,8 @@ func TestUploadTimeIsTheClients(t *testing.T) {
 		c.answer(failed)
 		c.r.wantTotals(want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"5xx": 1}})
 		events := c.r.events()
-		if len(events) != 1 || events[0].Slow || events[0].Began != int64(f.Started) {
-			t.Errorf("events %+v, expected a fast one, admitted at %d", events, f.Started)
+		if len(events) != 1 || events[0].Slow || events[0].Began != int64(f.Request.Started) {
+			t.Errorf("events %+v, expected a fast one, admitted at %d", events, f.Request.Started)
 		}
 	})
 }

@@ -150,7 +150,7 @@ func TestSweep(t *testing.T) {
 					t.Fatal("the connection is not followed")
 				}
 				// Ages count from when the request was sent, silence from the last packet (on a coarser clock).
-				at := int64(f.Sent)
+				at := int64(f.Request.Sent)
 				if tc.after > time.Minute {
 					at = int64(f.Seen)
 				}
@@ -212,7 +212,7 @@ func TestSweepSaysWhenTheNextTimeOutIsDue(t *testing.T) {
 			if !found {
 				t.Fatal("the connection is not followed")
 			}
-			return int64(f.Sent)
+			return int64(f.Request.Sent)
 		}
 		due(0)
 		c.open()
@@ -254,8 +254,8 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 		}
 		for i, o := range conns {
 			f, _ := c.r.flow(o.client, o.backend)
-			if since, found := pending(); !found || since != int64(f.Sent) {
-				t.Errorf("the oldest of %d was sent at %d, %t; expected %d", len(conns)-i, since, found, f.Sent)
+			if since, found := pending(); !found || since != int64(f.Request.Sent) {
+				t.Errorf("the oldest of %d was sent at %d, %t; expected %d", len(conns)-i, since, found, f.Request.Sent)
 			}
 			o.answer(ok)
 		}
@@ -265,8 +265,8 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 		opening := c.another(42000)
 		opening.passed(opening.send(syn, ""), opening.hookOut, "admitted")
 		f, _ := c.r.flow(opening.client, opening.backend)
-		if since, found := pending(); !found || since != int64(f.Sent) {
-			t.Errorf("an attempt to connect was begun at %d, %t; expected %d", since, found, f.Sent)
+		if since, found := pending(); !found || since != int64(f.Request.Sent) {
+			t.Errorf("an attempt to connect was begun at %d, %t; expected %d", since, found, f.Request.Sent)
 		}
 		opening.ack = 5000
 		opening.passed(opening.recv(syn|ack, ""), opening.hookIn, "flow")

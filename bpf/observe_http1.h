@@ -1,0 +1,297 @@
+/* Observing HTTP/1.x: where requests begin in the client's data, and which status the backend's data answer them with. One request
+ * of a connection is pending at a time. */
+#pragma once
+
+#include "admit.h"
+#include "http1.h"
+#include "proxy.h"
+
+/* http1_on_open sets where the first request and the first response begin. */
+static __always_inline void http1_on_open(struct flow *f)
+{
+	struct http1_state *h = &f->http1;
+
+	h->request_end = f->isn + 1;
+	h->request_framing = FRAMING_LENGTH;
+	h->response_end = f->backend_next;
+	h->response_framing = FRAMING_LENGTH;
+}
+
+/* request_may_begin reports whether another request may begin pkt->skip bytes into the payload: where the last one has ended. */
+static __always_inline bool request_may_begin(struct packet *pkt, const struct http1_state *h)
+{
+	pkt->skip = 0;
+	if (h->request_framing == FRAMING_CHUNKED)
+		return h->request_end == pkt->seq && ends_chunks(h->client_tail);
+	if (h->request_framing == FRAMING_LENGTH && before(pkt->seq, h->request_end))
+		pkt->skip = h->request_end - pkt->seq;
+	return pkt->skip < pkt->payload;
+}
+
+/* first_bytes counts what a connection begins with that is no request, and looks behind a PROXY header for one. */
+static __always_inline enum method first_bytes(struct __sk_buff *skb, struct packet *pkt, struct flow *f)
+{
+	struct circuit *c = circuit_of(f->circuit);
+	__u32 len = proxy_header(skb, pkt), what = len ? OPENING_PROXY : opening_of(skb, pkt);
+
+	if (c)
+		__sync_fetch_and_add(&c->openings[what & (OPENING_MAX - 1)], 1);
+	if (!len)
+		return METHOD_NONE;
+	f->http1.request_end = pkt->seq + len;
+	if (len >= pkt->payload)
+		return METHOD_NONE;
+	pkt->skip = len;
+	return method(skb, pkt);
+}
+
+/* http1_request decides about a request, and prepares for its response if it is admitted. The response comes after the one before,
+ * of which the client need not have all. */
+static __always_inline __u64 http1_request(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f, enum method kind)
+{
+	struct http1_state *h = &f->http1;
+	__u32 response_at = pkt->ack;
+	struct message m;
+	__u64 d;
+
+	if (h->response_framing != FRAMING_UNKNOWN && before(pkt->ack, h->response_end))
+		response_at = h->response_end;
+	pkt->head = kind == METHOD_HEAD;
+	d = new_request(pkt, n, f, &f->request, response_at);
+	if (d >> 32 != ACTION_PASS || (__u32)d == REASON_FLOW)
+		return d;
+	h->response_framing = FRAMING_UNKNOWN;
+	h->head_len = 0;
+	h->line = LINE_INSIDE;
+	h->interim = 0;
+	h->doubt = 0;
+	h->method = kind;
+	read_head(skb, pkt, pkt->skip, BODY_NAMED, &m);
+	h->request_end = m.end;
+	h->request_framing = m.framing;
+	h->client_tail = 0;
+	return d;
+}
+
+/* chunk_or_request decides about what is either a chunk or a request after trailers. An open circuit admits nothing because that
+ * cannot be known. */
+static __always_inline __u64 chunk_or_request(struct packet *pkt, struct node_state *n, struct flow *f)
+{
+	__u32 reason = REASON_FLOW;
+	struct target t;
+
+	if (find_circuit(f->circuit, &t) == LOOKUP_FOUND && t.policy->existing)
+		reason = surely_rejected(t.circuit, n, bpf_ktime_get_ns());
+	if (reason != REASON_FLOW) {
+		pkt->bare = 1;
+		return decision(TODO_REJECT_REQUEST, reason);
+	}
+	f->http1.doubt = 1;
+	return decision(ACTION_PASS, REASON_FLOW);
+}
+
+/* http1_data decides about data while no response is awaited: a request, or the rest of a body whose response came early. */
+__noinline __u64 http1_data(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
+{
+	const __u64 pass = decision(ACTION_PASS, REASON_FLOW);
+	enum method kind;
+
+	if (!f || !pkt || !n)
+		return 0;
+	if (request_may_begin(pkt, &f->http1)) {
+		kind = method(skb, pkt);
+		if (kind == METHOD_NONE && pkt->seq == f->isn + 1 && !(f->flags & FLOW_JOINED))
+			kind = first_bytes(skb, pkt, f);
+		return kind == METHOD_NONE ? pass : http1_request(skb, pkt, n, f, kind);
+	}
+	pkt->skip = 0;
+	if (f->http1.request_framing != FRAMING_CHUNKED || method(skb, pkt) == METHOD_NONE)
+		return pass;
+	return chunk_or_request(pkt, n, f);
+}
+
+static __always_inline __u64 http1_on_request(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
+{
+	__u64 d = decision(ACTION_PASS, REASON_FLOW), turn = READ_ONCE(f->request.turn);
+	struct http1_state *h = &f->http1;
+
+	if (state_of(turn) == REQUEST_WAIT)
+		f->request.sent = bpf_ktime_get_ns(); /* the backend has yet to get it all */
+	else if (state_of(turn) == REQUEST_NONE && phase_of(READ_ONCE(f->turn)) == PHASE_OPEN)
+		d = http1_data(skb, pkt, n, f);
+	if (d >> 32 == ACTION_PASS && h->request_framing == FRAMING_CHUNKED) {
+		h->client_tail = tail_after(skb, pkt, h->client_tail, pkt->seq != h->request_end);
+		h->request_end = pkt->seq + pkt->payload;
+	}
+	return d;
+}
+
+struct reader {
+	struct __sk_buff *skb;
+	struct flow *f;
+	__u32 at; /* offset in the packet of the next byte */
+	__u32 left;
+	__u32 status; /* out */
+	__u32 pad;
+};
+
+#define NOT_HTTP 1000
+
+static __always_inline __u32 status_of(const __u8 *h)
+{
+	__u32 hundreds = h[9] - '0', tens = h[10] - '0', ones = h[11] - '0';
+
+	if (h[0] != 'H' || h[1] != 'T' || h[2] != 'T' || h[3] != 'P' || h[4] != '/' || h[5] != '1' || h[6] != '.' ||
+	    h[8] != ' ' || hundreds < 1 || hundreds > 9 || tens > 9 || ones > 9)
+		return NOT_HTTP;
+	return hundreds * 100 + tens * 10 + ones;
+}
+
+static __always_inline bool is_interim(__u32 status)
+{
+	return status >= 100 && status < 200 && status != 101;
+}
+
+/* read_byte reads one byte: of a status line, or of the rest of a 1xx head up to its empty line. */
+static long read_byte(__u32 step, struct reader *r)
+{
+	struct flow *f = r->f;
+	struct http1_state *h = &f->http1;
+	__u32 have = h->head_len, line = h->line;
+	__u8 b = 0;
+
+	if (!r->left || bpf_skb_load_bytes(r->skb, r->at, &b, 1))
+		return 1;
+	f->backend_next++;
+	r->at++;
+	r->left--;
+	if (h->interim) {
+		if (b == '\n' && line != LINE_INSIDE) {
+			/* An empty line, however lines end. */
+			h->line = LINE_INSIDE;
+			h->head_len = 0;
+			h->interim = 0;
+		} else if (b == '\n') {
+			h->line = LINE_BEGUN;
+		} else {
+			h->line = b == '\r' && line == LINE_BEGUN ? LINE_RETURN : LINE_INSIDE;
+		}
+		return 0;
+	}
+	if (have >= STATUS_LINE)
+		return 1;
+	h->head[have] = b;
+	h->head_len = have + 1;
+	if (have + 1 < STATUS_LINE)
+		return 0;
+	r->status = status_of(h->head);
+	if (!is_interim(r->status))
+		return 1;
+	r->status = 0;
+	h->interim = 1;
+	return 0;
+}
+
+/* read_response reads on from f->backend_next, and returns the final status once its line is complete, 0 before. */
+__noinline __u32 read_response(struct __sk_buff *skb, const struct packet *pkt, struct flow *f)
+{
+	struct reader r = { .skb = skb, .f = f };
+	struct http1_state *h;
+	__u32 skip;
+
+	if (!f || !pkt)
+		return 0;
+	h = &f->http1;
+	r.at = pkt->l4 + pkt->tcp_len;
+	r.left = pkt->payload;
+	skip = f->backend_next - pkt->seq;
+	/* Below the next byte all is old; above, something is missing that will be sent again. */
+	if (before(f->backend_next, pkt->seq) || skip >= pkt->payload)
+		return 0;
+	r.at += skip;
+	r.left -= skip;
+	if (!h->head_len && !h->interim && r.left >= STATUS_LINE) {
+		__u8 line[STATUS_LINE];
+
+		if (bpf_skb_load_bytes(skb, r.at, line, sizeof(line)))
+			return 0;
+		r.status = status_of(line);
+		if (!is_interim(r.status)) {
+			f->backend_next += STATUS_LINE;
+			return r.status;
+		}
+		r.status = 0;
+	}
+	/* The rare way: a line in pieces, or 1xx heads, of which one packet may bring 16 KiB. */
+	bpf_loop(16384, read_byte, &r, 0);
+	return r.status;
+}
+
+/* note_response_end notes how the response ends whose status was just read, if that is ever asked: where requests are answered. */
+static __always_inline void note_response_end(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 status)
+{
+	struct http1_state *h = &f->http1;
+	struct message m = {};
+	struct target t;
+
+	if (find_circuit(f->circuit, &t) != LOOKUP_FOUND || t.policy->reject != REJECT_RESPOND)
+		return;
+	read_head(skb, pkt, f->backend_next - pkt->seq,
+		  h->method == METHOD_HEAD || status == 204 || status == 304 ? BODY_NEVER : BODY_LIKELY, &m);
+	h->response_end = m.end;
+	h->response_framing = m.framing;
+	h->backend_tail = 0;
+}
+
+/* enter_tunnel ends the observation of a connection. */
+static __always_inline void enter_tunnel(struct flow *f)
+{
+	__u64 turn = READ_ONCE(f->turn);
+
+	if (phase_of(turn) == PHASE_OPEN)
+		set_phase(f, turn, PHASE_TUNNEL);
+}
+
+/* take_status ends the request, unless its client has sent a FIN: it may be gone, and answer with a RST. */
+static __always_inline void take_status(const struct flow_key *key, struct flow *f, __u64 turn, __u32 status)
+{
+	bool connect = f->http1.method == METHOD_CONNECT && status / 100 == 2;
+	struct request *r = &f->request;
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!(f->flags & FLOW_USED))
+		__sync_fetch_and_or(&f->flags, FLOW_USED);
+	if (status == NOT_HTTP || status == 101 || connect) {
+		if (end_request(key, r, turn, status == NOT_HTTP ? RESULT_UNKNOWN : status, now))
+			enter_tunnel(f);
+	} else if (f->flags & FLOW_CLIENT_FIN) {
+		hold_response(r, turn, status, now);
+	} else {
+		end_request(key, r, turn, status, now);
+	}
+}
+
+static __always_inline void http1_on_response(struct __sk_buff *skb, const struct packet *pkt, struct flow *f)
+{
+	__u32 end = pkt->seq + pkt->payload, status;
+	__u64 turn = READ_ONCE(f->request.turn);
+	struct http1_state *h = &f->http1;
+
+	if (state_of(turn) == REQUEST_WAIT) {
+		status = read_response(skb, pkt, f);
+		if (status) {
+			note_response_end(skb, pkt, f, status);
+			take_status(&pkt->key, f, turn, status);
+		}
+	}
+	/* A new response where none is awaited: what may have been a request was one. */
+	if (h->doubt && http1_response_ended(h, pkt->seq)) {
+		h->request_framing = FRAMING_UNKNOWN;
+		h->doubt = 0;
+	}
+	/* The end of a chunked response is kept in view. */
+	if (h->response_framing == FRAMING_CHUNKED && before(h->response_end, end)) {
+		h->backend_tail = tail_after(skb, pkt, h->backend_tail, pkt->seq != h->response_end);
+		h->response_end = end;
+	}
+}

@@ -1,0 +1,102 @@
+/* A pending request: it begins when it is admitted, and ends once, with one outcome. */
+#pragma once
+
+#include "outcome.h"
+
+/* A word that is changed by compare-and-swap: a state, and above it a count of changes, so that no change goes unseen. */
+#define STATE_MASK 0xffULL
+#define TURN_STEP 0x100ULL
+
+/* take_turn changes the state in a word unless another CPU changed the word since turn was read. */
+static __always_inline bool take_turn(__u64 *word, __u64 turn, __u32 to)
+{
+	return __sync_val_compare_and_swap(word, turn, ((turn & ~STATE_MASK) + TURN_STEP) | to) == turn;
+}
+
+static __always_inline enum request_state state_of(__u64 turn)
+{
+	return turn & STATE_MASK;
+}
+
+/* request_pending reports whether the outcome of a request is open. */
+static __always_inline bool request_pending(const struct request *r)
+{
+	return state_of(READ_ONCE(r->turn)) != REQUEST_NONE;
+}
+
+static __always_inline struct completion completion_of(const struct request *r, __u32 result, __u64 now)
+{
+	struct completion done = {
+		.began = r->started,
+		.sent = r->sent,
+		.now = now,
+		.generation = r->generation,
+		.permit = r->flags & REQUEST_PERMIT,
+		.result = result,
+	};
+
+	return done;
+}
+
+/* end_request records the outcome of a pending request, unless another CPU just did, and gives back its permit and its place
+ * among the requests in flight. turn: as read before. */
+static __always_inline bool end_request(const struct flow_key *key, struct request *r, __u64 turn, __u32 result, __u64 now)
+{
+	struct completion done = completion_of(r, result, now);
+	__u32 circuit = r->circuit;
+
+	done.request = 1;
+	if (!take_turn(&r->turn, turn, REQUEST_NONE))
+		return false;
+	if (done.permit)
+		__sync_fetch_and_and(&r->flags, ~(REQUEST_PERMIT | REQUEST_RESERVED));
+	record_completion(key, circuit, &done);
+	return true;
+}
+
+/* end_responded ends a request whose response has come after the client's FIN, when it is known what the client made of it.
+ * Its latency ends with the response. */
+static __always_inline bool end_responded(const struct flow_key *key, struct request *r, __u64 turn, __u32 result)
+{
+	return end_request(key, r, turn, result, r->responded);
+}
+
+/* hold_response keeps the outcome of a request whose client has sent a FIN: it may be gone, and answer with a RST. */
+static __always_inline void hold_response(struct request *r, __u64 turn, __u32 status, __u64 now)
+{
+	r->status = status;
+	r->responded = now;
+	take_turn(&r->turn, turn, REQUEST_RESPONDED);
+}
+
+/* end_pending ends a request that may be pending on a connection that ends. False if there is none. A state only advances:
+ * two other CPUs at most come first. */
+static __always_inline bool end_pending(const struct flow_key *key, struct request *r, __u32 result, __u64 now)
+{
+	for (int i = 0; i < 3; i++) {
+		__u64 turn = READ_ONCE(r->turn), at = now;
+		__u32 outcome = result;
+
+		if (state_of(turn) == REQUEST_NONE)
+			return false;
+		if (state_of(turn) == REQUEST_RESPONDED && result != RESULT_ABORTED && result != RESULT_ABANDONED) {
+			outcome = r->status;
+			at = r->responded;
+		}
+		if (end_request(key, r, turn, outcome, at))
+			return true;
+	}
+	return false;
+}
+
+/* client_left_result is the outcome of a pending request whose client has closed the connection. */
+static __always_inline __u32 client_left_result(const struct request *r, __u64 now)
+{
+	struct circuit *c = circuit_of(r->circuit);
+	struct policy *p = c ? policy_of(c) : NULL;
+	__u64 sent = READ_ONCE(r->sent), waited = now > sent ? now - sent : 0;
+
+	if (r->flags & REQUEST_RACED)
+		return RESULT_RACED;
+	return p && p->patience && waited >= p->patience ? RESULT_ABANDONED : RESULT_ABORTED;
+}
