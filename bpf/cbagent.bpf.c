@@ -128,16 +128,19 @@ static __always_inline int finish(struct __sk_buff *skb, __u32 hook, __u64 d, bo
 
 static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool ethernet)
 {
-	const struct frame fr = skb_frame(skb, hook);
 	struct node_state *n = the_node();
-	__u32 l3 = ethernet ? ethernet_len(&fr) : L2_NONE;
+	__u32 l3 = L2_NONE;
 	struct flow *f = NULL;
 	struct packet pkt;
+	struct frame fr;
 	bool nat = false;
 	__u64 d;
 
 	if (!n)
 		return TCX_NEXT;
+	fr = skb_frame(skb, hook);
+	if (ethernet)
+		l3 = ethernet_len(&fr);
 	if (l3 == L2_NONE)
 		d = parse(&fr, n, &pkt, L2_NONE);
 	else if (l3 == L2_VLAN)
