@@ -173,6 +173,8 @@ struct {
 #define HEAD_MAX 4096 /* a power of two */
 #define HEAD_ROOM 128 /* a step may read so far beyond the end */
 
+_Static_assert(IS_POWER_OF_2(HEAD_MAX), "an offset in a head is bounded by a mask");
+
 struct head_bytes {
 	__u8 bytes[HEAD_MAX + HEAD_ROOM];
 };

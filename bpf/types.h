@@ -427,3 +427,21 @@ struct unreachable_args {
 	__u32 ended; /* out: attempts that were ended */
 	__u32 unseen; /* out: backends for which an attempt was recorded that no hook saw */
 };
+
+/* What is assumed of the numbers and structs above. */
+#define IS_POWER_OF_2(n) ((n) && !((n) & ((n)-1)))
+#define BITS_OF(member) (8 * sizeof(member))
+
+_Static_assert(BITS_OF(((struct policy *)0)->failure) > STATUS_MAX, "every status has a bit in a set of results");
+_Static_assert(BITS_OF(((struct policy *)0)->ignore) > STATUS_MAX, "every status has a bit in a set of results");
+_Static_assert(RESULT_NAMED <= STATUS_MIN, "a named result is no status");
+_Static_assert(OUTCOME_CLASSES == RESULT_NAMED + STATUS_MAX / 100, "the classes of statuses follow the named results");
+_Static_assert(REASON_MAX == REASON_RATE_LIMIT + 1, "rejections are the last reasons");
+_Static_assert(IS_POWER_OF_2(OPENING_MAX), "an opening is bounded by a mask");
+_Static_assert(PHASE_GONE <= 0xff && REQUEST_RESPONDED <= 0xff, "a state is the low byte of its word");
+_Static_assert(JUDGED_BITS < 64 && SHARE_BITS < 32, "a count and a share fit their words");
+_Static_assert(EVENT_MAX <= 0xff && VERDICT_MAX <= 0xff && REJECT_MAX <= 0xff, "kinds fit a byte");
+_Static_assert(sizeof(struct flow_key) == 36, "a key has no padding: all its bytes are compared");
+_Static_assert(sizeof(struct endpoint) == 20, "a key has no padding: all its bytes are compared");
+_Static_assert(sizeof(struct event) % 8 == 0, "records of the ring are aligned to 8 bytes");
+_Static_assert(sizeof(struct verdict) % 8 == 0 && sizeof(struct circuit) % 8 == 0, "the agent shares 64-bit words with the programs");
