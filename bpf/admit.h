@@ -10,21 +10,6 @@
 #include "rejection.h"
 #include "target.h"
 
-static __always_inline bool lease_expired(const struct node_state *n, __u64 now)
-{
-	return now >= READ_ONCE(n->lease_until);
-}
-
-/* surely_rejected says why a circuit rejects every new connection now, or REASON_FLOW. */
-static __always_inline __u32 surely_rejected(struct circuit *c, const struct node_state *n, __u64 now)
-{
-	struct verdict *v = verdict_of(c);
-
-	if (lease_expired(n, now) || v->flags & VERDICT_MONITOR)
-		return REASON_FLOW;
-	return rejects_all(v, now) ?: REASON_FLOW;
-}
-
 /* ramp_draw returns the number that decides whether a connection is in the share that a ramp admits. It is the same for its SYN
  * and for each of its requests: drawn anew for each, a share of a share would pass. */
 static __always_inline __u32 ramp_draw(const struct node_state *n, struct circuit *c, const struct flow_key *key)

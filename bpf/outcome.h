@@ -42,13 +42,6 @@ static __always_inline void count_status(__u32 circuit, __u16 status)
 		__sync_fetch_and_add(n, 1);
 }
 
-static __always_inline struct node_state *the_node(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&node, &zero);
-}
-
 /* event_reserve begins an event, which event_submit completes. It is filled in the ring: the stack has no room for a copy.
  * NULL when the ring is full, which is counted. */
 static __always_inline struct event *event_reserve(struct node_state *n, const struct flow_key *key)

@@ -17,6 +17,13 @@ struct admission {
 	__u32 pad;
 };
 
+static __always_inline struct node_state *the_node(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&node, &zero);
+}
+
 static __always_inline struct circuit *circuit_of(__u32 id)
 {
 	return bpf_map_lookup_elem(&circuits, &id);
@@ -182,4 +189,19 @@ static __always_inline bool take_rate(struct circuit *c, const struct policy *p,
 static __always_inline void release_rate(struct circuit *c, const struct policy *p)
 {
 	__sync_fetch_and_add(&c->rate_next, -p->rate_interval);
+}
+
+static __always_inline bool lease_expired(const struct node_state *n, __u64 now)
+{
+	return now >= READ_ONCE(n->lease_until);
+}
+
+/* surely_rejected says why a circuit rejects every new connection now, or REASON_FLOW. */
+static __always_inline __u32 surely_rejected(struct circuit *c, const struct node_state *n, __u64 now)
+{
+	struct verdict *v = verdict_of(c);
+
+	if (lease_expired(n, now) || v->flags & VERDICT_MONITOR)
+		return REASON_FLOW;
+	return rejects_all(v, now) ?: REASON_FLOW;
 }

@@ -1,5 +1,5 @@
 /* For tests only: the pure parts of a decision, with a clock and a random number that the client chooses. */
-#include "../admit.h"
+#include "../verdict.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
