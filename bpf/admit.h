@@ -19,7 +19,7 @@ static __always_inline __u32 ramp_draw(const struct node_state *n, struct circui
 
 /* What an admission has taken so far, and has to give back when it is rejected after all. */
 struct grant {
-	struct target target;
+	struct lookup to;
 	__u64 now;
 	__u32 generation;
 	bool connection; /* a place among the connections */
@@ -30,14 +30,14 @@ struct grant {
 
 static __always_inline void give_back(const struct grant *g)
 {
-	struct circuit *c = g->target.circuit;
+	struct circuit *c = g->to.circuit;
 
 	if (g->connection)
-		__sync_fetch_and_add(&c->connections, -1);
+		__sync_fetch_and_add(&g->to.target->connections, -1);
 	if (g->request)
 		__sync_fetch_and_add(&c->requests, -1);
 	if (g->rate)
-		release_rate(c, g->target.policy);
+		release_rate(g->to.target, g->to.policy);
 	if (g->permit)
 		release_permit(c, g->generation, g->now, true);
 }
@@ -93,23 +93,23 @@ static __always_inline bool take_place(struct circuit *c, __u64 *places, __u32 m
 /* grant_rate takes a permission of the rate limiter; false if there is none and that is rejected. */
 static __always_inline bool grant_rate(struct grant *g, struct admission *adm, bool count)
 {
-	struct circuit *c = g->target.circuit;
+	struct circuit *c = g->to.circuit;
 	__u64 next;
 
-	g->rate = take_rate(c, g->target.policy, g->now);
+	g->rate = take_rate(g->to.target, g->to.policy, g->now);
 	if (g->rate)
 		return true;
-	next = READ_ONCE(c->rate_next);
+	next = READ_ONCE(g->to.target->rate_next);
 	if (!over_limit(c, adm, REASON_RATE_LIMIT, count))
 		return true;
-	adm->until = next - g->target.policy->rate_burst;
+	adm->until = next - g->to.policy->rate_burst;
 	return false;
 }
 
 /* grant_permit takes a permit for a probe. Without one the probe is rejected, unless nobody may be rejected. */
 static __always_inline void grant_permit(struct node_state *n, struct grant *g, struct admission *adm, bool count)
 {
-	struct circuit *c = g->target.circuit;
+	struct circuit *c = g->to.circuit;
 	bool counted = adm->reason == REASON_MONITORED;
 
 	g->generation = adm->generation;
@@ -125,14 +125,14 @@ static __always_inline void grant_permit(struct node_state *n, struct grant *g, 
 /* grant_connection asks for a connection. With http what is rejected is a request, and counted when it comes. */
 static __always_inline void grant_connection(struct node_state *n, struct grant *g, struct admission *adm)
 {
-	struct circuit *c = g->target.circuit;
-	const struct policy *p = g->target.policy;
+	struct circuit *c = g->to.circuit;
+	const struct policy *p = g->to.policy;
 	bool tcp = p->protocol == PROTOCOL_TCP, probe = adm->reason == REASON_PROBE;
 
 	override_rejection(c, n, adm, g->now, tcp);
 	if (is_rejection(adm->reason))
 		return;
-	g->connection = take_place(c, &c->connections, p->max_connections, adm, REASON_CONNECTION_LIMIT, true);
+	g->connection = take_place(c, &g->to.target->connections, p->max_connections, adm, REASON_CONNECTION_LIMIT, true);
 	if (!g->connection || (tcp && !grant_rate(g, adm, true)))
 		return;
 	if (probe)
@@ -142,15 +142,15 @@ static __always_inline void grant_connection(struct node_state *n, struct grant 
 /* record_probe counts a permit that was taken, and sends it to the agent. */
 static __always_inline void record_probe(struct node_state *n, const struct flow_key *key, const struct grant *g)
 {
-	__sync_fetch_and_add(&g->target.circuit->probes, 1);
-	event_permit(n, key, g->target.id, g->generation, g->now, EVENT_PROBE);
+	__sync_fetch_and_add(&g->to.circuit->probes, 1);
+	event_permit(n, key, g->to.circuit_id, g->generation, g->now, EVENT_PROBE);
 }
 
 /* init_flow fills the entry of a connection whose SYN is admitted. */
 static __always_inline void init_flow(struct __sk_buff *skb, const struct packet *pkt, const struct grant *g,
 				      const struct admission *adm, struct flow *f)
 {
-	const struct policy *p = g->target.policy;
+	const struct policy *p = g->to.policy;
 	struct tcp_options o = {};
 
 	if (p->protocol != PROTOCOL_TCP && p->reject == REJECT_RESPOND)
@@ -159,12 +159,12 @@ static __always_inline void init_flow(struct __sk_buff *skb, const struct packet
 	f->seen = g->now;
 	f->request.started = g->now;
 	f->request.sent = g->now;
-	f->request.circuit = g->target.id;
+	f->request.circuit = g->to.circuit_id;
 	f->request.generation = adm->generation;
 	if (g->permit)
 		f->request.flags = p->protocol == PROTOCOL_TCP ? REQUEST_PERMIT : REQUEST_PERMIT | REQUEST_RESERVED;
 	f->flags = adm->counted ? FLOW_COUNTED : 0;
-	f->circuit = g->target.id;
+	f->target = g->to.id;
 	f->entered = skb->ingress_ifindex;
 	f->leaves = skb->ifindex;
 	f->isn = pkt->seq;
@@ -185,16 +185,16 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 
 	if (!n || !pkt)
 		return 0;
-	if (find_circuit(pkt->circuit, &g.target) != LOOKUP_FOUND)
+	if (lookup_target(pkt->target, &g.to) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
 	g.now = bpf_ktime_get_ns();
-	circuit_admit(g.target.circuit, g.now, ramp_draw(n, g.target.circuit, &pkt->key), &adm);
+	circuit_admit(g.to.circuit, g.now, ramp_draw(n, g.to.circuit, &pkt->key), &adm);
 	grant_connection(n, &g, &adm);
 	if (is_rejection(adm.reason)) {
 		give_back(&g);
 		return decision(TODO_REJECT_SYN, adm.reason);
 	}
-	held = g.permit || g.target.policy->max_connections;
+	held = g.permit || g.to.policy->max_connections;
 	f = blank_flow();
 	if (f)
 		init_flow(skb, pkt, &g, &adm, f);
@@ -204,8 +204,8 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	}
 	if (g.permit)
 		record_probe(n, &pkt->key, &g);
-	if (g.target.policy->protocol == PROTOCOL_TCP)
-		__sync_fetch_and_add(&g.target.circuit->admitted, 1);
+	if (g.to.policy->protocol == PROTOCOL_TCP)
+		__sync_fetch_and_add(&g.to.circuit->admitted, 1);
 	return decision(ACTION_PASS, adm.reason);
 }
 
@@ -227,8 +227,8 @@ static __always_inline bool inherit_permit(struct request *r, struct circuit *c,
 /* grant_request asks for a request on an open connection. probe: it needs a permit of its own. */
 static __always_inline void grant_request(struct node_state *n, const struct flow *f, struct grant *g, struct admission *adm, bool probe)
 {
-	struct circuit *c = g->target.circuit;
-	const struct policy *p = g->target.policy;
+	struct circuit *c = g->to.circuit;
+	const struct policy *p = g->to.policy;
 	bool count = !(f->flags & FLOW_COUNTED);
 
 	override_rejection(c, n, adm, g->now, count);
@@ -258,7 +258,7 @@ static __always_inline bool begin_request(const struct packet *pkt, struct flow 
 
 	r->started = g->now;
 	r->sent = g->now;
-	r->circuit = g->target.id;
+	r->circuit = g->to.circuit_id;
 	r->generation = generation;
 	r->start = pkt->seq + pkt->skip;
 	if (flags & ~r->flags)
@@ -287,15 +287,15 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 
 	if (!f || !n || !pkt || !r)
 		return 0;
-	if (find_circuit(f->circuit, &g.target) != LOOKUP_FOUND)
+	if (lookup_target(f->target, &g.to) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
 	turn = READ_ONCE(r->turn);
 	if (state_of(turn) != REQUEST_NONE || phase_of(READ_ONCE(f->turn)) != PHASE_OPEN)
 		return decision(ACTION_PASS, REASON_FLOW);
 	g.now = bpf_ktime_get_ns();
-	inherited = inherit_permit(&f->request, g.target.circuit, g.now, &adm);
+	inherited = inherit_permit(&f->request, g.to.circuit, g.now, &adm);
 	if (!inherited)
-		circuit_admit(g.target.circuit, g.now, ramp_draw(n, g.target.circuit, &pkt->key), &adm);
+		circuit_admit(g.to.circuit, g.now, ramp_draw(n, g.to.circuit, &pkt->key), &adm);
 	probe = !inherited && adm.reason == REASON_PROBE;
 	grant_request(n, f, &g, &adm, probe);
 	if (is_rejection(adm.reason)) {
@@ -312,7 +312,7 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 			return_reservation(n, &pkt->key, &f->request, g.now);
 		return decision(ACTION_PASS, REASON_FLOW);
 	}
-	__sync_fetch_and_add(&g.target.circuit->admitted, 1);
+	__sync_fetch_and_add(&g.to.circuit->admitted, 1);
 	if (g.permit)
 		record_probe(n, &pkt->key, &g);
 	return decision(ACTION_PASS, adm.reason);

@@ -9,7 +9,7 @@
 __noinline int end_attempt(const struct flow_key *key, struct flow *f, __u64 turn, __u32 result, __u64 now)
 {
 	struct completion done;
-	struct circuit *c;
+	struct target *t;
 
 	if (!key || !f || phase_of(turn) != PHASE_SYN)
 		return 0;
@@ -17,9 +17,9 @@ __noinline int end_attempt(const struct flow_key *key, struct flow *f, __u64 tur
 	if (!set_phase(f, turn, PHASE_EXPIRED))
 		return 0;
 	__sync_fetch_and_and(&f->request.flags, ~(REQUEST_PERMIT | REQUEST_RESERVED));
-	c = circuit_of(f->circuit);
-	if (c)
-		__sync_fetch_and_add(&c->connections, -1);
+	t = target_of(f->target);
+	if (t)
+		__sync_fetch_and_add(&t->connections, -1);
 	record_completion(key, f->request.circuit, &done);
 	return 1;
 }

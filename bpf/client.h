@@ -10,7 +10,7 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 {
 	const __u64 go_on = decision(ACTION_PASS, REASON_FLOW);
 	struct admission adm = {};
-	struct target t;
+	struct lookup l;
 	__u64 turn;
 
 	if (!f || !pkt)
@@ -34,14 +34,14 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 		set_phase(f, turn, PHASE_OPEN);
 		return go_on;
 	}
-	if (find_circuit(f->circuit, &t) != LOOKUP_FOUND)
+	if (lookup_target(f->target, &l) != LOOKUP_FOUND)
 		return go_on;
-	if (!take_place(t.circuit, &t.circuit->connections, t.policy->max_connections, &adm, REASON_CONNECTION_LIMIT, true)) {
+	if (!take_place(l.circuit, &l.target->connections, l.policy->max_connections, &adm, REASON_CONNECTION_LIMIT, true)) {
 		pkt->bare = 1;
 		return decision(TODO_REJECT_REQUEST, adm.reason);
 	}
 	if (!set_phase(f, turn, PHASE_OPEN))
-		__sync_fetch_and_add(&t.circuit->connections, -1);
+		__sync_fetch_and_add(&l.target->connections, -1);
 	return go_on;
 }
 
@@ -71,12 +71,12 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
  * What the client acknowledges tells. */
 static __always_inline __u64 superseded_syn(struct packet *pkt, struct node_state *n, struct flow *f)
 {
-	struct circuit *c = circuit_of(f->circuit);
-	__u32 reason = c ? cookie_reason(n, c, pkt) : 0;
+	struct lookup l;
+	__u32 reason = lookup_target(f->target, &l) == LOOKUP_FOUND ? cookie_reason(n, l.circuit, pkt) : 0;
 
 	if (!reason)
 		return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
-	pkt->circuit = f->circuit;
+	pkt->target = f->target;
 	close_flow(&pkt->key, f, RESULT_UNKNOWN, bpf_ktime_get_ns());
 	return decision(TODO_COOKIE_PACKET, reason);
 }
@@ -146,7 +146,7 @@ __noinline __u64 flow_packet(struct __sk_buff *skb, struct packet *pkt, struct n
 }
 
 /* join_flow follows a connection whose SYN was not seen, from data of its client on. */
-static __always_inline bool join_flow(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n, const struct target *t)
+static __always_inline bool join_flow(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n, const struct lookup *l)
 {
 	struct flow *f = blank_flow();
 
@@ -155,8 +155,8 @@ static __always_inline bool join_flow(struct __sk_buff *skb, const struct packet
 	f->turn = PHASE_OPEN;
 	f->seen = bpf_ktime_get_coarse_ns();
 	f->flags = FLOW_JOINED;
-	f->circuit = t->id;
-	f->request.circuit = t->id;
+	f->target = l->id;
+	f->request.circuit = l->circuit_id;
 	f->entered = skb->ingress_ifindex;
 	f->leaves = skb->ifindex;
 	f->client_end = pkt->seq;
@@ -165,56 +165,53 @@ static __always_inline bool join_flow(struct __sk_buff *skb, const struct packet
 	f->client_ack = pkt->ack;
 	f->backend_end = pkt->ack;
 	f->backend_next = pkt->ack;
-	f->protocol = t->policy->protocol;
+	f->protocol = l->policy->protocol;
 	if (!create_flow(n, &pkt->key, f, false))
 		return false;
-	__sync_fetch_and_add(&t->circuit->connections, 1);
+	__sync_fetch_and_add(&l->target->connections, 1);
 	return true;
 }
 
 /* untracked_packet decides about a packet of no followed connection, SYNs excepted. */
 __noinline __u64 untracked_packet(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
-	struct target t = {};
+	struct lookup l = {};
 	__u32 reason;
 
 	if (!n || !pkt)
 		return 0;
 	if (find_answered(&pkt->key))
 		return decision(TODO_ANSWERED_PACKET, 0);
-	reason = packet_target(skb, pkt, &t);
+	reason = packet_target(skb, pkt, &l);
 	if (reason != REASON_FLOW)
 		return decision(ACTION_PASS, reason);
-	pkt->circuit = t.id;
-	if (t.policy->protocol == PROTOCOL_HTTP) {
-		reason = cookie_reason(n, t.circuit, pkt);
+	pkt->target = l.id;
+	if (l.policy->protocol == PROTOCOL_HTTP) {
+		reason = cookie_reason(n, l.circuit, pkt);
 		if (reason)
 			return decision(TODO_COOKIE_PACKET, reason);
 	}
 	/* A bare ACK or FIN may be the last of a connection that was just forgotten: it must not bring it back. */
 	if (!pkt->payload || pkt->flags & (TCP_RST | TCP_FIN | TCP_SYN))
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	if (exempt(skb, pkt, t.policy, n, t.flags))
+	if (exempt(skb, pkt, l.policy, n, l.flags))
 		return decision(ACTION_PASS, REASON_EXEMPT);
-	return join_flow(skb, pkt, n, &t) ? decision(TODO_FLOW, 0) : decision(ACTION_PASS, REASON_TABLE_FULL);
+	return join_flow(skb, pkt, n, &l) ? decision(TODO_FLOW, 0) : decision(ACTION_PASS, REASON_TABLE_FULL);
 }
 
 /* A connection whose time ran out gave its place back. While others fill all places it may not go on. */
 static __always_inline bool has_place(const struct flow *f)
 {
-	struct circuit *c;
-	struct policy *p;
+	struct lookup l;
 
-	if (phase_of(READ_ONCE(f->turn)) != PHASE_EXPIRED)
+	if (phase_of(READ_ONCE(f->turn)) != PHASE_EXPIRED || lookup_target(f->target, &l) != LOOKUP_FOUND)
 		return true;
-	c = circuit_of(f->circuit);
-	p = c ? policy_of(c) : NULL;
-	return !p || !p->max_connections || READ_ONCE(c->connections) < p->max_connections;
+	return !l.policy->max_connections || READ_ONCE(l.target->connections) < l.policy->max_connections;
 }
 
 __noinline __u64 client_syn(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
-	struct target t = {};
+	struct lookup l = {};
 	struct flow *f;
 	__u32 reason;
 
@@ -234,15 +231,15 @@ __noinline __u64 client_syn(struct __sk_buff *skb, struct packet *pkt, struct no
 	if (!f && answered_before(pkt))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	forget_answered(&pkt->key);
-	reason = packet_target(skb, pkt, &t);
+	reason = packet_target(skb, pkt, &l);
 	if (reason != REASON_FLOW) {
 		if (reason == REASON_FOREIGN)
 			learn(skb, pkt, n, bpf_ktime_get_ns());
 		return decision(ACTION_PASS, reason);
 	}
-	if (exempt(skb, pkt, t.policy, n, t.flags))
+	if (exempt(skb, pkt, l.policy, n, l.flags))
 		return decision(ACTION_PASS, REASON_EXEMPT);
-	pkt->circuit = t.id;
+	pkt->target = l.id;
 	return new_connection(skb, pkt, n);
 }
 

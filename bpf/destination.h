@@ -14,13 +14,13 @@ static __always_inline void destination_of(struct __sk_buff *skb, const struct p
 }
 
 /* packet_target fills t for the destination of a packet and returns REASON_FLOW, or returns why there is no target. */
-static __always_inline __u32 packet_target(struct __sk_buff *skb, const struct packet *pkt, struct target *t)
+static __always_inline __u32 packet_target(struct __sk_buff *skb, const struct packet *pkt, struct lookup *l)
 {
 	enum lookup_result result;
 	struct endpoint ep;
 
 	destination_of(skb, pkt, &ep);
-	result = find_target(&ep, t);
+	result = lookup_endpoint(&ep, l);
 	if (result == LOOKUP_NO_BACKEND) {
 		if (ep.direction == DIRECTION_OUTBOUND)
 			return REASON_FOREIGN;
@@ -28,7 +28,7 @@ static __always_inline __u32 packet_target(struct __sk_buff *skb, const struct p
 		return bpf_map_lookup_elem(&backends, &ep) ? REASON_REMOTE : REASON_FOREIGN;
 	}
 	/* On an interface's way in only the node's own addresses are behind it; others are seen on their way out. */
-	if (pkt->hook == HOOK_INGRESS && !(t->flags & BACKEND_HOST))
+	if (pkt->hook == HOOK_INGRESS && !(l->flags & BACKEND_HOST))
 		return REASON_FOREIGN;
 	return result == LOOKUP_FOUND ? REASON_FLOW : REASON_UNTRACKED;
 }

@@ -9,17 +9,17 @@
 static __always_inline __u64 reject_early(const struct endpoint *ep)
 {
 	struct node_state *n = the_node();
-	struct target t;
+	struct lookup l;
 	__u32 reason;
 
-	if (!n || !watched(n, ep->port_be) || find_target(ep, &t) != LOOKUP_FOUND)
+	if (!n || !watched(n, ep->port_be) || lookup_endpoint(ep, &l) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_FOREIGN);
 	/* The client's address is not known here. */
-	if (t.policy->reject != REJECT_RESET || t.policy->flags & POLICY_EXEMPT_SOURCES)
+	if (l.policy->reject != REJECT_RESET || l.policy->flags & POLICY_EXEMPT_SOURCES)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	reason = surely_rejected(t.circuit, n, bpf_ktime_get_ns());
+	reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
 	if (reason == REASON_FLOW)
 		return decision(ACTION_PASS, REASON_FLOW);
-	count_rejection(t.circuit, reason, REJECT_RESET);
+	count_rejection(l.circuit, reason, REJECT_RESET);
 	return decision(ACTION_RESET, reason);
 }

@@ -31,7 +31,7 @@ __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, stru
 {
 	struct answered_flow *done;
 	struct endpoint ep;
-	struct target t;
+	struct lookup l;
 	__u32 reason;
 	bool opens = pkt && is_syn(pkt);
 	__u64 now;
@@ -43,33 +43,33 @@ __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, stru
 		return PASS_ON;
 	destination_of(skb, pkt, &ep);
 	/* client_packet decides for the node's own addresses. The client's address is known behind NAT only. */
-	if (find_target(&ep, &t) != LOOKUP_FOUND || t.flags & BACKEND_HOST || t.policy->flags & POLICY_EXEMPT_SOURCES)
+	if (lookup_endpoint(&ep, &l) != LOOKUP_FOUND || l.flags & BACKEND_HOST || l.policy->flags & POLICY_EXEMPT_SOURCES)
 		return PASS_ON;
-	pkt->circuit = t.id;
+	pkt->target = l.id;
 
 	if (!opens) {
-		if (now >= READ_ONCE(t.circuit->answering_until) || !may_reject(skb))
+		if (now >= READ_ONCE(l.circuit->answering_until) || !may_reject(skb))
 			return PASS_ON;
 		done = find_answered(&pkt->key);
 		/* Where the backend knows the connection, so do NAT and firewalls on the way. */
 		if (done)
 			return done->known ? PASS_ON : decision(TODO_ANSWERED_PACKET, 0);
-		reason = cookie_reason(n, t.circuit, pkt);
+		reason = cookie_reason(n, l.circuit, pkt);
 		return reason && !find_flow(&pkt->key) ? decision(TODO_COOKIE_PACKET, reason) : PASS_ON;
 	}
 
 	/* The egress hook may see the connection under another address, and cannot forget it. A policy that resets stores nothing. */
-	if (t.policy->reject == REJECT_RESPOND || now < READ_ONCE(n->answering_until)) {
+	if (l.policy->reject == REJECT_RESPOND || now < READ_ONCE(n->answering_until)) {
 		if (answered_before(pkt))
 			return decision(ACTION_SWALLOW, REASON_ANSWERED);
 		forget_answered(&pkt->key);
 	}
-	if (!rejects_all(verdict_of(t.circuit), 0))
+	if (!rejects_all(verdict_of(l.circuit), 0))
 		return PASS_ON;
-	reason = surely_rejected(t.circuit, n, bpf_ktime_get_ns());
+	reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
 	/* Of a followed connection the SYN is a repetition, or the first of the next: the egress hook decides. Most rejected
 	 * backends have no connections, and a lookup in a large table is slow in a flood. */
-	if (reason == REASON_FLOW || (READ_ONCE(t.circuit->connections) && find_flow(&pkt->key)) || !answerable(skb))
+	if (reason == REASON_FLOW || (READ_ONCE(l.target->connections) && find_flow(&pkt->key)) || !answerable(skb))
 		return PASS_ON;
 	return decision(TODO_REJECT_SYN, reason);
 }

@@ -85,7 +85,7 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 {
 	struct node_state *n = the_node();
 	struct request *r;
-	struct circuit *c;
+	struct target *t;
 	__u64 turn = 0;
 	bool gone = false;
 
@@ -108,9 +108,9 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 	} else if (!end_pending(key, r, result, now) && r->flags & REQUEST_RESERVED) {
 		return_reservation(n, key, r, now);
 	}
-	c = circuit_of(f->circuit);
-	if (c && phase_of(turn) != PHASE_EXPIRED)
-		__sync_fetch_and_add(&c->connections, -1);
+	t = target_of(f->target);
+	if (t && phase_of(turn) != PHASE_EXPIRED)
+		__sync_fetch_and_add(&t->connections, -1);
 	if (!forget_flow(key))
 		__sync_fetch_and_add(&n->flow_count, -1);
 	return 0;

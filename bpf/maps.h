@@ -13,7 +13,7 @@ struct {
 	__type(value, struct node_state);
 } node SEC(".maps");
 
-/* Compiled policies by index. Written by the agent into an unused index before any circuit names it. Size: agent. */
+/* Compiled policies by index. Written by the agent into an unused index before any target names it. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -31,6 +31,15 @@ struct {
 	__type(value, struct answer);
 } answers SEC(".maps");
 
+/* Policy and limits of each target. Policies by the agent, counts by the programs. Size: agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct target);
+} targets SEC(".maps");
+
 /* Verdict and totals of each circuit. Verdicts by the agent, totals by the programs. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -40,7 +49,7 @@ struct {
 	__type(value, struct circuit);
 } circuits SEC(".maps");
 
-/* Endpoint to circuit. Written by the agent. Size: agent. */
+/* Endpoint to target. Written by the agent. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

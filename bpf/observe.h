@@ -11,16 +11,16 @@ static __always_inline __u64 tcp_on_request(struct node_state *n, struct flow *f
 	const __u64 pass = decision(ACTION_PASS, REASON_FLOW);
 	bool counted = f->flags & FLOW_COUNTED;
 	struct admission adm = {};
-	struct target t;
+	struct lookup l;
 	__u64 now;
 
-	if (find_circuit(f->circuit, &t) != LOOKUP_FOUND || !t.policy->existing)
+	if (lookup_target(f->target, &l) != LOOKUP_FOUND || !l.policy->existing)
 		return pass;
 	now = bpf_ktime_get_ns();
-	adm.reason = rejects_all(verdict_of(t.circuit), now);
-	if (!adm.reason || (counted && monitored(t.circuit)))
+	adm.reason = rejects_all(verdict_of(l.circuit), now);
+	if (!adm.reason || (counted && monitored(l.circuit)))
 		return pass;
-	override_rejection(t.circuit, n, &adm, now, !counted);
+	override_rejection(l.circuit, n, &adm, now, !counted);
 	if (is_rejection(adm.reason))
 		return decision(TODO_REJECT_REQUEST, adm.reason);
 	if (!counted)

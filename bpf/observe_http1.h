@@ -31,7 +31,7 @@ static __always_inline bool request_may_begin(struct packet *pkt, const struct h
 /* first_bytes counts what a connection begins with that is no request, and looks behind a PROXY header for one. */
 static __always_inline enum method first_bytes(struct __sk_buff *skb, struct packet *pkt, struct flow *f)
 {
-	struct circuit *c = circuit_of(f->circuit);
+	struct circuit *c = circuit_of(f->request.circuit);
 	__u32 len = proxy_header(skb, pkt), what = len ? OPENING_PROXY : opening_of(skb, pkt);
 
 	if (c)
@@ -78,10 +78,10 @@ static __always_inline __u64 http1_request(struct __sk_buff *skb, struct packet 
 static __always_inline __u64 chunk_or_request(struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	__u32 reason = REASON_FLOW;
-	struct target t;
+	struct lookup l;
 
-	if (find_circuit(f->circuit, &t) == LOOKUP_FOUND && t.policy->existing)
-		reason = surely_rejected(t.circuit, n, bpf_ktime_get_ns());
+	if (lookup_target(f->target, &l) == LOOKUP_FOUND && l.policy->existing)
+		reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
 	if (reason != REASON_FLOW) {
 		pkt->bare = 1;
 		return decision(TODO_REJECT_REQUEST, reason);
@@ -232,9 +232,9 @@ static __always_inline void note_response_end(struct __sk_buff *skb, const struc
 {
 	struct http1_state *h = &f->http1;
 	struct message m = {};
-	struct target t;
+	struct lookup l;
 
-	if (find_circuit(f->circuit, &t) != LOOKUP_FOUND || t.policy->reject != REJECT_RESPOND)
+	if (lookup_target(f->target, &l) != LOOKUP_FOUND || l.policy->reject != REJECT_RESPOND)
 		return;
 	read_head(skb, pkt, f->backend_next - pkt->seq,
 		  h->method == METHOD_HEAD || status == 204 || status == 304 ? BODY_NEVER : BODY_LIKELY, &m);

@@ -199,7 +199,7 @@ __noinline int record_completion(const struct flow_key *key, __u32 circuit, cons
 		return 0;
 	if (done->request)
 		__sync_fetch_and_add(&c->requests, -1);
-	p = policy_of(c);
+	p = judging_policy(c);
 	if (!p)
 		return 0;
 	latency = done->now > done->sent ? done->now - done->sent : 0;

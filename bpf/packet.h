@@ -21,7 +21,7 @@ struct packet {
 	__u8 flags;
 	__u8 v6;
 	__u8 hook; /* enum hook */
-	__u32 circuit;
+	__u32 target; /* index in targets */
 	/* What a decision still needs when it is carried out. */
 	__u64 until; /* when to try again, 0 = unknown */
 	__u32 skip; /* where in the payload the request begins */

@@ -56,22 +56,22 @@ __noinline __u64 reject_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 	struct node_state *n = the_node();
 	struct tcp_options o = {};
 	__u32 answer, limit = reason;
-	struct target t;
+	struct lookup l;
 	enum reject how;
 
 	if (!n || !pkt)
 		return 0;
-	if (find_circuit(pkt->circuit, &t) != LOOKUP_FOUND)
+	if (lookup_target(pkt->target, &l) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
 	/* To clients a full table is a limit like another. */
 	if (reason == REASON_TABLE_FULL)
 		limit = REASON_CONNECTION_LIMIT;
-	if (t.policy->reject == REJECT_RESPOND)
+	if (l.policy->reject == REJECT_RESPOND)
 		tcp_options(skb, pkt, &o);
-	how = render(t.policy, limit, true, o.mss ?: MSS_DEFAULT, o.has_ts, &answer);
+	how = render(l.policy, limit, true, o.mss ?: MSS_DEFAULT, o.has_ts, &answer);
 	if (how == REJECT_RESPOND)
-		return rewritten(answer_syn(skb, pkt, n, t.circuit, limit, &o), ACTION_RESPOND, reason);
-	count_rejection(t.circuit, limit, how);
+		return rewritten(answer_syn(skb, pkt, n, l.circuit, limit, &o), ACTION_RESPOND, reason);
+	count_rejection(l.circuit, limit, how);
 	if (how == REJECT_DROP)
 		return decision(ACTION_DROP, reason);
 	return rewritten(reset_syn(skb, pkt), ACTION_RESET, reason);
@@ -139,14 +139,14 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	__u64 now = bpf_ktime_get_ns();
 	struct tcp_options o = {};
 	enum reject how;
-	struct target t;
+	struct lookup l;
 	__u32 place, answer, mss, isn;
 	bool fits;
 
-	if (!f || !pkt || find_circuit(f->circuit, &t) != LOOKUP_FOUND)
+	if (!f || !pkt || lookup_target(f->target, &l) != LOOKUP_FOUND)
 		return 0;
-	if (t.policy->reject == REJECT_DROP) {
-		count_rejection(t.circuit, reason, REJECT_DROP);
+	if (l.policy->reject == REJECT_DROP) {
+		count_rejection(l.circuit, reason, REJECT_DROP);
 		return decision(ACTION_DROP, reason);
 	}
 	/* An answer below bytes that are on their way would end up among them, or be thrown away. A reset is taken only where
@@ -157,8 +157,8 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	isn = f->isn;
 	close_flow(&pkt->key, f, RESULT_ABORTED, now);
 	tcp_options(skb, pkt, &o);
-	how = render(t.policy, reason, fits, mss, o.has_ts, &answer);
-	count_rejection(t.circuit, reason, how);
+	how = render(l.policy, reason, fits, mss, o.has_ts, &answer);
+	count_rejection(l.circuit, reason, how);
 	if (reset_backend(skb, pkt, &s))
 		return decision(ACTION_DROP, REASON_ERROR);
 	swap_ts(&s, &o);
@@ -229,7 +229,7 @@ __noinline __u64 cookie_packet(struct __sk_buff *skb, struct packet *pkt, __u32 
 	struct segment s = { .answer = ANSWER_NONE };
 	struct verdict *v;
 	enum reject how;
-	struct target t;
+	struct lookup l;
 	__u64 until = 0;
 
 	if (!pkt || !is_rejection(reason))
@@ -239,16 +239,16 @@ __noinline __u64 cookie_packet(struct __sk_buff *skb, struct packet *pkt, __u32 
 	/* What has overtaken the first segment comes again: TCP repeats what nobody acknowledges. */
 	if (!pkt->first)
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
-	if (find_circuit(pkt->circuit, &t) != LOOKUP_FOUND)
+	if (lookup_target(pkt->target, &l) != LOOKUP_FOUND)
 		return 0;
 	echo_ts(skb, pkt, &s);
 	if (!pkt->payload)
 		return rewritten(close_answered(skb, pkt, &s), ACTION_ACK, REASON_ANSWERED);
-	v = verdict_of(t.circuit);
+	v = verdict_of(l.circuit);
 	if (v->kind == VERDICT_OPEN || v->kind == VERDICT_FORCED_OPEN)
 		until = v->until;
-	how = render_first(skb, pkt, t.policy, reason, &s.answer);
-	count_rejection(t.circuit, reason, how);
+	how = render_first(skb, pkt, l.policy, reason, &s.answer);
+	count_rejection(l.circuit, reason, how);
 	s.head = pkt->head;
 	s.retry = seconds_until(until, bpf_ktime_get_ns());
 	s.seq = pkt->ack;

@@ -93,7 +93,7 @@ static __always_inline bool end_pending(const struct flow_key *key, struct reque
 static __always_inline __u32 client_left_result(const struct request *r, __u64 now)
 {
 	struct circuit *c = circuit_of(r->circuit);
-	struct policy *p = c ? policy_of(c) : NULL;
+	struct policy *p = c ? judging_policy(c) : NULL;
 	__u64 sent = READ_ONCE(r->sent), waited = now > sent ? now - sent : 0;
 
 	if (r->flags & REQUEST_RACED)

@@ -52,15 +52,15 @@ static __always_inline void note_pending(const struct request *r, const struct s
 static __always_inline void expire_handshake(const struct flow_key *key, struct flow *f, __u64 turn, __u64 now)
 {
 	struct node_state *n = the_node();
-	struct circuit *c = circuit_of(f->circuit);
+	struct target *t = target_of(f->target);
 	__u32 flags;
 
-	if (!c || !n || !set_phase(f, turn, PHASE_EXPIRED))
+	if (!t || !n || !set_phase(f, turn, PHASE_EXPIRED))
 		return;
 	flags = __sync_fetch_and_and(&f->request.flags, ~(REQUEST_PERMIT | REQUEST_RESERVED));
 	if (flags & REQUEST_RESERVED)
 		return_reservation(n, key, &f->request, now);
-	__sync_fetch_and_add(&c->connections, -1);
+	__sync_fetch_and_add(&t->connections, -1);
 }
 
 /* age_of is the time since a moment. Packets go on while the sweep runs: what is younger than the sweep has age 0. */
@@ -146,14 +146,14 @@ static __always_inline bool keep_flow(const struct flow_key *key, struct flow *f
 static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct sweep *s)
 {
 	struct flow_key k = *key;
-	struct circuit *c = circuit_of(f->circuit);
+	struct target *t = target_of(f->target);
 	struct policy *p;
 
 	s->flows++;
-	if (!c)
+	if (!t)
 		return 0;
-	p = policy_of(c);
-	/* Without a policy its circuit is released: another backend may have its place next. */
+	p = policy_of(t);
+	/* Without a policy its target is released: another backend may have its place next. */
 	if (p && keep_flow(&k, f, p, s))
 		return 0;
 	close_flow(&k, f, RESULT_UNKNOWN, s->now);

@@ -1,41 +1,48 @@
-/* Which direction a packet has, and which backend, circuit and policy an endpoint has. */
+/* Which direction a packet has, and which backend, target, circuit and policy an endpoint has. */
 #pragma once
 
 #include "verdict.h"
 
-/* What the policies say of an endpoint. The pointers lead into maps, so a target is passed to inlined and static functions
+/* What the policies say of an endpoint. The pointers lead into maps, so a lookup is passed to inlined and static functions
  * only: a global function would see numbers. */
-struct target {
+struct lookup {
+	struct target *target;
 	struct circuit *circuit;
 	struct policy *policy;
-	__u32 id; /* of the circuit */
+	__u32 id; /* of the target */
+	__u32 circuit_id;
 	__u32 flags; /* enum backend_flag */
+	__u32 pad;
 };
 
 enum lookup_result {
 	LOOKUP_NO_BACKEND, /* no policy names the endpoint */
-	LOOKUP_NO_POLICY, /* the circuit was just released */
+	LOOKUP_NO_POLICY, /* the target was just released */
 	LOOKUP_FOUND,
 };
 
-/* find_circuit fills t for a circuit. */
-static __always_inline enum lookup_result find_circuit(__u32 id, struct target *t)
+/* lookup_target fills l for a target and the circuit of its requests. */
+static __always_inline enum lookup_result lookup_target(__u32 id, struct lookup *l)
 {
-	t->id = id;
-	t->circuit = circuit_of(id);
-	t->policy = t->circuit ? policy_of(t->circuit) : NULL;
-	return t->policy ? LOOKUP_FOUND : LOOKUP_NO_POLICY;
+	l->id = id;
+	l->target = target_of(id);
+	if (!l->target)
+		return LOOKUP_NO_POLICY;
+	l->circuit_id = READ_ONCE(l->target->circuit);
+	l->circuit = circuit_of(l->circuit_id);
+	l->policy = policy_of(l->target);
+	return l->circuit && l->policy ? LOOKUP_FOUND : LOOKUP_NO_POLICY;
 }
 
-/* find_target fills t for an endpoint in its direction. ep is on the caller's stack. */
-static __always_inline enum lookup_result find_target(const struct endpoint *ep, struct target *t)
+/* lookup_endpoint fills l for an endpoint in its direction. ep is on the caller's stack. */
+static __always_inline enum lookup_result lookup_endpoint(const struct endpoint *ep, struct lookup *l)
 {
 	struct backend *b = bpf_map_lookup_elem(&backends, ep);
 
 	if (!b)
 		return LOOKUP_NO_BACKEND;
-	t->flags = b->flags;
-	return find_circuit(b->circuit, t);
+	l->flags = b->flags;
+	return lookup_target(b->target, l);
 }
 
 /* direction_of returns the direction of a packet: what entered the node through an uplink is inbound. entered is the index of

@@ -113,7 +113,7 @@ enum backend_flag {
 };
 
 struct backend {
-	__u32 circuit;
+	__u32 target;
 	__u32 flags;
 };
 
@@ -212,7 +212,7 @@ struct flow {
 	__u64 seen; /* last packet, coarse clock */
 	struct request request;
 	__u32 flags; /* enum flow_flag */
-	__u32 circuit;
+	__u32 target;
 	__u32 isn; /* the client's */
 	__u32 client_end; /* end of what the client sent in order */
 	__u32 client_max; /* end of what it sent, gaps left out */
@@ -332,15 +332,23 @@ enum opening {
 	OPENING_MAX,
 };
 
+/* What a SYN asks: a backend in a direction, or all backends of a policy that share one circuit. It limits connections and
+ * requests. Today each has one circuit, at the same index. */
+struct target {
+	__u32 policy;
+	__u32 circuit; /* what its requests ask */
+	__u64 connections; /* open, or being opened */
+	__u64 rate_next; /* theoretical arrival time of the rate limiter (GCRA) */
+};
+
+/* What a request asks: verdict, permits and totals. */
 struct circuit {
 	__u64 published; /* bit 0: which slot is in force. One store by the agent makes a verdict visible. */
 	struct verdict slots[2];
-	__u32 policy;
+	__u32 target; /* whose policy judges */
 	__u32 pad;
 	__u64 owner; /* hash of the policy's name; for the agent that comes after */
-	__u64 connections; /* open, or being opened */
 	__u64 requests; /* in flight */
-	__u64 rate_next; /* theoretical arrival time of the rate limiter (GCRA) */
 	__u64 pending_since; /* start of the oldest pending request that sweep number pending_sweep saw */
 	__u64 pending_sweep;
 	__u64 answering_until; /* clients whose SYN was answered where they entered may be heard of until then */
@@ -418,7 +426,7 @@ struct sweep_args {
 
 /* A backend whose neighbour or next hop did not answer. */
 struct unreachable_backend {
-	__u32 circuit;
+	__u32 target;
 	__u32 ended; /* attempts that were ended because of it */
 };
 
@@ -444,4 +452,4 @@ _Static_assert(EVENT_MAX <= 0xff && VERDICT_MAX <= 0xff && REJECT_MAX <= 0xff, "
 _Static_assert(sizeof(struct flow_key) == 36, "a key has no padding: all its bytes are compared");
 _Static_assert(sizeof(struct endpoint) == 20, "a key has no padding: all its bytes are compared");
 _Static_assert(sizeof(struct event) % 8 == 0, "records of the ring are aligned to 8 bytes");
-_Static_assert(sizeof(struct verdict) % 8 == 0 && sizeof(struct circuit) % 8 == 0, "the agent shares 64-bit words with the programs");
+_Static_assert(sizeof(struct verdict) % 8 == 0 && sizeof(struct circuit) % 8 == 0 && sizeof(struct target) % 8 == 0, "the agent shares 64-bit words with the programs");

@@ -13,17 +13,17 @@ static long end_unreachable(void *map, struct flow_key *key, struct flow *f, str
 	struct endpoint ep = {};
 	struct unreachable_backend *u;
 	__u64 turn = READ_ONCE(f->turn);
-	struct target t;
+	struct lookup l;
 
 	if (phase_of(turn) != PHASE_SYN || f->request.started > args->now)
 		return 0;
-	if (find_circuit(f->circuit, &t) != LOOKUP_FOUND)
+	if (lookup_target(f->target, &l) != LOOKUP_FOUND)
 		return 0;
 	__builtin_memcpy(ep.addr, k.backend, 16);
 	ep.port_be = k.backend_port_be;
-	ep.direction = t.policy->direction;
+	ep.direction = l.policy->direction;
 	u = bpf_map_lookup_elem(&unreachables, &ep);
-	if (u && u->circuit == f->circuit && end_attempt(&k, f, turn, RESULT_UNREACHABLE, args->now)) {
+	if (u && u->target == f->target && end_attempt(&k, f, turn, RESULT_UNREACHABLE, args->now)) {
 		u->ended++;
 		args->ended++;
 	}
@@ -38,25 +38,25 @@ static long record_unseen(void *map, struct endpoint *ep, struct unreachable_bac
 	struct node_state *n = the_node();
 	struct flow_key key = {};
 	struct admission adm = {};
-	struct target t;
+	struct lookup l;
 
-	if (u->ended || !n || find_circuit(u->circuit, &t) != LOOKUP_FOUND)
+	if (u->ended || !n || lookup_target(u->target, &l) != LOOKUP_FOUND)
 		return 0;
-	circuit_admit(t.circuit, args->now, 0, &adm);
+	circuit_admit(l.circuit, args->now, 0, &adm);
 	if (is_rejection(adm.reason))
 		return 0;
 	__builtin_memcpy(key.backend, ep->addr, 16);
 	key.backend_port_be = ep->port_be;
 	if (adm.reason == REASON_PROBE) {
 		/* Without one, probes are under way, and say the same. */
-		if (!acquire_permit(t.circuit, &adm, args->now))
+		if (!acquire_permit(l.circuit, &adm, args->now))
 			return 0;
-		__sync_fetch_and_add(&t.circuit->probes, 1);
-		event_permit(n, &key, t.id, adm.generation, args->now, EVENT_PROBE);
+		__sync_fetch_and_add(&l.circuit->probes, 1);
+		event_permit(n, &key, l.circuit_id, adm.generation, args->now, EVENT_PROBE);
 		done.permit = 1;
 	}
 	done.generation = adm.generation;
-	record_completion(&key, t.id, &done);
+	record_completion(&key, l.circuit_id, &done);
 	args->unseen++;
 	return 0;
 }

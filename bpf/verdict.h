@@ -1,4 +1,4 @@
-/* Verdicts, permits and limits of a circuit. Pure but for atomics on the circuit: the clock and the random number are
+/* Verdicts and permits of a circuit, limits of a target. Pure but for atomics on both: the clock and the random number are
  * arguments, so that tests inject them. */
 #pragma once
 
@@ -34,11 +34,24 @@ static __always_inline struct answer *answer_at(__u32 index)
 	return bpf_map_lookup_elem(&answers, &index);
 }
 
-static __always_inline struct policy *policy_of(struct circuit *c)
+static __always_inline struct target *target_of(__u32 id)
 {
-	__u32 id = READ_ONCE(c->policy);
+	return bpf_map_lookup_elem(&targets, &id);
+}
+
+static __always_inline struct policy *policy_of(struct target *t)
+{
+	__u32 id = READ_ONCE(t->policy);
 
 	return bpf_map_lookup_elem(&policies, &id);
+}
+
+/* judging_policy returns the policy by which a circuit's outcomes are judged, NULL if the circuit was released. */
+static __always_inline struct policy *judging_policy(struct circuit *c)
+{
+	struct target *t = target_of(READ_ONCE(c->target));
+
+	return t ? policy_of(t) : NULL;
 }
 
 static __always_inline struct verdict *verdict_of(struct circuit *c)
@@ -63,7 +76,7 @@ static __always_inline __u32 rejects_all(const struct verdict *v, __u64 now)
 {
 	if (v->kind == VERDICT_FORCED_OPEN)
 		return REASON_FORCED_OPEN;
-	return v->kind == VERDICT_OPEN && now < v->until ? REASON_OPEN : 0;
+	return v->kind == VERDICT_OPEN && !half_open(v, now) ? REASON_OPEN : 0;
 }
 
 static __always_inline bool verdict_take_permit(struct verdict *v)
@@ -116,32 +129,23 @@ __noinline int circuit_admit(struct circuit *c, __u64 now, __u32 random, struct 
 	if (!c || !out)
 		return 0;
 	v = verdict_of(c);
-	out->until = 0;
 	out->generation = 0;
-	out->reason = REASON_ADMITTED;
-	switch (v->kind) {
-	case VERDICT_CLOSED:
-		out->generation = v->generation;
-		break;
-	case VERDICT_FORCED_OPEN:
-		out->reason = REASON_FORCED_OPEN;
+	out->until = 0;
+	out->reason = rejects_all(v, now) ?: REASON_ADMITTED;
+	if (out->reason != REASON_ADMITTED) {
 		out->until = v->until;
-		break;
-	case VERDICT_OPEN:
-		if (now < v->until) {
-			out->reason = REASON_OPEN;
-			out->until = v->until;
-		} else if (v->ramp_over) {
-			if ((random & (SHARE_ALL - 1)) < ramp_share(v, now))
-				out->generation = v->generation + 1;
-			else
-				out->reason = REASON_HALF_OPEN;
-		} else {
-			out->generation = v->generation + 1;
-			if (v->calls)
-				out->reason = REASON_PROBE;
-		}
-		break;
+		return 0;
+	}
+	if (v->kind == VERDICT_DISABLED)
+		return 0;
+	out->generation = generation_of(v, now);
+	if (!half_open(v, now))
+		return 0;
+	if (v->ramp_over && (random & (SHARE_ALL - 1)) >= ramp_share(v, now)) {
+		out->reason = REASON_HALF_OPEN;
+		out->generation = 0;
+	} else if (!v->ramp_over && v->calls) {
+		out->reason = REASON_PROBE;
 	}
 	return 0;
 }
@@ -170,25 +174,25 @@ static __always_inline bool reserve(__u64 *count, __u32 max)
 
 /* Generic cell rate algorithm (ITU-T I.371): rate_next is when the next permission would be due at an even pace; it
  * may lie ahead of the clock by at most the burst's worth. */
-static __always_inline bool take_rate(struct circuit *c, const struct policy *p, __u64 now)
+static __always_inline bool take_rate(struct target *t, const struct policy *p, __u64 now)
 {
 	if (!p->rate_interval)
 		return true;
 	for (int i = 0; i < CAS_TRIES; i++) {
-		__u64 next = READ_ONCE(c->rate_next), base = next > now ? next : now;
+		__u64 next = READ_ONCE(t->rate_next), base = next > now ? next : now;
 
 		if (base - now > p->rate_burst)
 			return false;
-		if (__sync_val_compare_and_swap(&c->rate_next, next, base + p->rate_interval) == next)
+		if (__sync_val_compare_and_swap(&t->rate_next, next, base + p->rate_interval) == next)
 			return true;
 	}
 	return false;
 }
 
 /* release_rate is the inverse of take_rate, for what was rejected after all. */
-static __always_inline void release_rate(struct circuit *c, const struct policy *p)
+static __always_inline void release_rate(struct target *t, const struct policy *p)
 {
-	__sync_fetch_and_add(&c->rate_next, -p->rate_interval);
+	__sync_fetch_and_add(&t->rate_next, -p->rate_interval);
 }
 
 static __always_inline bool lease_expired(const struct node_state *n, __u64 now)

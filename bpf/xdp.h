@@ -40,22 +40,22 @@ static __always_inline __u64 xdp_reset(struct xdp_md *ctx, const struct packet *
 static __always_inline __u64 decide_xdp_syn(const struct packet *pkt, const struct node_state *n)
 {
 	struct endpoint ep = { .port_be = pkt->key.backend_port_be, .direction = DIRECTION_INBOUND };
-	struct target t;
+	struct lookup l;
 	__u32 reason;
 
 	__builtin_memcpy(ep.addr, pkt->key.backend, 16);
-	if (find_target(&ep, &t) != LOOKUP_FOUND)
+	if (lookup_endpoint(&ep, &l) != LOOKUP_FOUND)
 		return pass(REASON_FOREIGN);
 	/* An answer needs TC. A repeated SYN of an admitted connection passes there too. */
-	if (t.policy->reject == REJECT_RESPOND || (READ_ONCE(t.circuit->connections) && bpf_map_lookup_elem(&flows, &pkt->key)))
+	if (l.policy->reject == REJECT_RESPOND || (READ_ONCE(l.target->connections) && bpf_map_lookup_elem(&flows, &pkt->key)))
 		return pass(REASON_FLOW);
-	reason = surely_rejected(t.circuit, n, bpf_ktime_get_ns());
+	reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
 	if (reason == REASON_FLOW)
 		return pass(REASON_FLOW);
-	if (exempt_source(pkt->key.client, t.policy))
+	if (exempt_source(pkt->key.client, l.policy))
 		return pass(REASON_EXEMPT);
-	count_rejection(t.circuit, reason, t.policy->reject);
-	return decision(t.policy->reject == REJECT_DROP ? ACTION_DROP : ACTION_RESET, reason);
+	count_rejection(l.circuit, reason, l.policy->reject);
+	return decision(l.policy->reject == REJECT_DROP ? ACTION_DROP : ACTION_RESET, reason);
 }
 
 static __always_inline __u64 decide_xdp(struct xdp_md *ctx, const struct frame *fr, const __u32 l2)

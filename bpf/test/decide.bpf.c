@@ -34,7 +34,8 @@ int decide(struct decide_args *args)
 {
 	struct admission adm = {};
 	struct circuit *c = circuit_of(args->circuit);
-	struct policy *p = c ? policy_of(c) : NULL;
+	struct target *t = target_of(args->circuit);
+	struct policy *p = c && t ? policy_of(t) : NULL;
 	struct node_state *n = the_node();
 
 	if (!p || !n)
@@ -52,16 +53,16 @@ int decide(struct decide_args *args)
 		release_permit(c, args->generation, args->now, args->random);
 		break;
 	case QUESTION_RATE:
-		args->yes = take_rate(c, p, args->now);
+		args->yes = take_rate(t, p, args->now);
 		break;
 	case QUESTION_RETURN_RATE:
-		release_rate(c, p);
+		release_rate(t, p);
 		break;
 	case QUESTION_CONNECTION:
-		args->yes = reserve(&c->connections, p->max_connections);
+		args->yes = reserve(&t->connections, p->max_connections);
 		break;
 	case QUESTION_RETURN_CONNECTION:
-		__sync_fetch_and_add(&c->connections, -1);
+		__sync_fetch_and_add(&t->connections, -1);
 		break;
 	case QUESTION_SURELY:
 		args->reason = surely_rejected(c, n, args->now);

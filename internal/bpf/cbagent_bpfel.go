@@ -49,9 +49,9 @@ type CAnsweredFlow struct {
 }
 
 type CBackend struct {
-	_       structs.HostLayout
-	Circuit uint32
-	Flags   uint32
+	_      structs.HostLayout
+	Target uint32
+	Flags  uint32
 }
 
 type CBackendFlag uint32
@@ -73,12 +73,10 @@ type CCircuit struct {
 	_              structs.HostLayout
 	Published      uint64
 	Slots          [2]CVerdict
-	Policy         uint32
+	Target         uint32
 	Pad            uint32
 	Owner          uint64
-	Connections    uint64
 	Requests       uint64
-	RateNext       uint64
 	PendingSince   uint64
 	PendingSweep   uint64
 	AnsweringUntil uint64
@@ -159,7 +157,7 @@ type CFlow struct {
 		Pad        uint32
 	}
 	Flags       uint32
-	Circuit     uint32
+	Target      uint32
 	Isn         uint32
 	ClientEnd   uint32
 	ClientMax   uint32
@@ -424,6 +422,14 @@ type CSweepArgs struct {
 	Due   uint64
 }
 
+type CTarget struct {
+	_           structs.HostLayout
+	Policy      uint32
+	Circuit     uint32
+	Connections uint64
+	RateNext    uint64
+}
+
 type CTypes struct {
 	_     structs.HostLayout
 	Event struct {
@@ -478,9 +484,9 @@ type CUnreachableArgs struct {
 }
 
 type CUnreachableBackend struct {
-	_       structs.HostLayout
-	Circuit uint32
-	Ended   uint32
+	_      structs.HostLayout
+	Target uint32
+	Ended  uint32
 }
 
 type CVerdict struct {
@@ -540,6 +546,7 @@ const (
 	CMapPackets       = "packets"
 	CMapPolicies      = "policies"
 	CMapStatuses      = "statuses"
+	CMapTargets       = "targets"
 	CMapUnreachables  = "unreachables"
 	CMapUplinks       = "uplinks"
 	CProgConnect4     = "connect4"
@@ -632,6 +639,7 @@ type CMapSpecs struct {
 	Packets       *ebpf.MapSpec `ebpf:"packets"`
 	Policies      *ebpf.MapSpec `ebpf:"policies"`
 	Statuses      *ebpf.MapSpec `ebpf:"statuses"`
+	Targets       *ebpf.MapSpec `ebpf:"targets"`
 	Unreachables  *ebpf.MapSpec `ebpf:"unreachables"`
 	Uplinks       *ebpf.MapSpec `ebpf:"uplinks"`
 }
@@ -680,6 +688,7 @@ type CMaps struct {
 	Packets       *ebpf.Map `ebpf:"packets"`
 	Policies      *ebpf.Map `ebpf:"policies"`
 	Statuses      *ebpf.Map `ebpf:"statuses"`
+	Targets       *ebpf.Map `ebpf:"targets"`
 	Unreachables  *ebpf.Map `ebpf:"unreachables"`
 	Uplinks       *ebpf.Map `ebpf:"uplinks"`
 }
@@ -703,6 +712,7 @@ func (m *CMaps) Close() error {
 		m.Packets,
 		m.Policies,
 		m.Statuses,
+		m.Targets,
 		m.Unreachables,
 		m.Uplinks,
 	)

@@ -49,10 +49,10 @@ func (d *Datapath) PutBackend(b Backend, circuit int, flags BackendFlags) error 
 	if err := d.objs.Backends.Lookup(key, &former); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("look up backend %s: %w", b.Addr, err)
 	} else if err == nil {
-		d.handOver(int(former.Circuit), circuit)
-		defer d.handOver(int(former.Circuit), circuit) // what was answered until the new circuit was in force
+		d.handOver(int(former.Target), circuit)
+		defer d.handOver(int(former.Target), circuit) // what was answered until the new circuit was in force
 	}
-	if err := d.objs.Backends.Put(key, bpf.CBackend{Circuit: uint32(circuit), Flags: uint32(flags)}); err != nil {
+	if err := d.objs.Backends.Put(key, bpf.CBackend{Target: uint32(circuit), Flags: uint32(flags)}); err != nil {
 		return fmt.Errorf("add backend %s: %w", b.Addr, err)
 	}
 	delete(d.inherited, key)

@@ -31,6 +31,7 @@ type Datapath struct {
 	node     *shared[bpf.CNodeState]
 	policies *shared[bpf.CPolicy]
 	answers  *shared[bpf.CAnswer]
+	targets  *shared[bpf.CTarget] // a target's circuit has the same index
 	circuits *shared[circuit]
 	events   *ringbuf.Reader
 
@@ -84,7 +85,7 @@ func Load(opts Options) (*Datapath, error) {
 		return nil, fmt.Errorf("read the programs: %w", err)
 	}
 	sizes := map[string]int{
-		"policies": opts.Policies, "answers": opts.Answers, "circuits": opts.Circuits,
+		"policies": opts.Policies, "answers": opts.Answers, "targets": opts.Circuits, "circuits": opts.Circuits,
 		"backends": opts.Circuits * 2, "unreachables": opts.Circuits * 2, "flows": opts.Flows * 2, "answered": max(opts.Flows/4, 1024),
 		"dialled":  max(opts.Flows/32, 1024),
 		"statuses": opts.Circuits * 8, "events": opts.Ring,
@@ -115,6 +116,9 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	if d.answers, err = mapShared[bpf.CAnswer](d.objs.Answers); err != nil {
+		return err
+	}
+	if d.targets, err = mapShared[bpf.CTarget](d.objs.Targets); err != nil {
 		return err
 	}
 	if d.circuits, err = mapShared[circuit](d.objs.Circuits); err != nil {
@@ -266,7 +270,7 @@ func (d *Datapath) Close() error {
 	if d.events != nil {
 		errs = append(errs, d.events.Close())
 	}
-	errs = append(errs, d.node.close(), d.policies.close(), d.answers.close(), d.circuits.close(), d.objs.close(), d.programs.close(),
+	errs = append(errs, d.node.close(), d.policies.close(), d.answers.close(), d.targets.close(), d.circuits.close(), d.objs.close(), d.programs.close(),
 		d.pins.close())
 	return errors.Join(errs...)
 }

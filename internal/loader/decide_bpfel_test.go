@@ -37,9 +37,9 @@ type decideAnsweredFlow struct {
 }
 
 type decideBackend struct {
-	_       structs.HostLayout
-	Circuit uint32
-	Flags   uint32
+	_      structs.HostLayout
+	Target uint32
+	Flags  uint32
 }
 
 type decideCidrKey struct {
@@ -71,12 +71,10 @@ type decideCircuit struct {
 		Flags      uint8
 		Step       uint16
 	}
-	Policy         uint32
+	Target         uint32
 	Pad            uint32
 	Owner          uint64
-	Connections    uint64
 	Requests       uint64
-	RateNext       uint64
 	PendingSince   uint64
 	PendingSweep   uint64
 	AnsweringUntil uint64
@@ -128,7 +126,7 @@ type decideFlow struct {
 		Pad        uint32
 	}
 	Flags       uint32
-	Circuit     uint32
+	Target      uint32
 	Isn         uint32
 	ClientEnd   uint32
 	ClientMax   uint32
@@ -244,15 +242,23 @@ type decideStatusKey struct {
 	Status  uint32
 }
 
+type decideTarget struct {
+	_           structs.HostLayout
+	Policy      uint32
+	Circuit     uint32
+	Connections uint64
+	RateNext    uint64
+}
+
 type decideTypes struct {
 	_        structs.HostLayout
 	Question uint32
 }
 
 type decideUnreachableBackend struct {
-	_       structs.HostLayout
-	Circuit uint32
-	Ended   uint32
+	_      structs.HostLayout
+	Target uint32
+	Ended  uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -276,6 +282,7 @@ const (
 	decideMapPackets       = "packets"
 	decideMapPolicies      = "policies"
 	decideMapStatuses      = "statuses"
+	decideMapTargets       = "targets"
 	decideMapUnreachables  = "unreachables"
 	decideMapUplinks       = "uplinks"
 	decideProgDecide       = "decide"
@@ -348,6 +355,7 @@ type decideMapSpecs struct {
 	Packets       *ebpf.MapSpec `ebpf:"packets"`
 	Policies      *ebpf.MapSpec `ebpf:"policies"`
 	Statuses      *ebpf.MapSpec `ebpf:"statuses"`
+	Targets       *ebpf.MapSpec `ebpf:"targets"`
 	Unreachables  *ebpf.MapSpec `ebpf:"unreachables"`
 	Uplinks       *ebpf.MapSpec `ebpf:"uplinks"`
 }
@@ -396,6 +404,7 @@ type decideMaps struct {
 	Packets       *ebpf.Map `ebpf:"packets"`
 	Policies      *ebpf.Map `ebpf:"policies"`
 	Statuses      *ebpf.Map `ebpf:"statuses"`
+	Targets       *ebpf.Map `ebpf:"targets"`
 	Unreachables  *ebpf.Map `ebpf:"unreachables"`
 	Uplinks       *ebpf.Map `ebpf:"uplinks"`
 }
@@ -419,6 +428,7 @@ func (m *decideMaps) Close() error {
 		m.Packets,
 		m.Policies,
 		m.Statuses,
+		m.Targets,
 		m.Unreachables,
 		m.Uplinks,
 	)

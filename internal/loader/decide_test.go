@@ -27,12 +27,12 @@ func newDecider(t *testing.T, r *rig) *decider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, m := range map[string]*ebpf.Map{"circuits": r.d.objs.Circuits, "policies": r.d.objs.Policies} {
+	for name, m := range map[string]*ebpf.Map{"targets": r.d.objs.Targets, "circuits": r.d.objs.Circuits, "policies": r.d.objs.Policies} {
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
 	var objs decideObjects
 	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		"circuits": r.d.objs.Circuits, "policies": r.d.objs.Policies, "node": r.d.objs.Node,
+		"targets": r.d.objs.Targets, "circuits": r.d.objs.Circuits, "policies": r.d.objs.Policies, "node": r.d.objs.Node,
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -157,10 +157,10 @@ func (z *zoo) addsUp(t *testing.T) {
 		all++
 		phase := bpf.CPhase(f.Turn & 0xff)
 		if phase != bpf.CPhasePHASE_EXPIRED {
-			connections[f.Circuit]++
+			connections[f.Target]++
 		}
 		if bpf.CRequestState(f.Request.Turn&0xff) != bpf.CRequestStateREQUEST_NONE {
-			requests[f.Circuit]++
+			requests[f.Request.Circuit]++
 		}
 	}
 	if err := it.Err(); err != nil {

@@ -126,7 +126,7 @@ func (d *Datapath) adoptBackends() error {
 	it := d.objs.Backends.Iterate()
 	for it.Next(&key, &val) {
 		d.known[key] = true
-		d.inherited[key] = int(val.Circuit)
+		d.inherited[key] = int(val.Target)
 		d.noteHostBackend(key, onThisHost(key, BackendFlags(val.Flags)))
 		d.ports[addrPort(key.Addr, key.PortBe).Port()]++
 	}
@@ -160,7 +160,7 @@ func (d *Datapath) adoptBackends() error {
 func (d *Datapath) UsedTables() (policies, answers map[int]bool) {
 	policies, answers = map[int]bool{}, map[int]bool{}
 	for _, b := range d.AdoptedBackends() {
-		index := int(d.circuits.vals[b.Circuit].Policy)
+		index := int(d.targets.vals[b.Circuit].Policy)
 		if policies[index] || index >= len(d.policies.vals) {
 			continue
 		}

@@ -88,6 +88,7 @@ func newRig(t testing.TB) *rig {
 	r := common.rig
 	r.t = t
 	for i := range r.d.circuits.vals {
+		r.d.targets.vals[i] = bpf.CTarget{}
 		r.d.circuits.vals[i] = circuit{}
 	}
 	r.complete = false

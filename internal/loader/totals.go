@@ -49,12 +49,12 @@ func LatencyBound(bucket int) time.Duration { return time.Duration(1<<bpf.CSizeL
 
 // Totals reads the counts of a circuit, one after the other.
 func (d *Datapath) Totals(circuit int) Totals {
-	c := &d.circuits.vals[circuit]
+	target, c := &d.targets.vals[circuit], &d.circuits.vals[circuit]
 	t := Totals{
-		Connections: atomic.LoadUint64(&c.Connections), InFlight: atomic.LoadUint64(&c.Requests),
+		Connections: atomic.LoadUint64(&target.Connections), InFlight: atomic.LoadUint64(&c.Requests),
 		Admitted: atomic.LoadUint64(&c.Admitted), Probes: atomic.LoadUint64(&c.Probes),
 		Unjudged: atomic.LoadUint64(&c.Unjudged), LatencySum: time.Duration(atomic.LoadUint64(&c.LatencySum)),
-		RateNext: int64(atomic.LoadUint64(&c.RateNext)),
+		RateNext: int64(atomic.LoadUint64(&target.RateNext)),
 	}
 	for i := range t.Rejected {
 		for j := range t.Rejected[i] {

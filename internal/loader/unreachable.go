@@ -27,7 +27,7 @@ type UnreachableResult struct {
 func (d *Datapath) RecordUnreachable(at int64, all []Unreachable) (UnreachableResult, error) {
 	errs := []error{}
 	for _, u := range all {
-		if err := d.objs.Unreachables.Put(u.Backend.key(), bpf.CUnreachableBackend{Circuit: uint32(u.Circuit)}); err != nil {
+		if err := d.objs.Unreachables.Put(u.Backend.key(), bpf.CUnreachableBackend{Target: uint32(u.Circuit)}); err != nil {
 			errs = append(errs, fmt.Errorf("record that %s cannot be reached: %w", u.Backend.Addr, err))
 		}
 	}

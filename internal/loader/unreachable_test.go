@@ -135,7 +135,7 @@ func TestUnreachableBackendsAreNotAdopted(t *testing.T) {
 		return d
 	}
 	first := load()
-	if err := first.objs.Unreachables.Put(Backend{Addr: backendV4}.key(), bpf.CUnreachableBackend{Circuit: 1}); err != nil {
+	if err := first.objs.Unreachables.Put(Backend{Addr: backendV4}.key(), bpf.CUnreachableBackend{Target: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.Close(); err != nil {

@@ -107,7 +107,9 @@ func (c *circuit) slot() *slot { return (*slot)(&c.Slots[atomic.LoadUint64(&c.Pu
 
 // SetPolicy makes the circuit follow the policy at an index of PutPolicy.
 func (d *Datapath) SetPolicy(circuit, policy int) {
-	atomic.StoreUint32(&d.circuits.vals[circuit].Policy, uint32(policy))
+	atomic.StoreUint32(&d.circuits.vals[circuit].Target, uint32(circuit))
+	atomic.StoreUint32(&d.targets.vals[circuit].Circuit, uint32(circuit))
+	atomic.StoreUint32(&d.targets.vals[circuit].Policy, uint32(policy))
 }
 
 // noPolicy is an index that no policy has.
@@ -116,12 +118,12 @@ const noPolicy = 0xffffffff
 // Release lets go of a circuit: nobody is rejected, nothing judged, and the next Sweep forgets its connections.
 func (d *Datapath) Release(circuit int) {
 	d.SetVerdict(circuit, ledger.Verdict{Kind: ledger.Disabled, Generation: 1})
-	atomic.StoreUint32(&d.circuits.vals[circuit].Policy, noPolicy)
+	atomic.StoreUint32(&d.targets.vals[circuit].Policy, noPolicy)
 }
 
 // Connections is Totals.Connections alone.
 func (d *Datapath) Connections(circuit int) uint64 {
-	return atomic.LoadUint64(&d.circuits.vals[circuit].Connections)
+	return atomic.LoadUint64(&d.targets.vals[circuit].Connections)
 }
 
 // Owner returns what ResetCircuit was last told.
@@ -133,7 +135,8 @@ func (d *Datapath) ResetCircuit(index int, owner uint64) error {
 	if index < 0 || index >= len(d.circuits.vals) {
 		return fmt.Errorf("circuit %d: the table has %d places: raise --max-circuits", index, len(d.circuits.vals))
 	}
-	d.circuits.vals[index] = circuit{Owner: owner}
+	d.targets.vals[index] = bpf.CTarget{Circuit: uint32(index)}
+	d.circuits.vals[index] = circuit{Owner: owner, Target: uint32(index)}
 	return nil
 }
 
