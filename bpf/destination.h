@@ -84,7 +84,7 @@ static __always_inline bool exempt_source(const __u8 *client, const struct polic
 
 /* exempt reports whether a policy exempts the client of a packet. */
 __noinline bool exempt(struct __sk_buff *skb, const struct packet *pkt, const struct policy *p, const struct node_state *n,
-			      __u32 backend_flags)
+		       __u32 backend_flags)
 {
 	if (!p || !n || !pkt)
 		return false;

@@ -10,13 +10,13 @@
 /* Type of "destination unreachable", and its codes by which the attempt is over. The others ask for smaller packets or another
  * source. The kernel's own headers of ICMP need those of the C library. */
 #define UNREACHABLE_V4 3
-#define UNREACHABLE_CODES_V4                                                                                           \
-	(CODE(0) /* net */ | CODE(1) /* host */ | CODE(2) /* protocol */ | CODE(3) /* port */ | CODE(6) /* net unknown */ |  \
-	 CODE(7) /* host unknown */ | CODE(9) /* net prohibited */ | CODE(10) /* host prohibited */ |                      \
+#define UNREACHABLE_CODES_V4                                                                                                   \
+	(CODE(0) /* net */ | CODE(1) /* host */ | CODE(2) /* protocol */ | CODE(3) /* port */ | CODE(6) /* net unknown */ |    \
+	 CODE(7) /* host unknown */ | CODE(9) /* net prohibited */ | CODE(10) /* host prohibited */ |                          \
 	 CODE(11) /* net for this service */ | CODE(12) /* host for this service */ | CODE(13) /* prohibited */)
 #define UNREACHABLE_V6 1
-#define UNREACHABLE_CODES_V6                                                                                           \
-	(CODE(0) /* no route */ | CODE(1) /* prohibited */ | CODE(3) /* address */ | CODE(4) /* port */ |                \
+#define UNREACHABLE_CODES_V6                                                                                                   \
+	(CODE(0) /* no route */ | CODE(1) /* prohibited */ | CODE(3) /* address */ | CODE(4) /* port */ |                      \
 	 CODE(5) /* source policy */ | CODE(6) /* reject route */)
 
 struct icmp_header {
@@ -54,8 +54,8 @@ static __always_inline bool quoted_v4(struct __sk_buff *skb, __u32 l3, struct fl
 	struct iphdr outer;
 	struct quote_v4 q;
 
-	if (bpf_skb_load_bytes(skb, l3, &outer, sizeof(outer)) || outer.version != 4 || outer.ihl != 5 ||
-	    fragmented(&outer) || bpf_skb_load_bytes(skb, l3 + sizeof(outer), &q, sizeof(q)))
+	if (bpf_skb_load_bytes(skb, l3, &outer, sizeof(outer)) || outer.version != 4 || outer.ihl != 5 || fragmented(&outer) ||
+	    bpf_skb_load_bytes(skb, l3 + sizeof(outer), &q, sizeof(q)))
 		return false;
 	if (q.icmp.type != UNREACHABLE_V4 || q.icmp.code >= CODES || !(CODE(q.icmp.code) & UNREACHABLE_CODES_V4))
 		return false;
