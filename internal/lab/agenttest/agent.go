@@ -74,6 +74,9 @@ func (a *Agent) Expect(patterns ...string) { a.announce(true, patterns) }
 // Allow announces log lines of level WARN or ERROR that may come, in the form of Expect.
 func (a *Agent) Allow(patterns ...string) { a.announce(false, patterns) }
 
+// WithoutMetrics says that the agent cannot serve its metrics, so that its counters are not looked at.
+func (a *Agent) WithoutMetrics() { a.metrics = "" }
+
 func (a *Agent) announce(certain bool, patterns []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
