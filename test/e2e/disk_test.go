@@ -49,7 +49,7 @@ func TestFullStateDisk(t *testing.T) {
 	c := newCrowd(t)
 	dir, fill := smallDisk(t)
 	l := newLineage(t, c.Node, c.policy, append(c.flags, "--state-dir", dir)...)
-	l.start().Expect("the history is not kept over a restart", "state file not written: a restart may lose who forced a circuit")
+	l.start().Expect("the history is not kept over a restart", "cannot write the state file: a restart may lose who forced a circuit")
 	empty := fill()
 	c.fail()
 	c.holds()
@@ -69,7 +69,7 @@ func TestFullStateDisk(t *testing.T) {
 	l.now.Kill()
 	next := l.start()
 	next.Expect("an operator's mode stays, by whom and why is not known")
-	next.Allow("the history is not kept over a restart", "state file not written")
+	next.Allow("the history is not kept over a restart", "cannot write the state file")
 	wantAnswer(t, call(t, client(t, c.Client, one)), "forced-open")
 	out, err := exec.Command(binary, "status", one.String(), "--control-socket", c.socket).Output()
 	if want := "forced-open by unknown: unknown (state file was not saved)"; err != nil || !strings.Contains(string(out), want) {
@@ -102,7 +102,7 @@ func TestHangingStateDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := newLineage(t, c.Node, c.policy, append(c.flags, "--state-dir", dir)...)
-	l.start().Expect("state file not written: a restart may lose who forced a circuit", "state file not written: the next agent does not know")
+	l.start().Expect("cannot write the state file: a restart may lose who forced a circuit", "cannot write the state file: the next agent does not know")
 	c.fail()
 	c.holds()
 	c.wantWarning(c.order("open", "test"), "does not answer")

@@ -84,7 +84,7 @@ func isEnforced(t *testing.T, from *netlab.Namespace, at netip.AddrPort, want bo
 }
 
 // goneInterface is in the line of an agent that does something to an interface while it is deleted.
-const goneInterface = "not enforced on interface.*(Link not found|no such device)"
+const goneInterface = "cannot attach to the interface.*(Link not found|no such device)"
 
 // Interfaces come, go and change their names while clients call: programs are where they belong, and nobody else's calls
 // suffer.
