@@ -118,7 +118,7 @@ func New(cfg Config) (*Agent, error) {
 // newAgent returns an agent that works on dp.
 func newAgent(cfg Config, dp datapath) (*Agent, error) {
 	a := &Agent{
-		cfg: cfg, log: cfg.Logger, dp: dp, book: ledger.NewBook(dp),
+		cfg: cfg, log: cfg.Logger, dp: dp, book: ledger.NewBook(dp, loader.Now()),
 		policies:      map[string]*policyState{},
 		unplaced:      map[loader.Backend]bool{},
 		standing:      map[string]breaker.Override{},

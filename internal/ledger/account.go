@@ -70,8 +70,8 @@ func (a *Account) apply(ev *Event) {
 		g.events = a.circuit.Began(breaker.Time(ev.Began), generation, g.events)
 		a.probes.admit(a.circuit, flow, generation, breaker.Time(ev.Began))
 	case EventReturn:
-		began := a.probes.end(a.circuit, flow, generation, breaker.Time(ev.Began))
-		g.events = a.circuit.Release(at, generation, began, g.events)
+		began, known := a.probes.end(a.circuit, flow, generation, breaker.Time(ev.Began))
+		a.unused(known, func() { g.events = a.circuit.Release(at, generation, began, g.events) })
 	case EventOutcome:
 		a.outcome(ev, at, generation, flow)
 		return
@@ -90,14 +90,21 @@ func (a *Account) outcome(ev *Event, at breaker.Time, generation uint32, flow pr
 		n, total := a.tally.take(ev)
 		_, g.events = a.circuit.RecordSuccesses(at, generation, n, total, g.events)
 	}
-	began := breaker.Time(ev.Began)
+	began, known := breaker.Time(ev.Began), false
 	if ev.Permit {
-		began = a.probes.end(a.circuit, flow, generation, began)
+		began, known = a.probes.end(a.circuit, flow, generation, began)
 	}
-	_, g.events = a.circuit.Record(at, &breaker.Outcome{
-		Result: breaker.Result(ev.Result), HasLatency: true, Latency: time.Duration(ev.At - ev.Sent),
-		Permit: ev.Permit || ev.Judged && a.ramps(), Generation: generation, Began: began, Client: ev.Client.Addr(),
-	}, g.events)
+	record := func() {
+		_, g.events = a.circuit.Record(at, &breaker.Outcome{
+			Result: breaker.Result(ev.Result), HasLatency: true, Latency: time.Duration(ev.At - ev.Sent),
+			Permit: ev.Permit || ev.Judged && a.ramps(), Generation: generation, Began: began, Client: ev.Client.Addr(),
+		}, g.events)
+	}
+	if ev.Permit && !ev.Judged {
+		a.unused(known, record)
+	} else {
+		record()
+	}
 	a.lastOutcome = ev.At
 	g.carryOut()
 }
@@ -117,6 +124,7 @@ func (a *Account) publish() {
 	s, half := a.circuit.Status(), a.group.breaker.Settings().HalfOpen
 	v := verdictOf(&s, &half)
 	if a.circuit.Probing() {
+		v.Calls -= a.probes.late
 		v.Concurrent += a.probes.vanished
 	}
 	if a.group.book.kernel.SetVerdict(a.place, v) {

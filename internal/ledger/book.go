@@ -13,13 +13,14 @@ type Book struct {
 	groups      []*Group   // those with an account
 	read        uint64     // events
 	lastEventAt int64      // the latest time of these
+	upTo        int64      // all events up to this time have been read
 	losses      losses
 }
 
 // NewBook returns a book without accounts.
-func NewBook(k Kernel) *Book {
+func NewBook(k Kernel, now int64) *Book {
 	lost := k.LostEvents()
-	return &Book{kernel: k, losses: losses{known: lost, explained: lost}}
+	return &Book{kernel: k, upTo: now, losses: losses{known: lost, explained: lost}}
 }
 
 // NewGroup makes a group without backends; see breaker.NewGroup. changed is handed the events of its circuits when their
@@ -46,24 +47,23 @@ func (b *Book) Apply(ev *Event) {
 	b.accounts[ev.Circuit].apply(ev)
 }
 
-// readUpTo returns the time up to which all events have been read. With events in the ring that is the time of the latest
-// one read: a probe that reported in time, but is not read yet, must not be found to be late.
-func (b *Book) readUpTo(now breaker.Time) breaker.Time {
-	if b.kernel.EventsWaiting() == 0 {
-		return now
+// clock returns the time up to which all events have been read, at most now. With events in the ring that is the time of
+// the latest one read: a probe that reported in time, but is not read yet, must not be found to be late.
+func (b *Book) clock(now int64) (readUpTo breaker.Time, drained bool) {
+	drained = b.kernel.EventsWaiting() == 0
+	if drained {
+		b.upTo = max(b.upTo, now)
+	} else {
+		b.upTo = max(b.upTo, b.lastEventAt)
 	}
-	return min(now, breaker.Time(b.lastEventAt))
+	return breaker.Time(min(now, b.upTo)), drained
 }
 
 // Advance gives the circuits what the programs counted without an event, recovers events that were lost, and does what
 // was due at or before now. It is called every 100 ms or so. It returns what it recovered.
 func (b *Book) Advance(now int64) []Repair {
 	var repairs []Repair
-	drained := b.kernel.EventsWaiting() == 0
-	readUpTo := breaker.Time(now)
-	if !drained {
-		readUpTo = min(readUpTo, breaker.Time(b.lastEventAt))
-	}
+	readUpTo, drained := b.clock(now)
 	for _, a := range b.accounts {
 		switch {
 		case a == nil:
@@ -73,6 +73,9 @@ func (b *Book) Advance(now int64) []Repair {
 			}
 		default:
 			a.catchUp(now, readUpTo)
+			if r, ok := a.checkAwaited(now, drained); ok {
+				repairs = append(repairs, r)
+			}
 		}
 	}
 	repairs = b.recoverLost(now, readUpTo, repairs)

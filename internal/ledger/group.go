@@ -90,9 +90,11 @@ func (g *Group) leave(a *Account) {
 	g.book.leave(a)
 }
 
-// clock returns the time up to which events have been read: a circuit of the group that has an unread event must not be
-// given a later one.
-func (g *Group) clock(now breaker.Time) breaker.Time { return g.book.readUpTo(now) }
+// clock returns the time up to which all events have been read: no circuit of the group may be given a later one.
+func (g *Group) clock(now breaker.Time) breaker.Time {
+	readUpTo, _ := g.book.clock(int64(now))
+	return readUpTo
+}
 
 // carryOut puts the verdicts of the circuits in force that have changed, and then hands the events on. Of a circuit that is
 // gone there is nothing to put in force.

@@ -1,6 +1,10 @@
 package ledger
 
-import "github.com/cbagent/cbagent/internal/breaker"
+import (
+	"time"
+
+	"github.com/cbagent/cbagent/internal/breaker"
+)
 
 // The ring has no room for all events when they come faster than they are read. The programs count those that they lose.
 // When that count has grown, the counts of every circuit are noted, and compared with the events that have come once all
@@ -9,11 +13,11 @@ import "github.com/cbagent/cbagent/internal/breaker"
 // Repair is what was recovered for one circuit from the programs' counts.
 type Repair struct {
 	Account  *Account
-	Lost     uint64 // events of judged outcomes that did not come
+	Events   uint64 // that did not come; of permits, at least so many
+	Lost     uint64 // of these, events of judged outcomes
 	Failures uint64 // of these
 	Slow     uint64 // of the others
-	// Unexplained is how many of the events, permits included, no full ring explains: an error of the programs' accounts
-	// or of this one.
+	// Unexplained is how many of Events no full ring explains: an error of the programs' accounts or of this one.
 	Unexplained uint64
 
 	Probes       bool // in half-open; the next two are set
@@ -45,6 +49,14 @@ func (l *losses) explain(lost, n uint64) (unexplained uint64) {
 	explained := min(n, lost-l.explained)
 	l.explained += explained
 	return n - explained
+}
+
+// wait returns how long counts must not change before what is missing is taken as lost.
+func (l *losses) wait(lost uint64) time.Duration {
+	if lost > l.explained {
+		return settled
+	}
+	return doubtful
 }
 
 // lossCheck compares a circuit's counts of one moment with the events that have come of those outcomes.
@@ -101,6 +113,33 @@ func (b *Book) recoverLost(now int64, readUpTo breaker.Time, repairs []Repair) [
 	return repairs
 }
 
+// checkAwaited recovers events that the ring cannot hold, since it is empty, without a loss that the programs reported.
+func (a *Account) checkAwaited(now int64, drained bool) (Repair, bool) {
+	t, l, kernel := &a.tally, &a.group.book.losses, a.group.book.kernel
+	_, events := kernel.Judged(a.place)
+	if l.phase != idle || kernel.LostEvents() != l.known || events == t.received() {
+		t.doubt = doubt{}
+		return Repair{}, false
+	}
+	if d := (doubt{events, t.received(), t.doubt.since}); !drained || d != t.doubt {
+		t.doubt = doubt{events, t.received(), now}
+		return Repair{}, false
+	}
+	if now-t.doubt.since < int64(l.wait(kernel.LostEvents())) || !a.inStep(now, breaker.Time(now)) {
+		return Repair{}, false
+	}
+	t.doubt = doubt{}
+	a.beginCheck(kernel.Progress(a.place))
+	if t.check == nil {
+		return Repair{}, false
+	}
+	r, ok := a.recover(breaker.Time(now))
+	if ok {
+		r.Unexplained = l.explain(kernel.LostEvents(), r.Lost)
+	}
+	return r, ok
+}
+
 func (a *Account) beginCheck(p Progress) {
 	t := &a.tally
 	seen := t.received()
@@ -125,7 +164,7 @@ func (a *Account) recover(at breaker.Time) (Repair, bool) {
 	if check.unseen == 0 || a.probesSoon() {
 		return Repair{}, false
 	}
-	r := Repair{Account: a, Lost: check.unseen, Failures: min(check.unseen, check.failures)}
+	r := Repair{Account: a, Events: check.unseen, Lost: check.unseen, Failures: min(check.unseen, check.failures)}
 	r.Slow = min(r.Lost-r.Failures, check.slow)
 	plain := r.Lost - r.Failures - r.Slow
 	if check.Events > t.events {

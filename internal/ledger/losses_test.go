@@ -66,3 +66,58 @@ func TestLossCheck(t *testing.T) {
 	var none *lossCheck
 	none.saw(&Event{})
 }
+
+// An event that comes after it was recovered is not counted again.
+func TestEventAfterItsRecovery(t *testing.T) {
+	b := newBench(t, streak(9), 1)
+	r, _ := b.admit(0, 0)
+	late, _ := b.k.judge(&r, 500)
+	b.serve(0, 500, 500) // of which the second is lost
+	if repairs := b.quiet(5); len(repairs) != 1 || repairs[0].Lost != 2 || repairs[0].Unexplained != 1 {
+		t.Errorf("recovered %+v, want two events, one of which no full ring explains", repairs)
+	}
+	b.book.Apply(late)
+	if got := b.accounts[0].Metric(breaker.Time(b.k.now)); got.Total != 3 || got.Failures != 3 {
+		t.Errorf("the window holds %d outcomes, %d failures; want three failures", got.Total, got.Failures)
+	}
+}
+
+// What was lost of a ramp is given to the circuit when it has entered the ramp, too.
+func TestRecoveryWaitsForTheRamp(t *testing.T) {
+	s := streak(3)
+	s.HalfOpen = breaker.HalfOpen{Ramp: &breaker.Ramp{From: 1, To: 1, Over: time.Minute}}
+	b := newBench(t, s, 2)
+	b.serve(0, 500, 500)
+	b.readAll()
+	b.serve(0, 500)
+	b.readAll()
+	b.k.now += 50 * ms
+	early := &Event{Kind: EventReturn, Circuit: 1, At: b.k.now} // before the opening ends
+	b.k.ring = append(b.k.ring, early, early)
+	b.k.now += 100 * ms
+	b.serve(0, 500) // lost
+	for range 2 {
+		b.k.now += 100 * ms
+		b.book.Advance(b.k.now)
+	}
+	b.book.Apply(b.k.next())
+	b.book.Apply(b.k.next())
+	b.k.ring = append(b.k.ring, early)
+	for range 2 {
+		b.k.now += 100 * ms
+		if r := b.book.Advance(b.k.now); len(r) > 0 {
+			t.Errorf("recovered %+v before time has come to the ramp", r)
+		}
+	}
+	b.book.Apply(b.k.next())
+	b.k.now += 100 * ms
+	r := b.book.Advance(b.k.now)
+	b.k.now += 100 * ms
+	r = append(r, b.book.Advance(b.k.now)...)
+	if len(r) != 1 || r[0].Failures != 1 || r[0].Unexplained != 0 {
+		t.Errorf("recovered %+v, want one failure", r)
+	}
+	if got := b.accounts[0].Metric(breaker.Time(b.k.now)); got.Failures != 1 || b.accounts[0].State() != breaker.StateHalfOpen {
+		t.Errorf("%d failures in %s, want one in half-open", got.Failures, b.accounts[0].State())
+	}
+}

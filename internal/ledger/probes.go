@@ -11,6 +11,7 @@ import (
 type probes struct {
 	admitted map[probeKey]breaker.Time
 	vanished uint32 // probes that have timed out in the circuit, but hold the programs' permits
+	late     uint32 // of those that had, permits that the programs took back: the circuit has used them
 
 	doubt Progress // which did not fit at the latest Advance
 	since int64    // when it was first seen
@@ -29,20 +30,35 @@ func (p *probes) admit(c *breaker.Circuit, flow probeKey, generation uint32, beg
 	p.admitted[flow] = began
 }
 
-// end returns when the probe of a connection was admitted. With http that is before its request was sent, which is what
-// its outcome says. Of an unknown probe it returns began.
-func (p *probes) end(c *breaker.Circuit, flow probeKey, generation uint32, began breaker.Time) breaker.Time {
+// end returns when the probe of a connection was admitted, and whether that is known. With http it is before its request
+// was sent, which is what its outcome says. Of an unknown probe it returns began.
+func (p *probes) end(c *breaker.Circuit, flow probeKey, generation uint32, began breaker.Time) (breaker.Time, bool) {
 	if c.Generation() == generation {
 		if at, ok := p.admitted[flow]; ok {
 			delete(p.admitted, flow)
-			return at
+			return at, true
 		}
 	}
-	return began
+	return began, false
 }
 
-// settled is how long counts must not change before it is certain that no event of them is under way.
-const settled = 50 * time.Millisecond
+// unused gives a permit back by f, which hands the circuit the end of a probe that is not judged. The programs have taken
+// it back. A circuit keeps it as used if the probe has timed out: the programs must then hand out one less.
+func (a *Account) unused(known bool, f func()) {
+	used := a.circuit.Status().Probes.Used
+	f()
+	if known && a.circuit.Probing() && a.circuit.Status().Probes.Used == used {
+		a.probes.late++
+		a.publish()
+	}
+}
+
+// settled is how long counts must not change before no event of them is under way; where no full ring explains what is
+// missing, doubtful. Between counting an outcome and submitting its event a program can only be held up by the hypervisor.
+const (
+	settled  = 50 * time.Millisecond
+	doubtful = 500 * time.Millisecond
+)
 
 // checkProbes compares what the circuit knows of its probes with the programs' counts. Counts that do not fit, with an
 // empty ring and for a while in which nothing happened, mean that events were lost.
@@ -50,7 +66,8 @@ func (a *Account) checkProbes(now int64, drained bool) (Repair, bool) {
 	t, q := &a.tally, &a.probes
 	s := a.circuit.Status()
 	p := a.group.book.kernel.Progress(a.place)
-	fits := int(p.Permits) == s.Probes.Used && p.Events == t.received()
+	permits := int(p.Permits + q.late)
+	fits := permits == s.Probes.Used && p.Events == t.received()
 	if fits && int(p.InFlight) == s.Probes.InFlight+int(q.vanished) {
 		q.doubt = Progress{}
 		return Repair{}, false
@@ -59,7 +76,8 @@ func (a *Account) checkProbes(now int64, drained bool) (Repair, bool) {
 		q.doubt, q.since = p, now
 		return Repair{}, false
 	}
-	if now-q.since < int64(settled) {
+	losses, reported := &a.group.book.losses, a.group.book.kernel.LostEvents()
+	if wait := losses.wait(reported); now-q.since < int64(settled) || !fits && now-q.since < int64(wait) {
 		return Repair{}, false
 	}
 	q.doubt = Progress{}
@@ -70,13 +88,13 @@ func (a *Account) checkProbes(now int64, drained bool) (Repair, bool) {
 		return Repair{}, false
 	}
 	lost := monus(p.Events, t.received())
-	r := Repair{Account: a, Lost: lost, Probes: true, Permits: int(p.Permits), KnownPermits: s.Probes.Used}
+	r := Repair{Account: a, Events: lost + distance(permits, s.Probes.Used), Lost: lost, Probes: true, Permits: permits, KnownPermits: s.Probes.Used}
 	r.Failures = min(lost, monus(p.Failures, t.failures))
 	r.Slow = min(lost-r.Failures, monus(p.Slow, t.slow))
-	r.Unexplained = a.group.book.losses.explain(a.group.book.kernel.LostEvents(), lost+distance(r.Permits, r.KnownPermits))
+	r.Unexplained = losses.explain(reported, r.Events)
 	t.outcomes, t.events, t.duration, t.missing, t.past = p.Judged, p.Events, p.Duration, 0, p.Events
 	t.failures, t.slow = p.Failures, p.Slow
-	a.group.events = a.circuit.Reconcile(breaker.Time(now), s.Generation, int(p.Permits), breaker.Lost{
+	a.group.events = a.circuit.Reconcile(breaker.Time(now), s.Generation, permits, breaker.Lost{
 		Failures: int(r.Failures), Slow: int(r.Slow), Plain: int(lost - r.Failures - r.Slow),
 	}, a.group.events)
 	a.group.carryOut()

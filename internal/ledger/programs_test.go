@@ -80,7 +80,8 @@ type call struct {
 	circuit    int
 	generation uint32 // 0: it is not judged
 	permit     bool
-	sent       int64
+	admitted   int64
+	sent       int64 // >= admitted
 	client     netip.AddrPort
 }
 
@@ -91,7 +92,7 @@ func (k *programs) admit(circuit int, share float64) (call, bool) {
 	c := &k.table[circuit]
 	v := &c.verdict
 	k.flows++
-	r := call{circuit: circuit, sent: k.now, client: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), k.flows)}
+	r := call{circuit: circuit, admitted: k.now, sent: k.now, client: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.1"), k.flows)}
 	switch {
 	case v.Kind == Closed:
 		r.generation = v.Generation
@@ -121,7 +122,7 @@ func (k *programs) admit(circuit int, share float64) (call, bool) {
 }
 
 func (k *programs) permitEvent(r *call, kind EventKind) *Event {
-	return &Event{Kind: kind, Permit: true, Circuit: r.circuit, Generation: r.generation, At: k.now, Began: r.sent, Sent: r.sent,
+	return &Event{Kind: kind, Permit: true, Circuit: r.circuit, Generation: r.generation, At: k.now, Began: r.admitted, Sent: r.admitted,
 		Client: r.client, Backend: backends[r.circuit]}
 }
 

@@ -17,6 +17,13 @@ type tally struct {
 	past     uint64 // events before this index are accounted for, if one comes all the same
 
 	check *lossCheck // under way
+	doubt doubt
+}
+
+// doubt is since when events are awaited although the ring is empty.
+type doubt struct {
+	events, received uint64
+	since            int64
 }
 
 // resumed is the tally of a circuit that a former agent had. What was judged so far is not known one by one: the window
@@ -70,11 +77,8 @@ func (a *Account) catchUp(now int64, readUpTo breaker.Time) {
 			return
 		}
 	}
-	if !a.inStep(now, readUpTo) {
-		return
-	}
-	s := a.circuit.Status()
-	_, a.group.events = a.circuit.RecordSuccesses(readUpTo, effectiveGeneration(&s, readUpTo), outcomes-t.outcomes, max(p.Duration-t.duration, 0), a.group.events)
+	// Only a closed verdict has outcomes without an event.
+	_, a.group.events = a.circuit.RecordSuccesses(readUpTo, a.circuit.Generation(), outcomes-t.outcomes, max(p.Duration-t.duration, 0), a.group.events)
 	t.outcomes, t.duration = outcomes, p.Duration
 	a.lastOutcome = now
 	a.group.carryOut()

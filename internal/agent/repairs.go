@@ -8,7 +8,8 @@ func (a *Agent) noteRepairs(repairs []ledger.Repair) {
 		r := &repairs[i]
 		c := a.circuits[r.Account.Place()]
 		a.recovered += r.Lost
-		attrs := []any{"policy", c.policy.Name, "backend", c.name, "events", r.Lost, "failures", r.Failures, "slow", r.Slow}
+		attrs := []any{"policy", c.policy.Name, "backend", c.name, "lost", r.Events, "outcomes", r.Lost, "failures", r.Failures,
+			"slow", r.Slow}
 		if r.Probes {
 			attrs = append(attrs, "permits", r.Permits, "known_permits", r.KnownPermits)
 		}
