@@ -153,6 +153,93 @@ var mutants = []mutant{
 		Test:    "TestPlace",
 	},
 
+	// Ledger.
+	{
+		Name:    "events that were judged before the agent started are counted again",
+		File:    "internal/ledger/tally.go",
+		Old:     `, past: p.Events}`,
+		New:     `}`,
+		Package: "./internal/ledger",
+		Test:    "TestResumedEventsAreNotCountedTwice",
+	},
+	{
+		Name: "an event that comes after its recovery is counted again",
+		File: "internal/ledger/losses.go",
+		Old: `	t.past = check.Events
+`,
+		New:     ``,
+		Package: "./internal/ledger",
+		Test:    "TestEventAfterItsRecovery",
+	},
+	{
+		Name:    "each plain success has an event where none needs one",
+		File:    "internal/ledger/needs.go",
+		Old:     `!subset(t.Of, &s.Outcome.Failure)`,
+		New:     `subset(t.Of, &s.Outcome.Failure)`,
+		Package: "./internal/ledger",
+		Test:    "TestNeeds",
+	},
+	{
+		Name:    "the mean of a count window needs no event of a plain success",
+		File:    "internal/ledger/needs.go",
+		Old:     `n.Every || s.Window.Type == breaker.WindowCount`,
+		New:     `n.Every || s.Window.Type != breaker.WindowCount`,
+		Package: "./internal/ledger",
+		Test:    "TestNeeds",
+	},
+	{
+		Name:    "the largest slow threshold needs events, not the smallest",
+		File:    "internal/ledger/needs.go",
+		Old:     `t.Over < n.Slow`,
+		New:     `t.Over > n.Slow`,
+		Package: "./internal/ledger",
+		Test:    "TestNeeds",
+	},
+	{
+		Name: "time passes unread events",
+		File: "internal/ledger/book.go",
+		Old: `	if drained {
+`,
+		New: `	if true {
+`,
+		Package: "./internal/ledger",
+		Test:    "TestTimeStopsAtUnreadEvents",
+	},
+	{
+		Name: "an overtaken event stays missing",
+		File: "internal/ledger/tally.go",
+		Old: `		t.missing = monus(t.missing, 1)
+`,
+		New:     ``,
+		Package: "./internal/ledger",
+		Test:    "TestLossIsRecoveredByNumber",
+	},
+	{
+		Name:    "plain successes are counted while an event of theirs is unread",
+		File:    "internal/ledger/tally.go",
+		Old:     `outcomes <= t.outcomes || events != t.events`,
+		New:     `outcomes <= t.outcomes && events >= 0`,
+		Package: "./internal/ledger",
+		Test:    "TestBookAgreesWithBreaker",
+	},
+	{
+		Name: "half-open is published under its own generation",
+		File: "internal/ledger/state.go",
+		Old: `			v.Generation--
+`,
+		New:     ``,
+		Package: "./internal/ledger",
+		Test:    "TestVerdictOfState",
+	},
+	{
+		Name:    "what no full ring explains is not reported",
+		File:    "internal/ledger/losses.go",
+		Old:     `	return n - explained`,
+		New:     `	return 0`,
+		Package: "./internal/ledger",
+		Test:    "TestEventThatNeverCame",
+	},
+
 	// Policy.
 	{
 		Name:    "a rate of one per nanosecond is out of range",
