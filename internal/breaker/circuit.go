@@ -15,7 +15,7 @@ type Circuit struct {
 	generation uint32
 	since      Time
 	until      Time // of open, of a ramp, of an override; Never otherwise
-	override   *Override
+	overrides  overrides
 
 	window  window
 	streak  uint64   // failures in a row
@@ -52,8 +52,8 @@ func (c *Circuit) State() State { return c.state }
 
 // Mode returns the mode in force: the override's, else the policy's.
 func (c *Circuit) Mode() Mode {
-	if c.override != nil {
-		return c.override.Mode
+	if len(c.overrides) > 0 {
+		return c.overrides[0].Mode
 	}
 	return c.group.plan.Mode
 }
@@ -74,8 +74,8 @@ func (c *Circuit) Status() Status {
 	if c.half != nil {
 		s.Probes = c.half.Probes
 	}
-	if c.override != nil {
-		s.Override, s.Overridden = *c.override, true
+	if len(c.overrides) > 0 {
+		s.Override, s.Overridden = c.overrides[0], true
 	}
 	return s
 }
@@ -131,15 +131,25 @@ func (c *Circuit) expire(now Time) {
 // cause is why something happens, for the event.
 type cause struct {
 	reason           Reason
+	source           Source
 	value, threshold float64 // NaN: none
 	who, why         string
 }
 
-func because(r Reason) cause { return cause{reason: r, value: math.NaN(), threshold: math.NaN()} }
+func because(r Reason) cause {
+	return cause{reason: r, source: SourceOutcomes, value: math.NaN(), threshold: math.NaN()}
+}
+
+// by is the cause of what is done by hand.
+func by(who, reason string) cause {
+	why := because(ReasonManual)
+	why.source, why.who, why.why = SourceOperator, who, reason
+	return why
+}
 
 func (c *Circuit) event(kind EventKind, at Time, from, to State, why *cause) Event {
 	e := Event{
-		Kind: kind, From: from, To: to, Reason: why.reason, At: at, Until: Never, Step: c.step, Generation: c.generation,
+		Kind: kind, From: from, To: to, Reason: why.reason, Source: why.source, At: at, Until: Never, Step: c.step, Generation: c.generation,
 		Mode: c.Mode(), Circuit: c, Group: c.group.name, Backend: c.backend, Who: why.who, Why: why.why, Window: c.Metric(at),
 	}
 	if !math.IsNaN(why.value) {

@@ -78,5 +78,5 @@ func (g *Group) tooMany(ejected int) cause {
 	for allowed > 0 && !g.within(allowed) {
 		allowed--
 	}
-	return cause{reason: ReasonEjectionLimit, value: float64(ejected), threshold: float64(allowed)}
+	return cause{reason: ReasonEjectionLimit, source: SourceOutcomes, value: float64(ejected), threshold: float64(allowed)}
 }

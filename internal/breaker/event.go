@@ -55,6 +55,7 @@ type Event struct {
 	Kind       EventKind
 	From, To   State
 	Reason     Reason
+	Source     Source  // who caused it
 	HasNumbers bool    // Value and Threshold mean something
 	Value      float64 // what was compared; durations in seconds
 	Threshold  float64 // what it was compared with

@@ -210,13 +210,13 @@ func (c *Circuit) probeTimeout(at Time, q *probe, buf []Event) []Event {
 func (c *Circuit) decide(now Time, bad Reason, buf []Event) []Event {
 	p, h := c.group.plan, c.half
 	if h.Bad > p.HalfOpen.Tolerate {
-		return c.open(now, &cause{reason: bad, value: float64(h.Bad), threshold: float64(p.HalfOpen.Tolerate + 1)}, buf)
+		return c.open(now, &cause{reason: bad, source: SourceOutcomes, value: float64(h.Bad), threshold: float64(p.HalfOpen.Tolerate + 1)}, buf)
 	}
 	if bad != ReasonProbeTimeout && p.halfOpen.holds(c, now) {
 		return c.trip(&p.halfOpen, now, buf)
 	}
 	if h.Finished >= p.HalfOpen.Calls {
-		return c.closeCircuit(now, &cause{reason: ReasonProbesPassed, value: float64(h.Finished), threshold: float64(p.HalfOpen.Calls)}, buf)
+		return c.closeCircuit(now, &cause{reason: ReasonProbesPassed, source: SourceOutcomes, value: float64(h.Finished), threshold: float64(p.HalfOpen.Calls)}, buf)
 	}
 	return buf
 }

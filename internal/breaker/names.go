@@ -18,6 +18,7 @@ var (
 	backoffNames = []string{"none", "linear", "exponential"}
 	tripNames    = []string{"any", "all", "not", "minCalls", "failureRate", "slowRate", "failureCount",
 		"consecutiveFailures", "avgLatency", "successRateOutlier", "pendingAge", "minClients", "state"}
+	sourceNames    = []string{"operator", "mode", "outcomes"}
 	eventNames     = []string{"transition", "overflow", "override"}
 	judgementNames = []string{"judged", "ignored", "stale", "no-permit", "not-judging"}
 )
@@ -39,6 +40,9 @@ func (b Backoff) String() string { return name(backoffNames, uint8(b)) }
 
 // String returns the key used in policies.
 func (k TripKind) String() string { return name(tripNames, uint8(k)) }
+
+// String returns the name used in logs and records.
+func (s Source) String() string { return name(sourceNames, uint8(s)) }
 
 // String returns the name used in traces: transition, overflow or override.
 func (k EventKind) String() string { return name(eventNames, uint8(k)) }

@@ -1,13 +1,14 @@
 package breaker
 
-// Impose puts a mode of an operator's in the place of the policy's, for this circuit, until o.Until; Since is set to now.
-// It replaces the one before. Until must be Never or a moment to come; one that has passed ends at once.
+// Impose puts a mode in the place of the policy's, for this circuit, until o.Until; Since is set to now. It replaces the
+// one that o.Source imposed before, and holds unless a higher source has imposed one. Until must be Never or a moment to
+// come; one that has passed ends at once.
 func (c *Circuit) Impose(now Time, o Override, buf []Event) []Event {
 	now, buf = c.group.clock(now, buf)
 	o.Since = now
-	c.override = &o
-	why := because(ReasonManual)
-	why.who, why.why = o.Who, o.Why
+	c.overrides.put(o)
+	why := by(o.Who, o.Why)
+	why.source = o.Source
 	buf = c.applyMode(now, &why, buf)
 	c.schedule()
 	return buf
@@ -16,12 +17,10 @@ func (c *Circuit) Impose(now Time, o Override, buf []Event) []Event {
 // Auto takes an operator's mode back. A circuit that it had forced open or disabled starts anew as closed.
 func (c *Circuit) Auto(now Time, who, reason string, buf []Event) []Event {
 	now, buf = c.group.clock(now, buf)
-	if c.override == nil {
+	if !c.overrides.take(SourceOperator) {
 		return buf
 	}
-	c.override = nil
-	why := because(ReasonManual)
-	why.who, why.why = who, reason
+	why := by(who, reason)
 	buf = c.applyMode(now, &why, buf)
 	c.schedule()
 	return buf
@@ -35,15 +34,15 @@ func (c *Circuit) Close(now Time, who, reason string, buf []Event) []Event {
 	if c.state != StateOpen && c.state != StateHalfOpen {
 		return buf
 	}
-	why := because(ReasonManual)
-	why.who, why.why = who, reason
+	why := by(who, reason)
 	return c.closeCircuit(now, &why, buf)
 }
 
 func (c *Circuit) overrideEnds(at Time, buf []Event) []Event {
+	o := *c.overrides.ended(at)
+	c.overrides.take(o.Source)
 	why := because(ReasonDeadline)
-	why.who, why.why = c.override.Who, c.override.Why
-	c.override = nil
+	why.source, why.who, why.why = o.Source, o.Who, o.Why
 	buf = c.applyMode(at, &why, buf)
 	c.schedule()
 	return buf
@@ -51,20 +50,16 @@ func (c *Circuit) overrideEnds(at Time, buf []Event) []Event {
 
 // applyMode brings the state in line with the mode in force.
 func (c *Circuit) applyMode(at Time, why *cause, buf []Event) []Event {
+	o := c.decides()
 	want, until := StateClosed, Never
-	switch c.Mode() {
+	switch o.Mode {
 	case ModeForcedOpen:
-		want = StateForcedOpen
+		want, until = StateForcedOpen, o.Until
 	case ModeDisabled:
-		want = StateDisabled
+		want, until = StateDisabled, o.Until
 	default:
 		if c.state == StateOpen || c.state == StateHalfOpen {
 			want = c.state
-		}
-	}
-	if want == StateForcedOpen || want == StateDisabled {
-		if c.override != nil {
-			until = c.override.Until
 		}
 	}
 	if want != c.state {
@@ -74,8 +69,6 @@ func (c *Circuit) applyMode(at Time, why *cause, buf []Event) []Event {
 		c.until = until
 	}
 	e := c.event(EventOverride, at, c.state, c.state, why)
-	if c.override != nil {
-		e.Until = c.override.Until
-	}
+	e.Until = o.Until
 	return append(buf, e)
 }

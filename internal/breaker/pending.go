@@ -65,9 +65,7 @@ func (c *Circuit) schedule() {
 		}
 		next = min(next, c.yieldDue())
 	}
-	if c.override != nil {
-		next = min(next, c.override.Until)
-	}
+	next = min(next, c.overrides.end())
 	if next != c.deadline {
 		c.deadline = next
 		c.group.reschedule(c)
@@ -79,7 +77,7 @@ func (c *Circuit) probeTime() time.Duration { return c.group.plan.HalfOpen.Timeo
 // due does the first thing that was due at or before at.
 func (c *Circuit) due(at Time, buf []Event) []Event {
 	switch {
-	case c.override != nil && c.override.Until <= at:
+	case c.overrides.ended(at) != nil:
 		return c.overrideEnds(at, buf)
 	case (c.state == StateOpen || c.state == StateHalfOpen && c.half == nil) && c.until <= at:
 		if c.state == StateOpen {

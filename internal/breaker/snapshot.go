@@ -6,8 +6,8 @@ func (c *Circuit) Snapshot() Snapshot {
 		State: c.state, Generation: c.generation, Step: c.step, Since: c.since, Until: c.until, Ejected: c.ejected,
 		Openings: c.openings, Overflows: c.overflows, DecayPeriod: c.decay, DecaySeen: c.decaySeen, Yielded: c.yielded,
 	}
-	if c.override != nil {
-		s.Override, s.Overridden = *c.override, true
+	if i, ok := c.overrides.find(SourceOperator); ok {
+		s.Override, s.Overridden = c.overrides[i], true
 	}
 	return s
 }
@@ -22,15 +22,14 @@ func (g *Group) Restore(backend string, s Snapshot, now Time, buf []Event) (*Cir
 	g.ejectedNow -= c.ejects()
 	c.state, c.generation, c.step, c.since, c.until = s.State, s.Generation, s.Step, s.Since, s.Until
 	c.openings, c.overflows, c.decay, c.decaySeen = s.Openings, s.Overflows, s.DecayPeriod, s.DecaySeen
-	c.ejected, c.half, c.override = s.Ejected, nil, nil
+	c.ejected, c.half, c.overrides = s.Ejected, nil, nil
 	c.yielded = s.Yielded && s.State == StateHalfOpen
 	g.ejectedNow += c.ejects()
 	g.ejections = max(g.ejections, s.Ejected)
 	c.pendingKnown, c.pendingNext = false, 0
 	c.forget()
 	if s.Overridden {
-		o := s.Override
-		c.override = &o
+		c.overrides.put(s.Override)
 	}
 	switch p := g.plan; {
 	case c.state == StateHalfOpen && p.probes():
@@ -44,6 +43,7 @@ func (g *Group) Restore(backend string, s Snapshot, now Time, buf []Event) (*Cir
 	}
 	if !c.asMode() {
 		why := because(ReasonReload)
+		why.source = SourceMode
 		buf = c.applyMode(now, &why, buf)
 	}
 	c.schedule()

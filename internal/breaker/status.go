@@ -1,12 +1,13 @@
 package breaker
 
-// Override is a mode that an operator imposed on one circuit.
+// Override is a mode that a source imposed on one circuit.
 type Override struct {
-	Mode  Mode
-	Since Time
-	Until Time // Never: until it is taken back
-	Who   string
-	Why   string
+	Source Source
+	Mode   Mode
+	Since  Time
+	Until  Time // Never: until it is taken back
+	Who    string
+	Why    string
 }
 
 // Probes are the counts of a half-open period without ramp.
@@ -28,7 +29,7 @@ type Status struct {
 	Probes     Probes
 	Openings   uint64   // closed or half-open to open, since the circuit was added
 	Overflows  uint64   // trips that the ejection limits did not allow
-	Override   Override // meaningful if Overridden
+	Override   Override // the one that decides; meaningful if Overridden
 	Overridden bool
 	Yielded    bool // half-open, and it does not count as ejected: no probe was admitted for long
 }

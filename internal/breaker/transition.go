@@ -85,7 +85,7 @@ func (c *Circuit) decayBackoff(now Time) {
 
 // trip opens the circuit, unless the ejection limits forbid it.
 func (c *Circuit) trip(p *program, now Time, buf []Event) []Event {
-	var why cause
+	why := cause{source: SourceOutcomes}
 	why.reason, why.value, why.threshold = p.explain(c, now)
 	if c.state == StateClosed && !c.group.mayEject() {
 		c.decayBackoff(now)

@@ -42,7 +42,8 @@ func (c *Circuit) remake() {
 func (c *Circuit) reloaded(now Time, before *plan, buf []Event) []Event {
 	p := c.group.plan
 	why := because(ReasonReload)
-	if c.override == nil && before.Mode != p.Mode {
+	why.source = SourceMode
+	if c.decides().Source == SourceMode && before.Mode != p.Mode {
 		buf = c.applyMode(now, &why, buf)
 	}
 	if c.state == StateHalfOpen && !p.sameProbing(before) {
