@@ -56,6 +56,9 @@ func logRecord(log *slog.Logger, n *notice) {
 		attrs = append(attrs, "until", *r.Until)
 	}
 	attrs = append(attrs, "connections", r.Connections, "in_flight", r.InFlight, "cause", r.Cause)
+	if r.Source != "" {
+		attrs = append(attrs, "source", r.Source)
+	}
 	if r.By != "" {
 		attrs = append(attrs, "by", r.By, "why", r.Why)
 	}

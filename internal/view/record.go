@@ -13,8 +13,9 @@ type Record struct {
 	Backend   string    `json:"backend,omitempty"` // * for a circuit of the whole policy
 	From      string    `json:"from,omitempty"`    // states
 	To        string    `json:"to,omitempty"`
-	Mode      string    `json:"mode,omitempty"` // in force from then on
-	Cause     string    `json:"cause"`          // outcome, time, limits, manual, reload, lease, discovery
+	Mode      string    `json:"mode,omitempty"`   // in force from then on
+	Cause     string    `json:"cause"`            // outcome, time, limits, manual, reload, lease, discovery
+	Source    string    `json:"source,omitempty"` // who decided: operator, mode (the policy's), outcomes; of an event of a circuit
 	Reason    string    `json:"reason,omitempty"`
 	Value     *float64  `json:"value,omitempty"` // what was compared, durations in seconds; absent when nothing was
 	Threshold *float64  `json:"threshold,omitempty"`
