@@ -45,9 +45,10 @@ const maxSweepPause = 250 * time.Millisecond
 // Agent is the running breaker of a node. All its state is behind mu: the reader of events takes it for each batch, the
 // ticker and the clients of its methods for their turn.
 type Agent struct {
-	cfg Config
-	log *slog.Logger
-	dp  datapath
+	cfg   Config
+	log   *slog.Logger
+	dp    datapath
+	clock func() int64 // the kernel's monotonic time in ns
 
 	interfaces *attach.Interfaces
 	entries    *attach.Entries
@@ -108,17 +109,17 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := newAgent(cfg, dp)
+	a, err := newAgent(cfg, dp, loader.Now)
 	if err != nil {
 		return nil, errors.Join(err, dp.Close())
 	}
 	return a, nil
 }
 
-// newAgent returns an agent that works on dp.
-func newAgent(cfg Config, dp datapath) (*Agent, error) {
+// newAgent returns an agent that works on dp. clock is the kernel's monotonic time in ns.
+func newAgent(cfg Config, dp datapath, clock func() int64) (*Agent, error) {
 	a := &Agent{
-		cfg: cfg, log: cfg.Logger, dp: dp, book: ledger.NewBook(dp, loader.Now()),
+		cfg: cfg, log: cfg.Logger, dp: dp, clock: clock, book: ledger.NewBook(dp, clock()),
 		policies:      map[string]*policyState{},
 		unplaced:      map[loader.Backend]bool{},
 		standing:      map[string]breaker.Override{},
@@ -136,8 +137,8 @@ func newAgent(cfg Config, dp datapath) (*Agent, error) {
 		return nil, err
 	}
 	a.tracers = tracing.New(a.useTrace)
-	a.records = records.New(a.dir.History, cfg.Logger, loader.Now, cfg.Happened)
-	a.saver = statedir.NewSaver(statedir.NewFile(cfg.statePath(), a.log), a.stateToSave, loader.Now)
+	a.records = records.New(a.dir.History, cfg.Logger, clock, cfg.Happened)
+	a.saver = statedir.NewSaver(statedir.NewFile(cfg.statePath(), a.log), a.stateToSave, clock)
 	a.lease = lease.New(leaseKernel{dp}, cfg.Lease, leaseReported(a.dir.History))
 	a.inherit()
 	return a, nil
@@ -206,7 +207,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer links.Close()
 	// Policies before interfaces: what an adopted program enforces is right before this one replaces it.
 	a.mu.Lock()
-	a.lease.Renew(loader.Now())
+	a.lease.Renew(a.clock())
 	err = a.applyPolicies(first.Set)
 	a.mu.Unlock()
 	if err != nil {
@@ -221,7 +222,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.dp.Prune(); err != nil {
 		a.log.Warn("cannot remove all that a former agent left", "error", err)
 	}
-	a.entries.Turn(loader.Now())
+	a.entries.Turn(a.clock())
 	neighbours, err := neighbour.Watch(ctx, a.log, netns.None())
 	if err != nil {
 		return err
@@ -259,9 +260,9 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, neighbours *nei
 			return err
 		case <-ticker.C:
 			a.onTick()
-			a.entries.Turn(loader.Now())
-			reactor.Turn(loader.Now())
-			a.warnUnread(loader.Now())
+			a.entries.Turn(a.clock())
+			reactor.Turn(a.clock())
+			a.warnUnread(a.clock())
 		case <-sweeps.C:
 			sweeps.Reset(a.onSweep())
 		case u, ok := <-policies:
@@ -287,7 +288,7 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, neighbours *nei
 				neighbourEvents = nil
 				continue
 			}
-			reactor.Apply(e, loader.Now())
+			reactor.Apply(e, a.clock())
 		}
 	}
 }
@@ -329,7 +330,7 @@ func (a *Agent) readEvents(ctx context.Context) error {
 func (a *Agent) onTick() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.turn(loader.Now())
+	a.turn(a.clock())
 }
 
 // onLink handles a change of an interface.
@@ -369,15 +370,15 @@ func (a *Agent) turn(now int64) {
 func (a *Agent) onSweep() time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	next := a.sweep(loader.Now())
-	now := loader.Now()
+	next := a.sweep(a.clock())
+	now := a.clock()
 	for _, p := range a.policies {
 		if p.watchesPending && p.group.NextDeadline() <= breaker.Time(now) {
 			a.turn(now)
 			break
 		}
 	}
-	return max(time.Millisecond, time.Duration(next-loader.Now()))
+	return max(time.Millisecond, time.Duration(next-a.clock()))
 }
 
 // sweep returns when the next is due.

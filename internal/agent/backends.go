@@ -29,7 +29,7 @@ type circuitState struct {
 func (a *Agent) onBackends(u discovery.Update) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := loader.Now()
+	now := a.clock()
 	var deltas [2][]discovery.Delta
 	for _, s := range u.Sets {
 		p, ok := a.policies[s.Policy]
@@ -118,7 +118,7 @@ func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Bac
 		p.group.Join(b.Addr.String(), breaker.Time(now))
 	}
 	c.backends[b.Addr] = b
-	c.hold()
+	c.hold(now)
 	delete(a.unplaced, loader.Backend{Addr: b.Addr, Direction: dir})
 	flags := a.addresses.Flags(b)
 	if flags&loader.OnHost != 0 {

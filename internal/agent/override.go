@@ -6,7 +6,6 @@ import (
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/control"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
 )
@@ -41,7 +40,7 @@ func (a *Agent) override(t control.Target, o control.Order) (changes []control.C
 		return nil, 0, false
 	}
 	a.mu.Lock()
-	now := loader.Now()
+	now := a.clock()
 	var all []*circuitState
 	var set policy.Set
 	if a.set != nil {
@@ -83,7 +82,7 @@ func (a *Agent) override(t control.Target, o control.Order) (changes []control.C
 // lay lays hands on one circuit.
 func (a *Agent) lay(c *circuitState, o control.Order) control.Change {
 	before := c.circuit.Status()
-	now := breaker.Time(loader.Now())
+	now := breaker.Time(a.clock())
 	change := control.Change{Policy: c.policy.Name, Backend: c.name, From: before.State.String()}
 	switch o.Action {
 	case control.ActionOpen, control.ActionDisable:

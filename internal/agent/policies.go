@@ -34,7 +34,7 @@ func (a *Agent) onPolicies(u policy.Update) {
 	err := u.Err
 	if err == nil {
 		if err = a.applyPolicies(u.Set); err != nil {
-			a.unfit, a.nextFit = u.Set, loader.Now()+fitAgain
+			a.unfit, a.nextFit = u.Set, a.clock()+fitAgain
 		}
 	}
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/records"
 )
 
@@ -19,7 +18,7 @@ func (a *Agent) happened(p *policyState) func([]breaker.Event) {
 			}
 			var known *records.Circuit
 			if c := p.circuits[e.Backend]; c != nil {
-				c.hold()
+				c.hold(a.clock())
 				known = a.recorded(c)
 			}
 			a.records.Event(p.Name, p.Direction.String(), e, known)
@@ -36,12 +35,12 @@ func (a *Agent) recorded(c *circuitState) *records.Circuit {
 }
 
 // hold keeps backends that were learned from traffic from being forgotten while their circuit is not closed.
-func (c *circuitState) hold() {
+func (c *circuitState) hold(now int64) {
 	if c.policy.learned == nil {
 		return
 	}
 	for addr := range c.backends {
-		c.policy.learned.Hold(addr, c.circuit.State() != breaker.StateClosed, time.Duration(loader.Now()))
+		c.policy.learned.Hold(addr, c.circuit.State() != breaker.StateClosed, time.Duration(now))
 	}
 }
 

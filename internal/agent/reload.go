@@ -14,7 +14,7 @@ import (
 // applyPolicies makes a set the one in force. New tables are filled before any circuit names them; a backend that is
 // rejected stays rejected throughout, unless it comes under a policy that admits it.
 func (a *Agent) applyPolicies(set *policy.Set) error {
-	now := loader.Now()
+	now := a.clock()
 	diff := policy.Diff(a.set, set)
 	compiled, err := a.compileAll(set, slices.Concat(diff.Added, diff.Changed), now)
 	if err != nil {

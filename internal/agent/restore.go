@@ -33,7 +33,7 @@ type inheritance struct {
 
 // inherit reads what a former agent left, and keeps its places in the tables from being used for anything else.
 func (a *Agent) inherit() {
-	now := loader.Now()
+	now := a.clock()
 	a.inherited = inheritance{circuits: map[loader.Backend]int{}, shared: map[uint64]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
 	if !a.dp.Adopted() {
 		// A state file without its kernel's state is of another life: generations begin anew.

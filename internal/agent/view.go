@@ -10,7 +10,6 @@ import (
 	"github.com/cbagent/cbagent/internal/control"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/history"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/view"
 )
@@ -23,7 +22,7 @@ const viewChunk = 256
 func (a *Agent) Snapshot() *view.Snapshot {
 	a.viewing.RLock()
 	defer a.viewing.RUnlock()
-	s := &view.Snapshot{At: time.Now(), Clock: loader.Now()}
+	s := &view.Snapshot{At: time.Now(), Clock: a.clock()}
 	if a.closed {
 		return s
 	}
