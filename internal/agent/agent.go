@@ -3,10 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/attach"
@@ -18,7 +16,6 @@ import (
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/neighbour"
-	"github.com/cbagent/cbagent/internal/places"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/records"
 	"github.com/cbagent/cbagent/internal/serve"
@@ -42,65 +39,32 @@ const (
 // maxSweepPause is the longest pause between two sweeps: a time-out is found so late at most, whatever a sweep takes.
 const maxSweepPause = 250 * time.Millisecond
 
-// Agent is the running breaker of a node. All its state is behind mu: the reader of events takes it for each batch, the
-// ticker and the clients of its methods for their turn.
+// Agent is the running breaker of a node: the event loop, and the parts of which each owns its state.
 type Agent struct {
-	cfg   Config
-	log   *slog.Logger
-	dp    datapath
-	clock func() int64 // the kernel's monotonic time in ns
+	cfg Config
 
 	interfaces *attach.Interfaces
 	entries    *attach.Entries
-	addresses  *attach.Addresses
-	lease      *lease.Lease // protected by mu
 	servers    *serve.Servers
 	tracers    *tracing.Tracers
+	dir        *statedir.Dir
+	unread     unreadLog // of the event loop alone
 
-	mu            sync.Mutex
-	set           *policy.Set
-	policies      map[string]*policyState
-	circuits      []*circuitState // by index in the kernel; nil: free
-	circuitPlaces *places.Circuits
-	policyPlaces  *places.Policies
-	answers       *places.Answers
-	unplaced      map[loader.Backend]bool // backends for which there was no circuit
-	crowded       bool
-	assigners     [2]discovery.Assigner // by direction
-	discovery     *discovery.Discovery
-	dir           *statedir.Dir
-	records       *records.Records
-
-	unread unreadLog // of the event loop alone
-
-	reload    ReloadStatus
-	unfit     *policy.Set // for which there was no room
-	nextFit   int64
+	mu sync.Mutex // protects what follows, and is taken by the reader of events for each batch
+	inForce
+	lease     *lease.Lease
+	reloads   reloads
+	discovery *discovery.Discovery
 	lastSweep loader.SweepResult
-	book      *ledger.Book
-	ready     bool
-	waits     error // why the first policies are not there yet
-	inherited inheritance
-	saver     *statedir.Saver
-	started   time.Time
-	recovered uint64                      // events, ever
-	standing  map[string]breaker.Override // of whole policies, for backends that come later
+	recovered uint64 // events, ever
 
-	ticked  atomic.Int64 // time of the last turn of the event loop
+	health  health
 	viewing sync.RWMutex // held by readers of the kernel's counts that do not hold mu
-	closed  bool
+	closed  bool         // protected by viewing
 }
 
 // closing is how long the end of the agent waits for each of those who may not answer: the disk, and who is notified.
 const closing = time.Second
-
-// ReloadStatus tells how the policies came to be in force.
-type ReloadStatus struct {
-	Loaded    time.Time // when those in force were taken over
-	Attempts  uint64
-	Failures  uint64
-	LastError string // of the last attempt; empty when it succeeded
-}
 
 // New loads the programs. It attaches nothing yet.
 func New(cfg Config) (*Agent, error) {
@@ -119,19 +83,13 @@ func New(cfg Config) (*Agent, error) {
 // newAgent returns an agent that works on dp. clock is the kernel's monotonic time in ns.
 func newAgent(cfg Config, dp datapath, clock func() int64) (*Agent, error) {
 	a := &Agent{
-		cfg: cfg, log: cfg.Logger, dp: dp, clock: clock, book: ledger.NewBook(dp, clock()),
-		policies:      map[string]*policyState{},
-		unplaced:      map[loader.Backend]bool{},
-		standing:      map[string]breaker.Override{},
-		started:       time.Now(),
-		circuitPlaces: places.NewCircuits(dp, cfg.circuitTable()),
-		policyPlaces:  places.NewPolicies(dp, cfg.policyTable()),
-		answers:       places.NewAnswers(dp, cfg.answerTable()),
-		interfaces:    attach.New(dp, cfg.Logger, cfg.XDP),
-		entries:       attach.NewEntries(dp, cfg.Logger, cfg.AtEntry),
-		servers:       serve.New(cfg.Logger),
-		addresses:     attach.NewAddresses(cfg.Logger, cfg.NodeName),
+		cfg:        cfg,
+		interfaces: attach.New(dp, cfg.Logger, cfg.XDP),
+		entries:    attach.NewEntries(dp, cfg.Logger, cfg.AtEntry),
+		servers:    serve.New(cfg.Logger),
+		health:     health{started: time.Now()},
 	}
+	a.inForce = newInForce(&a.cfg, dp, clock)
 	var err error
 	if a.dir, err = statedir.Open(cfg.StateDir, cfg.Logger); err != nil {
 		return nil, err
@@ -188,7 +146,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 			first, got = u, !errors.Is(u.Err, ErrNotYet)
 			a.mu.Lock()
-			a.waits = u.Err
+			a.health.waits = u.Err
 			a.mu.Unlock()
 		}
 	}
@@ -343,7 +301,7 @@ func (a *Agent) onLink(e ifaces.Event) {
 
 // turn does what is due.
 func (a *Agent) turn(now int64) {
-	a.ticked.Store(time.Now().UnixNano())
+	a.health.ticked.Store(time.Now().UnixNano())
 	a.lease.Renew(now)
 	a.recordLease(now)
 	a.noteRepairs(a.book.Advance(now))
@@ -424,25 +382,12 @@ func sweepPause(shortest, pause time.Duration) time.Duration {
 
 // noteReady tells once that policies are in force: when discovery has said of each policy what it knows.
 func (a *Agent) noteReady() {
-	if a.ready {
+	if a.health.ready || !a.reported() {
 		return
 	}
-	for _, p := range a.policies {
-		if !p.reported {
-			return
-		}
-	}
-	a.ready = true
+	a.health.ready = true
 	a.log.Info("ready", "policies", len(a.policies), "circuits", a.circuitCount(), "interfaces", a.interfaces.Names())
 	if a.cfg.Ready != nil {
 		a.cfg.Ready()
 	}
-}
-
-func (a *Agent) circuitCount() int {
-	n := 0
-	for _, p := range a.policies {
-		n += len(p.circuits)
-	}
-	return n
 }

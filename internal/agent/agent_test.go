@@ -193,18 +193,18 @@ func TestReloadThatDoesNotFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.onPolicies(policy.Update{Set: set})
-	if n.reload.Failures != 1 || !strings.Contains(n.reload.LastError, "--max-policies") || n.policies["orders"].Limits.MaxConnections != 1 {
-		t.Errorf("%+v", n.reload)
+	if n.reloads.failures != 1 || !strings.Contains(n.reloads.lastError, "--max-policies") || n.policies["orders"].Limits.MaxConnections != 1 {
+		t.Errorf("%+v", n.reloads)
 	}
 	n.onPolicies(policy.Update{Err: errFake})
-	if n.reload.Failures != 2 || n.reload.LastError != errFake.Error() {
-		t.Errorf("%+v", n.reload)
+	if n.reloads.failures != 2 || n.reloads.lastError != errFake.Error() {
+		t.Errorf("%+v", n.reloads)
 	}
 	n.onPolicies(policy.Update{Set: set})
 	n.after(2 * time.Second)
 	n.after(2 * time.Second)
-	if n.reload.LastError != "" || n.policies["orders"].Limits.MaxConnections != 2 || n.unfit != nil {
-		t.Errorf("%+v, maxConnections %d", n.reload, n.policies["orders"].Limits.MaxConnections)
+	if n.reloads.lastError != "" || n.policies["orders"].Limits.MaxConnections != 2 || n.reloads.unfit != nil {
+		t.Errorf("%+v, maxConnections %d", n.reloads, n.policies["orders"].Limits.MaxConnections)
 	}
 }
 
@@ -319,7 +319,7 @@ func TestTakingOver(t *testing.T) {
 	if _, kept := k.owners[gone.id]; kept {
 		t.Error("the circuit of a backend that is in no policy is not released")
 	}
-	if !second.ready {
+	if !second.health.ready {
 		t.Error("the agent is not ready although discovery has reported")
 	}
 }
@@ -336,7 +336,7 @@ func TestDiscovered(t *testing.T) {
 		return s
 	}
 	n.onBackends(discovery.Update{Sets: []discovery.Set{found("two", a1, a2), found("gone", a3)}})
-	if n.ready {
+	if n.health.ready {
 		t.Error("ready before discovery has reported on each policy")
 	}
 	n.wantBackends(loader.Outbound, a1, a2)
@@ -347,8 +347,8 @@ func TestDiscovered(t *testing.T) {
 	}
 	n.onBackends(discovery.Update{Sets: []discovery.Set{found("one"), found("two", a1)}})
 	n.wantBackends(loader.Outbound, a1)
-	if n.find("one", a1) != nil || n.find("two", a1) == nil || !n.ready {
-		t.Errorf("the backend does not go to the policy that still has it, or ready is %v", n.ready)
+	if n.find("one", a1) != nil || n.find("two", a1) == nil || !n.health.ready {
+		t.Errorf("the backend does not go to the policy that still has it, or ready is %v", n.health.ready)
 	}
 }
 
@@ -422,7 +422,7 @@ func TestHealthy(t *testing.T) {
 	if err := n.Healthy(); err != nil {
 		t.Errorf("after a turn: %v", err)
 	}
-	n.ticked.Store(time.Now().Add(-stuckAfter - time.Second).UnixNano())
+	n.health.ticked.Store(time.Now().Add(-stuckAfter - time.Second).UnixNano())
 	if err := n.Healthy(); err == nil || n.Ready() == nil {
 		t.Error("an event loop that is stuck is healthy, or ready")
 	}
@@ -438,16 +438,16 @@ func TestReady(t *testing.T) {
 		}
 	}
 	want("no policies are in force yet")
-	n.waits = ErrNotYet
+	n.health.waits = ErrNotYet
 	want(ErrNotYet.Error())
 	n.mustApply(ordersOf(`"` + a1 + `"`))
 	want("policy orders waits for discovery")
 	set := discovery.Set{Policy: "orders", Backends: []discovery.Backend{{Addr: netip.MustParseAddrPort(a1)}}, Err: &discovery.KubeError{}}
-	n.ready = true
+	n.health.ready = true
 	n.onBackends(discovery.Update{Sets: []discovery.Set{set}})
 	want("policy orders is not in force")
 	set.Complete, set.Err = true, nil
-	n.ready = false
+	n.health.ready = false
 	n.onBackends(discovery.Update{Sets: []discovery.Set{set}})
 	want("")
 }

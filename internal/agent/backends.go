@@ -47,7 +47,7 @@ func (a *Agent) onBackends(u discovery.Update) {
 
 // assign carries out who owns which backend after changes that belong together. One that goes from a policy to another
 // is handed over by one store: there is no moment in which nobody answers for it.
-func (a *Agent) assign(dir loader.Direction, now int64, deltas ...discovery.Delta) {
+func (f *inForce) assign(dir loader.Direction, now int64, deltas ...discovery.Delta) {
 	was := map[netip.AddrPort]string{} // policies, by backend; "" = none
 	note := func(o discovery.Owned, policy string) {
 		if _, known := was[o.Backend.Addr]; !known {
@@ -65,21 +65,21 @@ func (a *Agent) assign(dir loader.Direction, now int64, deltas ...discovery.Delt
 			note(o, o.Policy)
 		}
 		for _, c := range d.Conflicts {
-			a.log.Warn("backend in more than one policy", "backend", c.Addr, "policy", c.Winner, "ignored", c.Losers)
+			f.log.Warn("backend in more than one policy", "backend", c.Addr, "policy", c.Winner, "ignored", c.Losers)
 		}
 	}
 	if len(was) > 0 {
-		a.addresses.Expire()
-		a.refreshAddresses(now)
+		f.addresses.Expire()
+		f.refreshAddresses(now)
 	}
 	for _, addr := range slices.SortedFunc(maps.Keys(was), netip.AddrPort.Compare) {
 		policy := was[addr]
-		is, owned := a.assigners[dir].Owner(addr)
-		if p := a.policies[is.Policy]; owned && p != nil && loader.Direction(p.Direction) == dir {
-			a.addBackend(p, dir, is.Backend, now)
+		is, owned := f.assigners[dir].Owner(addr)
+		if p := f.policies[is.Policy]; owned && p != nil && loader.Direction(p.Direction) == dir {
+			f.addBackend(p, dir, is.Backend, now)
 		}
-		if p := a.policies[policy]; p != nil && policy != is.Policy && loader.Direction(p.Direction) == dir {
-			a.dropBackend(p, dir, addr, !owned, now)
+		if p := f.policies[policy]; p != nil && policy != is.Policy && loader.Direction(p.Direction) == dir {
+			f.dropBackend(p, dir, addr, !owned, now)
 		}
 	}
 }
@@ -91,57 +91,57 @@ func (p *policyState) circuitName(addr netip.AddrPort) string {
 	return addr.String()
 }
 
-func (a *Agent) addBackend(p *policyState, dir loader.Direction, b discovery.Backend, now int64) {
+func (f *inForce) addBackend(p *policyState, dir loader.Direction, b discovery.Backend, now int64) {
 	name := p.circuitName(b.Addr)
 	c := p.circuits[name]
 	if c == nil {
 		c = &circuitState{name: name, policy: p, backends: map[netip.AddrPort]discovery.Backend{}}
-		adopted := a.adoptPlace(c, loader.Backend{Addr: b.Addr, Direction: dir})
-		if !adopted && !a.takePlace(c, b.Addr, now) {
-			a.unplaced[loader.Backend{Addr: b.Addr, Direction: dir}] = true
+		adopted := f.adoptPlace(c, loader.Backend{Addr: b.Addr, Direction: dir})
+		if !adopted && !f.takePlace(c, b.Addr, now) {
+			f.unplaced[loader.Backend{Addr: b.Addr, Direction: dir}] = true
 			return
 		}
 		p.circuits[name] = c
-		for len(a.circuits) <= c.id {
-			a.circuits = append(a.circuits, nil)
+		for len(f.circuits) <= c.id {
+			f.circuits = append(f.circuits, nil)
 		}
-		a.circuits[c.id] = c
-		a.dp.SetPolicy(c.id, p.index)
+		f.circuits[c.id] = c
+		f.dp.SetPolicy(c.id, p.index)
 		c.circuit = p.group.Open(c.id)
 		if adopted { // a standing override was applied to it before, or taken back since
-			a.adopt(c, b.Addr.String(), now)
+			f.adopt(c, b.Addr.String(), now)
 		} else {
 			c.circuit.Begin(b.Addr.String(), breaker.Time(now))
-			a.applyStanding(c, now)
+			f.applyStanding(c, now)
 		}
 	} else {
 		p.group.Join(b.Addr.String(), breaker.Time(now))
 	}
 	c.backends[b.Addr] = b
 	c.hold(now)
-	delete(a.unplaced, loader.Backend{Addr: b.Addr, Direction: dir})
-	flags := a.addresses.Flags(b)
+	delete(f.unplaced, loader.Backend{Addr: b.Addr, Direction: dir})
+	flags := f.addresses.Flags(b)
 	if flags&loader.OnHost != 0 {
-		a.dp.SetHostBackends(true)
+		f.dp.SetHostBackends(true)
 	}
-	if err := a.dp.PutBackend(loader.Backend{Addr: b.Addr, Direction: dir}, c.id, flags); err != nil {
-		a.log.Error("cannot write the backend to the map", "policy", p.Name, "backend", b.Addr, "error", err)
+	if err := f.dp.PutBackend(loader.Backend{Addr: b.Addr, Direction: dir}, c.id, flags); err != nil {
+		f.log.Error("cannot write the backend to the map", "policy", p.Name, "backend", b.Addr, "error", err)
 	}
 }
 
 // takePlace finds a place in the kernel for a circuit.
-func (a *Agent) takePlace(c *circuitState, addr netip.AddrPort, now int64) bool {
-	id, ok := a.circuitPlaces.Take(now)
+func (f *inForce) takePlace(c *circuitState, addr netip.AddrPort, now int64) bool {
+	id, ok := f.circuitPlaces.Take(now)
 	if !ok {
-		if !a.crowded {
-			a.log.Error("no room for another circuit: raise --max-circuits; until there is room some backends are not protected",
+		if !f.crowded {
+			f.log.Error("no room for another circuit: raise --max-circuits; until there is room some backends are not protected",
 				"policy", c.policy.Name, "backend", addr)
 		}
-		a.crowded = true
+		f.crowded = true
 		return false
 	}
-	if err := a.dp.ResetCircuit(id, ownerOf(c.policy)); err != nil {
-		a.log.Error("cannot reset the circuit", "policy", c.policy.Name, "backend", addr, "error", err)
+	if err := f.dp.ResetCircuit(id, ownerOf(c.policy)); err != nil {
+		f.log.Error("cannot reset the circuit", "policy", c.policy.Name, "backend", addr, "error", err)
 		return false
 	}
 	c.id = id
@@ -149,45 +149,45 @@ func (a *Agent) takePlace(c *circuitState, addr netip.AddrPort, now int64) bool 
 }
 
 // dropBackend takes a backend from a policy; free if no other has it now.
-func (a *Agent) dropBackend(p *policyState, dir loader.Direction, addr netip.AddrPort, free bool, now int64) {
+func (f *inForce) dropBackend(p *policyState, dir loader.Direction, addr netip.AddrPort, free bool, now int64) {
 	if free {
-		if err := a.dp.RemoveBackend(loader.Backend{Addr: addr, Direction: dir}); err != nil {
-			a.log.Error("cannot remove the backend from the map", "policy", p.Name, "backend", addr, "error", err)
+		if err := f.dp.RemoveBackend(loader.Backend{Addr: addr, Direction: dir}); err != nil {
+			f.log.Error("cannot remove the backend from the map", "policy", p.Name, "backend", addr, "error", err)
 		}
 	}
-	delete(a.unplaced, loader.Backend{Addr: addr, Direction: dir})
+	delete(f.unplaced, loader.Backend{Addr: addr, Direction: dir})
 	c := p.circuits[p.circuitName(addr)]
 	if c == nil {
 		return
 	}
 	delete(c.backends, addr)
 	if len(c.backends) == 0 {
-		a.noteDroppedOverride(c)
+		f.noteDroppedOverride(c)
 		delete(p.circuits, c.name)
-		a.circuits[c.id] = nil
-		a.release(c.id, now)
+		f.circuits[c.id] = nil
+		f.release(c.id, now)
 	}
 	p.group.Remove(addr.String(), breaker.Time(now))
 }
 
 // watchCIDRs makes the kernel report calls into the networks of the policies in force, and into no others.
-func (a *Agent) watchCIDRs() error {
+func (f *inForce) watchCIDRs() error {
 	var all []loader.Network
-	for _, p := range a.policies {
+	for _, p := range f.policies {
 		for _, c := range p.Match.CIDRs {
 			all = append(all, loader.Network{Prefix: c.Prefix, Port: c.Port, Direction: loader.Direction(p.Direction)})
 		}
 	}
-	if a.nodeInNetworks() {
-		a.dp.SetHostBackends(true)
+	if f.nodeInNetworks() {
+		f.dp.SetHostBackends(true)
 	}
-	return a.dp.SetNetworks(all)
+	return f.dp.SetNetworks(all)
 }
 
 // learn takes in a backend that somebody called, for the first policy whose networks name it.
-func (a *Agent) learn(addr netip.AddrPort, dir loader.Direction, now int64) {
-	for _, want := range a.set.Policies {
-		p := a.policies[want.Name]
+func (f *inForce) learn(addr netip.AddrPort, dir loader.Direction, now int64) {
+	for _, want := range f.set.Policies {
+		p := f.policies[want.Name]
 		if p == nil || loader.Direction(p.Direction) != dir || p.learned == nil {
 			continue
 		}
@@ -197,10 +197,10 @@ func (a *Agent) learn(addr netip.AddrPort, dir loader.Direction, now int64) {
 		}
 		ok, evicted := p.learned.Learn(addr, time.Duration(now))
 		if evicted.IsValid() {
-			a.assign(dir, now, a.assigners[dir].Forget(p.Name, evicted))
+			f.assign(dir, now, f.assigners[dir].Forget(p.Name, evicted))
 		}
 		if ok {
-			a.assign(dir, now, a.assigners[dir].Learn(p.Name, source, addr))
+			f.assign(dir, now, f.assigners[dir].Learn(p.Name, source, addr))
 		}
 		return
 	}
@@ -216,15 +216,15 @@ func inNetworks(p *policy.Policy, addr netip.AddrPort) string {
 }
 
 // ageLearned forgets learned backends that nobody calls any more.
-func (a *Agent) ageLearned(now int64) {
-	for _, p := range a.policies {
+func (f *inForce) ageLearned(now int64) {
+	for _, p := range f.policies {
 		if p.learned == nil {
 			continue
 		}
 		p.touch()
 		dir := loader.Direction(p.Direction)
 		for _, addr := range p.learned.Age(time.Duration(now)) {
-			a.assign(dir, now, a.assigners[dir].Forget(p.Name, addr))
+			f.assign(dir, now, f.assigners[dir].Forget(p.Name, addr))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/discovery"
@@ -12,9 +13,19 @@ import (
 // long as a second, and renewed at each turn when it is due.
 const stuckAfter = 5 * time.Second
 
+// health is what is known of how the agent fares.
+type health struct {
+	started time.Time
+	ticked  atomic.Int64 // wall-clock time in ns of the last turn of the event loop; 0: there was none
+
+	// Agent.mu protects the rest.
+	ready bool  // policies are in force and interfaces attached
+	waits error // why the first policies are not there yet
+}
+
 // Healthy returns nil while the event loop turns, or has not begun to.
 func (a *Agent) Healthy() error {
-	last := a.ticked.Load()
+	last := a.health.ticked.Load()
 	if last == 0 {
 		return nil
 	}
@@ -37,8 +48,8 @@ func (a *Agent) Ready() error {
 // waitsFor is what Ready returns.
 func (a *Agent) waitsFor() error {
 	switch {
-	case a.set == nil && a.waits != nil:
-		return fmt.Errorf("no policies are in force: %w", a.waits)
+	case a.set == nil && a.health.waits != nil:
+		return fmt.Errorf("no policies are in force: %w", a.health.waits)
 	case a.set == nil:
 		return errors.New("no policies are in force yet")
 	}
@@ -55,7 +66,7 @@ func (a *Agent) waitsFor() error {
 			errs = append(errs, fmt.Errorf("policy %s is not in force: %w", p.Name, s.discoveryErr))
 		}
 	}
-	if len(errs) == 0 && !a.ready {
+	if len(errs) == 0 && !a.health.ready {
 		return errors.New("interfaces are being attached")
 	}
 	return errors.Join(errs...)

@@ -80,9 +80,9 @@ func (a *Agent) override(t control.Target, o control.Order) (changes []control.C
 }
 
 // lay lays hands on one circuit.
-func (a *Agent) lay(c *circuitState, o control.Order) control.Change {
+func (f *inForce) lay(c *circuitState, o control.Order) control.Change {
 	before := c.circuit.Status()
-	now := breaker.Time(a.clock())
+	now := breaker.Time(f.clock())
 	change := control.Change{Policy: c.policy.Name, Backend: c.name, From: before.State.String()}
 	switch o.Action {
 	case control.ActionOpen, control.ActionDisable:
@@ -98,7 +98,7 @@ func (a *Agent) lay(c *circuitState, o control.Order) control.Change {
 		}
 		c.circuit.Close(now, o.By, o.Reason)
 	}
-	a.saver.Changed()
+	f.saver.Changed()
 	after := c.circuit.Status()
 	change.To, change.Mode = after.State.String(), after.Mode.String()
 	until := after.Until
@@ -130,35 +130,35 @@ func imposed(o control.Order, now breaker.Time) breaker.Override {
 }
 
 // setStanding keeps what is done to a whole policy, or forgets it.
-func (a *Agent) setStanding(policy string, o control.Order, now int64) {
-	a.saver.Changed()
-	delete(a.standing, policy)
+func (f *inForce) setStanding(policy string, o control.Order, now int64) {
+	f.saver.Changed()
+	delete(f.standing, policy)
 	if o.Action == control.ActionOpen || o.Action == control.ActionDisable {
-		a.standing[policy] = imposed(o, breaker.Time(now))
+		f.standing[policy] = imposed(o, breaker.Time(now))
 	}
 }
 
 // applyStanding does to a new circuit what was done to its whole policy.
-func (a *Agent) applyStanding(c *circuitState, now int64) {
-	o, ok := a.standing[c.policy.Name]
+func (f *inForce) applyStanding(c *circuitState, now int64) {
+	o, ok := f.standing[c.policy.Name]
 	if !ok || c.circuit.Status().Overridden {
 		return
 	}
 	if o.Until <= breaker.Time(now) {
-		delete(a.standing, c.policy.Name)
+		delete(f.standing, c.policy.Name)
 		return
 	}
 	c.circuit.Impose(breaker.Time(now), o)
 }
 
 // noteDroppedOverride tells when a circuit leaves that an operator had laid hands on.
-func (a *Agent) noteDroppedOverride(c *circuitState) {
+func (f *inForce) noteDroppedOverride(c *circuitState) {
 	s := c.circuit.Status()
 	if !s.Overridden {
 		return
 	}
 	now := time.Now()
-	a.records.Add(view.Record{
+	f.records.Add(view.Record{
 		Time: now, Kind: view.KindDroppedOverride, Policy: c.policy.Name, Direction: c.policy.Direction.String(), Backend: c.name,
 		From: s.State.String(), Mode: s.Override.Mode.String(), Cause: view.CauseDiscovery, Reason: "backendGone",
 		Step: s.Step, By: s.Override.Who, Why: s.Override.Why,

@@ -26,91 +26,36 @@ type policyState struct {
 	discoveryErr   error
 }
 
-func (a *Agent) onPolicies(u policy.Update) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.reload.Attempts++
-	a.unfit = nil
-	err := u.Err
-	if err == nil {
-		if err = a.applyPolicies(u.Set); err != nil {
-			a.unfit, a.nextFit = u.Set, a.clock()+fitAgain
-		}
-	}
-	if err != nil {
-		a.reload.Failures++
-		a.reload.LastError = err.Error()
-		a.log.Error("policies not reloaded, the old ones stay", "error", err)
-		return
-	}
-	a.reload.LastError = ""
-}
-
-// fitAgain is how long the agent waits before it looks whether there is room now.
-const fitAgain = int64(time.Second)
-
-// retryPolicies puts policies in force for which there was no room in the tables: places that were in use rest a little
-// before they are free.
-func (a *Agent) retryPolicies(now int64) {
-	if a.unfit == nil || now < a.nextFit {
-		return
-	}
-	a.nextFit = now + fitAgain
-	if err := a.applyPolicies(a.unfit); err != nil {
-		a.reload.LastError = err.Error()
-		return
-	}
-	a.unfit = nil
-	a.reload.Attempts++
-	a.reload.LastError = ""
-}
-
-// discover hands what the policies match to discovery. Addresses need no lookup: they are in force at once.
-func (a *Agent) discover(set *policy.Set) {
-	targets := make([]discovery.Target, len(set.Policies))
-	for i, p := range set.Policies {
-		t := discovery.Target{Policy: p.Name, Addresses: p.Match.Addresses}
-		for _, h := range p.Match.Hosts {
-			t.Hosts = append(t.Hosts, discovery.Host{Name: h.Host, Port: h.Port})
-		}
-		for _, s := range p.Match.Services {
-			t.Services = append(t.Services, discovery.Service{Namespace: s.Namespace, Name: s.Name, Port: s.Port})
-		}
-		targets[i] = t
-	}
-	a.discovery.SetPolicies(targets)
-}
-
 // compile writes a policy and its answers into the kernel's tables, where nothing names them yet.
-func (a *Agent) compile(p *policy.Policy, now int64) (*policyState, error) {
+func (f *inForce) compile(p *policy.Policy, now int64) (*policyState, error) {
 	needs := ledger.NeedsOf(&p.Breaker)
 	s := &policyState{Policy: p, circuits: map[string]*circuitState{}, watchesPending: needs.Pending}
 	var err error
-	if s.group, err = a.book.NewGroup(p.Name, p.Breaker, a.cfg.Seed, a.happened(s)); err != nil {
+	if s.group, err = f.book.NewGroup(p.Name, p.Breaker, f.cfg.Seed, f.happened(s)); err != nil {
 		return nil, err
 	}
-	index, err := a.policyPlaces.Take(now)
+	index, err := f.policyPlaces.Take(now)
 	if err != nil {
 		return nil, err
 	}
 	s.index = index
 	if len(p.Match.CIDRs) > 0 {
-		if s.learned, err = discovery.NewLearned(a.cfg.MaxLearned, learnedIdle); err != nil {
+		if s.learned, err = discovery.NewLearned(f.cfg.MaxLearned, learnedIdle); err != nil {
 			return nil, err
 		}
 	}
-	settings, err := a.compileSettings(s, &needs, now)
+	settings, err := f.compileSettings(s, &needs, now)
 	if err == nil {
-		err = a.dp.PutPolicy(index, settings)
+		err = f.dp.PutPolicy(index, settings)
 	}
 	if err != nil {
-		a.dropCompiled(s, now)
+		f.dropCompiled(s, now)
 		return nil, err
 	}
 	return s, nil
 }
 
-func (a *Agent) compileSettings(s *policyState, needs *ledger.Needs, now int64) (loader.PolicySettings, error) {
+func (f *inForce) compileSettings(s *policyState, needs *ledger.Needs, now int64) (loader.PolicySettings, error) {
 	p := s.Policy
 	out := loader.PolicySettings{
 		ID: uint32(s.index), Failure: p.Breaker.Outcome.Failure, Ignore: p.Breaker.Outcome.Ignore,
@@ -125,7 +70,7 @@ func (a *Agent) compileSettings(s *policyState, needs *ledger.Needs, now int64) 
 	if r := p.RateLimit; r != nil {
 		out.RateLimit, out.RatePeriod, out.RateBurst = r.Limit, r.Period, r.Burst
 	}
-	if err := a.dp.SetExemptSources(uint32(s.index), p.Exempt.Sources); err != nil {
+	if err := f.dp.SetExemptSources(uint32(s.index), p.Exempt.Sources); err != nil {
 		return out, err
 	}
 	for i := range out.Answers {
@@ -140,7 +85,7 @@ func (a *Agent) compileSettings(s *policyState, needs *ledger.Needs, now int64) 
 			spec.Status = p.RateLimit.Status
 		}
 		r := answer.Render(spec, reason.String(), retry)
-		stored, err := a.answers.Put(loader.Answer{Bytes: r.Bytes, HeadLen: r.HeadLen, RetryAt: r.RetryAt, Status: spec.Status}, now)
+		stored, err := f.answers.Put(loader.Answer{Bytes: r.Bytes, HeadLen: r.HeadLen, RetryAt: r.RetryAt, Status: spec.Status}, now)
 		if err != nil {
 			return out, err
 		}
@@ -150,12 +95,12 @@ func (a *Agent) compileSettings(s *policyState, needs *ledger.Needs, now int64) 
 	return out, nil
 }
 
-func (a *Agent) dropCompiled(s *policyState, now int64) {
+func (f *inForce) dropCompiled(s *policyState, now int64) {
 	for _, ans := range s.answers {
-		a.answers.Release(ans, now)
+		f.answers.Release(ans, now)
 	}
 	s.answers = nil
-	a.policyPlaces.Retire(s.index, now)
+	f.policyPlaces.Retire(s.index, now)
 }
 
 func (c *Config) policyTable() int { return tableSize(c.Datapath.Policies, 2048) }

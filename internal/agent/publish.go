@@ -9,27 +9,27 @@ import (
 
 // happened returns the function that makes a policy's events known when their verdicts are in force: to the history and to
 // those who log and notify, for whom it does not wait.
-func (a *Agent) happened(p *policyState) func([]breaker.Event) {
+func (f *inForce) happened(p *policyState) func([]breaker.Event) {
 	return func(events []breaker.Event) {
 		for i := range events {
 			e := &events[i]
 			if e.Kind != breaker.EventOverflow {
-				a.saver.Changed()
+				f.saver.Changed()
 			}
 			var known *records.Circuit
 			if c := p.circuits[e.Backend]; c != nil {
-				c.hold(a.clock())
-				known = a.recorded(c)
+				c.hold(f.clock())
+				known = f.recorded(c)
 			}
-			a.records.Event(p.Name, p.Direction.String(), e, known)
+			f.records.Event(p.Name, p.Direction.String(), e, known)
 		}
 	}
 }
 
 // recorded returns what a record says of a circuit.
-func (a *Agent) recorded(c *circuitState) *records.Circuit {
+func (f *inForce) recorded(c *circuitState) *records.Circuit {
 	return &records.Circuit{Trail: &c.trail, Backends: c.backendList, Counts: func() records.Counts {
-		t := a.dp.Totals(c.id)
+		t := f.dp.Totals(c.id)
 		return records.Counts{Connections: t.Connections, InFlight: t.InFlight, Rejected: t.RejectedTotal()}
 	}}
 }

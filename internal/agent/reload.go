@@ -11,58 +11,56 @@ import (
 	"github.com/cbagent/cbagent/internal/policy"
 )
 
-// applyPolicies makes a set the one in force. New tables are filled before any circuit names them; a backend that is
-// rejected stays rejected throughout, unless it comes under a policy that admits it.
-func (a *Agent) applyPolicies(set *policy.Set) error {
-	now := a.clock()
-	diff := policy.Diff(a.set, set)
-	compiled, err := a.compileAll(set, slices.Concat(diff.Added, diff.Changed), now)
+// apply puts a set in force, or returns an error and changes nothing. New tables are filled before any circuit names them; a
+// backend that is rejected stays rejected throughout, unless it comes under a policy that admits it.
+func (f *inForce) apply(set *policy.Set) error {
+	now := f.clock()
+	diff := policy.Diff(f.set, set)
+	compiled, err := f.compileAll(set, slices.Concat(diff.Added, diff.Changed), now)
 	if err != nil {
 		return err
 	}
 	for _, w := range set.Warnings {
-		a.log.Warn("policy", "warning", w.Error())
+		f.log.Warn("policy", "warning", w.Error())
 	}
-	a.set = set
-	a.reload.Loaded = time.Now()
+	f.set = set
+	f.loaded = time.Now()
 	var deltas [2][]discovery.Delta
 	names := [2][]string{}
 	for _, p := range set.Policies {
 		names[p.Direction] = append(names[p.Direction], p.Name)
 	}
 	for dir := range names {
-		deltas[dir] = append(deltas[dir], a.assigners[dir].SetPolicies(names[dir]))
+		deltas[dir] = append(deltas[dir], f.assigners[dir].SetPolicies(names[dir]))
 	}
 	for _, name := range slices.Concat(diff.Added, diff.Changed) {
 		fresh := compiled[name]
 		dir := fresh.Direction
-		if old := a.policies[name]; old != nil {
-			deltas[dir] = append(deltas[dir], a.replacePolicy(old, fresh, now)...)
+		if old := f.policies[name]; old != nil {
+			deltas[dir] = append(deltas[dir], f.replacePolicy(old, fresh, now)...)
 		}
-		a.policies[name] = fresh
-		deltas[dir] = append(deltas[dir], a.claimAddresses(fresh, slices.Contains(diff.Added, name)))
+		f.policies[name] = fresh
+		deltas[dir] = append(deltas[dir], f.claimAddresses(fresh, slices.Contains(diff.Added, name)))
 	}
 	for dir := range deltas {
-		a.assign(loader.Direction(dir), now, deltas[dir]...)
+		f.assign(loader.Direction(dir), now, deltas[dir]...)
 	}
 	for _, name := range diff.Removed {
-		a.dropCompiled(a.policies[name], now)
-		delete(a.policies, name)
+		f.dropCompiled(f.policies[name], now)
+		delete(f.policies, name)
 	}
-	if err := a.watchCIDRs(); err != nil {
-		a.log.Error("networks of policies", "error", err)
+	if err := f.watchCIDRs(); err != nil {
+		f.log.Error("cannot write the networks of policies to the map", "error", err)
 	}
-	a.adoptLearned(now)
-	a.discover(set)
-	a.interfaces.UseXDP(a.canUseXDP())
-	a.log.Info("policies in force", "policies", len(set.Policies), "added", len(diff.Added), "changed", len(diff.Changed),
+	f.adoptLearned(now)
+	f.log.Info("policies in force", "policies", len(set.Policies), "added", len(diff.Added), "changed", len(diff.Changed),
 		"removed", len(diff.Removed))
 	return nil
 }
 
 // canUseXDP reports whether a policy rejects in a way that XDP can, for clients that enter by an uplink.
-func (a *Agent) canUseXDP() bool {
-	for _, p := range a.policies {
+func (f *inForce) canUseXDP() bool {
+	for _, p := range f.policies {
 		if p.Direction == policy.Inbound && p.Reject.With != policy.Respond {
 			return true
 		}
@@ -71,13 +69,13 @@ func (a *Agent) canUseXDP() bool {
 }
 
 // compileAll compiles policies by name, all or none: everything that can fail comes before anything changes.
-func (a *Agent) compileAll(set *policy.Set, names []string, now int64) (map[string]*policyState, error) {
+func (f *inForce) compileAll(set *policy.Set, names []string, now int64) (map[string]*policyState, error) {
 	compiled := map[string]*policyState{}
 	for _, name := range names {
-		p, err := a.compile(set.Find(name), now)
+		p, err := f.compile(set.Find(name), now)
 		if err != nil {
 			for _, done := range compiled {
-				a.dropCompiled(done, now)
+				f.dropCompiled(done, now)
 			}
 			return nil, fmt.Errorf("policy %s: %w", name, err)
 		}
@@ -88,7 +86,7 @@ func (a *Agent) compileAll(set *policy.Set, names []string, now int64) (map[stri
 
 // claimAddresses puts what a policy names by address in force at once; discovery will say the same a little later. That
 // of a policy which also has other sources is all that discovery knows only if the policy is new.
-func (a *Agent) claimAddresses(p *policyState, added bool) discovery.Delta {
+func (f *inForce) claimAddresses(p *policyState, added bool) discovery.Delta {
 	m := &p.Match
 	if !added && len(m.Hosts)+len(m.Services) > 0 {
 		return discovery.Delta{}
@@ -97,53 +95,53 @@ func (a *Agent) claimAddresses(p *policyState, added bool) discovery.Delta {
 	for i, at := range m.Addresses {
 		all[i] = discovery.Backend{Addr: discovery.Normalize(at), Kind: discovery.KindAddress, Source: at.String()}
 	}
-	return a.assigners[p.Direction].Set(p.Name, all)
+	return f.assigners[p.Direction].Set(p.Name, all)
 }
 
 // replacePolicy puts a policy in the place of the one of that name. Circuits stay, unless the new one gives them another
 // meaning: then its backends get others. What it returns is to be assigned in the new policy's direction.
-func (a *Agent) replacePolicy(old, fresh *policyState, now int64) []discovery.Delta {
+func (f *inForce) replacePolicy(old, fresh *policyState, now int64) []discovery.Delta {
 	dir := loader.Direction(old.Direction)
 	fresh.reported, fresh.complete, fresh.discoveryErr = old.reported, old.complete, old.discoveryErr
-	defer a.dropCompiled(old, now)
+	defer f.dropCompiled(old, now)
 	if old.Direction != fresh.Direction {
 		found := old.backendList(func(k discovery.Kind) bool { return k != discovery.KindLearned })
 		for _, b := range old.backendList(nil) {
-			a.dropBackend(old, dir, b.Addr, true, now)
+			f.dropBackend(old, dir, b.Addr, true, now)
 		}
-		return []discovery.Delta{a.assigners[fresh.Direction].Set(fresh.Name, found)}
+		return []discovery.Delta{f.assigners[fresh.Direction].Set(fresh.Name, found)}
 	}
 	if fresh.learned != nil && old.learned != nil {
 		fresh.learned = old.learned
 	}
 	if old.Breaker.Scope == fresh.Breaker.Scope && old.Protocol == fresh.Protocol {
-		a.exchange(old, fresh, now)
+		f.exchange(old, fresh, now)
 	} else {
 		for _, b := range old.backendList(nil) {
-			a.addBackend(fresh, dir, b, now)
-			a.dropBackend(old, dir, b.Addr, false, now)
+			f.addBackend(fresh, dir, b, now)
+			f.dropBackend(old, dir, b.Addr, false, now)
 		}
 	}
 	var deltas []discovery.Delta
 	for _, b := range fresh.backendList(func(k discovery.Kind) bool { return k == discovery.KindLearned }) {
 		if inNetworks(fresh.Policy, b.Addr) == "" {
 			old.learned.Forget(b.Addr)
-			deltas = append(deltas, a.assigners[dir].Forget(fresh.Name, b.Addr))
+			deltas = append(deltas, f.assigners[dir].Forget(fresh.Name, b.Addr))
 		}
 	}
 	return deltas
 }
 
 // exchange puts new settings under a policy's circuits, which keep their state.
-func (a *Agent) exchange(old, fresh *policyState, now int64) {
+func (f *inForce) exchange(old, fresh *policyState, now int64) {
 	fresh.group, fresh.circuits = old.group, old.circuits
 	for _, c := range fresh.circuits {
-		a.dp.SetPolicy(c.id, fresh.index)
+		f.dp.SetPolicy(c.id, fresh.index)
 		c.policy = fresh
 	}
-	if err := fresh.group.Update(fresh.Breaker, breaker.Time(now), a.happened(fresh)); err != nil {
+	if err := fresh.group.Update(fresh.Breaker, breaker.Time(now), f.happened(fresh)); err != nil {
 		// Scope cannot differ here, and the settings were valid for a new group.
-		a.log.Error("cannot change the settings of the policy", "policy", old.Name, "error", err)
+		f.log.Error("cannot change the settings of the policy", "policy", old.Name, "error", err)
 	}
 }
 

@@ -32,37 +32,37 @@ type inheritance struct {
 }
 
 // inherit reads what a former agent left, and keeps its places in the tables from being used for anything else.
-func (a *Agent) inherit() {
-	now := a.clock()
-	a.inherited = inheritance{circuits: map[loader.Backend]int{}, shared: map[uint64]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
-	if !a.dp.Adopted() {
+func (f *inForce) inherit() {
+	now := f.clock()
+	f.inherited = inheritance{circuits: map[loader.Backend]int{}, shared: map[uint64]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
+	if !f.dp.Adopted() {
 		// A state file without its kernel's state is of another life: generations begin anew.
-		if err := a.saver.Remove(); err != nil {
-			a.log.Warn("cannot remove the state file of a former agent", "error", err)
+		if err := f.saver.Remove(); err != nil {
+			f.log.Warn("cannot remove the state file of a former agent", "error", err)
 		}
 		return
 	}
 	circuits := map[int]bool{}
-	for _, b := range a.dp.AdoptedBackends() {
-		a.inherited.circuits[b.Backend] = b.Circuit
-		a.inherited.shared[a.dp.Owner(b.Circuit)] = b.Circuit
+	for _, b := range f.dp.AdoptedBackends() {
+		f.inherited.circuits[b.Backend] = b.Circuit
+		f.inherited.shared[f.dp.Owner(b.Circuit)] = b.Circuit
 		circuits[b.Circuit] = true
 	}
-	policies, answers := a.dp.UsedTables()
-	if a.circuitPlaces.Adopt(circuits, now) > 0 {
-		a.saver.Changed()
+	policies, answers := f.dp.UsedTables()
+	if f.circuitPlaces.Adopt(circuits, now) > 0 {
+		f.saver.Changed()
 	}
-	a.policyPlaces.Adopt(policies, now)
-	a.answers.Adopt(answers, now)
-	saved, err := a.saver.Load()
+	f.policyPlaces.Adopt(policies, now)
+	f.answers.Adopt(answers, now)
+	saved, err := f.saver.Load()
 	if err != nil {
-		a.log.Warn("cannot read the state file: overrides by hand and backoff steps may be lost", "error", err)
+		f.log.Warn("cannot read the state file: overrides by hand and backoff steps may be lost", "error", err)
 	}
-	maps.Copy(a.standing, saved.Standing)
+	maps.Copy(f.standing, saved.Standing)
 	for _, c := range saved.Circuits {
-		a.inherited.snapshots[circuitName{c.Policy, c.Backend}] = c.Snapshot
+		f.inherited.snapshots[circuitName{c.Policy, c.Backend}] = c.Snapshot
 	}
-	a.log.Info("took over from a former agent", "backends", len(a.inherited.circuits))
+	f.log.Info("took over from a former agent", "backends", len(f.inherited.circuits))
 }
 
 func ownerOf(p *policyState) uint64 {
@@ -73,12 +73,12 @@ func ownerOf(p *policyState) uint64 {
 
 // adoptPlace gives a backend the place in the table that it had under a former agent. False: it had none, or under another
 // policy.
-func (a *Agent) adoptPlace(c *circuitState, b loader.Backend) bool {
-	id, ok := a.inherited.circuits[b]
+func (f *inForce) adoptPlace(c *circuitState, b loader.Backend) bool {
+	id, ok := f.inherited.circuits[b]
 	if c.policy.Breaker.Scope == breaker.ScopePolicy {
-		id, ok = a.inherited.shared[ownerOf(c.policy)]
+		id, ok = f.inherited.shared[ownerOf(c.policy)]
 	}
-	if !ok || a.dp.Owner(id) != ownerOf(c.policy) {
+	if !ok || f.dp.Owner(id) != ownerOf(c.policy) {
 		return false
 	}
 	c.id = id
@@ -86,61 +86,61 @@ func (a *Agent) adoptPlace(c *circuitState, b loader.Backend) bool {
 }
 
 // adopt goes on from the circuit's state under a former agent.
-func (a *Agent) adopt(c *circuitState, backend string, now int64) {
-	saved, known := a.inherited.snapshots[circuitName{c.policy.Name, c.name}]
+func (f *inForce) adopt(c *circuitState, backend string, now int64) {
+	saved, known := f.inherited.snapshots[circuitName{c.policy.Name, c.name}]
 	s := c.circuit.Adopt(backend, saved, known, breaker.Time(now))
 	if s.Overridden && s.Override.Why == ledger.UnknownReason {
-		a.log.Warn("an operator's mode stays, by whom and why is not known: the state file was not saved", "policy", c.policy.Name,
+		f.log.Warn("an operator's mode stays, by whom and why is not known: the state file was not saved", "policy", c.policy.Name,
 			"backend", c.name, "mode", s.Override.Mode.String())
 	}
 }
 
 // adoptLearned takes over the backends that a former agent had learned from traffic.
-func (a *Agent) adoptLearned(now int64) {
-	if len(a.inherited.circuits) == 0 {
+func (f *inForce) adoptLearned(now int64) {
+	if len(f.inherited.circuits) == 0 {
 		return
 	}
-	for _, b := range a.dp.AdoptedBackends() {
-		if _, owned := a.assigners[b.Direction].Owner(b.Addr); !owned {
-			a.learn(b.Addr, b.Direction, now)
+	for _, b := range f.dp.AdoptedBackends() {
+		if _, owned := f.assigners[b.Direction].Owner(b.Addr); !owned {
+			f.learn(b.Addr, b.Direction, now)
 		}
 	}
 }
 
 // forgetInherited lets go of what a former agent left, once discovery has told of all that is still there.
-func (a *Agent) forgetInherited(now int64) {
-	if len(a.inherited.circuits) == 0 {
+func (f *inForce) forgetInherited(now int64) {
+	if len(f.inherited.circuits) == 0 {
 		return
 	}
-	if now < a.inherited.since+int64(forgetAfter) {
-		for _, p := range a.policies {
+	if now < f.inherited.since+int64(forgetAfter) {
+		for _, p := range f.policies {
 			if !p.complete {
 				return
 			}
 		}
 	}
-	left := a.dp.AdoptedBackends()
+	left := f.dp.AdoptedBackends()
 	used := map[int]bool{}
-	for _, c := range a.circuits {
+	for _, c := range f.circuits {
 		if c != nil {
 			used[c.id] = true
 		}
 	}
 	for _, b := range left {
-		if err := a.dp.RemoveBackend(b.Backend); err != nil {
-			a.log.Error("backend of a former agent", "backend", b.Addr, "error", err)
+		if err := f.dp.RemoveBackend(b.Backend); err != nil {
+			f.log.Error("cannot remove the backend of a former agent from the map", "backend", b.Addr, "error", err)
 		}
 	}
-	for _, id := range slices.Collect(maps.Values(a.inherited.circuits)) {
+	for _, id := range slices.Collect(maps.Values(f.inherited.circuits)) {
 		if !used[id] {
 			used[id] = true
-			a.release(id, now)
+			f.release(id, now)
 		}
 	}
 	if len(left) > 0 {
-		a.log.Info("backends of a former agent are not in the policies any more", "backends", len(left))
+		f.log.Info("backends of a former agent are not in the policies any more", "backends", len(left))
 	}
-	a.inherited.circuits, a.inherited.shared = nil, nil
+	f.inherited.circuits, f.inherited.shared = nil, nil
 }
 
 // statePath is where the state file is; empty without pins, since it says nothing without the kernel's state.
@@ -152,9 +152,9 @@ func (c *Config) statePath() string {
 }
 
 // stateToSave is what the next agent may need. Circuits that are as new are left out.
-func (a *Agent) stateToSave() *statedir.State {
-	s := &statedir.State{Standing: maps.Clone(a.standing)}
-	for _, c := range a.circuits {
+func (f *inForce) stateToSave() *statedir.State {
+	s := &statedir.State{Standing: maps.Clone(f.standing)}
+	for _, c := range f.circuits {
 		if c == nil {
 			continue
 		}

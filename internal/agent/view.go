@@ -43,18 +43,18 @@ func (a *Agent) Snapshot() *view.Snapshot {
 	s.Node = a.dp.NodeCounts()
 	var err error
 	if s.Packets, err = a.dp.Packets(); err != nil {
-		a.log.Error("counts of packets", "error", err)
+		a.log.Error("cannot read the counts of packets", "error", err)
 	}
 	return s
 }
 
 func (a *Agent) viewAgent() view.Agent {
-	v := view.Agent{Version: a.cfg.Version, Node: a.cfg.NodeName, Started: a.started, Recovered: a.recovered}
+	v := view.Agent{Version: a.cfg.Version, Node: a.cfg.NodeName, Started: a.health.started, Recovered: a.recovered}
 	if err := a.waitsFor(); err != nil {
 		v.WaitsFor = err.Error()
 	}
 	v.Ready = v.WaitsFor == ""
-	v.PoliciesLoaded, v.Reloads, v.ReloadFailures, v.ReloadError = a.reload.Loaded, a.reload.Attempts, a.reload.Failures, a.reload.LastError
+	v.PoliciesLoaded, v.Reloads, v.ReloadFailures, v.ReloadError = a.loaded, a.reloads.attempts, a.reloads.failures, a.reloads.lastError
 	v.RingEvents = a.book.EventsRead()
 	a.records.View(&v)
 	for sink, lost := range a.cfg.Lost {
@@ -131,7 +131,7 @@ func (c *circuitState) backendList() []discovery.Backend {
 func (a *Agent) statusesByCircuit() map[int][]view.Status {
 	all, err := a.dp.Statuses()
 	if err != nil {
-		a.log.Error("counts by status", "error", err)
+		a.log.Error("cannot read the counts by status", "error", err)
 	}
 	byCircuit := map[int][]view.Status{}
 	for _, s := range all {
