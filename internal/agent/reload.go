@@ -21,7 +21,7 @@ func (f *inForce) apply(set *policy.Set) error {
 		return err
 	}
 	for _, w := range set.Warnings {
-		f.log.Warn("policy", "warning", w.Error())
+		f.log.Warn("warning about the policies", "warning", w.Error())
 	}
 	f.set = set
 	f.loaded = time.Now()
