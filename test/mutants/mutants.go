@@ -4,27 +4,12 @@ package main
 var mutants = []mutant{
 	// BPF.
 	{
-		Name: "the rate is not given back when a connection gets no permit",
+		Name: "the rate is not given back when there is no permit",
 		File: "bpf/admit.h",
-		Old: `		if (reject_probe(c, n, &adm, now, tcp)) {
-			__sync_fetch_and_add(&c->connections, -1);
-			if (tcp)
-				release_rate(c, p);
-`,
-		New: `		if (reject_probe(c, n, &adm, now, tcp)) {
-			__sync_fetch_and_add(&c->connections, -1);
-`,
-		Package: "./internal/loader",
-		Test:    "TestRateIsReturnedWithoutPermit",
-	},
-	{
-		Name: "the rate is not given back when a request gets no permit",
-		File: "bpf/admit.h",
-		Old: `			__sync_fetch_and_add(&c->requests, -1);
-			release_rate(c, p);
-`,
-		New: `			__sync_fetch_and_add(&c->requests, -1);
-`,
+		Old: `	if (g->rate)
+		release_rate(`,
+		New: `	if (0)
+		release_rate(`,
 		Package: "./internal/loader",
 		Test:    "TestRateIsReturnedWithoutPermit",
 	},
@@ -83,14 +68,14 @@ var mutants = []mutant{
 	{
 		Name:    "an open circuit rejects at its deadline",
 		File:    "bpf/verdict.h",
-		Old:     `return v->kind == VERDICT_OPEN && now < v->until ? REASON_OPEN : 0;`,
-		New:     `return v->kind == VERDICT_OPEN && now <= v->until ? REASON_OPEN : 0;`,
+		Old:     `return v->kind == VERDICT_OPEN && now >= v->until;`,
+		New:     `return v->kind == VERDICT_OPEN && now > v->until;`,
 		Package: "./internal/loader",
 		Test:    "TestEqualMoments",
 	},
 	{
 		Name:    "the lease holds at its end",
-		File:    "bpf/admit.h",
+		File:    "bpf/verdict.h",
 		Old:     `return now >= READ_ONCE(n->lease_until);`,
 		New:     `return now > READ_ONCE(n->lease_until);`,
 		Package: "./internal/loader",
