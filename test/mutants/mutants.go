@@ -225,6 +225,49 @@ var mutants = []mutant{
 		Test:    "TestEventThatNeverCame",
 	},
 
+	{
+		Name:    "a circuit's place is used again at once",
+		File:    "internal/places/circuits.go",
+		Old:     `slot{id, now + rest}`,
+		New:     `slot{id, now}`,
+		Package: "./internal/places",
+		Test:    "TestCircuitWithConnectionsIsNotReused",
+	},
+
+	// What the agent owns.
+	{
+		Name:    "a short lease is renewed when it has run out",
+		File:    "internal/lease/lease.go",
+		Old:     `min(int64(renewEvery), l.length/renewShare)`,
+		New:     `int64(renewEvery)`,
+		Package: "./internal/lease",
+		Test:    "TestRenew",
+	},
+	{
+		Name:    "the saved state lacks standing overrides",
+		File:    "internal/agent/restore.go",
+		Old:     `s := &statedir.State{Standing: maps.Clone(f.standing)}`,
+		New:     `s := &statedir.State{}`,
+		Package: "./internal/agent",
+		Test:    "TestStandingOverride",
+	},
+	{
+		Name:    "XDP stays on an interface that is gone",
+		File:    "internal/attach/interfaces.go",
+		Old:     `errors.Join(i.dp.Detach(index), i.dp.DetachXDP(index))`,
+		New:     `i.dp.Detach(index)`,
+		Package: "./internal/attach",
+		Test:    "TestInterfacesThatGo",
+	},
+	{
+		Name:    "a neighbour's entry is held while its circuit probes",
+		File:    "internal/unreachable/hold.go",
+		Old:     `probes = now >= until`,
+		New:     `probes = false`,
+		Package: "./internal/unreachable",
+		Test:    "TestHolds",
+	},
+
 	// Policy.
 	{
 		Name:    "a rate of one per nanosecond is out of range",
