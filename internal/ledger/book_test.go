@@ -184,6 +184,32 @@ func TestLostProbesAreRecovered(t *testing.T) {
 	}
 }
 
+// An agent that is stopped while a half-open period begins and ends finds both when it goes on.
+func TestStoppedOverHalfOpen(t *testing.T) {
+	for result, want := range map[breaker.Result]breaker.Reason{200: breaker.ReasonProbesPassed, 500: breaker.ReasonProbeFailed} {
+		b := newBench(t, streak(1), 100)
+		b.serve(0, 500)
+		b.readAll()
+		b.quiet(0)
+		b.k.room = 0
+		b.serve(1, 500, 500, 500)
+		b.k.now += 200 * ms
+		b.serve(0, result, result, result)
+		b.k.now += 300 * ms
+		b.k.room = 100
+		b.events = nil
+		repairs := b.quiet(6)
+		if len(b.events) < 2 || b.events[0].To != breaker.StateHalfOpen || b.events[1].Reason != want {
+			t.Errorf("%v, want half-open, then its end because of %s; recovered %+v", names(b.events), want, repairs)
+		}
+		for _, r := range repairs {
+			if r.Unexplained > 0 {
+				t.Errorf("%+v is not explained", r)
+			}
+		}
+	}
+}
+
 // An event that does not come though the ring is empty is recovered, but not explained.
 func TestEventThatNeverCame(t *testing.T) {
 	b := newBench(t, streak(3), 100)

@@ -188,7 +188,9 @@ const spreadMost = 100_000
 
 // spread gives a circuit outcomes that are known by number only as if they had come evenly mixed: all failures first would
 // be a streak, and a rate, that never was.
-func spread(c *breaker.Circuit, at breaker.Time, generation uint32, failures, slow, plain uint64, buf []breaker.Event) []breaker.Event {
+func spread(
+	c *breaker.Circuit, at breaker.Time, generation uint32, failures, slow, plain uint64, buf []breaker.Event,
+) []breaker.Event {
 	rounds := max(min(failures+slow, max(plain, 1), spreadMost), 1)
 	part := func(n, i uint64) uint64 { return n*(i+1)/rounds - n*i/rounds }
 	for i := range rounds {

@@ -88,7 +88,10 @@ func (a *Account) checkProbes(now int64, drained bool) (Repair, bool) {
 		return Repair{}, false
 	}
 	lost := monus(p.Events, t.received())
-	r := Repair{Account: a, Events: lost + distance(permits, s.Probes.Used), Lost: lost, Probes: true, Permits: permits, KnownPermits: s.Probes.Used}
+	r := Repair{
+		Account: a, Events: lost + distance(permits, s.Probes.Used), Lost: lost,
+		Probes: true, Permits: permits, KnownPermits: s.Probes.Used,
+	}
 	r.Failures = min(lost, monus(p.Failures, t.failures))
 	r.Slow = min(lost-r.Failures, monus(p.Slow, t.slow))
 	r.Unexplained = losses.explain(reported, r.Events)

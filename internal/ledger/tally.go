@@ -78,7 +78,8 @@ func (a *Account) catchUp(now int64, readUpTo breaker.Time) {
 		}
 	}
 	// Only a closed verdict has outcomes without an event.
-	_, a.group.events = a.circuit.RecordSuccesses(readUpTo, a.circuit.Generation(), outcomes-t.outcomes, max(p.Duration-t.duration, 0), a.group.events)
+	_, a.group.events = a.circuit.RecordSuccesses(readUpTo, a.circuit.Generation(), outcomes-t.outcomes,
+		max(p.Duration-t.duration, 0), a.group.events)
 	t.outcomes, t.duration = outcomes, p.Duration
 	a.lastOutcome = now
 	a.group.carryOut()

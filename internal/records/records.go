@@ -94,8 +94,8 @@ func record(e *breaker.Event, now int64, wall time.Time) view.Record {
 	window := view.NewWindow(e.Window)
 	rec := view.Record{
 		Time: at(e.At), Kind: e.Kind.String(), Backend: e.Backend, From: e.From.String(), To: e.To.String(), Mode: e.Mode.String(),
-		Cause: cause(e), Source: e.Source.String(), Reason: e.Reason.String(), Window: &window, Step: e.Step, JitterSeconds: e.Jitter.Seconds(), By: e.Who,
-		Why: e.Why, VerdictSeconds: time.Duration(now - int64(e.At)).Seconds(),
+		Cause: cause(e), Source: e.Source.String(), Reason: e.Reason.String(), Window: &window, Step: e.Step,
+		JitterSeconds: e.Jitter.Seconds(), By: e.Who, Why: e.Why, VerdictSeconds: time.Duration(now - int64(e.At)).Seconds(),
 	}
 	if e.HasNumbers {
 		// Copies: the event lies in a buffer that is used again.
