@@ -22,7 +22,7 @@ func (a *Account) Place() int { return a.place }
 // LastOutcome returns when the programs last reported an outcome of the circuit, 0 if never.
 func (a *Account) LastOutcome() int64 { return a.lastOutcome }
 
-// State returns the circuit's state. See breaker.Circuit.State, and so on for the next five.
+// State returns the circuit's state. See breaker.Circuit.State, and so on for the next three.
 func (a *Account) State() breaker.State { return a.circuit.State() }
 
 // Status returns what the circuit is doing.
@@ -33,9 +33,6 @@ func (a *Account) Snapshot() breaker.Snapshot { return a.circuit.Snapshot() }
 
 // Metric returns what the window says at now.
 func (a *Account) Metric(now breaker.Time) breaker.Metric { return a.circuit.Metric(now) }
-
-// Generation returns the number of transitions so far.
-func (a *Account) Generation() uint32 { return a.circuit.Generation() }
 
 // SetOldestPending says when the oldest unanswered request of the circuit was sent; what follows from it happens at the
 // next Book.Advance.

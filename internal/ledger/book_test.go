@@ -360,8 +360,8 @@ func TestOrders(t *testing.T) {
 	if got := b.k.Published(0); got.Kind != Closed || got.Override {
 		t.Errorf("%+v is in force, want the policy's closed", got)
 	}
-	if a.Generation() != 4 || b.group.Ejected() != 0 || b.group.NextDeadline() != breaker.Never {
-		t.Errorf("generation %d, %d ejected, next deadline %d", a.Generation(), b.group.Ejected(), b.group.NextDeadline())
+	if a.Status().Generation != 4 || b.group.Ejected() != 0 || b.group.NextDeadline() != breaker.Never {
+		t.Errorf("generation %d, %d ejected, next deadline %d", a.Status().Generation, b.group.Ejected(), b.group.NextDeadline())
 	}
 }
 

@@ -10,9 +10,6 @@ import (
 func toKernel(generation uint32) uint32   { return generation + 1 }
 func fromKernel(generation uint32) uint32 { return generation - 1 }
 
-// BreakerGeneration returns the breaker's number of an event's generation.
-func (e *Event) BreakerGeneration() uint32 { return fromKernel(e.Generation) }
-
 // HalfOpen reports whether the verdict is an open one past its deadline.
 func (v *Verdict) HalfOpen(now int64) bool { return v.Kind == Open && now >= v.Until }
 

@@ -23,10 +23,6 @@ func TestGenerationAtTheDeadline(t *testing.T) {
 	if got := effectiveGeneration(&half, 1000); got != 4 {
 		t.Errorf("half-open is generation %d, want 4", got)
 	}
-	ev := Event{Generation: 5}
-	if got := ev.BreakerGeneration(); got != 4 {
-		t.Errorf("the event is of generation %d, want 4", got)
-	}
 }
 
 func TestVerdictOfState(t *testing.T) {
