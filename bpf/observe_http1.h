@@ -231,10 +231,11 @@ __noinline __u32 read_response(struct __sk_buff *skb, const struct packet *pkt, 
 static __always_inline void note_response_end(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 status)
 {
 	struct http1_state *h = &f->http1;
+	struct target *t = target_of(f->target);
+	struct policy *p = t ? policy_of(t) : NULL;
 	struct message m = {};
-	struct lookup l;
 
-	if (lookup_target(f->target, &l) != LOOKUP_FOUND || l.policy->reject != REJECT_RESPOND)
+	if (!p || p->reject != REJECT_RESPOND)
 		return;
 	read_head(skb, pkt, f->backend_next - pkt->seq,
 		  h->method == METHOD_HEAD || status == 204 || status == 304 ? BODY_NEVER : BODY_LIKELY, &m);

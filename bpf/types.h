@@ -345,7 +345,7 @@ struct target {
 struct circuit {
 	__u64 published; /* bit 0: which slot is in force. One store by the agent makes a verdict visible. */
 	struct verdict slots[2];
-	__u32 target; /* whose policy judges */
+	__u32 policy; /* that judges its outcomes: the target's */
 	__u32 pad;
 	__u64 owner; /* hash of the policy's name; for the agent that comes after */
 	__u64 requests; /* in flight */

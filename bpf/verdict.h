@@ -39,19 +39,20 @@ static __always_inline struct target *target_of(__u32 id)
 	return bpf_map_lookup_elem(&targets, &id);
 }
 
+static __always_inline struct policy *policy_at(__u32 index)
+{
+	return bpf_map_lookup_elem(&policies, &index);
+}
+
 static __always_inline struct policy *policy_of(struct target *t)
 {
-	__u32 id = READ_ONCE(t->policy);
-
-	return bpf_map_lookup_elem(&policies, &id);
+	return policy_at(READ_ONCE(t->policy));
 }
 
 /* judging_policy returns the policy by which a circuit's outcomes are judged, NULL if the circuit was released. */
 static __always_inline struct policy *judging_policy(struct circuit *c)
 {
-	struct target *t = target_of(READ_ONCE(c->target));
-
-	return t ? policy_of(t) : NULL;
+	return policy_at(READ_ONCE(c->policy));
 }
 
 static __always_inline struct verdict *verdict_of(struct circuit *c)

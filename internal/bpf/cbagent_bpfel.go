@@ -73,7 +73,7 @@ type CCircuit struct {
 	_              structs.HostLayout
 	Published      uint64
 	Slots          [2]CVerdict
-	Target         uint32
+	Policy         uint32
 	Pad            uint32
 	Owner          uint64
 	Requests       uint64

@@ -71,7 +71,7 @@ type decideCircuit struct {
 		Flags      uint8
 		Step       uint16
 	}
-	Target         uint32
+	Policy         uint32
 	Pad            uint32
 	Owner          uint64
 	Requests       uint64

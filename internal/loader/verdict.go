@@ -107,9 +107,13 @@ func (c *circuit) slot() *slot { return (*slot)(&c.Slots[atomic.LoadUint64(&c.Pu
 
 // SetPolicy makes the circuit follow the policy at an index of PutPolicy.
 func (d *Datapath) SetPolicy(circuit, policy int) {
-	atomic.StoreUint32(&d.circuits.vals[circuit].Target, uint32(circuit))
 	atomic.StoreUint32(&d.targets.vals[circuit].Circuit, uint32(circuit))
-	atomic.StoreUint32(&d.targets.vals[circuit].Policy, uint32(policy))
+	d.setPolicy(circuit, uint32(policy))
+}
+
+func (d *Datapath) setPolicy(circuit int, policy uint32) {
+	atomic.StoreUint32(&d.circuits.vals[circuit].Policy, policy)
+	atomic.StoreUint32(&d.targets.vals[circuit].Policy, policy)
 }
 
 // noPolicy is an index that no policy has.
@@ -118,7 +122,7 @@ const noPolicy = 0xffffffff
 // Release lets go of a circuit: nobody is rejected, nothing judged, and the next Sweep forgets its connections.
 func (d *Datapath) Release(circuit int) {
 	d.SetVerdict(circuit, ledger.Verdict{Kind: ledger.Disabled, Generation: 1})
-	atomic.StoreUint32(&d.targets.vals[circuit].Policy, noPolicy)
+	d.setPolicy(circuit, noPolicy)
 }
 
 // Connections is Totals.Connections alone.
@@ -136,7 +140,7 @@ func (d *Datapath) ResetCircuit(index int, owner uint64) error {
 		return fmt.Errorf("circuit %d: the table has %d places: raise --max-circuits", index, len(d.circuits.vals))
 	}
 	d.targets.vals[index] = bpf.CTarget{Circuit: uint32(index)}
-	d.circuits.vals[index] = circuit{Owner: owner, Target: uint32(index)}
+	d.circuits.vals[index] = circuit{Owner: owner}
 	return nil
 }
 
