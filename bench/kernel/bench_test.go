@@ -12,6 +12,7 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // Circuits, by what they do.
@@ -23,7 +24,7 @@ const (
 )
 
 // class2xx is where Totals.Outcomes counts responses of status 2xx.
-const class2xx = loader.OutcomeClasses - 8
+const class2xx = tables.OutcomeClasses - 8
 
 // nextISN is how much a client's initial sequence number grows from one connection to the next. The kernel's answer to the
 // SYN has a number that depends on the bits below, and so stays the same.
@@ -74,31 +75,31 @@ func newSite(b *testing.B) *site {
 	if s.d, err = loader.Load(loader.Options{Circuits: 64, Policies: 64, Answers: 64, Flows: 65536}); err != nil {
 		b.Fatalf("%+v", err)
 	}
-	s.d.RenewLease(loader.Now() + int64(time.Hour))
+	s.d.RenewLease(tables.Now() + int64(time.Hour))
 	a := answer.Render(answer.Spec{
 		Status: 503, ContentType: "application/json", Body: `{"error":"circuit open"}`,
 	}, answer.ReasonOpen, true)
-	if err := s.d.PutAnswer(0, loader.Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: 503}); err != nil {
+	if err := s.d.PutAnswer(0, tables.Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: 503}); err != nil {
 		b.Fatal(err)
 	}
-	open := ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: loader.Now() + int64(time.Hour)}
+	open := ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: tables.Now() + int64(time.Hour)}
 	for circuit, c := range map[int]struct {
-		reject  loader.Reject
+		reject  tables.Reject
 		verdict ledger.Verdict
 	}{
-		closed:   {loader.Respond, ledger.Verdict{Kind: ledger.Closed, Generation: 1}},
-		responds: {loader.Respond, open},
-		resets:   {loader.Reset, open},
-		drops:    {loader.Drop, open},
+		closed:   {tables.Respond, ledger.Verdict{Kind: ledger.Closed, Generation: 1}},
+		responds: {tables.Respond, open},
+		resets:   {tables.Reset, open},
+		drops:    {tables.Drop, open},
 	} {
-		if err := s.d.PutPolicy(circuit, loader.PolicySettings{Reject: c.reject, Existing: true, Timeout: time.Minute}); err != nil {
+		if err := s.d.PutPolicy(circuit, tables.PolicySettings{Reject: c.reject, Existing: true, Timeout: time.Minute}); err != nil {
 			b.Fatal(err)
 		}
 		s.d.SetPolicy(circuit, circuit)
 		s.d.SetVerdict(circuit, c.verdict)
 		for _, f := range families {
-			for _, dir := range []loader.Direction{loader.Outbound, loader.Inbound} {
-				if err := s.d.PutBackend(loader.Backend{Addr: f.of(circuit), Direction: dir}, circuit, 0); err != nil {
+			for _, dir := range []tables.Direction{tables.Outbound, tables.Inbound} {
+				if err := s.d.PutBackend(tables.Backend{Addr: f.of(circuit), Direction: dir}, circuit, 0); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -295,7 +296,7 @@ func BenchmarkPacket(b *testing.B) {
 
 // rejected returns how many clients a circuit has rejected in a way.
 func (s *site) rejected(circuit, how int) uint64 {
-	return s.d.Totals(circuit).Rejected[loader.RejectedOpen][how]
+	return s.d.Totals(circuit).Rejected[tables.RejectedOpen][how]
 }
 
 // outcomes returns how many outcomes of a class a circuit has.

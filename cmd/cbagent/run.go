@@ -10,6 +10,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"k8s.io/client-go/kubernetes"
+
 	"github.com/cbagent/cbagent/internal/agent"
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/cgroup"
@@ -21,10 +25,8 @@ import (
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/serve"
 	"github.com/cbagent/cbagent/internal/systemd"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/view"
-	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-	"k8s.io/client-go/kubernetes"
 )
 
 type runOptions struct {
@@ -154,7 +156,7 @@ func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 
-	o.datapath.Ring = loader.RingFor(o.events)
+	o.datapath.Ring = tables.RingFor(o.events)
 	if o.datapath.PinPath == "" {
 		logger.Warn(unpinned)
 	}

@@ -1,6 +1,6 @@
 package agent
 
-import "github.com/cbagent/cbagent/internal/loader"
+import "github.com/cbagent/cbagent/internal/tables"
 
 // refreshAddresses writes to the kernel which backends run on this node when its addresses have changed.
 func (f *inForce) refreshAddresses(now int64) {
@@ -14,8 +14,8 @@ func (f *inForce) refreshAddresses(now int64) {
 		}
 		for _, b := range c.backends {
 			flags := f.addresses.Flags(b)
-			onHost = onHost || flags&loader.OnHost != 0
-			key := loader.Backend{Addr: b.Addr, Direction: loader.Direction(c.policy.Direction)}
+			onHost = onHost || flags&tables.OnHost != 0
+			key := tables.Backend{Addr: b.Addr, Direction: tables.Direction(c.policy.Direction)}
 			if err := f.dp.PutBackend(key, c.id, flags); err != nil {
 				f.log.Error("cannot write the backend to the map", "policy", c.policy.Name, "backend", b.Addr, "error", err)
 			}

@@ -7,23 +7,23 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vishvananda/netns"
+
 	"github.com/cbagent/cbagent/internal/attach"
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/cgroup"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/lease"
-	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/neighbour"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/records"
 	"github.com/cbagent/cbagent/internal/serve"
 	"github.com/cbagent/cbagent/internal/statedir"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/tracing"
 	"github.com/cbagent/cbagent/internal/unreachable"
-	"github.com/cilium/ebpf/ringbuf"
-	"github.com/vishvananda/netns"
 )
 
 // tick is how often totals are read, and time-driven transitions made.
@@ -73,7 +73,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := newAgent(cfg, dp, loader.Now)
+	a, err := newAgent(cfg, dp, tables.Now)
 	if err != nil {
 		return nil, errors.Join(err, dp.Close())
 	}
@@ -253,13 +253,11 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, neighbours *nei
 
 // readEvents hands the ring's events to the circuits, in batches of what is there.
 func (a *Agent) readEvents(ctx context.Context) error {
-	var rec ringbuf.Record
-	var ev ledger.Event
 	for ctx.Err() == nil {
 		// Short enough to notice the end of ctx, long enough to cost nothing.
-		err := a.dp.ReadEvent(&rec, time.Now().Add(tick), &ev)
+		ev, err := a.dp.NextEvent(time.Now().Add(tick))
 		switch {
-		case errors.Is(err, loader.ErrNoEvent):
+		case errors.Is(err, tables.ErrNoEvent):
 			continue
 		case errors.Is(err, os.ErrClosed):
 			return nil
@@ -273,12 +271,12 @@ func (a *Agent) readEvents(ctx context.Context) error {
 			if n == 4096 || a.dp.EventsWaiting() == 0 {
 				break
 			}
-			if err = a.dp.ReadEvent(&rec, time.Unix(0, 1), &ev); err != nil {
+			if ev, err = a.dp.NextEvent(time.Unix(0, 1)); err != nil {
 				break
 			}
 		}
 		a.mu.Unlock()
-		if err != nil && !errors.Is(err, loader.ErrNoEvent) && !errors.Is(err, os.ErrClosed) {
+		if err != nil && !errors.Is(err, tables.ErrNoEvent) && !errors.Is(err, os.ErrClosed) {
 			return err
 		}
 	}

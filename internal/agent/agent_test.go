@@ -17,9 +17,9 @@ import (
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/ledger"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/serve"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/view"
 )
 
@@ -42,7 +42,7 @@ const (
 func both(x, y string) string { return `"` + x + `", "` + y + `"` }
 
 // wantBackends compares the backends in the kernel with those wanted, in one direction, by their addresses.
-func (n *node) wantBackends(dir loader.Direction, want ...string) {
+func (n *node) wantBackends(dir tables.Direction, want ...string) {
 	n.t.Helper()
 	var got []string
 	n.kernel.mu.Lock()
@@ -62,13 +62,13 @@ func (n *node) wantBackends(dir loader.Direction, want ...string) {
 func TestPoliciesInForce(t *testing.T) {
 	n := newNode(t, newKernel(), nil)
 	n.mustApply(ordersOf(both(a1, a2), "exempt: {sources: [198.51.100.0/24]}", "limits: {maxConnections: 7}", "rateLimit: {limit: 10, period: 1s}"))
-	n.wantBackends(loader.Outbound, a1, a2)
+	n.wantBackends(tables.Outbound, a1, a2)
 	c := n.mustFind("orders", a1)
 	s := n.kernel.policies[n.kernel.policyOf[c.id]]
-	if s.MaxConnections != 7 || s.RateLimit != 10 || !s.ExemptSome || s.Direction != loader.Outbound {
+	if s.MaxConnections != 7 || s.RateLimit != 10 || !s.ExemptSome || s.Direction != tables.Outbound {
 		t.Errorf("the settings in the kernel are %+v", s)
 	}
-	if got := n.kernel.exempt[s.ID]; len(got) != 1 || got[0] != netip.MustParsePrefix("198.51.100.0/24") {
+	if got := n.kernel.exempt[n.kernel.policyOf[c.id]]; len(got) != 1 || got[0] != netip.MustParsePrefix("198.51.100.0/24") {
 		t.Errorf("exempt are %v", got)
 	}
 	for reason, index := range s.Answers {
@@ -114,7 +114,7 @@ func TestReloadKeepsCircuits(t *testing.T) {
 	n.fails(c, 3)
 	old := n.kernel.policyOf[c.id]
 	n.mustApply(ordersOf(both(a1, a3), "limits: {maxConnections: 7}"))
-	n.wantBackends(loader.Outbound, a1, a3)
+	n.wantBackends(tables.Outbound, a1, a3)
 	again := n.mustFind("orders", a1)
 	if again != c || n.kernel.Published(c.id).Kind != ledger.Open || c.policy != n.policies["orders"] {
 		t.Errorf("the circuit is another one, or has the verdict %+v", n.kernel.Published(c.id))
@@ -137,7 +137,7 @@ func TestReloadWithAnotherScope(t *testing.T) {
 	if len(c.backends) != 2 || n.kernel.Published(c.id).Kind != ledger.Closed || n.circuitCount() != 1 {
 		t.Errorf("%d backends, verdict %+v, %d circuits", len(c.backends), n.kernel.Published(c.id), n.circuitCount())
 	}
-	n.wantBackends(loader.Outbound, a1, a2)
+	n.wantBackends(tables.Outbound, a1, a2)
 	for b, circuit := range n.kernel.backends {
 		if circuit != c.id {
 			t.Errorf("%s has circuit %d in the kernel, want %d", b.Addr, circuit, c.id)
@@ -149,13 +149,13 @@ func TestReloadWithAnotherDirection(t *testing.T) {
 	n := newNode(t, newKernel(), nil)
 	n.mustApply(ordersOf(`"` + a1 + `"`))
 	n.mustApply(ordersOf(`"`+a1+`"`, "direction: inbound", "reject: {with: reset}"))
-	n.wantBackends(loader.Outbound)
-	n.wantBackends(loader.Inbound, a1)
+	n.wantBackends(tables.Outbound)
+	n.wantBackends(tables.Inbound, a1)
 	if !n.canUseXDP() {
 		t.Error("XDP is of no use to an inbound policy that resets")
 	}
 	n.mustApply("version: 1\npolicies: []\n")
-	n.wantBackends(loader.Inbound)
+	n.wantBackends(tables.Inbound)
 	if n.canUseXDP() || n.circuitCount() != 0 {
 		t.Errorf("XDP is of use, or %d circuits are left", n.circuitCount())
 	}
@@ -168,7 +168,7 @@ func TestDroppedCircuitWithConnections(t *testing.T) {
 	id := n.mustFind("orders", a1).id
 	n.kernel.connections[id] = 1
 	n.mustApply(ordersOf(`"` + a2 + `"`))
-	if n.find("orders", a2) != nil || !n.unplaced[backend(a2, loader.Outbound)] || !n.crowded {
+	if n.find("orders", a2) != nil || !n.unplaced[backend(a2, tables.Outbound)] || !n.crowded {
 		t.Fatal("a circuit's place is used again while connections refer to it")
 	}
 	n.after(2 * time.Second)
@@ -180,7 +180,7 @@ func TestDroppedCircuitWithConnections(t *testing.T) {
 	if c := n.mustFind("orders", a2); c.id != id || n.crowded || len(n.unplaced) != 0 {
 		t.Errorf("circuit %d, crowded %v, %d without a place", c.id, n.crowded, len(n.unplaced))
 	}
-	n.wantBackends(loader.Outbound, a2)
+	n.wantBackends(tables.Outbound, a2)
 }
 
 // Policies for which there is no room leave those in force as they are, and come into force when there is.
@@ -284,12 +284,12 @@ func TestTakingOver(t *testing.T) {
 	dir := t.TempDir()
 	pinned := func(c *Config) { c.StateDir, c.Datapath.PinPath = dir, filepath.Join(dir, "pins") }
 	k := newKernel()
-	first, err := newAgent(withDefaults(pinned), k, loader.Now)
+	first, err := newAgent(withDefaults(pinned), k, tables.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	first.discovery = discovery.New(first.log, discovery.Options{})
-	n := &node{Agent: first, t: t, kernel: k, now: loader.Now()}
+	n := &node{Agent: first, t: t, kernel: k, now: tables.Now()}
 	n.mustApply(ordersOf(both(a1, a2)))
 	open, gone := n.mustFind("orders", a1), n.mustFind("orders", a2)
 	n.Override(control.Target{Policy: "orders"}, control.Order{Action: control.ActionOpen, By: "root", Reason: "drill"})
@@ -310,12 +310,12 @@ func TestTakingOver(t *testing.T) {
 		t.Errorf("the standing override is %+v", o)
 	}
 	second.after(time.Second)
-	second.wantBackends(loader.Outbound, a1, a2) // until discovery has reported
+	second.wantBackends(tables.Outbound, a1, a2) // until discovery has reported
 	second.onBackends(discovery.Update{Sets: []discovery.Set{{
 		Policy: "orders", Complete: true, Backends: []discovery.Backend{{Addr: netip.MustParseAddrPort(a1), Kind: discovery.KindAddress}},
 	}}})
 	second.after(time.Second)
-	second.wantBackends(loader.Outbound, a1)
+	second.wantBackends(tables.Outbound, a1)
 	if _, kept := k.owners[gone.id]; kept {
 		t.Error("the circuit of a backend that is in no policy is not released")
 	}
@@ -339,14 +339,14 @@ func TestDiscovered(t *testing.T) {
 	if n.health.ready {
 		t.Error("ready before discovery has reported on each policy")
 	}
-	n.wantBackends(loader.Outbound, a1, a2)
+	n.wantBackends(tables.Outbound, a1, a2)
 	n.fails(n.mustFind("two", a1), 5)
 	n.onBackends(discovery.Update{Sets: []discovery.Set{found("one", a1)}})
-	if n.find("two", a1) != nil || n.kernel.backends[backend(a1, loader.Outbound)] != n.mustFind("one", a1).id {
+	if n.find("two", a1) != nil || n.kernel.backends[backend(a1, tables.Outbound)] != n.mustFind("one", a1).id {
 		t.Error("a backend of two policies does not belong to the first")
 	}
 	n.onBackends(discovery.Update{Sets: []discovery.Set{found("one"), found("two", a1)}})
-	n.wantBackends(loader.Outbound, a1)
+	n.wantBackends(tables.Outbound, a1)
 	if n.find("one", a1) != nil || n.find("two", a1) == nil || !n.health.ready {
 		t.Errorf("the backend does not go to the policy that still has it, or ready is %v", n.health.ready)
 	}
@@ -368,7 +368,7 @@ func TestLearned(t *testing.T) {
 	call(a2, true) // no inbound policy has the network
 	call("198.51.100.1:80", false)
 	call("192.0.2.9:81", false)
-	n.wantBackends(loader.Outbound, a1)
+	n.wantBackends(tables.Outbound, a1)
 	for i := range 5 {
 		n.now++
 		call(fmt.Sprintf("192.0.2.%d:80", 10+i), false)
@@ -377,12 +377,12 @@ func TestLearned(t *testing.T) {
 		t.Errorf("%d backends are learned, want 3 at most", got)
 	}
 	n.mustApply("version: 1\npolicies:\n- name: net\n  match: {cidrs: [\"192.0.2.12/32:80\"]}\n  trip: [{consecutiveFailures: 3}]\n")
-	if _, ok := n.kernel.backends[backend("192.0.2.14:80", loader.Outbound)]; ok {
+	if _, ok := n.kernel.backends[backend("192.0.2.14:80", tables.Outbound)]; ok {
 		t.Error("a learned backend stays outside the networks")
 	}
 	n.after(2 * learnedIdle)
 	n.after(2 * learnedIdle)
-	n.wantBackends(loader.Outbound)
+	n.wantBackends(tables.Outbound)
 }
 
 // The snapshot shows circuits, counts and what the agent waits for.
@@ -550,7 +550,7 @@ func TestBackendsOfTheNode(t *testing.T) {
 	n.onBackends(discovery.Update{Sets: []discovery.Set{{Policy: "orders", Complete: true, Backends: []discovery.Backend{
 		{Addr: netip.MustParseAddrPort("203.0.113.1:80"), Node: "n1", Pod: "p"}, {Addr: netip.MustParseAddrPort("203.0.113.2:80"), Node: "n2", Pod: "p"},
 	}}}})
-	if f := n.kernel.flags; f[backend("203.0.113.1:80", loader.Outbound)] != loader.LocalPod || f[backend("203.0.113.2:80", loader.Outbound)] != 0 {
+	if f := n.kernel.flags; f[backend("203.0.113.1:80", tables.Outbound)] != tables.LocalPod || f[backend("203.0.113.2:80", tables.Outbound)] != 0 {
 		t.Errorf("the flags are %v", f)
 	}
 }
@@ -559,12 +559,12 @@ func TestBackendsOfTheNode(t *testing.T) {
 func TestWarnUnread(t *testing.T) {
 	n := newNode(t, newKernel(), nil)
 	n.mustApply(ordersOf(both(a1, a2)))
-	counts := [loader.Openings]uint64{}
-	counts[loader.OpeningTLS] = 4
+	counts := [tables.Openings]uint64{}
+	counts[tables.OpeningTLS] = 4
 	n.kernel.openings[n.mustFind("orders", a1).id] = counts
 	n.warnUnread(n.now)
 	n.warnUnread(n.now + 1)
-	if len(n.unread.logged) != 1 || !n.unread.logged[unreadKey{"orders", a1, loader.OpeningTLS}] {
+	if len(n.unread.logged) != 1 || !n.unread.logged[unreadKey{"orders", a1, tables.OpeningTLS}] {
 		t.Errorf("logged are %v", n.unread.logged)
 	}
 }
@@ -605,7 +605,7 @@ func TestRun(t *testing.T) {
 		p.Judged, p.Events, p.Failures = i+1, i+1, i+1
 		k.progress[c.id] = p
 		k.mu.Unlock()
-		at := loader.Now()
+		at := tables.Now()
 		k.events <- ledger.Event{
 			Kind: ledger.EventOutcome, Circuit: c.id, Backend: netip.MustParseAddrPort(a1), Generation: 1, At: at, Sent: at, Began: at, Result: 500,
 			Judged: true, Failure: true, Ordinal: i, Index: i,

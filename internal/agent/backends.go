@@ -9,9 +9,9 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ledger"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/records"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // circuitState is one circuit and its place in the kernel.
@@ -40,14 +40,14 @@ func (a *Agent) onBackends(u discovery.Update) {
 		deltas[p.Direction] = append(deltas[p.Direction], a.assigners[p.Direction].Set(s.Policy, s.Backends))
 	}
 	for dir := range deltas {
-		a.assign(loader.Direction(dir), now, deltas[dir]...)
+		a.assign(tables.Direction(dir), now, deltas[dir]...)
 	}
 	a.noteReady()
 }
 
 // assign carries out who owns which backend after changes that belong together. One that goes from a policy to another
 // is handed over by one store: there is no moment in which nobody answers for it.
-func (f *inForce) assign(dir loader.Direction, now int64, deltas ...discovery.Delta) {
+func (f *inForce) assign(dir tables.Direction, now int64, deltas ...discovery.Delta) {
 	was := map[netip.AddrPort]string{} // policies, by backend; "" = none
 	note := func(o discovery.Owned, policy string) {
 		if _, known := was[o.Backend.Addr]; !known {
@@ -75,10 +75,10 @@ func (f *inForce) assign(dir loader.Direction, now int64, deltas ...discovery.De
 	for _, addr := range slices.SortedFunc(maps.Keys(was), netip.AddrPort.Compare) {
 		policy := was[addr]
 		is, owned := f.assigners[dir].Owner(addr)
-		if p := f.policies[is.Policy]; owned && p != nil && loader.Direction(p.Direction) == dir {
+		if p := f.policies[is.Policy]; owned && p != nil && tables.Direction(p.Direction) == dir {
 			f.addBackend(p, dir, is.Backend, now)
 		}
-		if p := f.policies[policy]; p != nil && policy != is.Policy && loader.Direction(p.Direction) == dir {
+		if p := f.policies[policy]; p != nil && policy != is.Policy && tables.Direction(p.Direction) == dir {
 			f.dropBackend(p, dir, addr, !owned, now)
 		}
 	}
@@ -91,14 +91,14 @@ func (p *policyState) circuitName(addr netip.AddrPort) string {
 	return addr.String()
 }
 
-func (f *inForce) addBackend(p *policyState, dir loader.Direction, b discovery.Backend, now int64) {
+func (f *inForce) addBackend(p *policyState, dir tables.Direction, b discovery.Backend, now int64) {
 	name := p.circuitName(b.Addr)
 	c := p.circuits[name]
 	if c == nil {
 		c = &circuitState{name: name, policy: p, backends: map[netip.AddrPort]discovery.Backend{}}
-		adopted := f.adoptPlace(c, loader.Backend{Addr: b.Addr, Direction: dir})
+		adopted := f.adoptPlace(c, tables.Backend{Addr: b.Addr, Direction: dir})
 		if !adopted && !f.takePlace(c, b.Addr, now) {
-			f.unplaced[loader.Backend{Addr: b.Addr, Direction: dir}] = true
+			f.unplaced[tables.Backend{Addr: b.Addr, Direction: dir}] = true
 			return
 		}
 		p.circuits[name] = c
@@ -119,12 +119,12 @@ func (f *inForce) addBackend(p *policyState, dir loader.Direction, b discovery.B
 	}
 	c.backends[b.Addr] = b
 	c.hold(now)
-	delete(f.unplaced, loader.Backend{Addr: b.Addr, Direction: dir})
+	delete(f.unplaced, tables.Backend{Addr: b.Addr, Direction: dir})
 	flags := f.addresses.Flags(b)
-	if flags&loader.OnHost != 0 {
+	if flags&tables.OnHost != 0 {
 		f.dp.SetHostBackends(true)
 	}
-	if err := f.dp.PutBackend(loader.Backend{Addr: b.Addr, Direction: dir}, c.id, flags); err != nil {
+	if err := f.dp.PutBackend(tables.Backend{Addr: b.Addr, Direction: dir}, c.id, flags); err != nil {
 		f.log.Error("cannot write the backend to the map", "policy", p.Name, "backend", b.Addr, "error", err)
 	}
 }
@@ -149,13 +149,13 @@ func (f *inForce) takePlace(c *circuitState, addr netip.AddrPort, now int64) boo
 }
 
 // dropBackend takes a backend from a policy; free if no other has it now.
-func (f *inForce) dropBackend(p *policyState, dir loader.Direction, addr netip.AddrPort, free bool, now int64) {
+func (f *inForce) dropBackend(p *policyState, dir tables.Direction, addr netip.AddrPort, free bool, now int64) {
 	if free {
-		if err := f.dp.RemoveBackend(loader.Backend{Addr: addr, Direction: dir}); err != nil {
+		if err := f.dp.RemoveBackend(tables.Backend{Addr: addr, Direction: dir}); err != nil {
 			f.log.Error("cannot remove the backend from the map", "policy", p.Name, "backend", addr, "error", err)
 		}
 	}
-	delete(f.unplaced, loader.Backend{Addr: addr, Direction: dir})
+	delete(f.unplaced, tables.Backend{Addr: addr, Direction: dir})
 	c := p.circuits[p.circuitName(addr)]
 	if c == nil {
 		return
@@ -172,10 +172,10 @@ func (f *inForce) dropBackend(p *policyState, dir loader.Direction, addr netip.A
 
 // watchCIDRs makes the kernel report calls into the networks of the policies in force, and into no others.
 func (f *inForce) watchCIDRs() error {
-	var all []loader.Network
+	var all []tables.Network
 	for _, p := range f.policies {
 		for _, c := range p.Match.CIDRs {
-			all = append(all, loader.Network{Prefix: c.Prefix, Port: c.Port, Direction: loader.Direction(p.Direction)})
+			all = append(all, tables.Network{Prefix: c.Prefix, Port: c.Port, Direction: tables.Direction(p.Direction)})
 		}
 	}
 	if f.nodeInNetworks() {
@@ -185,10 +185,10 @@ func (f *inForce) watchCIDRs() error {
 }
 
 // learn takes in a backend that somebody called, for the first policy whose networks name it.
-func (f *inForce) learn(addr netip.AddrPort, dir loader.Direction, now int64) {
+func (f *inForce) learn(addr netip.AddrPort, dir tables.Direction, now int64) {
 	for _, want := range f.set.Policies {
 		p := f.policies[want.Name]
-		if p == nil || loader.Direction(p.Direction) != dir || p.learned == nil {
+		if p == nil || tables.Direction(p.Direction) != dir || p.learned == nil {
 			continue
 		}
 		source := inNetworks(p.Policy, addr)
@@ -222,7 +222,7 @@ func (f *inForce) ageLearned(now int64) {
 			continue
 		}
 		p.touch()
-		dir := loader.Direction(p.Direction)
+		dir := tables.Direction(p.Direction)
 		for _, addr := range p.learned.Age(time.Duration(now)) {
 			f.assign(dir, now, f.assigners[dir].Forget(p.Name, addr))
 		}

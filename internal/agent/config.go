@@ -5,13 +5,14 @@ import (
 	"log/slog"
 	"time"
 
+	"k8s.io/client-go/kubernetes"
+
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/serve"
-	"k8s.io/client-go/kubernetes"
 )
 
 // ErrNotYet marks the error of an update of policies that are still being asked for.

@@ -3,12 +3,11 @@ package agent
 import (
 	"time"
 
-	"github.com/cilium/ebpf/ringbuf"
-
 	"github.com/cbagent/cbagent/internal/attach"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/places"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/unreachable"
 )
 
@@ -27,7 +26,7 @@ type datapath interface {
 	counters
 	adoption
 
-	ReadEvent(rec *ringbuf.Record, deadline time.Time, ev *ledger.Event) error
+	NextEvent(deadline time.Time) (ledger.Event, error)
 	RenewLease(until int64)
 	SetTrace(on bool)
 	Sweep(idle time.Duration) (loader.SweepResult, error)
@@ -38,28 +37,28 @@ type datapath interface {
 
 // backendTables are the tables of policies, backends and networks.
 type backendTables interface {
-	PutPolicy(index int, s loader.PolicySettings) error
+	PutPolicy(index int, s tables.PolicySettings) error
 	SetPolicy(circuit, policy int)
 	ResetCircuit(circuit int, owner uint64) error
-	PutBackend(b loader.Backend, circuit int, flags loader.BackendFlags) error
-	RemoveBackend(b loader.Backend) error
+	PutBackend(b tables.Backend, circuit int, flags tables.BackendFlags) error
+	RemoveBackend(b tables.Backend) error
 	SetHostBackends(on bool)
-	SetNetworks(all []loader.Network) error
+	SetNetworks(all []tables.Network) error
 }
 
 // counters are what the programs counted, to be shown.
 type counters interface {
-	Totals(circuit int) loader.Totals
-	Openings(circuit int) (counts [loader.Openings]uint64, requests uint64)
-	Statuses() ([]loader.StatusCount, error)
-	NodeCounts() loader.NodeCounts
-	Packets() ([]loader.PacketCounts, error)
+	Totals(circuit int) tables.Totals
+	Openings(circuit int) (counts [tables.Openings]uint64, requests uint64)
+	Statuses() ([]tables.StatusCount, error)
+	NodeCounts() tables.NodeCounts
+	Packets() ([]tables.PacketCounts, error)
 }
 
 // adoption is what a former agent left in the kernel.
 type adoption interface {
 	Adopted() bool
-	AdoptedBackends() []loader.AdoptedBackend
+	AdoptedBackends() []tables.AdoptedBackend
 	UsedTables() (policies, answers map[int]bool)
 	Owner(circuit int) uint64
 }

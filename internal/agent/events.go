@@ -2,15 +2,15 @@ package agent
 
 import (
 	"github.com/cbagent/cbagent/internal/ledger"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // onEvent handles one event of the ring. The lock is held.
 func (a *Agent) onEvent(ev *ledger.Event) {
 	if ev.Kind == ledger.EventLearn {
-		dir := loader.Outbound
+		dir := tables.Outbound
 		if ev.Inbound {
-			dir = loader.Inbound
+			dir = tables.Inbound
 		}
 		a.learn(ev.Backend, dir, ev.At)
 	} else if a.tracers.Count() > 0 && ev.Circuit < len(a.circuits) && a.circuits[ev.Circuit] != nil {

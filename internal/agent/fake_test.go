@@ -9,12 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf/ringbuf"
-
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // patience bounds every wait; only a failing test waits so long.
@@ -25,28 +24,28 @@ var errFake = errors.New("the kernel rejects it")
 // kernel is a datapath in memory. Its fields are changed under mu, or before the agent runs.
 type kernel struct {
 	mu          sync.Mutex
-	policies    map[int]loader.PolicySettings
-	exempt      map[uint32][]netip.Prefix
-	answers     map[int]loader.Answer
-	backends    map[loader.Backend]int
-	flags       map[loader.Backend]loader.BackendFlags
+	policies    map[int]tables.PolicySettings
+	exempt      map[int][]netip.Prefix
+	answers     map[int]tables.Answer
+	backends    map[tables.Backend]int
+	flags       map[tables.Backend]tables.BackendFlags
 	hostOn      bool
-	networks    []loader.Network
+	networks    []tables.Network
 	owners      map[int]uint64
 	policyOf    map[int]int
 	verdicts    map[int]ledger.Verdict
 	progress    map[int]ledger.Progress
 	connections map[int]uint64
-	openings    map[int][loader.Openings]uint64
+	openings    map[int][tables.Openings]uint64
 	pending     map[int]int64
 	expired     uint64
 	lease       int64
 	trace       bool
 	events      chan ledger.Event
-	adopted     map[loader.Backend]int // by a former agent, and not put or removed since
+	adopted     map[tables.Backend]int // by a former agent, and not put or removed since
 	hasAdopted  bool
 	hooks       map[string]loader.Hook
-	unreachable []loader.Unreachable
+	unreachable []tables.Unreachable
 	due         int64
 	sweeps      int
 	fail        map[string]bool // methods
@@ -55,11 +54,11 @@ type kernel struct {
 
 func newKernel() *kernel {
 	return &kernel{
-		policies: map[int]loader.PolicySettings{}, exempt: map[uint32][]netip.Prefix{}, answers: map[int]loader.Answer{},
-		backends: map[loader.Backend]int{}, flags: map[loader.Backend]loader.BackendFlags{}, owners: map[int]uint64{},
+		policies: map[int]tables.PolicySettings{}, exempt: map[int][]netip.Prefix{}, answers: map[int]tables.Answer{},
+		backends: map[tables.Backend]int{}, flags: map[tables.Backend]tables.BackendFlags{}, owners: map[int]uint64{},
 		policyOf: map[int]int{}, verdicts: map[int]ledger.Verdict{}, progress: map[int]ledger.Progress{},
-		connections: map[int]uint64{}, openings: map[int][loader.Openings]uint64{}, pending: map[int]int64{},
-		events: make(chan ledger.Event, 64), adopted: map[loader.Backend]int{}, hooks: map[string]loader.Hook{}, fail: map[string]bool{},
+		connections: map[int]uint64{}, openings: map[int][tables.Openings]uint64{}, pending: map[int]int64{},
+		events: make(chan ledger.Event, 64), adopted: map[tables.Backend]int{}, hooks: map[string]loader.Hook{}, fail: map[string]bool{},
 	}
 }
 
@@ -131,7 +130,7 @@ func (k *kernel) Judged(circuit int) (outcomes, events uint64) {
 func (k *kernel) LostEvents() uint64 { return 0 }
 func (k *kernel) EventsWaiting() int { return len(k.events) }
 
-func (k *kernel) PutAnswer(index int, a loader.Answer) error {
+func (k *kernel) PutAnswer(index int, a tables.Answer) error {
 	err := k.lock("PutAnswer")
 	defer k.mu.Unlock()
 	k.answers[index] = a
@@ -154,21 +153,21 @@ func (k *kernel) ForgetStatuses(map[int]bool) error {
 	return k.lock("ForgetStatuses")
 }
 
-func (k *kernel) SetExemptSources(policy uint32, sources []netip.Prefix) error {
+func (k *kernel) SetExemptSources(policy int, sources []netip.Prefix) error {
 	err := k.lock("SetExemptSources")
 	defer k.mu.Unlock()
 	k.exempt[policy] = sources
 	return err
 }
 
-func (k *kernel) RecordUnreachable(_ int64, all []loader.Unreachable) (loader.UnreachableResult, error) {
+func (k *kernel) RecordUnreachable(_ int64, all []tables.Unreachable) (loader.UnreachableResult, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.unreachable = append(k.unreachable, all...)
 	return loader.UnreachableResult{}, nil
 }
 
-func (k *kernel) PutPolicy(index int, s loader.PolicySettings) error {
+func (k *kernel) PutPolicy(index int, s tables.PolicySettings) error {
 	err := k.lock("PutPolicy")
 	defer k.mu.Unlock()
 	k.policies[index] = s
@@ -190,7 +189,7 @@ func (k *kernel) ResetCircuit(circuit int, owner uint64) error {
 	return err
 }
 
-func (k *kernel) PutBackend(b loader.Backend, circuit int, flags loader.BackendFlags) error {
+func (k *kernel) PutBackend(b tables.Backend, circuit int, flags tables.BackendFlags) error {
 	err := k.lock("PutBackend")
 	defer k.mu.Unlock()
 	k.backends[b], k.flags[b] = circuit, flags
@@ -198,7 +197,7 @@ func (k *kernel) PutBackend(b loader.Backend, circuit int, flags loader.BackendF
 	return err
 }
 
-func (k *kernel) RemoveBackend(b loader.Backend) error {
+func (k *kernel) RemoveBackend(b tables.Backend) error {
 	err := k.lock("RemoveBackend")
 	defer k.mu.Unlock()
 	delete(k.backends, b)
@@ -207,47 +206,47 @@ func (k *kernel) RemoveBackend(b loader.Backend) error {
 }
 func (k *kernel) SetHostBackends(on bool) { k.mu.Lock(); defer k.mu.Unlock(); k.hostOn = on }
 
-func (k *kernel) SetNetworks(all []loader.Network) error {
+func (k *kernel) SetNetworks(all []tables.Network) error {
 	err := k.lock("SetNetworks")
 	defer k.mu.Unlock()
 	k.networks = all
 	return err
 }
 
-func (k *kernel) Totals(circuit int) loader.Totals {
-	return loader.Totals{Connections: k.Connections(circuit)}
+func (k *kernel) Totals(circuit int) tables.Totals {
+	return tables.Totals{Connections: k.Connections(circuit)}
 }
 
-func (k *kernel) Openings(circuit int) (counts [loader.Openings]uint64, requests uint64) {
+func (k *kernel) Openings(circuit int) (counts [tables.Openings]uint64, requests uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.openings[circuit], 0
 }
 
-func (k *kernel) Statuses() ([]loader.StatusCount, error) {
+func (k *kernel) Statuses() ([]tables.StatusCount, error) {
 	err := k.lock("Statuses")
 	defer k.mu.Unlock()
-	return []loader.StatusCount{{Circuit: 0, Status: 503, Count: 2}, {Circuit: 0, Status: 200, Count: 7}}, err
+	return []tables.StatusCount{{Circuit: 0, Status: 503, Count: 2}, {Circuit: 0, Status: 200, Count: 7}}, err
 }
 
-func (k *kernel) NodeCounts() loader.NodeCounts {
+func (k *kernel) NodeCounts() tables.NodeCounts {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return loader.NodeCounts{LeaseExpired: k.expired}
+	return tables.NodeCounts{LeaseExpired: k.expired}
 }
-func (k *kernel) Packets() ([]loader.PacketCounts, error) {
+func (k *kernel) Packets() ([]tables.PacketCounts, error) {
 	defer k.mu.Unlock()
 	return nil, k.lock("Packets")
 }
 
 func (k *kernel) Adopted() bool { return k.hasAdopted }
 
-func (k *kernel) AdoptedBackends() []loader.AdoptedBackend {
+func (k *kernel) AdoptedBackends() []tables.AdoptedBackend {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var all []loader.AdoptedBackend
+	var all []tables.AdoptedBackend
 	for b, circuit := range k.adopted {
-		all = append(all, loader.AdoptedBackend{Backend: b, Circuit: circuit})
+		all = append(all, tables.AdoptedBackend{Backend: b, Circuit: circuit})
 	}
 	return all
 }
@@ -271,19 +270,19 @@ func (k *kernel) Owner(circuit int) uint64 {
 	return k.owners[circuit]
 }
 
-func (k *kernel) ReadEvent(_ *ringbuf.Record, deadline time.Time, ev *ledger.Event) error {
+func (k *kernel) NextEvent(deadline time.Time) (ledger.Event, error) {
 	timeout := time.NewTimer(time.Until(deadline))
 	defer timeout.Stop()
 	select {
-	case *ev = <-k.events:
-		return nil
+	case ev := <-k.events:
+		return ev, nil
 	default:
 	}
 	select {
-	case *ev = <-k.events:
-		return nil
+	case ev := <-k.events:
+		return ev, nil
 	case <-timeout.C:
-		return loader.ErrNoEvent
+		return ledger.Event{}, tables.ErrNoEvent
 	}
 }
 
@@ -316,7 +315,7 @@ type node struct {
 // newNode returns a node without policies.
 func newNode(t *testing.T, k *kernel, change func(*Config)) *node {
 	t.Helper()
-	n := &node{t: t, kernel: k, now: loader.Now()}
+	n := &node{t: t, kernel: k, now: tables.Now()}
 	a, err := newAgent(withDefaults(change), k, func() int64 { return n.now })
 	if err != nil {
 		t.Fatal(err)
@@ -414,6 +413,6 @@ func (n *node) fails(c *circuitState, times int) {
 	}
 }
 
-func backend(addr string, dir loader.Direction) loader.Backend {
-	return loader.Backend{Addr: netip.MustParseAddrPort(addr), Direction: dir}
+func backend(addr string, dir tables.Direction) tables.Backend {
+	return tables.Backend{Addr: netip.MustParseAddrPort(addr), Direction: dir}
 }

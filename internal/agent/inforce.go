@@ -8,11 +8,11 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ledger"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/places"
 	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/records"
 	"github.com/cbagent/cbagent/internal/statedir"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // inForce is which policies are in force, which backends they have, and the circuits of these: what is in the kernel's tables.
@@ -35,7 +35,7 @@ type inForce struct {
 	book      *ledger.Book
 	circuits  []*circuitState         // by index in the kernel; nil: free
 	assigners [2]discovery.Assigner   // by direction
-	unplaced  map[loader.Backend]bool // backends for which there was no circuit
+	unplaced  map[tables.Backend]bool // backends for which there was no circuit
 	crowded   bool                    // that was logged
 
 	circuitPlaces *places.Circuits
@@ -48,7 +48,7 @@ func newInForce(cfg *Config, dp datapath, clock func() int64) inForce {
 	return inForce{
 		cfg: cfg, log: cfg.Logger, dp: dp, clock: clock, addresses: attach.NewAddresses(cfg.Logger, cfg.NodeName),
 		policies: map[string]*policyState{}, standing: map[string]breaker.Override{},
-		book: ledger.NewBook(dp, clock()), unplaced: map[loader.Backend]bool{},
+		book: ledger.NewBook(dp, clock()), unplaced: map[tables.Backend]bool{},
 		circuitPlaces: places.NewCircuits(dp, cfg.circuitTable()),
 		policyPlaces:  places.NewPolicies(dp, cfg.policyTable()),
 		answers:       places.NewAnswers(dp, cfg.answerTable()),

@@ -1,8 +1,8 @@
 package agent
 
 import (
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/unreachable"
 )
 
@@ -16,7 +16,7 @@ func (a *Agent) unreachableCircuits(yield func(unreachable.Circuit) bool) {
 		}
 		with := c.policy.Reject.With
 		if !yield(unreachable.Circuit{
-			ID: c.id, Direction: loader.Direction(c.policy.Direction), Backends: c.backends, Verdict: a.dp.Published(c.id),
+			ID: c.id, Direction: tables.Direction(c.policy.Direction), Backends: c.backends, Verdict: a.dp.Published(c.id),
 			// A policy that drops answers nobody; processes of the cgroup are answered by connect(), before there is a packet.
 			Answers: with == policy.Respond || with == policy.Reset && a.cfg.Connect == "",
 		}) {

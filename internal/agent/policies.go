@@ -6,9 +6,9 @@ import (
 	"github.com/cbagent/cbagent/internal/answer"
 	"github.com/cbagent/cbagent/internal/discovery"
 	"github.com/cbagent/cbagent/internal/ledger"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/places"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // policyState is a policy in force.
@@ -55,13 +55,13 @@ func (f *inForce) compile(p *policy.Policy, now int64) (*policyState, error) {
 	return s, nil
 }
 
-func (f *inForce) compileSettings(s *policyState, needs *ledger.Needs, now int64) (loader.PolicySettings, error) {
+func (f *inForce) compileSettings(s *policyState, needs *ledger.Needs, now int64) (tables.PolicySettings, error) {
 	p := s.Policy
-	out := loader.PolicySettings{
-		ID: uint32(s.index), Failure: p.Breaker.Outcome.Failure, Ignore: p.Breaker.Outcome.Ignore,
+	out := tables.PolicySettings{
+		Failure: p.Breaker.Outcome.Failure, Ignore: p.Breaker.Outcome.Ignore,
 		Slow: needs.Slow, Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout, Patience: p.Patience,
-		Direction: loader.Direction(p.Direction), Protocol: loader.Protocol(p.Protocol),
-		Reject: loader.Reject(p.Reject.With), Existing: p.Reject.Existing,
+		Direction: tables.Direction(p.Direction), Protocol: tables.Protocol(p.Protocol),
+		Reject: tables.Reject(p.Reject.With), Existing: p.Reject.Existing,
 		Every:      needs.Every,
 		ExemptNode: p.Exempt.NodeHealthChecks, ExemptSome: len(p.Exempt.Sources) > 0,
 		MaxConnections: uint32(p.Limits.MaxConnections), MaxRequests: uint32(p.Limits.MaxRequests),
@@ -70,7 +70,7 @@ func (f *inForce) compileSettings(s *policyState, needs *ledger.Needs, now int64
 	if r := p.RateLimit; r != nil {
 		out.RateLimit, out.RatePeriod, out.RateBurst = r.Limit, r.Period, r.Burst
 	}
-	if err := f.dp.SetExemptSources(uint32(s.index), p.Exempt.Sources); err != nil {
+	if err := f.dp.SetExemptSources(s.index, p.Exempt.Sources); err != nil {
 		return out, err
 	}
 	for i := range out.Answers {
@@ -78,14 +78,14 @@ func (f *inForce) compileSettings(s *policyState, needs *ledger.Needs, now int64
 		if p.Reject.With != policy.Respond {
 			continue
 		}
-		reason := loader.Rejection(i)
+		reason := tables.Rejection(i)
 		spec := p.Reject.Answer.For(reason.String())
-		retry := p.Reject.RetryAfter && reason != loader.RejectedForcedOpen
-		if reason == loader.RejectedRateLimit && p.RateLimit != nil {
+		retry := p.Reject.RetryAfter && reason != tables.RejectedForcedOpen
+		if reason == tables.RejectedRateLimit && p.RateLimit != nil {
 			spec.Status = p.RateLimit.Status
 		}
 		r := answer.Render(spec, reason.String(), retry)
-		stored, err := f.answers.Put(loader.Answer{Bytes: r.Bytes, HeadLen: r.HeadLen, RetryAt: r.RetryAt, Status: spec.Status}, now)
+		stored, err := f.answers.Put(tables.Answer{Bytes: r.Bytes, HeadLen: r.HeadLen, RetryAt: r.RetryAt, Status: spec.Status}, now)
 		if err != nil {
 			return out, err
 		}

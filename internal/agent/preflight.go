@@ -3,11 +3,12 @@ package agent
 import (
 	"errors"
 
+	"github.com/vishvananda/netns"
+
 	"github.com/cbagent/cbagent/internal/attach"
 	"github.com/cbagent/cbagent/internal/cgroup"
 	"github.com/cbagent/cbagent/internal/ifaces"
 	"github.com/cbagent/cbagent/internal/loader"
-	"github.com/vishvananda/netns"
 )
 
 // Preflight returns one error that names everything that keeps an agent from starting here: what the kernel lacks, what

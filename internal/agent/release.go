@@ -3,13 +3,13 @@ package agent
 import (
 	"maps"
 
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // release lets go of the connections of a circuit that is no longer used.
 func (f *inForce) release(circuit int, now int64) {
 	f.circuitPlaces.Release(circuit, now)
-	maps.DeleteFunc(f.inherited.circuits, func(_ loader.Backend, id int) bool { return id == circuit })
+	maps.DeleteFunc(f.inherited.circuits, func(_ tables.Backend, id int) bool { return id == circuit })
 	maps.DeleteFunc(f.inherited.shared, func(_ uint64, id int) bool { return id == circuit })
 	f.saver.Changed()
 }

@@ -7,8 +7,8 @@ import (
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // apply puts a set in force, or returns an error and changes nothing. New tables are filled before any circuit names them; a
@@ -43,7 +43,7 @@ func (f *inForce) apply(set *policy.Set) error {
 		deltas[dir] = append(deltas[dir], f.claimAddresses(fresh, slices.Contains(diff.Added, name)))
 	}
 	for dir := range deltas {
-		f.assign(loader.Direction(dir), now, deltas[dir]...)
+		f.assign(tables.Direction(dir), now, deltas[dir]...)
 	}
 	for _, name := range diff.Removed {
 		f.dropCompiled(f.policies[name], now)
@@ -101,7 +101,7 @@ func (f *inForce) claimAddresses(p *policyState, added bool) discovery.Delta {
 // replacePolicy puts a policy in the place of the one of that name. Circuits stay, unless the new one gives them another
 // meaning: then its backends get others. What it returns is to be assigned in the new policy's direction.
 func (f *inForce) replacePolicy(old, fresh *policyState, now int64) []discovery.Delta {
-	dir := loader.Direction(old.Direction)
+	dir := tables.Direction(old.Direction)
 	fresh.reported, fresh.complete, fresh.discoveryErr = old.reported, old.complete, old.discoveryErr
 	defer f.dropCompiled(old, now)
 	if old.Direction != fresh.Direction {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/ledger"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/statedir"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // What an agent leaves to the next one is in the kernel: which backend has which circuit, and what its verdict is. The
@@ -25,7 +25,7 @@ type circuitName struct{ policy, backend string }
 
 // inheritance is what a former agent left and nobody has claimed yet.
 type inheritance struct {
-	circuits  map[loader.Backend]int
+	circuits  map[tables.Backend]int
 	shared    map[uint64]int // by owner: a policy's one circuit may be another backend's, too
 	snapshots map[circuitName]breaker.Snapshot
 	since     int64
@@ -34,7 +34,7 @@ type inheritance struct {
 // inherit reads what a former agent left, and keeps its places in the tables from being used for anything else.
 func (f *inForce) inherit() {
 	now := f.clock()
-	f.inherited = inheritance{circuits: map[loader.Backend]int{}, shared: map[uint64]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
+	f.inherited = inheritance{circuits: map[tables.Backend]int{}, shared: map[uint64]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
 	if !f.dp.Adopted() {
 		// A state file without its kernel's state is of another life: generations begin anew.
 		if err := f.saver.Remove(); err != nil {
@@ -73,7 +73,7 @@ func ownerOf(p *policyState) uint64 {
 
 // adoptPlace gives a backend the place in the table that it had under a former agent. False: it had none, or under another
 // policy.
-func (f *inForce) adoptPlace(c *circuitState, b loader.Backend) bool {
+func (f *inForce) adoptPlace(c *circuitState, b tables.Backend) bool {
 	id, ok := f.inherited.circuits[b]
 	if c.policy.Breaker.Scope == breaker.ScopePolicy {
 		id, ok = f.inherited.shared[ownerOf(c.policy)]

@@ -4,8 +4,8 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/console"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // unreadEvery is how often the agent looks for circuits whose connections carry no request.
@@ -20,13 +20,13 @@ const (
 // unread is what the connections of a circuit begin with, of which none has carried a request.
 type unread struct {
 	policy, direction, backend string
-	counts                     [loader.Openings]uint64
+	counts                     [tables.Openings]uint64
 }
 
 // unreadKey is what is logged once.
 type unreadKey struct {
 	policy, backend string
-	opening         loader.Opening
+	opening         tables.Opening
 }
 
 // unreadLog is what was logged of circuits without requests. It belongs to the event loop alone.
@@ -63,7 +63,7 @@ func (a *Agent) findUnread() []unread {
 			continue
 		}
 		counts, requests := a.dp.Openings(c.id)
-		if requests == 0 && counts != [loader.Openings]uint64{} {
+		if requests == 0 && counts != [tables.Openings]uint64{} {
 			all = append(all, unread{c.policy.Name, c.policy.Direction.String(), c.name, counts})
 		}
 	}
@@ -72,9 +72,9 @@ func (a *Agent) findUnread() []unread {
 
 // take returns what of a circuit is to be logged now, at most left, and lowers left. A PROXY header alone is not: the
 // request behind it may be on its way.
-func (l *unreadLog) take(u *unread, left *int) []loader.Opening {
-	var all []loader.Opening
-	for _, o := range []loader.Opening{loader.OpeningTLS, loader.OpeningHTTP2, loader.OpeningOther} {
+func (l *unreadLog) take(u *unread, left *int) []tables.Opening {
+	var all []tables.Opening
+	for _, o := range []tables.Opening{tables.OpeningTLS, tables.OpeningHTTP2, tables.OpeningOther} {
 		key := unreadKey{u.policy, u.backend, o}
 		if u.counts[o] == 0 || l.logged[key] || *left == 0 || len(l.logged) == unreadPerRun {
 			continue

@@ -5,10 +5,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
-func unreadOf(backend string, openings ...loader.Opening) *unread {
+func unreadOf(backend string, openings ...tables.Opening) *unread {
 	u := &unread{policy: "orders", backend: backend}
 	for _, o := range openings {
 		u.counts[o]++
@@ -21,13 +21,13 @@ func TestUnreadIsLoggedOnce(t *testing.T) {
 	var l unreadLog
 	for i, c := range []struct {
 		circuit *unread
-		want    []loader.Opening
+		want    []tables.Opening
 	}{
-		{unreadOf("a", loader.OpeningTLS), []loader.Opening{loader.OpeningTLS}},
-		{unreadOf("a", loader.OpeningTLS), nil},
-		{unreadOf("a", loader.OpeningTLS, loader.OpeningOther), []loader.Opening{loader.OpeningOther}},
-		{unreadOf("b", loader.OpeningPROXY), nil},
-		{unreadOf("b", loader.OpeningHTTP2, loader.OpeningTLS), []loader.Opening{loader.OpeningTLS, loader.OpeningHTTP2}},
+		{unreadOf("a", tables.OpeningTLS), []tables.Opening{tables.OpeningTLS}},
+		{unreadOf("a", tables.OpeningTLS), nil},
+		{unreadOf("a", tables.OpeningTLS, tables.OpeningOther), []tables.Opening{tables.OpeningOther}},
+		{unreadOf("b", tables.OpeningPROXY), nil},
+		{unreadOf("b", tables.OpeningHTTP2, tables.OpeningTLS), []tables.Opening{tables.OpeningTLS, tables.OpeningHTTP2}},
 	} {
 		left := unreadPerLook
 		if got := l.take(c.circuit, &left); !slices.Equal(got, c.want) || left != unreadPerLook-len(c.want) {
@@ -43,7 +43,7 @@ func TestUnreadIsBounded(t *testing.T) {
 	for look := range 2 * unreadPerRun / unreadPerLook {
 		left, n := unreadPerLook, 0
 		for i := range 2 * unreadPerRun {
-			n += len(l.take(unreadOf(fmt.Sprint(i), loader.OpeningTLS), &left))
+			n += len(l.take(unreadOf(fmt.Sprint(i), tables.OpeningTLS), &left))
 		}
 		if look == 0 && n != unreadPerLook {
 			t.Errorf("%d at the first look, want %d", n, unreadPerLook)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/discovery"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // addressesEvery is how often the node's addresses are listed.
@@ -66,13 +66,13 @@ func (a *Addresses) Refresh(now int64) (changed bool) {
 }
 
 // Flags returns what the kernel needs to know of where a backend runs.
-func (a *Addresses) Flags(b discovery.Backend) loader.BackendFlags {
-	var f loader.BackendFlags
+func (a *Addresses) Flags(b discovery.Backend) tables.BackendFlags {
+	var f tables.BackendFlags
 	if a.own[b.Addr.Addr()] {
-		f |= loader.OnHost
+		f |= tables.OnHost
 	}
 	if a.node != "" && b.Node == a.node && b.Pod != "" {
-		f |= loader.LocalPod
+		f |= tables.LocalPod
 	}
 	return f
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/cbagent/cbagent/internal/discovery"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 func TestAddresses(t *testing.T) {
@@ -54,13 +54,13 @@ func TestFlags(t *testing.T) {
 	for name, tc := range map[string]struct {
 		node string
 		b    discovery.Backend
-		want loader.BackendFlags
+		want tables.BackendFlags
 	}{
 		"elsewhere":         {"n1", discovery.Backend{Addr: there, Node: "n2", Pod: "p"}, 0},
-		"on the host":       {"n1", discovery.Backend{Addr: here}, loader.OnHost},
-		"a pod":             {"n1", discovery.Backend{Addr: there, Node: "n1", Pod: "p"}, loader.LocalPod},
+		"on the host":       {"n1", discovery.Backend{Addr: here}, tables.OnHost},
+		"a pod":             {"n1", discovery.Backend{Addr: there, Node: "n1", Pod: "p"}, tables.LocalPod},
 		"of the node":       {"n1", discovery.Backend{Addr: there, Node: "n1"}, 0},
-		"a host's pod":      {"n1", discovery.Backend{Addr: here, Node: "n1", Pod: "p"}, loader.OnHost | loader.LocalPod},
+		"a host's pod":      {"n1", discovery.Backend{Addr: here, Node: "n1", Pod: "p"}, tables.OnHost | tables.LocalPod},
 		"not in Kubernetes": {"", discovery.Backend{Addr: there, Pod: "p"}, 0},
 	} {
 		a := NewAddresses(slog.New(slog.DiscardHandler), tc.node)

@@ -5,24 +5,24 @@ import (
 	"strings"
 
 	"github.com/cbagent/cbagent/internal/control"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // protocols say in words what a connection begins with, and what to do where no request follows.
-var protocols = [loader.Openings]struct{ name, remedy string }{
-	loader.OpeningTLS:   {"TLS", "TLS is not decrypted: protocol: tcp judges connection attempts alone"},
-	loader.OpeningHTTP2: {"HTTP/2", "HTTP/2 is not read: protocol: tcp judges connection attempts alone"},
-	loader.OpeningPROXY: {"a PROXY header", "the header is skipped, and no HTTP/1 request follows it; where that is TLS or HTTP/2, protocol: tcp judges connection attempts alone"},
-	loader.OpeningOther: {"something else", "does the backend speak HTTP/1? If not, protocol: tcp judges connection attempts alone"},
+var protocols = [tables.Openings]struct{ name, remedy string }{
+	tables.OpeningTLS:   {"TLS", "TLS is not decrypted: protocol: tcp judges connection attempts alone"},
+	tables.OpeningHTTP2: {"HTTP/2", "HTTP/2 is not read: protocol: tcp judges connection attempts alone"},
+	tables.OpeningPROXY: {"a PROXY header", "the header is skipped, and no HTTP/1 request follows it; where that is TLS or HTTP/2, protocol: tcp judges connection attempts alone"},
+	tables.OpeningOther: {"something else", "does the backend speak HTTP/1? If not, protocol: tcp judges connection attempts alone"},
 }
 
 // RemedyOf says what to do about an http policy whose connections begin so and carry no request.
-func RemedyOf(o loader.Opening) string { return protocols[o].remedy }
+func RemedyOf(o tables.Opening) string { return protocols[o].remedy }
 
 // Unread is a circuit of an http policy to which connections were made, and no request was seen on any.
 type Unread struct {
 	Begin string         // "7 connections begin with TLS, 1 with something else"
-	Most  loader.Opening // what most of them begin with
+	Most  tables.Opening // what most of them begin with
 }
 
 // NewUnread returns false where requests were seen, or no connection that begins with something else.
@@ -34,12 +34,12 @@ func NewUnread(c *control.Circuit) (Unread, bool) {
 	var parts []string
 	most := uint64(0)
 	for i, p := range protocols {
-		n := c.OtherProtocols[loader.Opening(i).String()]
+		n := c.OtherProtocols[tables.Opening(i).String()]
 		if n == 0 {
 			continue
 		}
 		if n > most {
-			u.Most, most = loader.Opening(i), n
+			u.Most, most = tables.Opening(i), n
 		}
 		if parts == nil {
 			parts = append(parts, plural(n, "connection begins", "connections begin")+" with "+p.name)

@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/cbagent/cbagent/internal/control"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 func TestUnread(t *testing.T) {
@@ -12,13 +12,13 @@ func TestUnread(t *testing.T) {
 		admitted uint64
 		begin    map[string]uint64
 		want     string
-		most     loader.Opening
+		most     tables.Opening
 	}{
 		"no connection":       {0, nil, "", 0},
 		"requests too":        {1, map[string]uint64{"tls": 9}, "", 0},
-		"one":                 {0, map[string]uint64{"http2": 1}, "1 connection begins with HTTP/2", loader.OpeningHTTP2},
-		"several kinds":       {0, map[string]uint64{"tls": 1, "proxy": 5, "other": 2}, "1 connection begins with TLS, 5 with a PROXY header, 2 with something else", loader.OpeningPROXY},
-		"as many of one kind": {0, map[string]uint64{"tls": 2, "other": 2}, "2 connections begin with TLS, 2 with something else", loader.OpeningTLS},
+		"one":                 {0, map[string]uint64{"http2": 1}, "1 connection begins with HTTP/2", tables.OpeningHTTP2},
+		"several kinds":       {0, map[string]uint64{"tls": 1, "proxy": 5, "other": 2}, "1 connection begins with TLS, 5 with a PROXY header, 2 with something else", tables.OpeningPROXY},
+		"as many of one kind": {0, map[string]uint64{"tls": 2, "other": 2}, "2 connections begin with TLS, 2 with something else", tables.OpeningTLS},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u, ok := NewUnread(&control.Circuit{Admitted: c.admitted, OtherProtocols: c.begin})
@@ -31,8 +31,8 @@ func TestUnread(t *testing.T) {
 
 func TestEveryProtocolHasWords(t *testing.T) {
 	for i, p := range protocols {
-		if p.name == "" || RemedyOf(loader.Opening(i)) == "" {
-			t.Errorf("%s has no words", loader.Opening(i))
+		if p.name == "" || RemedyOf(tables.Opening(i)) == "" {
+			t.Errorf("%s has no words", tables.Opening(i))
 		}
 	}
 }

@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/breaker"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/metrics"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/view"
 )
 
@@ -117,13 +117,13 @@ func circuitOfView(s *view.Snapshot, p *view.Policy, c *view.Circuit) Circuit {
 			n += of
 		}
 		if n > 0 {
-			out.Rejected[loader.Rejection(i).String()] = n
+			out.Rejected[tables.Rejection(i).String()] = n
 		}
 		if n := c.Totals.Would[i]; n > 0 {
 			if out.WouldReject == nil {
 				out.WouldReject = map[string]uint64{}
 			}
-			out.WouldReject[loader.Rejection(i).String()] = n
+			out.WouldReject[tables.Rejection(i).String()] = n
 		}
 	}
 	for i, n := range c.Totals.Outcomes {
@@ -150,7 +150,7 @@ func circuitOfView(s *view.Snapshot, p *view.Policy, c *view.Circuit) Circuit {
 }
 
 // otherProtocols returns the counts by name, zeros left out; nil when all are zero.
-func otherProtocols(counts *[loader.Openings]uint64) map[string]uint64 {
+func otherProtocols(counts *[tables.Openings]uint64) map[string]uint64 {
 	var out map[string]uint64
 	for i, n := range counts {
 		if n == 0 {
@@ -159,7 +159,7 @@ func otherProtocols(counts *[loader.Openings]uint64) map[string]uint64 {
 		if out == nil {
 			out = map[string]uint64{}
 		}
-		out[loader.Opening(i).String()] = n
+		out[tables.Opening(i).String()] = n
 	}
 	return out
 }
@@ -172,11 +172,11 @@ func moment(s *view.Snapshot, t breaker.Time) *time.Time {
 	return &wall
 }
 
-// kernelBounds are the upper bounds of loader.Totals.Latency in milliseconds.
+// kernelBounds are the upper bounds of tables.Totals.Latency in milliseconds.
 var kernelBounds = func() []float64 {
 	var all []float64
-	for i := range loader.LatencyBuckets - 1 {
-		all = append(all, loader.LatencyBound(i).Seconds()*1e3)
+	for i := range tables.LatencyBuckets - 1 {
+		all = append(all, tables.LatencyBound(i).Seconds()*1e3)
 	}
 	return all
 }()

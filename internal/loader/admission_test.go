@@ -6,9 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/cbagent/cbagent/internal/bpf"
+	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // another returns a connection of another port of the same client.
@@ -53,16 +56,16 @@ func (r *rig) wantEvents(want ...string) {
 
 // halfOpen is the verdict of a circuit that has been half-open for a second; its half-open generation is 2.
 func halfOpen(calls, concurrent uint32) ledger.Verdict {
-	return ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: Now() - int64(time.Second), Calls: calls, Concurrent: concurrent}
+	return ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: tables.Now() - int64(time.Second), Calls: calls, Concurrent: concurrent}
 }
 
 func TestHalfOpenPermits(t *testing.T) {
-	http := PolicySettings{Existing: true}
-	tcp := PolicySettings{Protocol: TCP, Reject: Reset, Existing: true}
+	http := tables.PolicySettings{Existing: true}
+	tcp := tables.PolicySettings{Protocol: tables.TCP, Reject: tables.Reset, Existing: true}
 	rejected := map[string]uint64{"half-open respond": 1}
 	for _, tc := range []struct {
 		name    string
-		policy  PolicySettings
+		policy  tables.PolicySettings
 		verdict ledger.Verdict
 		run     func(c *conn)
 		want    want
@@ -158,12 +161,12 @@ func TestHalfOpenPermits(t *testing.T) {
 		}, want{
 			Connections: 1, Admitted: 1, Probes: 1, Judged: 1, Permits: 1, Outcomes: map[string]uint64{"connected": 1},
 		}, []string{"probe permit generation 2", "outcome 1 judged 0 permit generation 2"}},
-		{"a limit comes before it", PolicySettings{MaxConnections: 1, Existing: true}, halfOpen(1, 1), func(c *conn) {
+		{"a limit comes before it", tables.PolicySettings{MaxConnections: 1, Existing: true}, halfOpen(1, 1), func(c *conn) {
 			c.connect("probe")
 			other := c.another(41000)
 			other.answeredSYN("connection-limit")
 		}, want{Connections: 1, Probes: 1, Permits: 1, PermitsOut: 1}, []string{"probe permit generation 2"}},
-		{"a limit takes none", PolicySettings{MaxRequests: 1, Existing: true}, halfOpen(9, 9), func(c *conn) {
+		{"a limit takes none", tables.PolicySettings{MaxRequests: 1, Existing: true}, halfOpen(9, 9), func(c *conn) {
 			other := c.another(41000)
 			c.connect("probe")
 			other.connect("probe")
@@ -189,7 +192,7 @@ func TestHalfOpenPermits(t *testing.T) {
 			Connections: 2, Admitted: 2, Probes: 1, Judged: 1, Unjudged: 1, Permits: 1, Would: map[string]uint64{"half-open": 1},
 			Outcomes: map[string]uint64{"2xx": 1, "5xx": 1},
 		}, []string{"probe permit generation 2", "outcome 200 judged 0 permit generation 2"}},
-		{"existing off: an open connection without a permit is not judged", PolicySettings{}, halfOpen(1, 1), func(c *conn) {
+		{"existing off: an open connection without a permit is not judged", tables.PolicySettings{}, halfOpen(1, 1), func(c *conn) {
 			c.connect("probe")
 			c.passed(c.send(psh|ack, get), c.hookOut, "probe")
 			c.answer(ok)
@@ -219,7 +222,7 @@ func TestGenerations(t *testing.T) {
 	}{
 		{"answered after the circuit opened", func(c *conn) {
 			c.open().ask(get)
-			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute)})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: tables.Now() + int64(time.Minute)})
 			c.answer(failed)
 		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}}, nil},
 		{"answered in half-open", func(c *conn) {
@@ -276,7 +279,7 @@ func TestGenerations(t *testing.T) {
 			[]string{"outcome 500 judged 0 failure generation 2"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, tables.PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				tc.run(c)
 				c.r.wantTotals(tc.want)
 				c.r.wantEvents(tc.events...)
@@ -291,12 +294,12 @@ func TestMonitor(t *testing.T) {
 	closed := ledger.Verdict{Kind: ledger.Closed, Generation: 1, Monitor: true}
 	for _, tc := range []struct {
 		name    string
-		policy  PolicySettings
+		policy  tables.PolicySettings
 		verdict ledger.Verdict
 		run     func(c *conn)
 		want    want
 	}{
-		{"open: one per request", PolicySettings{Existing: true}, open, func(c *conn) {
+		{"open: one per request", tables.PolicySettings{Existing: true}, open, func(c *conn) {
 			c.connect("monitored")
 			for range 3 {
 				c.passed(c.send(psh|ack, get), c.hookOut, "monitored")
@@ -305,7 +308,7 @@ func TestMonitor(t *testing.T) {
 		}, want{
 			Connections: 1, Admitted: 3, Unjudged: 3, Would: map[string]uint64{"open": 3}, Outcomes: map[string]uint64{"2xx": 3},
 		}},
-		{"forced open, tcp: one per connection", PolicySettings{Protocol: TCP, Existing: true}, forced, func(c *conn) {
+		{"forced open, tcp: one per connection", tables.PolicySettings{Protocol: tables.TCP, Existing: true}, forced, func(c *conn) {
 			c.connect("monitored")
 			for range 3 {
 				c.passed(c.send(psh|ack, get), c.hookOut, "flow")
@@ -315,7 +318,7 @@ func TestMonitor(t *testing.T) {
 			Connections: 1, Admitted: 1, Unjudged: 1, Would: map[string]uint64{"forced-open": 1},
 			Outcomes: map[string]uint64{"connected": 1},
 		}},
-		{"opened later, tcp: one per connection", PolicySettings{Protocol: TCP, Existing: true}, closed, func(c *conn) {
+		{"opened later, tcp: one per connection", tables.PolicySettings{Protocol: tables.TCP, Existing: true}, closed, func(c *conn) {
 			c.open()
 			c.r.d.SetVerdict(1, forced)
 			c.passed(c.send(psh|ack, get), c.hookOut, "monitored")
@@ -324,7 +327,7 @@ func TestMonitor(t *testing.T) {
 		}, want{
 			Connections: 1, Admitted: 1, Would: map[string]uint64{"forced-open": 1}, Outcomes: map[string]uint64{"connected": 1},
 		}},
-		{"connection limit: not again at the request", PolicySettings{MaxConnections: 1}, closed, func(c *conn) {
+		{"connection limit: not again at the request", tables.PolicySettings{MaxConnections: 1}, closed, func(c *conn) {
 			c.open()
 			other := c.another(41000)
 			other.connect("monitored")
@@ -337,13 +340,13 @@ func TestMonitor(t *testing.T) {
 			Connections: 2, Admitted: 2, Unjudged: 2, Would: map[string]uint64{"connection-limit": 1, "forced-open": 1},
 			Outcomes: map[string]uint64{"2xx": 2},
 		}},
-		{"connection limit of an open circuit: at the request only", PolicySettings{MaxConnections: 1}, forced, func(c *conn) {
+		{"connection limit of an open circuit: at the request only", tables.PolicySettings{MaxConnections: 1}, forced, func(c *conn) {
 			c.connect("monitored")
 			other := c.another(41000)
 			other.connect("monitored")
 			other.passed(other.send(psh|ack, get), c.hookOut, "monitored")
 		}, want{Connections: 2, Admitted: 1, InFlight: 1, Would: map[string]uint64{"forced-open": 1}}},
-		{"all limits at once: one", PolicySettings{
+		{"all limits at once: one", tables.PolicySettings{
 			MaxRequests: 1, MaxRequestsPerConnection: 1, RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1,
 		}, closed, func(c *conn) {
 			other := c.another(41000)
@@ -356,7 +359,7 @@ func TestMonitor(t *testing.T) {
 			Connections: 2, Admitted: 3, InFlight: 2, Judged: 1, Would: map[string]uint64{"connection-limit": 1, "rate-limit": 1},
 			Outcomes: map[string]uint64{"2xx": 1},
 		}},
-		{"rate limit, tcp", PolicySettings{Protocol: TCP, RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1, MaxConnections: 1}, closed,
+		{"rate limit, tcp", tables.PolicySettings{Protocol: tables.TCP, RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1, MaxConnections: 1}, closed,
 			func(c *conn) {
 				c.open()
 				other := c.another(41000)
@@ -377,9 +380,9 @@ func TestMonitor(t *testing.T) {
 
 func TestLease(t *testing.T) {
 	for _, v := range []ledger.Verdict{{Kind: ledger.ForcedOpen, Generation: 1}, {Kind: ledger.Open, Generation: 1, Until: 1 << 62}} {
-		everywhere(t, PolicySettings{Existing: true}, v, func(t *testing.T, c *conn) {
+		everywhere(t, tables.PolicySettings{Existing: true}, v, func(t *testing.T, c *conn) {
 			before := c.r.d.NodeCounts().LeaseExpired
-			c.r.d.RenewLease(Now())
+			c.r.d.RenewLease(tables.Now())
 			c.connect("lease-expired")
 			c.passed(c.send(psh|ack, get), c.hookOut, "lease-expired")
 			c.answer(failed)
@@ -387,7 +390,7 @@ func TestLease(t *testing.T) {
 			if n := c.r.d.NodeCounts().LeaseExpired - before; n != 1 {
 				t.Errorf("%d were admitted for want of a lease, expected 1", n)
 			}
-			c.r.d.RenewLease(Now() + int64(time.Minute))
+			c.r.d.RenewLease(tables.Now() + int64(time.Minute))
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" respond "+map[ledger.Kind]string{ledger.ForcedOpen: "forced-open", ledger.Open: "open"}[v.Kind])
 		})
 	}
@@ -395,7 +398,7 @@ func TestLease(t *testing.T) {
 
 // Limits go on without a lease.
 func TestLimitsWithoutALease(t *testing.T) {
-	everywhere(t, PolicySettings{MaxConnections: 1}, ledger.Verdict{Kind: ledger.ForcedOpen}, func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{MaxConnections: 1}, ledger.Verdict{Kind: ledger.ForcedOpen}, func(t *testing.T, c *conn) {
 		c.r.d.RenewLease(0)
 		c.connect("lease-expired")
 		c.another(41000).answeredSYN("connection-limit")
@@ -416,13 +419,13 @@ func TestExemptClients(t *testing.T) {
 		for i, f := range families {
 			t.Run(tc.name+"/"+f.name, func(t *testing.T) {
 				r := newRig(t)
-				r.put(f.backend, PolicySettings{ID: 9, ExemptSome: true, Existing: true}, ledger.Verdict{Kind: ledger.ForcedOpen})
+				r.put(f.backend, tables.PolicySettings{ExemptSome: true, Existing: true}, ledger.Verdict{Kind: ledger.ForcedOpen})
 				prefix := netip.MustParsePrefix([]string{tc.v4, tc.v6}[i])
-				if err := r.d.SetExemptSources(9, []netip.Prefix{prefix}); err != nil {
+				if err := r.d.SetExemptSources(1, []netip.Prefix{prefix}); err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() {
-					if err := r.d.SetExemptSources(9, nil); err != nil {
+					if err := r.d.SetExemptSources(1, nil); err != nil {
 						t.Error(err)
 					}
 				})
@@ -447,23 +450,23 @@ func TestExemptClients(t *testing.T) {
 func TestTheNodesOwnHealthChecks(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
-		policy  PolicySettings
-		flags   BackendFlags
+		policy  tables.PolicySettings
+		flags   tables.BackendFlags
 		entered uint32
 		pods    uint64
 		exempt  bool
 	}{
-		{"a host process to a pod of this node", PolicySettings{ExemptNode: true}, LocalPod, 0, 12345, true},
-		{"a pod to a pod of this node", PolicySettings{ExemptNode: true}, LocalPod, 5, 12345, false},
-		{"a host process to another backend", PolicySettings{ExemptNode: true}, 0, 0, 12345, false},
-		{"not on Kubernetes", PolicySettings{ExemptNode: true}, LocalPod, 0, 0, false},
-		{"switched off", PolicySettings{}, LocalPod, 0, 12345, false},
+		{"a host process to a pod of this node", tables.PolicySettings{ExemptNode: true}, tables.LocalPod, 0, 12345, true},
+		{"a pod to a pod of this node", tables.PolicySettings{ExemptNode: true}, tables.LocalPod, 5, 12345, false},
+		{"a host process to another backend", tables.PolicySettings{ExemptNode: true}, 0, 0, 12345, false},
+		{"not on Kubernetes", tables.PolicySettings{ExemptNode: true}, tables.LocalPod, 0, 0, false},
+		{"switched off", tables.PolicySettings{}, tables.LocalPod, 0, 12345, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
 			tc.policy.Existing = true
 			r.put(backendV4, tc.policy, ledger.Verdict{Kind: ledger.ForcedOpen})
-			if err := r.d.PutBackend(Backend{Addr: backendV4}, 1, tc.flags); err != nil {
+			if err := r.d.PutBackend(tables.Backend{Addr: backendV4}, 1, tc.flags); err != nil {
 				t.Fatal(err)
 			}
 			r.d.SetPodsCgroup(tc.pods, 1)
@@ -484,24 +487,24 @@ func TestDirections(t *testing.T) {
 	for _, f := range families {
 		for _, tc := range []struct {
 			name     string
-			policies []Direction
+			policies []tables.Direction
 			entered  uint32
 			reason   string // of the SYN
 			circuit  int
 		}{
-			{"outbound policy, client on this node", []Direction{Outbound}, 0, "admitted", 1},
-			{"outbound policy, client in a pod", []Direction{Outbound}, 5, "admitted", 1},
-			{"outbound policy, client elsewhere", []Direction{Outbound}, uplinkIndex, "remote", 0},
-			{"inbound policy, client on this node", []Direction{Inbound}, 0, "foreign", 0},
-			{"inbound policy, client in a pod", []Direction{Inbound}, 5, "foreign", 0},
-			{"inbound policy, client elsewhere", []Direction{Inbound}, uplinkIndex, "admitted", 1},
-			{"both, client on this node", []Direction{Inbound, Outbound}, 0, "admitted", 2},
-			{"both, client elsewhere", []Direction{Inbound, Outbound}, uplinkIndex, "admitted", 1},
+			{"outbound policy, client on this node", []tables.Direction{tables.Outbound}, 0, "admitted", 1},
+			{"outbound policy, client in a pod", []tables.Direction{tables.Outbound}, 5, "admitted", 1},
+			{"outbound policy, client elsewhere", []tables.Direction{tables.Outbound}, uplinkIndex, "remote", 0},
+			{"inbound policy, client on this node", []tables.Direction{tables.Inbound}, 0, "foreign", 0},
+			{"inbound policy, client in a pod", []tables.Direction{tables.Inbound}, 5, "foreign", 0},
+			{"inbound policy, client elsewhere", []tables.Direction{tables.Inbound}, uplinkIndex, "admitted", 1},
+			{"both, client on this node", []tables.Direction{tables.Inbound, tables.Outbound}, 0, "admitted", 2},
+			{"both, client elsewhere", []tables.Direction{tables.Inbound, tables.Outbound}, uplinkIndex, "admitted", 1},
 		} {
 			t.Run(tc.name+"/"+f.name, func(t *testing.T) {
 				r := newRig(t)
 				for i, dir := range tc.policies {
-					if err := r.putAt(i+1, f.backend, PolicySettings{Direction: dir}, ledger.Verdict{Kind: ledger.Closed}); err != nil {
+					if err := r.putAt(i+1, f.backend, tables.PolicySettings{Direction: dir}, ledger.Verdict{Kind: ledger.Closed}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -532,19 +535,19 @@ func TestIngressLooksAtTheNodesOwnBackendsOnly(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		host  bool // some backend is an address of the node
-		flags BackendFlags
+		flags tables.BackendFlags
 		want  func(c *conn, res result)
 	}{
 		{"no host backends", false, 0, func(c *conn, res result) { c.passed(res, "ingress", "foreign") }},
 		{"another backend is on the host", true, 0, func(c *conn, res result) { c.passed(res, "ingress", "foreign") }},
-		{"it is on the host", true, OnHost, func(c *conn, res result) {
+		{"it is on the host", true, tables.OnHost, func(c *conn, res result) {
 			c.did(res, verdictRedirect, "ingress respond forced-open")
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
-			r.put(backendV4, PolicySettings{}, ledger.Verdict{Kind: ledger.ForcedOpen})
-			if err := r.d.PutBackend(Backend{Addr: backendV4}, 1, tc.flags); err != nil {
+			r.put(backendV4, tables.PolicySettings{}, ledger.Verdict{Kind: ledger.ForcedOpen})
+			if err := r.d.PutBackend(tables.Backend{Addr: backendV4}, 1, tc.flags); err != nil {
 				t.Fatal(err)
 			}
 			r.d.SetHostBackends(tc.host)
@@ -559,11 +562,11 @@ func TestIngressLooksAtTheNodesOwnBackendsOnly(t *testing.T) {
 func TestLimits(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		policy PolicySettings
+		policy tables.PolicySettings
 		run    func(c *conn)
 		want   want
 	}{
-		{"maxConnections", PolicySettings{MaxConnections: 2}, func(c *conn) {
+		{"maxConnections", tables.PolicySettings{MaxConnections: 2}, func(c *conn) {
 			a, b := c.another(41001), c.another(41002)
 			a.open()
 			b.open()
@@ -576,28 +579,28 @@ func TestLimits(t *testing.T) {
 			b.passed(b.recv(rst, ""), c.hookIn, "flow")
 			c.another(41005).open()
 		}, want{Connections: 2, Rejected: map[string]uint64{"connection-limit respond": 1}}},
-		{"maxConnections: refused by the backend", PolicySettings{MaxConnections: 1}, func(c *conn) {
+		{"maxConnections: refused by the backend", tables.PolicySettings{MaxConnections: 1}, func(c *conn) {
 			for port := uint16(41000); port < 41005; port++ {
 				o := c.another(port)
 				o.passed(o.send(syn, ""), c.hookOut, "admitted")
 				o.passed(o.recvAt(0, rst|ack, ""), c.hookIn, "flow")
 			}
 		}, want{Judged: 5, Failures: 5, Outcomes: map[string]uint64{"connect-refused": 5}}},
-		{"maxConnections, tcp", PolicySettings{MaxConnections: 1, Protocol: TCP, Reject: Reset}, func(c *conn) {
+		{"maxConnections, tcp", tables.PolicySettings{MaxConnections: 1, Protocol: tables.TCP, Reject: tables.Reset}, func(c *conn) {
 			c.open()
 			c.did(c.another(41000).send(syn, ""), c.answers, c.hookOut+" reset connection-limit")
 		}, want{
 			Connections: 1, Admitted: 1, Judged: 1, Rejected: map[string]uint64{"connection-limit reset": 1},
 			Outcomes: map[string]uint64{"connected": 1},
 		}},
-		{"maxConnections does not end what is open", PolicySettings{MaxConnections: 1, Existing: true}, func(c *conn) {
+		{"maxConnections does not end what is open", tables.PolicySettings{MaxConnections: 1, Existing: true}, func(c *conn) {
 			for port := uint16(41000); port < 41003; port++ {
 				o := c.another(port)
 				o.passed(o.send(ack, get), c.hookOut, "admitted")
 			}
 			c.answeredSYN("connection-limit")
 		}, want{Connections: 3, Admitted: 3, InFlight: 3}},
-		{"maxRequests", PolicySettings{MaxRequests: 1}, func(c *conn) {
+		{"maxRequests", tables.PolicySettings{MaxRequests: 1}, func(c *conn) {
 			o := c.another(41000)
 			c.open().ask(get)
 			o.open()
@@ -610,7 +613,7 @@ func TestLimits(t *testing.T) {
 			Connections: 2, Admitted: 2, Judged: 2, Rejected: map[string]uint64{"request-limit respond": 1},
 			Outcomes: map[string]uint64{"2xx": 2},
 		}},
-		{"maxRequestsPerConnection", PolicySettings{MaxRequestsPerConnection: 2}, func(c *conn) {
+		{"maxRequestsPerConnection", tables.PolicySettings{MaxRequestsPerConnection: 2}, func(c *conn) {
 			c.open()
 			for range 2 {
 				c.ask(get)
@@ -624,7 +627,7 @@ func TestLimits(t *testing.T) {
 			Connections: 1, Admitted: 3, Judged: 3, Rejected: map[string]uint64{"connection-limit respond": 1},
 			Outcomes: map[string]uint64{"2xx": 3},
 		}},
-		{"rateLimit", PolicySettings{RateLimit: 1, RatePeriod: time.Hour, RateBurst: 3}, func(c *conn) {
+		{"rateLimit", tables.PolicySettings{RateLimit: 1, RatePeriod: time.Hour, RateBurst: 3}, func(c *conn) {
 			c.open()
 			for range 3 {
 				c.ask(get)
@@ -634,7 +637,7 @@ func TestLimits(t *testing.T) {
 		}, want{
 			Admitted: 3, Judged: 3, Rejected: map[string]uint64{"rate-limit respond": 1}, Outcomes: map[string]uint64{"2xx": 3},
 		}},
-		{"rateLimit, tcp", PolicySettings{RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1, Protocol: TCP, Reject: Drop}, func(c *conn) {
+		{"rateLimit, tcp", tables.PolicySettings{RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1, Protocol: tables.TCP, Reject: tables.Drop}, func(c *conn) {
 			c.open()
 			c.did(c.another(41000).send(syn, ""), verdictDrop, c.hookOut+" drop rate-limit")
 			c.passed(c.send(psh|ack, get), c.hookOut, "flow")
@@ -642,7 +645,7 @@ func TestLimits(t *testing.T) {
 			Connections: 1, Admitted: 1, Judged: 1, Rejected: map[string]uint64{"rate-limit drop": 1},
 			Outcomes: map[string]uint64{"connected": 1},
 		}},
-		{"what is rejected takes nothing", PolicySettings{
+		{"what is rejected takes nothing", tables.PolicySettings{
 			MaxConnections: 9, MaxRequests: 1, RateLimit: 1, RatePeriod: time.Hour, RateBurst: 2,
 		}, func(c *conn) {
 			c.open().ask(get)
@@ -672,26 +675,26 @@ func TestLimits(t *testing.T) {
 func TestFullTable(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		policy PolicySettings
+		policy tables.PolicySettings
 		flows  uint64
 		check  func(c *conn)
 	}{
-		{"room", PolicySettings{}, flowMax - flowReserve - 1, func(c *conn) { c.open() }},
-		{"full: passes unobserved", PolicySettings{}, flowMax - flowReserve, func(c *conn) {
+		{"room", tables.PolicySettings{}, flowMax - flowReserve - 1, func(c *conn) { c.open() }},
+		{"full: passes unobserved", tables.PolicySettings{}, flowMax - flowReserve, func(c *conn) {
 			c.passed(c.send(syn, ""), c.hookOut, "table-full")
 			c.r.wantTotals(want{})
 		}},
-		{"full, joined: passes unobserved", PolicySettings{}, flowMax - flowReserve, func(c *conn) {
+		{"full, joined: passes unobserved", tables.PolicySettings{}, flowMax - flowReserve, func(c *conn) {
 			c.passed(c.send(psh|ack, get), c.hookOut, "table-full")
 			c.r.wantTotals(want{})
 		}},
-		{"full, limited: the reserve", PolicySettings{MaxConnections: 5}, flowMax - flowReserve, func(c *conn) { c.open() }},
-		{"reserve full, limited: rejected", PolicySettings{MaxConnections: 5}, flowMax, func(c *conn) {
+		{"full, limited: the reserve", tables.PolicySettings{MaxConnections: 5}, flowMax - flowReserve, func(c *conn) { c.open() }},
+		{"reserve full, limited: rejected", tables.PolicySettings{MaxConnections: 5}, flowMax, func(c *conn) {
 			c.answeredSYN("table-full")
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" respond connection-limit")
 			c.r.wantTotals(want{Rejected: map[string]uint64{"connection-limit respond": 1}})
 		}},
-		{"reserve full, probe: rejected", PolicySettings{Reject: Reset}, flowMax, func(c *conn) {
+		{"reserve full, probe: rejected", tables.PolicySettings{Reject: tables.Reset}, flowMax, func(c *conn) {
 			c.r.d.SetVerdict(1, halfOpen(1, 1))
 			c.did(c.send(syn, ""), c.answers, c.hookOut+" reset table-full")
 			c.r.wantTotals(want{Rejected: map[string]uint64{"connection-limit reset": 1}})
@@ -699,7 +702,7 @@ func TestFullTable(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			everywhere(t, tc.policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
-				c.r.d.node.vals[0].FlowCount = tc.flows
+				change(t, c.r.d.objs.Node, 0, func(n *bpf.CNodeState) { n.FlowCount = tc.flows })
 				tc.check(c)
 			})
 		})

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 var small = Options{Circuits: 16, Policies: 16, Answers: 16, Flows: 64, Ring: 1 << 16}
@@ -261,17 +262,17 @@ func TestPinnedStateIsAdopted(t *testing.T) {
 	}
 	opts := small
 	opts.PinPath = bpffs(t)
-	backend := Backend{Addr: backendV4}
-	v := ledger.Verdict{Kind: ledger.Open, Generation: 7, Until: Now() + int64(time.Hour), Calls: 3, Concurrent: 2}
+	backend := tables.Backend{Addr: backendV4}
+	v := ledger.Verdict{Kind: ledger.Open, Generation: 7, Until: tables.Now() + int64(time.Hour), Calls: 3, Concurrent: 2}
 	inNamespace(t, func(*netlab.Namespace) {
 		d := load(t, opts)
 		if d.Adopted() {
 			t.Error("the first agent has adopted something")
 		}
-		if err := errors.Join(d.ResetCircuit(3, 99), d.PutPolicy(2, PolicySettings{}), d.PutBackend(backend, 3, 0)); err != nil {
+		if err := errors.Join(d.ResetCircuit(3, 99), d.PutPolicy(2, tables.PolicySettings{}), d.PutBackend(backend, 3, 0)); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.SetNetworks([]Network{{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Port: 9090}}); err != nil {
+		if err := d.SetNetworks([]tables.Network{{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Port: 9090}}); err != nil {
 			t.Fatal(err)
 		}
 		d.SetPolicy(3, 2)
@@ -285,7 +286,7 @@ func TestPinnedStateIsAdopted(t *testing.T) {
 		if _, err := DetachAll(opts.PinPath); !errors.Is(err, ErrBusy) {
 			t.Errorf("detach while an agent runs: %v, expected %v", err, ErrBusy)
 		}
-		secret := d.node.vals[0].Secret
+		secret := node(t, d).Secret
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -301,10 +302,10 @@ func TestPinnedStateIsAdopted(t *testing.T) {
 		if d.Owner(3) != 99 {
 			t.Errorf("owner %d", d.Owner(3))
 		}
-		if d.node.vals[0].Secret != secret {
+		if node(t, d).Secret != secret {
 			t.Error("connections that the kernel has answered are not known any more: the key is another")
 		}
-		if diff := cmp.Diff([]AdoptedBackend{{backend, 3}}, d.AdoptedBackends(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		if diff := cmp.Diff([]tables.AdoptedBackend{{Backend: backend, Circuit: 3}}, d.AdoptedBackends(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 			t.Errorf("backends (-want +got):\n%s", diff)
 		}
 		policies, _ := d.UsedTables()
@@ -312,7 +313,7 @@ func TestPinnedStateIsAdopted(t *testing.T) {
 			t.Errorf("policies in use: %v", policies)
 		}
 		for _, port := range []uint16{8080, 9090} {
-			if d.node.vals[0].Ports[port/64]&(1<<(port%64)) == 0 {
+			if node(t, d).Ports[port/64]&(1<<(port%64)) == 0 {
 				t.Errorf("port %d is not watched", port)
 			}
 		}
@@ -323,7 +324,7 @@ func TestPinnedStateIsAdopted(t *testing.T) {
 		if err := errors.Join(d.Prune(), d.RemoveBackend(backend), d.SetNetworks(nil)); err != nil {
 			t.Error(err)
 		}
-		if d.node.vals[0].Ports != [1024]uint64{} {
+		if node(t, d).Ports != [1024]uint64{} {
 			t.Error("ports are watched although no backend is left")
 		}
 		if err := d.Close(); err != nil {

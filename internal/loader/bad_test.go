@@ -5,8 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf/asm"
+
+	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // load0 are the instructions of a program that lets everything go on.
@@ -14,8 +16,8 @@ var load0 = asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}
 
 func TestBadTables(t *testing.T) {
 	r := newRig(t)
-	answer := Answer{Bytes: []byte("HTTP/1.1 503 x\r\n\r\n"), HeadLen: 18, RetryAt: -1}
-	with := func(change func(*Answer)) Answer {
+	answer := tables.Answer{Bytes: []byte("HTTP/1.1 503 x\r\n\r\n"), HeadLen: 18, RetryAt: -1}
+	with := func(change func(*tables.Answer)) tables.Answer {
 		a := answer
 		change(&a)
 		return a
@@ -24,19 +26,19 @@ func TestBadTables(t *testing.T) {
 		err  error
 		want string
 	}{
-		"policy beyond the table":          {r.d.PutPolicy(64, PolicySettings{}), "64 places"},
-		"policy below the table":           {r.d.PutPolicy(-1, PolicySettings{}), "64 places"},
+		"policy beyond the table":          {r.d.PutPolicy(64, tables.PolicySettings{}), "64 places"},
+		"policy below the table":           {r.d.PutPolicy(-1, tables.PolicySettings{}), "64 places"},
 		"answer beyond the table":          {r.d.PutAnswer(64, answer), "64 places"},
 		"circuit beyond the table":         {r.d.ResetCircuit(64, 0), "64 places"},
 		"circuit below the table":          {r.d.ResetCircuit(-1, 0), "64 places"},
-		"answer too long":                  {r.d.PutAnswer(1, with(func(a *Answer) { a.Bytes = make([]byte, 1201) })), "1200"},
-		"answer without headers":           {r.d.PutAnswer(1, with(func(a *Answer) { a.HeadLen = 0 })), "headers"},
-		"headers longer than the answer":   {r.d.PutAnswer(1, with(func(a *Answer) { a.HeadLen = 19 })), "headers"},
-		"Retry-After at an odd place":      {r.d.PutAnswer(1, with(func(a *Answer) { a.RetryAt = 3 })), "even"},
-		"Retry-After beyond the headers":   {r.d.PutAnswer(1, with(func(a *Answer) { a.RetryAt = 12 })), "within"},
+		"answer too long":                  {r.d.PutAnswer(1, with(func(a *tables.Answer) { a.Bytes = make([]byte, 1201) })), "1200"},
+		"answer without headers":           {r.d.PutAnswer(1, with(func(a *tables.Answer) { a.HeadLen = 0 })), "headers"},
+		"headers longer than the answer":   {r.d.PutAnswer(1, with(func(a *tables.Answer) { a.HeadLen = 19 })), "headers"},
+		"Retry-After at an odd place":      {r.d.PutAnswer(1, with(func(a *tables.Answer) { a.RetryAt = 3 })), "even"},
+		"Retry-After beyond the headers":   {r.d.PutAnswer(1, with(func(a *tables.Answer) { a.RetryAt = 12 })), "within"},
 		"answer that is right":             {r.d.PutAnswer(1, answer), ""},
-		"removing what is not there":       {r.d.RemoveBackend(Backend{Addr: backendV6}), ""},
-		"Retry-After at an even place":     {r.d.PutAnswer(1, with(func(a *Answer) { a.RetryAt = 8 })), ""},
+		"removing what is not there":       {r.d.RemoveBackend(tables.Backend{Addr: backendV6}), ""},
+		"Retry-After at an even place":     {r.d.PutAnswer(1, with(func(a *tables.Answer) { a.RetryAt = 8 })), ""},
 		"forgetting statuses of a circuit": {r.d.ForgetStatuses(map[int]bool{5: true}), ""},
 	} {
 		switch {
@@ -50,7 +52,7 @@ func TestBadTables(t *testing.T) {
 
 func TestStatuses(t *testing.T) {
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed})
+	r.put(backendV4, tables.PolicySettings{}, ledger.Verdict{Kind: ledger.Closed})
 	if err := r.d.ForgetStatuses(map[int]bool{1: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -88,28 +90,28 @@ func TestStatuses(t *testing.T) {
 }
 
 func TestLatencyBuckets(t *testing.T) {
-	if LatencyBound(0) != 65536*time.Nanosecond || LatencyBound(1) != 131072*time.Nanosecond {
-		t.Errorf("the first buckets end at %s and %s", LatencyBound(0), LatencyBound(1))
+	if tables.LatencyBound(0) != 65536*time.Nanosecond || tables.LatencyBound(1) != 131072*time.Nanosecond {
+		t.Errorf("the first buckets end at %s and %s", tables.LatencyBound(0), tables.LatencyBound(1))
 	}
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed})
+	r.put(backendV4, tables.PolicySettings{}, ledger.Verdict{Kind: ledger.Closed})
 	c := r.dial(clientV4, backendV4).open()
-	for bucket := range LatencyBuckets {
+	for bucket := range tables.LatencyBuckets {
 		c.ask(get)
 		// As if it had been sent so long ago that its latency lies in the middle of the bucket.
-		age := LatencyBound(bucket) * 3 / 4
+		age := tables.LatencyBound(bucket) * 3 / 4
 		f, _ := r.flow(c.client, c.backend)
-		f.Request.Sent = uint64(Now()) - uint64(age)
+		f.Request.Sent = uint64(tables.Now()) - uint64(age)
 		if bucket == 0 {
-			f.Request.Sent = uint64(Now()) + uint64(time.Hour) // clocks that disagree: no latency
+			f.Request.Sent = uint64(tables.Now()) + uint64(time.Hour) // clocks that disagree: no latency
 		}
 		if err := r.d.objs.Flows.Put(flowKey(c.client, c.backend), f); err != nil {
 			t.Fatal(err)
 		}
 		before := r.d.Totals(1)
-		least := Now() - int64(f.Request.Sent)
+		least := tables.Now() - int64(f.Request.Sent)
 		c.answer(ok)
-		most := Now() - int64(f.Request.Sent)
+		most := tables.Now() - int64(f.Request.Sent)
 		if bucket == 0 {
 			least, most = 0, 0
 		}
@@ -124,7 +126,7 @@ func TestLatencyBuckets(t *testing.T) {
 			t.Fatalf("a latency of %d to %d ns is in buckets %v", least, most, gained)
 		}
 		i := gained[0]
-		if i > 0 && most < int64(LatencyBound(i-1)) || i < LatencyBuckets-1 && least >= int64(LatencyBound(i)) {
+		if i > 0 && most < int64(tables.LatencyBound(i-1)) || i < tables.LatencyBuckets-1 && least >= int64(tables.LatencyBound(i)) {
 			t.Errorf("a latency of %d to %d ns is in bucket %d", least, most, i)
 		}
 	}

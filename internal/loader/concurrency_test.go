@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/ledger"
 	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // pin keeps the calling goroutine on one CPU until the returned function is called.
@@ -42,16 +44,16 @@ func TestLimitsAreExactUnderABurst(t *testing.T) {
 	const n = 5
 	for _, tc := range []struct {
 		name    string
-		policy  PolicySettings
+		policy  tables.PolicySettings
 		verdict func() ledger.Verdict
 	}{
-		{"permits", PolicySettings{Reject: Reset}, func() ledger.Verdict { return halfOpen(n, n) }},
-		{"permits at once", PolicySettings{Reject: Reset}, func() ledger.Verdict { return halfOpen(3*n, n) }},
-		{"maxConnections", PolicySettings{Reject: Reset, MaxConnections: n}, func() ledger.Verdict { return ledger.Verdict{Kind: ledger.Closed} }},
-		{"rateLimit", PolicySettings{
-			Reject: Reset, Protocol: TCP, RateLimit: 1, RatePeriod: time.Hour, RateBurst: n,
+		{"permits", tables.PolicySettings{Reject: tables.Reset}, func() ledger.Verdict { return halfOpen(n, n) }},
+		{"permits at once", tables.PolicySettings{Reject: tables.Reset}, func() ledger.Verdict { return halfOpen(3*n, n) }},
+		{"maxConnections", tables.PolicySettings{Reject: tables.Reset, MaxConnections: n}, func() ledger.Verdict { return ledger.Verdict{Kind: ledger.Closed} }},
+		{"rateLimit", tables.PolicySettings{
+			Reject: tables.Reset, Protocol: tables.TCP, RateLimit: 1, RatePeriod: time.Hour, RateBurst: n,
 		}, func() ledger.Verdict { return ledger.Verdict{Kind: ledger.Closed} }},
-		{"permits and maxConnections", PolicySettings{Reject: Reset, MaxConnections: n}, func() ledger.Verdict { return halfOpen(3*n, 3*n) }},
+		{"permits and maxConnections", tables.PolicySettings{Reject: tables.Reset, MaxConnections: n}, func() ledger.Verdict { return halfOpen(3*n, 3*n) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
@@ -86,7 +88,7 @@ func TestLimitsAreExactUnderABurst(t *testing.T) {
 func TestConnectionsThatComeAndGo(t *testing.T) {
 	const max = 7
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{Reject: Reset, MaxConnections: max, MaxRequests: 4}, ledger.Verdict{Kind: ledger.Closed})
+	r.put(backendV4, tables.PolicySettings{Reject: tables.Reset, MaxConnections: max, MaxRequests: 4}, ledger.Verdict{Kind: ledger.Closed})
 	f := families[0]
 	syns := r.frames(f, 40, segment{seq: 1, flags: syn, options: mssOption(1460)})
 	asks := r.frames(f, 40, segment{seq: 2, ack: 5001, flags: psh | ack, payload: []byte(get)})
@@ -128,7 +130,7 @@ func TestConnectionsThatComeAndGo(t *testing.T) {
 // Two CPUs that end the same request: it has one outcome.
 func TestARequestEndsOnce(t *testing.T) {
 	r := newRig(t)
-	r.put(backendV4, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed})
+	r.put(backendV4, tables.PolicySettings{}, ledger.Verdict{Kind: ledger.Closed})
 	f := families[0]
 	const rounds = 300
 	for round := range rounds {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/cgroup"
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // dialEnv has this binary connect to an address and print how that went, instead of running tests: a process may be put
@@ -82,7 +83,7 @@ func TestConnectLeavesKubeletAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = l.Close() })
-		r.put(backend, PolicySettings{Reject: Reset}, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1})
+		r.put(backend, tables.PolicySettings{Reject: tables.Reset}, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1})
 		for _, tc := range []struct {
 			name, from string
 			pods       uint64 // id of the pods' cgroup, 0: not known

@@ -1,3 +1,3 @@
-// Package loader is the handle on the kernel side: it loads the programs, attaches them to interfaces, puts backends,
-// policies and verdicts in, and gets outcomes and totals out. It knows nothing of circuits or of policy files.
+// Package loader keeps the life cycle of the programs: it loads them, attaches them to interfaces, pins and adopts what
+// outlives the agent, and detaches them. What is in their maps is package tables.
 package loader

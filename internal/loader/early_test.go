@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // What an XDP program returns.
@@ -44,12 +46,14 @@ func (r *rig) wantCounted(want ...string) {
 
 func TestXDP(t *testing.T) {
 	forced := ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1}
-	inbound := func(how Reject) PolicySettings { return PolicySettings{Direction: Inbound, Reject: how, Protocol: TCP} }
+	inbound := func(how tables.Reject) tables.PolicySettings {
+		return tables.PolicySettings{Direction: tables.Inbound, Reject: how, Protocol: tables.TCP}
+	}
 	r := newRig(t)
 	prog := r.program("xdp")
 	for _, tc := range []struct {
 		name    string
-		policy  PolicySettings
+		policy  tables.PolicySettings
 		verdict ledger.Verdict
 		change  func(s *segment)
 		edit    func(frame []byte, ip, tcp int) []byte
@@ -57,58 +61,58 @@ func TestXDP(t *testing.T) {
 		counter string
 		prepare func(r *rig, f family)
 	}{
-		{name: "SYN, reset", policy: inbound(Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open"},
-		{name: "SYN, drop", policy: inbound(Drop), verdict: forced, ret: xdpDrop, counter: "drop forced-open"},
-		{name: "SYN, open", policy: inbound(Reset), verdict: openFor(time.Minute), ret: xdpTX, counter: "reset open"},
-		{name: "SYN, half-open", policy: inbound(Reset), verdict: halfOpen(1, 1), ret: xdpPass, counter: "pass flow"},
-		{name: "SYN, closed", policy: inbound(Reset), verdict: ledger.Verdict{Kind: ledger.Closed}, ret: xdpPass, counter: "pass flow"},
-		{name: "SYN, monitored", policy: inbound(Reset), verdict: ledger.Verdict{Kind: ledger.ForcedOpen, Monitor: true}, ret: xdpPass, counter: "pass flow"},
-		{name: "SYN, no lease", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass flow",
-			prepare: func(r *rig, _ family) { r.d.RenewLease(Now()) }},
-		{name: "SYN, respond is for TC", policy: PolicySettings{Direction: Inbound}, verdict: forced, ret: xdpPass, counter: "pass flow"},
-		{name: "SYN, outbound policy", policy: PolicySettings{Reject: Reset}, verdict: forced, ret: xdpPass, counter: "pass foreign"},
-		{name: "SYN, with options and ECN", policy: inbound(Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open",
+		{name: "SYN, reset", policy: inbound(tables.Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open"},
+		{name: "SYN, drop", policy: inbound(tables.Drop), verdict: forced, ret: xdpDrop, counter: "drop forced-open"},
+		{name: "SYN, open", policy: inbound(tables.Reset), verdict: openFor(time.Minute), ret: xdpTX, counter: "reset open"},
+		{name: "SYN, half-open", policy: inbound(tables.Reset), verdict: halfOpen(1, 1), ret: xdpPass, counter: "pass flow"},
+		{name: "SYN, closed", policy: inbound(tables.Reset), verdict: ledger.Verdict{Kind: ledger.Closed}, ret: xdpPass, counter: "pass flow"},
+		{name: "SYN, monitored", policy: inbound(tables.Reset), verdict: ledger.Verdict{Kind: ledger.ForcedOpen, Monitor: true}, ret: xdpPass, counter: "pass flow"},
+		{name: "SYN, no lease", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass flow",
+			prepare: func(r *rig, _ family) { r.d.RenewLease(tables.Now()) }},
+		{name: "SYN, respond is for TC", policy: tables.PolicySettings{Direction: tables.Inbound}, verdict: forced, ret: xdpPass, counter: "pass flow"},
+		{name: "SYN, outbound policy", policy: tables.PolicySettings{Reject: tables.Reset}, verdict: forced, ret: xdpPass, counter: "pass foreign"},
+		{name: "SYN, with options and ECN", policy: inbound(tables.Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open",
 			change: func(s *segment) { s.flags, s.options = syn|ece|cwr, append(mssOption(1460), timestamps(1, 0)...) }},
-		{name: "SYN, TCP fast open", policy: inbound(Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open",
+		{name: "SYN, TCP fast open", policy: inbound(tables.Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open",
 			change: func(s *segment) { s.payload = []byte(get) }},
-		{name: "SYN, tagged", policy: inbound(Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open",
+		{name: "SYN, tagged", policy: inbound(tables.Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open",
 			change: func(s *segment) { s.vlans = []uint16{etherTypeVLAN} }},
-		{name: "SYN, two tags", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
+		{name: "SYN, two tags", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
 			change: func(s *segment) { s.vlans = []uint16{0x88a8, etherTypeVLAN} }},
-		{name: "SYN, padded", policy: inbound(Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open",
+		{name: "SYN, padded", policy: inbound(tables.Reset), verdict: forced, ret: xdpTX, counter: "reset forced-open",
 			change: func(s *segment) { s.trailer = 6 }},
-		{name: "SYN, neither IPv4 nor IPv6", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
+		{name: "SYN, neither IPv4 nor IPv6", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
 			edit: func(frame []byte, ip, _ int) []byte { frame[ip] ^= 0x10; return frame }},
-		{name: "ACK", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass untracked",
+		{name: "ACK", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass untracked",
 			change: func(s *segment) { s.flags = ack }},
-		{name: "RST", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass untracked",
+		{name: "RST", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass untracked",
 			change: func(s *segment) { s.flags = syn | rst }},
-		{name: "SYN-ACK", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass untracked",
+		{name: "SYN-ACK", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass untracked",
 			change: func(s *segment) { s.flags = syn | ack }},
-		{name: "other port", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
+		{name: "other port", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
 			change: func(s *segment) { s.dst = netipPort(s.dst, 8081) }},
-		{name: "other address", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
+		{name: "other address", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
 			change: func(s *segment) { s.dst = netip.AddrPortFrom(s.src.Addr(), s.dst.Port()) }},
-		{name: "SYN repeated of a connection that was let in", policy: inbound(Reset), verdict: ledger.Verdict{Kind: ledger.Closed}, ret: xdpPass, counter: "pass flow",
+		{name: "SYN repeated of a connection that was let in", policy: inbound(tables.Reset), verdict: ledger.Verdict{Kind: ledger.Closed}, ret: xdpPass, counter: "pass flow",
 			prepare: func(r *rig, f family) {
 				c := r.dial(f.client, f.backend)
 				c.ctx.IngressIfindex = uplinkIndex
 				c.passed(c.send(syn, ""), "egress", "admitted")
 				r.d.SetVerdict(1, forced)
 			}},
-		{name: "exempt client", policy: func() PolicySettings {
-			s := inbound(Reset)
-			s.ID, s.ExemptSome = 3, true
+		{name: "exempt client", policy: func() tables.PolicySettings {
+			s := inbound(tables.Reset)
+			s.ExemptSome = true
 			return s
 		}(), verdict: forced, ret: xdpPass, counter: "pass exempt", prepare: func(r *rig, f family) {
-			if err := r.d.SetExemptSources(3, []netip.Prefix{netip.PrefixFrom(f.client.Addr(), f.client.Addr().BitLen())}); err != nil {
+			if err := r.d.SetExemptSources(1, []netip.Prefix{netip.PrefixFrom(f.client.Addr(), f.client.Addr().BitLen())}); err != nil {
 				r.t.Fatal(err)
 			}
-			r.t.Cleanup(func() { _ = r.d.SetExemptSources(3, nil) })
+			r.t.Cleanup(func() { _ = r.d.SetExemptSources(1, nil) })
 		}},
-		{name: "no TCP header", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass short",
+		{name: "no TCP header", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass short",
 			edit: func(f []byte, _, tcp int) []byte { return f[:tcp+19] }},
-		{name: "not TCP", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
+		{name: "not TCP", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
 			edit: func(f []byte, ip, tcp int) []byte {
 				if tcp-ip == 40 {
 					f[ip+6] = 17
@@ -117,11 +121,11 @@ func TestXDP(t *testing.T) {
 				}
 				return f
 			}},
-		{name: "TCP header below 5 words", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass short",
+		{name: "TCP header below 5 words", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass short",
 			edit: func(f []byte, _, tcp int) []byte { f[tcp+12] = 0x40; return f }},
-		{name: "TCP header beyond the packet", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass short",
+		{name: "TCP header beyond the packet", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass short",
 			edit: func(f []byte, _, tcp int) []byte { f[tcp+12] = 0xf0; return f }},
-		{name: "longer by its header than the frame", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass short",
+		{name: "longer by its header than the frame", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass short",
 			edit: func(f []byte, ip, tcp int) []byte {
 				at := ip + 2
 				if tcp-ip == 40 {
@@ -130,7 +134,7 @@ func TestXDP(t *testing.T) {
 				binary.BigEndian.PutUint16(f[at:], 1400)
 				return f
 			}},
-		{name: "neither IPv4 nor IPv6", policy: inbound(Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
+		{name: "neither IPv4 nor IPv6", policy: inbound(tables.Reset), verdict: forced, ret: xdpPass, counter: "pass foreign",
 			edit: func(f []byte, ip, _ int) []byte { f[ip-2], f[ip-1] = 8, 6; return f }},
 	} {
 		for _, f := range families {
@@ -207,20 +211,20 @@ func TestLookup(t *testing.T) {
 	forced := ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1}
 	for _, tc := range []struct {
 		name     string
-		policy   PolicySettings
+		policy   tables.PolicySettings
 		verdict  ledger.Verdict
 		port     uint16
 		protocol uint32
 		drop     bool
 		counter  string
 	}{
-		{name: "rejected", policy: PolicySettings{Reject: Reset}, verdict: forced, drop: true, counter: "reset forced-open"},
-		{name: "closed", policy: PolicySettings{Reject: Reset}, verdict: ledger.Verdict{Kind: ledger.Closed}, counter: "pass flow"},
-		{name: "half-open", policy: PolicySettings{Reject: Reset}, verdict: halfOpen(1, 1), counter: "pass flow"},
-		{name: "respond", policy: PolicySettings{}, verdict: forced, counter: "pass untracked"},
-		{name: "exempt clients", policy: PolicySettings{Reject: Reset, ExemptSome: true}, verdict: forced, counter: "pass untracked"},
-		{name: "other port", policy: PolicySettings{Reject: Reset}, verdict: forced, port: 9, counter: "pass foreign"},
-		{name: "UDP", policy: PolicySettings{Reject: Reset}, verdict: forced, protocol: udp},
+		{name: "rejected", policy: tables.PolicySettings{Reject: tables.Reset}, verdict: forced, drop: true, counter: "reset forced-open"},
+		{name: "closed", policy: tables.PolicySettings{Reject: tables.Reset}, verdict: ledger.Verdict{Kind: ledger.Closed}, counter: "pass flow"},
+		{name: "half-open", policy: tables.PolicySettings{Reject: tables.Reset}, verdict: halfOpen(1, 1), counter: "pass flow"},
+		{name: "respond", policy: tables.PolicySettings{}, verdict: forced, counter: "pass untracked"},
+		{name: "exempt clients", policy: tables.PolicySettings{Reject: tables.Reset, ExemptSome: true}, verdict: forced, counter: "pass untracked"},
+		{name: "other port", policy: tables.PolicySettings{Reject: tables.Reset}, verdict: forced, port: 9, counter: "pass foreign"},
+		{name: "UDP", policy: tables.PolicySettings{Reject: tables.Reset}, verdict: forced, protocol: udp},
 	} {
 		for _, f := range families {
 			t.Run(tc.name+"/"+f.name, func(t *testing.T) {
@@ -257,10 +261,10 @@ func TestLookup(t *testing.T) {
 }
 
 func TestBackendsOfNetworksAreLearned(t *testing.T) {
-	networks := []Network{
+	networks := []tables.Network{
 		{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Port: 8080},
 		{Prefix: netip.MustParsePrefix("2001:db8:2::/48"), Port: 8080},
-		{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Port: 8080, Direction: Inbound},
+		{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Port: 8080, Direction: tables.Inbound},
 	}
 	r := newRig(t)
 	if err := r.d.SetNetworks(networks); err != nil {
@@ -276,18 +280,18 @@ func TestBackendsOfNetworksAreLearned(t *testing.T) {
 		entered uint32
 		flags   uint8
 		learned bool
-		dir     Direction
+		dir     tables.Direction
 	}{
-		{"198.51.100.20:8080", 0, syn, true, Outbound},
-		{"198.51.100.20:8080", 0, syn, false, Outbound}, // again, within a second
-		{"198.51.100.21:8080", 0, ack, false, Outbound},
-		{"198.51.100.22:8081", 0, syn, false, Outbound},
-		{"198.51.101.20:8080", 0, syn, false, Outbound},
-		{"198.51.100.23:8080", uplinkIndex, syn, false, Outbound},
-		{"[2001:db8:2::20]:8080", 0, syn, true, Outbound},
-		{"[2001:db8:3::20]:8080", 0, syn, false, Outbound},
-		{"203.0.113.5:8080", 0, syn, false, Outbound},
-		{"203.0.113.6:8080", uplinkIndex, syn, true, Inbound},
+		{"198.51.100.20:8080", 0, syn, true, tables.Outbound},
+		{"198.51.100.20:8080", 0, syn, false, tables.Outbound}, // again, within a second
+		{"198.51.100.21:8080", 0, ack, false, tables.Outbound},
+		{"198.51.100.22:8081", 0, syn, false, tables.Outbound},
+		{"198.51.101.20:8080", 0, syn, false, tables.Outbound},
+		{"198.51.100.23:8080", uplinkIndex, syn, false, tables.Outbound},
+		{"[2001:db8:2::20]:8080", 0, syn, true, tables.Outbound},
+		{"[2001:db8:3::20]:8080", 0, syn, false, tables.Outbound},
+		{"203.0.113.5:8080", 0, syn, false, tables.Outbound},
+		{"203.0.113.6:8080", uplinkIndex, syn, true, tables.Inbound},
 	} {
 		t.Run(fmt.Sprintf("%s from %d flags %d", tc.backend, tc.entered, tc.flags), func(t *testing.T) {
 			r := newRig(t)
@@ -306,7 +310,7 @@ func TestBackendsOfNetworksAreLearned(t *testing.T) {
 				}
 				return
 			}
-			if len(events) != 1 || events[0].Kind != ledger.EventLearn || events[0].Backend != backend || events[0].Inbound != (tc.dir == Inbound) ||
+			if len(events) != 1 || events[0].Kind != ledger.EventLearn || events[0].Backend != backend || events[0].Inbound != (tc.dir == tables.Inbound) ||
 				events[0].Circuit != -1 {
 				t.Errorf("events %+v", events)
 			}

@@ -9,8 +9,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
-
-	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // RejectAtEntry lets clients be rejected where they enter the node when that is sure: by an open or forced-open circuit
@@ -19,7 +17,7 @@ import (
 // them, and might drop an answer that they know nothing of. Others come and go, so it must be called again and again, by one
 // goroutine at a time; it takes some 100 us for each interface, and keeps nobody else from the datapath meanwhile.
 func (d *Datapath) RejectAtEntry(on bool) error {
-	want := map[uint32]bool{}
+	var alone []int
 	var errs []error
 	if on {
 		own, err := programIDs(d.objs.Ingress, d.objs.Egress)
@@ -27,48 +25,16 @@ func (d *Datapath) RejectAtEntry(on bool) error {
 			return fmt.Errorf("reject clients at entry: %w", err)
 		}
 		for _, h := range d.Hooks() {
-			alone, err := h.alone(own)
+			ok, err := h.alone(own)
 			if err != nil && !gone(err) {
 				errs = append(errs, fmt.Errorf("look for programs of others on %s: %w", h.Name, err))
 			}
-			if alone {
-				want[uint32(h.Index)] = true
+			if ok {
+				alone = append(alone, h.Index)
 			}
 		}
 	}
-	d.setFlag(bpf.CNodeFlagNODE_REJECT_AT_ENTRY, len(want) > 0)
-	return errors.Join(append(errs, setKeys(d.objs.Entries, want))...)
-}
-
-// setKeys makes the keys of a map those that are wanted.
-func setKeys(m *ebpf.Map, want map[uint32]bool) error {
-	var key, val uint32
-	var stale []uint32
-	has := map[uint32]bool{}
-	it := m.Iterate()
-	for it.Next(&key, &val) {
-		has[key] = true
-		if !want[key] {
-			stale = append(stale, key)
-		}
-	}
-	if err := it.Err(); err != nil {
-		return fmt.Errorf("read %s: %w", m, err)
-	}
-	for k := range want {
-		if has[k] {
-			continue
-		}
-		if err := m.Put(k, uint32(1)); err != nil {
-			return fmt.Errorf("add interface %d to %s: %w", k, m, err)
-		}
-	}
-	for _, k := range stale {
-		if err := m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("remove interface %d from %s: %w", k, m, err)
-		}
-	}
-	return nil
+	return errors.Join(append(errs, d.SetEntries(alone))...)
 }
 
 func programIDs(all ...*ebpf.Program) ([]ebpf.ProgramID, error) {

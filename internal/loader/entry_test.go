@@ -5,15 +5,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // What is not surely rejected at the entry is left to the egress hook, as it is.
 func TestEntryLeavesToEgress(t *testing.T) {
 	forced := ledger.Verdict{Kind: ledger.ForcedOpen}
 	for name, tc := range map[string]struct {
-		policy  PolicySettings
+		policy  tables.PolicySettings
 		verdict ledger.Verdict
 		prepare func(c *conn)
 		as      string // what it is counted as; empty: foreign
@@ -22,24 +22,25 @@ func TestEntryLeavesToEgress(t *testing.T) {
 		"disabled":     {verdict: ledger.Verdict{Kind: ledger.Disabled}},
 		"half-open":    {verdict: halfOpen(1, 1)},
 		"monitored":    {verdict: ledger.Verdict{Kind: ledger.ForcedOpen, Monitor: true}},
-		"no lease":     {verdict: forced, prepare: func(c *conn) { c.r.d.RenewLease(Now()) }},
+		"no lease":     {verdict: forced, prepare: func(c *conn) { c.r.d.RenewLease(tables.Now()) }},
 		"switched off": {verdict: forced, prepare: func(c *conn) { c.r.entry(false) }},
 		"programs of others": {verdict: forced, prepare: func(c *conn) {
-			c.r.entry(false)
-			c.r.d.setFlag(bpf.CNodeFlagNODE_REJECT_AT_ENTRY, true)
+			if err := c.r.d.SetEntries([]int{c.r.ifindex + 1}); err != nil { // another interface
+				c.r.t.Fatal(err)
+			}
 		}},
 		"a frame for others":    {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{2, 0, 0, 0, 0, 9} }},
 		"a frame for everybody": {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{255, 255, 255, 255, 255, 255} }},
-		"inbound policy":        {verdict: forced, policy: PolicySettings{Direction: Inbound}},
+		"inbound policy":        {verdict: forced, policy: tables.PolicySettings{Direction: tables.Inbound}},
 		"other backend": {verdict: forced, prepare: func(c *conn) {
 			c.backend = netip.AddrPortFrom(c.backend.Addr().Next(), c.backend.Port())
 		}},
-		"policy that exempts somebody": {verdict: forced, policy: PolicySettings{ExemptSome: true}},
+		"policy that exempts somebody": {verdict: forced, policy: tables.PolicySettings{ExemptSome: true}},
 		"an L3 device": {verdict: forced, prepare: func(c *conn) {
 			c.out, c.in, c.l3 = c.r.d.objs.IngressL3, c.r.d.objs.EgressL3, true
 		}},
 	} {
-		for _, how := range []Reject{Respond, Reset, Drop} {
+		for _, how := range []tables.Reject{tables.Respond, tables.Reset, tables.Drop} {
 			s := tc.policy
 			s.Reject = how
 			t.Run(name+"/"+[]string{"respond", "reset", "drop"}[how], func(t *testing.T) {
@@ -57,17 +58,17 @@ func TestEntryLeavesToEgress(t *testing.T) {
 
 func TestEntryRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
-		policy  PolicySettings
+		policy  tables.PolicySettings
 		verdict ledger.Verdict
 		reason  string
 		uplink  bool
 	}{
 		"open":                    {verdict: openFor(time.Minute), reason: "open"},
 		"forced-open":             {verdict: ledger.Verdict{Kind: ledger.ForcedOpen}, reason: "forced-open"},
-		"tcp":                     {verdict: openFor(time.Minute), reason: "open", policy: PolicySettings{Protocol: TCP}},
-		"inbound, from an uplink": {verdict: openFor(time.Minute), reason: "open", policy: PolicySettings{Direction: Inbound}, uplink: true},
+		"tcp":                     {verdict: openFor(time.Minute), reason: "open", policy: tables.PolicySettings{Protocol: tables.TCP}},
+		"inbound, from an uplink": {verdict: openFor(time.Minute), reason: "open", policy: tables.PolicySettings{Direction: tables.Inbound}, uplink: true},
 	} {
-		for how, action := range map[Reject]string{Reset: "reset", Drop: "drop"} {
+		for how, action := range map[tables.Reject]string{tables.Reset: "reset", tables.Drop: "drop"} {
 			s := tc.policy
 			s.Reject = how
 			t.Run(name+"/"+action, func(t *testing.T) {
@@ -76,7 +77,7 @@ func TestEntryRefuses(t *testing.T) {
 						c.ctx.IngressIfindex = uplinkIndex
 					}
 					res := c.send(syn, "")
-					if how == Drop {
+					if how == tables.Drop {
 						c.did(res, verdictDrop, "ingress drop "+tc.reason)
 					} else {
 						c.did(res, verdictRedirect, "ingress reset "+tc.reason)
@@ -91,7 +92,7 @@ func TestEntryRefuses(t *testing.T) {
 
 // A connection that was let in before stays the egress hook's, its repeated SYN and its requests.
 func TestEntryLeavesFollowedConnections(t *testing.T) {
-	at(t, entries, PolicySettings{Reject: Respond, Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(_ *testing.T, c *conn) {
+	at(t, entries, tables.PolicySettings{Reject: tables.Respond, Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(_ *testing.T, c *conn) {
 		egress, ingress := *c, *c
 		egress.out, egress.in, egress.hookOut, egress.hookIn = c.in, c.out, "egress", "ingress"
 		egress.passed(egress.send(syn, ""), "egress", "admitted")
@@ -117,7 +118,7 @@ func TestEntryLeavesFollowedConnections(t *testing.T) {
 
 // Ports of a refused connection that are used again once the circuit has closed belong to the new one.
 func TestEntryForgetsWhenPortsAreUsedAgain(t *testing.T) {
-	at(t, entries, PolicySettings{Reject: Respond}, openFor(time.Minute), func(_ *testing.T, c *conn) {
+	at(t, entries, tables.PolicySettings{Reject: tables.Respond}, openFor(time.Minute), func(_ *testing.T, c *conn) {
 		c.answeredSYN("open")
 		c.did(c.send(psh|ack, get), verdictRedirect, "ingress respond open")
 		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
@@ -131,7 +132,7 @@ func TestEntryForgetsWhenPortsAreUsedAgain(t *testing.T) {
 
 // A SYN that the egress hook answered, of a half-open circuit, may be followed at either.
 func TestEntryKnowsAnswersOfEgress(t *testing.T) {
-	at(t, entries, PolicySettings{Reject: Respond}, halfOpen(1, 1), func(_ *testing.T, c *conn) {
+	at(t, entries, tables.PolicySettings{Reject: tables.Respond}, halfOpen(1, 1), func(_ *testing.T, c *conn) {
 		taker := *c
 		taker.client = netipPort(c.client, 41000)
 		taker.out, taker.hookOut = c.in, "egress"

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // outcomes is what a case expects of a circuit on which all is over.
@@ -37,7 +38,7 @@ type outcomeCase struct {
 }
 
 // checkOutcomes runs each case at each place. Afterwards no connection is followed any more.
-func checkOutcomes(t *testing.T, s PolicySettings, cases []outcomeCase) {
+func checkOutcomes(t *testing.T, s tables.PolicySettings, cases []outcomeCase) {
 	t.Helper()
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -53,7 +54,7 @@ func checkOutcomes(t *testing.T, s PolicySettings, cases []outcomeCase) {
 }
 
 func TestOutcomes(t *testing.T) {
-	checkOutcomes(t, PolicySettings{Existing: true}, []outcomeCase{
+	checkOutcomes(t, tables.PolicySettings{Existing: true}, []outcomeCase{
 		{"nothing asked", func(c *conn) { c.open().end() }, outcomes(0, 0, 0)},
 		{"each class", func(c *conn) {
 			c.open()
@@ -452,7 +453,7 @@ func TestOutcomes(t *testing.T) {
 
 // A status line may be cut at any place, by segments and by repetitions.
 func TestStatusLineCutAnywhere(t *testing.T) {
-	everywhere(t, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open()
 		n := uint64(0)
 		for i := range len(failed) {
@@ -471,7 +472,7 @@ func TestStatusLineCutAnywhere(t *testing.T) {
 }
 
 func TestTCPOutcomes(t *testing.T) {
-	checkOutcomes(t, PolicySettings{Protocol: TCP, Reject: Reset}, []outcomeCase{
+	checkOutcomes(t, tables.PolicySettings{Protocol: tables.TCP, Reject: tables.Reset}, []outcomeCase{
 		{"connected", func(c *conn) {
 			c.open()
 			c.passed(c.send(psh|ack, get), c.hookOut, "flow")
@@ -505,7 +506,7 @@ func TestTCPOutcomes(t *testing.T) {
 }
 
 func TestSlowResponses(t *testing.T) {
-	everywhere(t, PolicySettings{Slow: time.Nanosecond}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{Slow: time.Nanosecond}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask(get)
 		c.answer(ok)
 		c.r.wantTotals(want{Connections: 1, Admitted: 1, Judged: 1, Slow: 1, Outcomes: map[string]uint64{"2xx": 1}})

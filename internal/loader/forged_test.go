@@ -5,13 +5,14 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // Packets of somebody who knows the addresses and ports of a connection, but not its numbers, change nothing.
 func TestForgedPackets(t *testing.T) {
 	const out = "out-of-sequence"
 	far := []uint32{100, 1 << 20, 1 << 29, 1 << 31, ^uint32(99)}
-	checkOutcomes(t, PolicySettings{Existing: true}, []outcomeCase{
+	checkOutcomes(t, tables.PolicySettings{Existing: true}, []outcomeCase{
 		{"a RST of the backend to a SYN", func(c *conn) {
 			c.passed(c.send(syn, ""), c.hookOut, "admitted")
 			seq := c.seq
@@ -167,12 +168,12 @@ func TestLateHandshake(t *testing.T) {
 		taken bool
 	}{{"with a free place", false}, {"without one", true}} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := PolicySettings{Existing: true, MaxConnections: 1, ConnectTimeout: 3 * time.Second}
+			s := tables.PolicySettings{Existing: true, MaxConnections: 1, ConnectTimeout: 3 * time.Second}
 			everywhere(t, s, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.passed(c.send(syn, ""), c.hookOut, "admitted")
 				c.ack = 5000
 				c.passed(c.recv(syn|ack, ""), c.hookIn, "flow")
-				c.r.sweepAt(Now()+int64(3*time.Second), time.Hour)
+				c.r.sweepAt(tables.Now()+int64(3*time.Second), time.Hour)
 				c.r.wantTotals(want{})
 				if !tc.taken {
 					c.passed(c.send(ack, ""), c.hookOut, "flow")
@@ -198,13 +199,13 @@ func TestLateHandshake(t *testing.T) {
 
 // The permit of a handshake that is not completed in time is free for another.
 func TestHandshakeKeepsNoPermit(t *testing.T) {
-	v := ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: Now() - 1, Calls: 1, Concurrent: 1}
-	everywhere(t, PolicySettings{ConnectTimeout: 3 * time.Second}, v, func(t *testing.T, c *conn) {
+	v := ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: tables.Now() - 1, Calls: 1, Concurrent: 1}
+	everywhere(t, tables.PolicySettings{ConnectTimeout: 3 * time.Second}, v, func(t *testing.T, c *conn) {
 		c.passed(c.send(syn, ""), c.hookOut, "probe")
 		c.ack = 5000
 		c.passed(c.recv(syn|ack, ""), c.hookIn, "flow")
 		c.r.wantTotals(want{Connections: 1, Probes: 1, Permits: 1, PermitsOut: 1})
-		c.r.sweepAt(Now()+int64(3*time.Second), time.Hour)
+		c.r.sweepAt(tables.Now()+int64(3*time.Second), time.Hour)
 		c.r.wantTotals(want{Probes: 1})
 		if events := c.r.events(); len(events) != 2 || events[1].Kind != ledger.EventReturn {
 			t.Errorf("events %+v, expected a probe and its return", events)

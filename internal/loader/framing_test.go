@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 const (
@@ -69,7 +70,7 @@ func TestAnswerComesAfterTheResponse(t *testing.T) {
 		{"trailers", get, []string{chunkedHead + "2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, tables.PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				if tc.request != "" {
 					c.ask(tc.request)
@@ -96,7 +97,7 @@ func TestAnswerComesAfterTheResponse(t *testing.T) {
 
 // An answer below bytes that are under way would be taken for them, or thrown away.
 func TestNoAnswerBelowBytesUnderWay(t *testing.T) {
-	everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask(get)
 		acknowledged := c.ack
 		c.answer(ok)
@@ -185,7 +186,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 		}, outcomes(2, 2, 1, "2xx", "5xx")},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, tables.PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				tc.run(c)
 				w := c.r.totals(1)
@@ -203,7 +204,7 @@ func TestBodyAfterAnEarlyResponse(t *testing.T) {
 
 // A request that is sent while the response before still comes has its own response after that.
 func TestRequestDuringAResponse(t *testing.T) {
-	everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask(get)
 		c.answer("HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n0123456789")
 		c.ask(get)

@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/bpf"
-	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/bpf"
+	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // zoo is a datapath with a circuit of each kind.
@@ -27,17 +29,17 @@ func newZoo(t testing.TB) *zoo {
 	z.hooks = append(z.rig.hooks(), hookUnderTest{name: "xdp", prog: z.program("xdp"), xdp: true})
 	far := ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: 1 << 62}
 	for i, c := range []struct {
-		policy  PolicySettings
+		policy  tables.PolicySettings
 		verdict ledger.Verdict
 	}{
-		{PolicySettings{Existing: true, Timeout: time.Second, ConnectTimeout: time.Second}, ledger.Verdict{Kind: ledger.Closed}},
-		{PolicySettings{Existing: true}, far},
-		{PolicySettings{Existing: true, Reject: Reset}, ledger.Verdict{Kind: ledger.ForcedOpen}},
-		{PolicySettings{Existing: true, Reject: Drop}, far},
-		{PolicySettings{Existing: true}, halfOpen(1000, 2)},
-		{PolicySettings{Protocol: TCP, Reject: Reset, Existing: true, MaxConnections: 3}, ledger.Verdict{Kind: ledger.Closed}},
-		{PolicySettings{MaxConnections: 2, MaxRequests: 1, MaxRequestsPerConnection: 3}, ledger.Verdict{Kind: ledger.Closed}},
-		{PolicySettings{RateLimit: 100, RatePeriod: time.Second, RateBurst: 5}, ledger.Verdict{Kind: ledger.Closed, Monitor: true}},
+		{tables.PolicySettings{Existing: true, Timeout: time.Second, ConnectTimeout: time.Second}, ledger.Verdict{Kind: ledger.Closed}},
+		{tables.PolicySettings{Existing: true}, far},
+		{tables.PolicySettings{Existing: true, Reject: tables.Reset}, ledger.Verdict{Kind: ledger.ForcedOpen}},
+		{tables.PolicySettings{Existing: true, Reject: tables.Drop}, far},
+		{tables.PolicySettings{Existing: true}, halfOpen(1000, 2)},
+		{tables.PolicySettings{Protocol: tables.TCP, Reject: tables.Reset, Existing: true, MaxConnections: 3}, ledger.Verdict{Kind: ledger.Closed}},
+		{tables.PolicySettings{MaxConnections: 2, MaxRequests: 1, MaxRequestsPerConnection: 3}, ledger.Verdict{Kind: ledger.Closed}},
+		{tables.PolicySettings{RateLimit: 100, RatePeriod: time.Second, RateBurst: 5}, ledger.Verdict{Kind: ledger.Closed, Monitor: true}},
 	} {
 		addr := netip.AddrFrom4([4]byte{198, 51, 100, byte(i + 1)})
 		if i%2 == 1 {
@@ -48,20 +50,20 @@ func newZoo(t testing.TB) *zoo {
 			t.Fatal(err)
 		}
 		// Those that reset are for clients from elsewhere too, which XDP is for.
-		if c.policy.Reject == Reset {
-			if err := z.backend(Backend{Addr: ap, Direction: Inbound}, i+1, 0); err != nil {
+		if c.policy.Reject == tables.Reset {
+			if err := z.backend(tables.Backend{Addr: ap, Direction: tables.Inbound}, i+1, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if i%3 == 0 {
-			if err := z.backend(Backend{Addr: ap}, i+1, OnHost); err != nil {
+			if err := z.backend(tables.Backend{Addr: ap}, i+1, tables.OnHost); err != nil {
 				t.Fatal(err)
 			}
 		}
 		z.backends = append(z.backends, ap)
 	}
 	z.d.SetHostBackends(true)
-	z.d.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, true)
+	z.d.SetNATOnLo(true)
 	return z
 }
 
@@ -251,10 +253,10 @@ func TestRandomPackets(t *testing.T) {
 		z.try(t, h, z.random(rnd, h), ctx)
 		switch rnd.IntN(1000) {
 		case 0:
-			z.sweepAt(Now()+rnd.Int64N(int64(200*time.Second)), time.Minute)
+			z.sweepAt(tables.Now()+rnd.Int64N(int64(200*time.Second)), time.Minute)
 		case 1:
 			v := randomVerdict(rnd, rnd.Uint32N(1000)+1)
-			v.Until = Now() + rnd.Int64N(int64(time.Second)) - int64(time.Second)/2
+			v.Until = tables.Now() + rnd.Int64N(int64(time.Second)) - int64(time.Second)/2
 			z.d.SetVerdict(1+rnd.IntN(len(z.backends)), v)
 		case 2:
 			z.addsUp(t)

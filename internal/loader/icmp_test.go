@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // Types of "destination unreachable".
@@ -93,7 +95,7 @@ func (c *conn) comeBack(e icmpError, reason string) {
 	}
 }
 
-var unreachableSettings = PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
+var unreachableSettings = tables.PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
 
 // about returns an error by which the attempt is over: no way to the host.
 func about(s segment) icmpError {
@@ -127,7 +129,7 @@ func TestICMPErrorsThatEndAnAttempt(t *testing.T) {
 			// Again, a retransmission, and the time-out: nothing is judged twice.
 			c.comeBack(e, "flow")
 			c.passed(c.put(c.out, s, c.ctx), c.hookOut, "flow")
-			c.r.sweepAt(Now()+int64(4*time.Second), time.Hour)
+			c.r.sweepAt(tables.Now()+int64(4*time.Second), time.Hour)
 			c.r.wantTotals(w)
 			// One that is established all the same is followed on.
 			c.ack = 5000

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // settingsOfLo reads what the programs need of lo, in the namespace of the calling thread.
@@ -33,9 +34,9 @@ func wantSettings(t *testing.T, accept, route string) {
 	}
 }
 
-func putBackend(t *testing.T, d *Datapath, at string, flags BackendFlags) Backend {
+func putBackend(t *testing.T, d *Datapath, at string, flags tables.BackendFlags) tables.Backend {
 	t.Helper()
-	b := Backend{Addr: netip.MustParseAddrPort(at)}
+	b := tables.Backend{Addr: netip.MustParseAddrPort(at)}
 	if err := d.PutBackend(b, 1, flags); err != nil {
 		t.Fatal(err)
 	}
@@ -54,11 +55,11 @@ func attachLo(t *testing.T, d *Datapath) *Hook {
 func TestLoIsSetWhileABackendIsOnThisHost(t *testing.T) {
 	for _, tc := range []struct {
 		at     string
-		flags  BackendFlags
+		flags  tables.BackendFlags
 		onHost bool
 	}{
-		{"192.0.2.1:80", OnHost, true}, {"[2001:db8::1]:80", OnHost, true}, {"127.0.0.2:80", 0, true}, {"[::1]:80", 0, true},
-		{"192.0.2.1:80", 0, false}, {"192.0.2.1:80", LocalPod, false},
+		{"192.0.2.1:80", tables.OnHost, true}, {"[2001:db8::1]:80", tables.OnHost, true}, {"127.0.0.2:80", 0, true}, {"[::1]:80", 0, true},
+		{"192.0.2.1:80", 0, false}, {"192.0.2.1:80", tables.LocalPod, false},
 	} {
 		t.Run(tc.at, func(t *testing.T) {
 			inNamespace(t, func(*netlab.Namespace) {
@@ -69,7 +70,7 @@ func TestLoIsSetWhileABackendIsOnThisHost(t *testing.T) {
 				}
 				wantOn := func(want bool) {
 					t.Helper()
-					if got := d.node.vals[0].Flags&uint32(bpf.CNodeFlagNODE_NAT_ON_LO) != 0; got != want {
+					if got := node(t, d).Flags&uint32(bpf.CNodeFlagNODE_NAT_ON_LO) != 0; got != want {
 						t.Errorf("the programs look through NAT: %v, want %v", got, want)
 					}
 				}

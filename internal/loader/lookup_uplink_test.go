@@ -13,6 +13,7 @@ import (
 
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // What enters through an uplink belongs to inbound policies, and what enters elsewhere to outbound ones.
@@ -72,18 +73,18 @@ func TestLookupKnowsUplinks(t *testing.T) {
 	})
 	for _, tc := range []struct {
 		name      string
-		direction Direction
+		direction tables.Direction
 		uplink    bool // up0 is one
 		rejected  bool
 	}{
-		{"inbound, through an uplink", Inbound, true, true},
-		{"inbound, through another interface", Inbound, false, false},
-		{"outbound, through an uplink", Outbound, true, false},
-		{"outbound, through another interface", Outbound, false, true},
+		{"inbound, through an uplink", tables.Inbound, true, true},
+		{"inbound, through another interface", tables.Inbound, false, false},
+		{"outbound, through an uplink", tables.Outbound, true, false},
+		{"outbound, through another interface", tables.Outbound, false, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
-			r.put(home, PolicySettings{Direction: tc.direction, Reject: Reset}, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1})
+			r.put(home, tables.PolicySettings{Direction: tc.direction, Reject: tables.Reset}, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1})
 			uplinks := []int{uplinkIndex}
 			if tc.uplink {
 				uplinks = append(uplinks, up.Attrs().Index)

@@ -3,10 +3,11 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/cbagent/cbagent/internal/bpf"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // answerSettings let answers arrive that the programs redirect to lo's ingress. Such a packet has no route yet, so the
@@ -19,10 +20,10 @@ var answerSettings = []inetSetting{acceptLocal, routeLocalnet}
 type natOnLo struct {
 	on       bool
 	ifindex  int
-	conf     *inetConf              // nil: lo is not attached
-	backends map[bpf.CEndpoint]bool // those that are processes of this host
-	changed  map[inetSetting]bool   // settings to be restored
-	trouble  string                 // the last error, so that it is logged once
+	conf     *inetConf               // nil: lo is not attached
+	backends map[tables.Backend]bool // those that are processes of this host
+	changed  map[inetSetting]bool    // settings to be restored
+	trouble  string                  // the last error, so that it is logged once
 }
 
 // attachNAT begins to look through NAT on lo. It runs in lo's network namespace.
@@ -51,22 +52,46 @@ func (d *Datapath) detachNAT(keep bool) error {
 	return err
 }
 
-// noteHostBackend says whether a backend is a process of this host.
-func (d *Datapath) noteHostBackend(key bpf.CEndpoint, onHost bool) {
-	if onHost {
-		d.nat.backends[key] = true
-	} else {
-		delete(d.nat.backends, key)
+// PutBackend is Tables.PutBackend. It begins to look through NAT on lo when the backend is the first on this host.
+func (d *Datapath) PutBackend(b tables.Backend, circuit int, flags tables.BackendFlags) error {
+	if err := d.Tables.PutBackend(b, circuit, flags); err != nil {
+		return err
 	}
+	d.noteHostBackend(b, onThisHost(b, flags))
+	return nil
+}
+
+// RemoveBackend is Tables.RemoveBackend. It ends to look through NAT on lo when the backend was the last on this host.
+func (d *Datapath) RemoveBackend(b tables.Backend) error {
+	if err := d.Tables.RemoveBackend(b); err != nil {
+		return err
+	}
+	d.noteHostBackend(b, false)
+	return nil
+}
+
+func (d *Datapath) noteHostBackend(b tables.Backend, onHost bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.nat.note(b, onHost)
 	if want := len(d.nat.backends) > 0; d.nat.conf != nil && want != d.nat.on {
 		d.applyNAT(want)
 	}
 }
 
+// note remembers whether a backend is a process of this host.
+func (n *natOnLo) note(b tables.Backend, onHost bool) {
+	b.Addr = netip.AddrPortFrom(b.Addr.Addr().Unmap(), b.Addr.Port())
+	if onHost {
+		n.backends[b] = true
+	} else {
+		delete(n.backends, b)
+	}
+}
+
 // onThisHost reports whether clients of this host reach a backend over lo.
-func onThisHost(key bpf.CEndpoint, flags BackendFlags) bool {
-	at := addrPort(key.Addr, key.PortBe).Addr()
-	return Direction(key.Direction) == Outbound && (flags&OnHost != 0 || at.IsLoopback())
+func onThisHost(b tables.Backend, flags tables.BackendFlags) bool {
+	return b.Direction == tables.Outbound && (flags&tables.OnHost != 0 || b.Addr.Addr().Unmap().IsLoopback())
 }
 
 // KeepNAT sets the settings of lo again that somebody has set back, and tries again what failed. It logs what is wrong.
@@ -115,14 +140,14 @@ func (d *Datapath) startNAT() error {
 		d.log.Info("setting changed, for answers through NAT", "interface", "lo", "setting", s.String(), "value", 1)
 	}
 	d.nat.on = true
-	d.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, true)
+	d.SetNATOnLo(true)
 	return nil
 }
 
 // stopNAT also restores what a former agent with the same pins has changed.
 func (d *Datapath) stopNAT() error {
 	d.nat.on = false
-	d.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, false)
+	d.SetNATOnLo(false)
 	var errs []error
 	for s := range d.nat.changed {
 		if err := d.nat.conf.set(d.nat.ifindex, s, 0); err != nil {

@@ -4,8 +4,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // A reset or a SYN-ACK that no socket sends is known by what the client dialled. Sockets, which tell the rest, are the end-to-end tests'.
@@ -43,8 +43,8 @@ func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 		} {
 			t.Run(f.vip+"/"+tc.name, func(t *testing.T) {
 				r := newRig(t)
-				r.put(f.backend, PolicySettings{}, ledger.Verdict{})
-				r.d.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, !tc.off)
+				r.put(f.backend, tables.PolicySettings{}, ledger.Verdict{})
+				r.d.SetNATOnLo(!tc.off)
 				if tc.dialled {
 					if err := r.d.objs.Dialled.Put(flowKey(own, vip), flowKey(f.client, f.backend)); err != nil {
 						t.Fatal(err)

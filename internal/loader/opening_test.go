@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 const (
@@ -18,30 +19,30 @@ func TestOpenings(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
 		segments []string
-		opening  Opening // -1: none is counted
+		opening  tables.Opening // -1: none is counted
 		requests uint64
 	}{
 		{"a request", []string{get}, -1, 1},
-		{"TLS", []string{"\x16\x03\x01\x02\x00\x01", get}, OpeningTLS, 1},
-		{"HTTP/2", []string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "settings"}, OpeningHTTP2, 0},
-		{"something else", []string{"SSH-2.0-OpenSSH\r\n", "more"}, OpeningOther, 0},
-		{"a byte", []string{"\x16"}, OpeningOther, 0},
-		{"PROXY 1 and a request", []string{proxyV1 + get}, OpeningPROXY, 1},
-		{"PROXY 1, then a request", []string{proxyV1, get}, OpeningPROXY, 1},
-		{"PROXY 1 alone", []string{proxyV1}, OpeningPROXY, 0},
-		{"PROXY 1 without an end", []string{"PROXY " + strings.Repeat("x", 120), "y"}, OpeningOther, 0},
-		{"PROXY 2 and a request", []string{proxyV2 + get}, OpeningPROXY, 1},
-		{"PROXY 2, then a request", []string{proxyV2, get}, OpeningPROXY, 1},
-		{"PROXY 2 in two segments", []string{proxyV2[:20], proxyV2[20:] + get}, OpeningPROXY, 1},
-		{"nearly PROXY 2", []string{strings.Replace(proxyV2, "QUIT", "QUIZ", 1)}, OpeningOther, 0},
+		{"TLS", []string{"\x16\x03\x01\x02\x00\x01", get}, tables.OpeningTLS, 1},
+		{"HTTP/2", []string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "settings"}, tables.OpeningHTTP2, 0},
+		{"something else", []string{"SSH-2.0-OpenSSH\r\n", "more"}, tables.OpeningOther, 0},
+		{"a byte", []string{"\x16"}, tables.OpeningOther, 0},
+		{"PROXY 1 and a request", []string{proxyV1 + get}, tables.OpeningPROXY, 1},
+		{"PROXY 1, then a request", []string{proxyV1, get}, tables.OpeningPROXY, 1},
+		{"PROXY 1 alone", []string{proxyV1}, tables.OpeningPROXY, 0},
+		{"PROXY 1 without an end", []string{"PROXY " + strings.Repeat("x", 120), "y"}, tables.OpeningOther, 0},
+		{"PROXY 2 and a request", []string{proxyV2 + get}, tables.OpeningPROXY, 1},
+		{"PROXY 2, then a request", []string{proxyV2, get}, tables.OpeningPROXY, 1},
+		{"PROXY 2 in two segments", []string{proxyV2[:20], proxyV2[20:] + get}, tables.OpeningPROXY, 1},
+		{"nearly PROXY 2", []string{strings.Replace(proxyV2, "QUIT", "QUIZ", 1)}, tables.OpeningOther, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			everywhere(t, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, tables.PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				for _, s := range tc.segments {
 					c.send(psh|ack, s)
 				}
-				var want [Openings]uint64
+				var want [tables.Openings]uint64
 				if tc.opening >= 0 {
 					want[tc.opening] = 1
 				}
@@ -61,7 +62,7 @@ func TestOpenings(t *testing.T) {
 func TestAnswerBehindPROXY(t *testing.T) {
 	for name, header := range map[string]string{"1": proxyV1, "2": proxyV2} {
 		t.Run("new/"+name, func(t *testing.T) {
-			wherever(t, PolicySettings{}, openFor(time.Minute), func(t *testing.T, c *conn) {
+			wherever(t, tables.PolicySettings{}, openFor(time.Minute), func(t *testing.T, c *conn) {
 				c.answeredSYN("open")
 				res := c.send(psh|ack, header+get)
 				c.did(res, c.answers, c.hookOut+" respond open")
@@ -69,7 +70,7 @@ func TestAnswerBehindPROXY(t *testing.T) {
 			})
 		})
 		t.Run("open/"+name, func(t *testing.T) {
-			everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, tables.PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				c.passed(c.send(psh|ack, header), c.hookOut, "flow")
 				c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
@@ -80,7 +81,7 @@ func TestAnswerBehindPROXY(t *testing.T) {
 		})
 	}
 	t.Run("alone", func(t *testing.T) {
-		wherever(t, PolicySettings{}, openFor(time.Minute), func(t *testing.T, c *conn) {
+		wherever(t, tables.PolicySettings{}, openFor(time.Minute), func(t *testing.T, c *conn) {
 			c.answeredSYN("open")
 			c.did(c.send(psh|ack, proxyV1), c.answers, c.hookOut+" reset open")
 		})

@@ -4,8 +4,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cilium/ebpf"
+
+	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // waited makes the connection's request one that was sent so long ago.
@@ -56,7 +58,7 @@ func TestClientLeaves(t *testing.T) {
 				continue // it may have closed one direction only
 			}
 			t.Run(name+"/"+tc.name, func(t *testing.T) {
-				everywhere(t, PolicySettings{Existing: true, Patience: tc.patience}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+				everywhere(t, tables.PolicySettings{Existing: true, Patience: tc.patience}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 					c.open().ask(get)
 					c.waited(tc.waited)
 					left(c)
@@ -72,13 +74,13 @@ func TestClientLeaves(t *testing.T) {
 
 // A client that has closed its direction and waits gets the response's status as its outcome, and latency.
 func TestHalfClosedClientIsAnswered(t *testing.T) {
-	policy := PolicySettings{Existing: true, Patience: time.Minute, Timeout: 30 * time.Second}
+	policy := tables.PolicySettings{Existing: true, Patience: time.Minute, Timeout: 30 * time.Second}
 	for _, tc := range []struct {
 		name string
 		then func(c *conn)
 	}{
 		{"an ACK", func(c *conn) { c.passed(c.send(ack, ""), c.hookOut, "flow") }},
-		{"nothing more", func(c *conn) { c.r.sweepAt(Now()+int64(2*time.Second), time.Hour) }},
+		{"nothing more", func(c *conn) { c.r.sweepAt(tables.Now()+int64(2*time.Second), time.Hour) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			everywhere(t, policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
@@ -103,7 +105,7 @@ func TestHalfClosedClientIsAnswered(t *testing.T) {
 
 // The clock of a request begins with each of its segments: the time that the client takes is not the backend's.
 func TestUploadTimeIsTheClients(t *testing.T) {
-	policy := PolicySettings{Existing: true, Timeout: 2 * time.Second, Slow: time.Second}
+	policy := tables.PolicySettings{Existing: true, Timeout: 2 * time.Second, Slow: time.Second}
 	everywhere(t, policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask("POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\n")
 		f, _ := c.r.flow(c.client, c.backend)
@@ -111,7 +113,7 @@ func TestUploadTimeIsTheClients(t *testing.T) {
 			c.waited(1900 * time.Millisecond)
 			c.passed(c.send(ack, "body"), c.hookOut, "flow")
 		}
-		c.r.sweepAt(Now()+int64(1900*time.Millisecond), time.Hour)
+		c.r.sweepAt(tables.Now()+int64(1900*time.Millisecond), time.Hour)
 		c.answer(failed)
 		c.r.wantTotals(want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"5xx": 1}})
 		events := c.r.events()

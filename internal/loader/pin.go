@@ -14,7 +14,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
-	"github.com/cbagent/cbagent/internal/bpf"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // pins is a directory of a BPF file system, locked by this process:
@@ -34,7 +34,7 @@ type pins struct {
 }
 
 func openPins(path string, spec *ebpf.CollectionSpec, log *slog.Logger) (*pins, error) {
-	hash, err := layout(spec)
+	hash, err := tables.Layout(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (d *Datapath) loadObjects(spec *ebpf.CollectionSpec) error {
 			return err
 		}
 		for name, m := range spec.Maps {
-			if pinned(name) {
+			if tables.Pinned(name) {
 				m.Pinning = ebpf.PinByName
 			}
 		}
@@ -92,86 +92,6 @@ func (d *Datapath) loadObjects(spec *ebpf.CollectionSpec) error {
 		return fmt.Errorf("load the programs: %w", err)
 	}
 	return nil
-}
-
-// Adopted reports whether the maps are those of a former agent.
-func (d *Datapath) Adopted() bool { return d.adopted }
-
-// AdoptedBackend is a backend that a former agent has left in the kernel.
-type AdoptedBackend struct {
-	Backend
-	Circuit int
-}
-
-// AdoptedBackends are the backends that nobody has put or removed since Load.
-func (d *Datapath) AdoptedBackends() []AdoptedBackend {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	all := make([]AdoptedBackend, 0, len(d.inherited))
-	for key, circuit := range d.inherited {
-		all = append(all, AdoptedBackend{
-			Backend: Backend{Addr: addrPort(key.Addr, key.PortBe), Direction: Direction(key.Direction)}, Circuit: circuit,
-		})
-	}
-	return all
-}
-
-// adoptBackends reads what a former agent left, and rebuilds what is counted here.
-func (d *Datapath) adoptBackends() error {
-	if !d.adopted {
-		return nil
-	}
-	var key bpf.CEndpoint
-	var val bpf.CBackend
-	it := d.objs.Backends.Iterate()
-	for it.Next(&key, &val) {
-		d.known[key] = true
-		d.inherited[key] = int(val.Target)
-		d.noteHostBackend(key, onThisHost(key, BackendFlags(val.Flags)))
-		d.ports[addrPort(key.Addr, key.PortBe).Port()]++
-	}
-	if err := it.Err(); err != nil {
-		return fmt.Errorf("read backends: %w", err)
-	}
-	var cidr bpf.CCidrKey
-	var bits uint32
-	it = d.objs.Cidrs.Iterate()
-	for it.Next(&cidr, &bits) {
-		port := addrPort(cidr.Addr, cidr.PortBe).Port()
-		d.networks[cidr] = port
-		d.ports[port]++
-	}
-	if err := it.Err(); err != nil {
-		return fmt.Errorf("read networks: %w", err)
-	}
-	for word := range d.node.vals[0].Ports {
-		var want uint64
-		for bit := range 64 {
-			if d.ports[uint16(word*64+bit)] > 0 {
-				want |= 1 << bit
-			}
-		}
-		d.node.vals[0].Ports[word] = want
-	}
-	return nil
-}
-
-// UsedTables returns which places of the tables of policies and answers the adopted circuits name.
-func (d *Datapath) UsedTables() (policies, answers map[int]bool) {
-	policies, answers = map[int]bool{}, map[int]bool{}
-	for _, b := range d.AdoptedBackends() {
-		index := int(d.targets.vals[b.Circuit].Policy)
-		if policies[index] || index >= len(d.policies.vals) {
-			continue
-		}
-		policies[index] = true
-		for _, a := range d.policies.vals[index].Answers {
-			if a != noAnswer {
-				answers[int(a)] = true
-			}
-		}
-	}
-	return policies, answers
 }
 
 func linkName(index int, a attachment) string {

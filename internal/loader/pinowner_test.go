@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/lab/netlab"
 )
 
 // wantError complains of an error that is not all of what is wanted.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // A request that crosses the backend's closing of a used connection says nothing of the backend.
@@ -13,7 +14,7 @@ func TestRequestCrossesTheClose(t *testing.T) {
 		c.open().ask(get)
 		c.answer(ok)
 	}
-	checkOutcomes(t, PolicySettings{Existing: true, Timeout: 30 * time.Second}, []outcomeCase{
+	checkOutcomes(t, tables.PolicySettings{Existing: true, Timeout: 30 * time.Second}, []outcomeCase{
 		{"the FIN was seen before", func(c *conn) {
 			used(c)
 			late := c.segment(psh|ack, get)
@@ -31,7 +32,7 @@ func TestRequestCrossesTheClose(t *testing.T) {
 			used(c)
 			c.passed(c.recvAt(c.ack, fin|ack, ""), c.hookIn, "flow")
 			c.ask(get)
-			c.r.sweepAt(Now()+int64(30*time.Second), time.Hour)
+			c.r.sweepAt(tables.Now()+int64(30*time.Second), time.Hour)
 			c.ack++
 			c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
 		}, outcomes(2, 1, 0, "2xx", "raced")},
@@ -80,10 +81,10 @@ func TestRequestCrossesTheClose(t *testing.T) {
 
 // A probe that raced gives its permit back.
 func TestRacedProbe(t *testing.T) {
-	everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open().ask(get)
 		c.answer(ok)
-		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() - 1, Calls: 1, Concurrent: 1})
+		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: tables.Now() - 1, Calls: 1, Concurrent: 1})
 		before := c.seq
 		c.passed(c.send(psh|ack, get), c.hookOut, "probe")
 		c.seq = before

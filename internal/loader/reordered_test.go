@@ -4,12 +4,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // Segments of a rejected request that overtake the first are dropped, and come again: TCP repeats what nobody acknowledges.
 func TestSegmentsThatOvertakeTheFirst(t *testing.T) {
-	wherever(t, PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	wherever(t, tables.PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
 		first := c.segment(psh|ack, "POST /orders HTTP/1.1\r\nHost: orders.example.com\r\nContent-Length: 99\r\n\r\n")
 		c.seq += uint32(len(first.payload))
@@ -30,7 +32,7 @@ func TestSegmentsThatOvertakeTheFirst(t *testing.T) {
 
 // A SYN that comes late, or twice, changes nothing of a connection that was answered.
 func TestSYNOfAnAnsweredConnection(t *testing.T) {
-	wherever(t, PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	wherever(t, tables.PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		again := c.segment(syn, "")
 		again.options = mssOption(1460)
 		c.answeredSYN("open")
@@ -49,7 +51,7 @@ func TestSYNOfAnAnsweredConnection(t *testing.T) {
 
 // The circuit closes, and then a SYN comes once more that was answered. Its client is still ours.
 func TestSYNAgainAfterTheCircuitHasClosed(t *testing.T) {
-	everywhere(t, PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		again := c.segment(syn, "")
 		again.options = mssOption(1460)
 		c.answeredSYN("open")
@@ -65,22 +67,22 @@ func TestSYNAgainAfterTheCircuitHasClosed(t *testing.T) {
 
 // Two minutes after a circuit last answered a SYN nothing is taken for a segment of such a connection.
 func TestAnsweredConnectionsAreForgotten(t *testing.T) {
-	everywhere(t, PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
 		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
-		c.r.d.circuits.vals[1].AnsweringUntil = 1
+		change(c.r.t, c.r.d.objs.Circuits, 1, func(c *bpf.CCircuit) { c.AnsweringUntil = 1 })
 		c.ask(get)
 	})
 }
 
 // A backend that goes to another circuit between a SYN and its request takes the answered connection along.
 func TestAnsweredConnectionChangesItsCircuit(t *testing.T) {
-	at(t, places[:4], PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	at(t, places[:4], tables.PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
-		if err := c.r.putAt(2, netipPort(c.backend, 9999), PolicySettings{Existing: true}, openFor(time.Minute)); err != nil {
+		if err := c.r.putAt(2, netipPort(c.backend, 9999), tables.PolicySettings{Existing: true}, openFor(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.r.d.PutBackend(Backend{Addr: c.backend}, 2, 0); err != nil {
+		if err := c.r.d.PutBackend(tables.Backend{Addr: c.backend}, 2, 0); err != nil {
 			t.Fatal(err)
 		}
 		res := c.send(psh|ack, get)

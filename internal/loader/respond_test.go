@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/answer"
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // is checks the header of a packet that a program made.
@@ -60,7 +62,7 @@ const ackFlag = ack
 const unavailable = "HTTP/1.1 503 Service Unavailable"
 
 func TestNewConnectionIsAnswered(t *testing.T) {
-	s := PolicySettings{Reject: Respond, Existing: true}
+	s := tables.PolicySettings{Reject: tables.Respond, Existing: true}
 	wherever(t, s, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
 		c.r.wantTotals(want{})
@@ -125,12 +127,12 @@ func TestAnsweredSYNs(t *testing.T) {
 		for _, f := range families {
 			t.Run(c.name+"/"+f.name, func(t *testing.T) {
 				r := newRig(t)
-				if err := r.d.PutAnswer(10, Answer{
+				if err := r.d.PutAnswer(10, tables.Answer{
 					Bytes: long.Bytes, HeadLen: long.HeadLen, RetryAt: long.RetryAt, Status: 503,
 				}); err != nil {
 					t.Fatal(err)
 				}
-				r.put(f.backend, PolicySettings{Reject: Respond, Answers: [Rejections]int{10, 10, 10, 10, 10, 10}}, openFor(time.Minute))
+				r.put(f.backend, tables.PolicySettings{Reject: tables.Respond, Answers: [tables.Rejections]int{10, 10, 10, 10, 10, 10}}, openFor(time.Minute))
 				conn := r.dial(f.client, f.backend)
 				s := segment{
 					src: f.client, dst: f.backend, seq: 99, flags: syn | c.flags, options: c.options, payload: []byte(c.payload),
@@ -182,7 +184,7 @@ func TestFirstBytesDecideTheAnswer(t *testing.T) {
 		for _, f := range families {
 			t.Run(fmt.Sprintf("%q/%s", first, f.name), func(t *testing.T) {
 				r := newRig(t)
-				r.put(f.backend, PolicySettings{Reject: Respond}, ledger.Verdict{Kind: ledger.ForcedOpen})
+				r.put(f.backend, tables.PolicySettings{Reject: tables.Respond}, ledger.Verdict{Kind: ledger.ForcedOpen})
 				c := r.dial(f.client, f.backend)
 				c.answeredSYN("forced-open")
 				res := c.send(psh|ack, first)
@@ -205,7 +207,7 @@ func TestFirstBytesDecideTheAnswer(t *testing.T) {
 }
 
 func TestConnectionThatTheKernelAnsweredClosesWithoutARequest(t *testing.T) {
-	wherever(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	wherever(t, tables.PolicySettings{Reject: tables.Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
 		res := c.send(fin|ack, "")
 		c.did(res, c.answers, c.hookOut+" ack answered")
@@ -217,7 +219,7 @@ func TestConnectionThatTheKernelAnsweredClosesWithoutARequest(t *testing.T) {
 }
 
 func TestConnectionThatTheKernelAnsweredIsReset(t *testing.T) {
-	wherever(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	wherever(t, tables.PolicySettings{Reject: tables.Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
 		c.did(c.send(rst|ack, ""), verdictDrop, c.hookOut+" swallow answered")
 		c.r.wantTotals(want{})
@@ -226,7 +228,7 @@ func TestConnectionThatTheKernelAnsweredIsReset(t *testing.T) {
 
 // What the client was promised by a SYN-ACK is kept, whatever has happened since.
 func TestVerdictThatChangesBetweenSYNAndRequest(t *testing.T) {
-	wherever(t, PolicySettings{Reject: Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
+	wherever(t, tables.PolicySettings{Reject: tables.Respond}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")
 		c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
 		res := c.send(psh|ack, get)
@@ -245,7 +247,7 @@ func TestCookieIsOfItsConnection(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			r := newRig(t)
-			r.put(f.backend, PolicySettings{Reject: Respond}, openFor(time.Minute))
+			r.put(f.backend, tables.PolicySettings{Reject: tables.Respond}, openFor(time.Minute))
 			c := r.dial(f.client, f.backend)
 			c.answeredSYN("open")
 			isn := c.ack - 1
@@ -304,10 +306,10 @@ func TestAnswerBytes(t *testing.T) {
 							Status: 503, ContentType: "text/plain", Body: body,
 							Headers: []answer.Header{{Name: "X-One", Value: "1"}},
 						}, "open", c.retry)
-						if err := r.d.PutAnswer(10, Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: 503}); err != nil {
+						if err := r.d.PutAnswer(10, tables.Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: 503}); err != nil {
 							t.Fatal(err)
 						}
-						r.put(f.backend, PolicySettings{Existing: true, Answers: [Rejections]int{10, 10, 10, 10, 10, 10}}, ledger.Verdict{Kind: ledger.Closed})
+						r.put(f.backend, tables.PolicySettings{Existing: true, Answers: [tables.Rejections]int{10, 10, 10, 10, 10, 10}}, ledger.Verdict{Kind: ledger.Closed})
 						conn := r.dial(f.client, f.backend)
 						var wantOptions []byte
 						if ts {
@@ -341,7 +343,7 @@ func TestAnswerBytes(t *testing.T) {
 
 func TestRequestOnOpenConnectionIsAnswered(t *testing.T) {
 	for _, options := range map[string][]byte{"": nil, "timestamps": timestamps(7, 9)} {
-		everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+		everywhere(t, tables.PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 			swapped := options
 			if options != nil {
 				swapped = timestamps(9, 7)
@@ -409,9 +411,9 @@ func TestAnswerMustFitTheClientsSegments(t *testing.T) {
 			for _, room := range []int{0, -1} {
 				t.Run(fmt.Sprintf("%s %s %d", f.name, name, room), func(t *testing.T) {
 					r := newRig(t)
-					r.put(f.backend, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed})
+					r.put(f.backend, tables.PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed})
 					c := r.dial(f.client, f.backend)
-					size := int(r.d.answers.vals[0].Len) + len(options) + room
+					size := int(element[bpf.CAnswer](t, r.d.objs.Answers, 0).Len) + len(options) + room
 					s := c.segment(syn, "")
 					s.options = mssOption(uint16(size))
 					c.passed(c.put(c.out, s, c.ctx), "egress", "admitted")
@@ -434,16 +436,16 @@ func TestAnswerMustFitTheClientsSegments(t *testing.T) {
 }
 
 func TestResetPolicy(t *testing.T) {
-	for _, proto := range []Protocol{HTTP, TCP} {
+	for _, proto := range []tables.Protocol{tables.HTTP, tables.TCP} {
 		t.Run([]string{"http", "tcp"}[proto], func(t *testing.T) {
-			s := PolicySettings{Reject: Reset, Existing: true, Protocol: proto}
+			s := tables.PolicySettings{Reject: tables.Reset, Existing: true, Protocol: proto}
 			everywhere(t, s, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
 				w := want{Rejected: map[string]uint64{"open reset": 2}}
-				if proto == TCP {
+				if proto == tables.TCP {
 					w.Admitted, w.Judged, w.Outcomes = 1, 1, map[string]uint64{"connected": 1}
 				}
-				c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
+				c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: tables.Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
 				w.Judged = 0 // of the generation before
 				first := c.segment(psh|ack, get)
 				res := c.send(psh|ack, get)
@@ -463,7 +465,7 @@ func TestResetPolicy(t *testing.T) {
 }
 
 func TestDropPolicy(t *testing.T) {
-	everywhere(t, PolicySettings{Reject: Drop, Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{Reject: tables.Drop, Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.open()
 		c.r.d.SetVerdict(1, openFor(time.Minute))
 		request := c.segment(psh|ack, get)
@@ -487,13 +489,13 @@ func TestDropPolicy(t *testing.T) {
 
 // With existing off, whoever has a connection is served.
 func TestOpenConnectionsAreLeftAlone(t *testing.T) {
-	for _, proto := range []Protocol{HTTP, TCP} {
+	for _, proto := range []tables.Protocol{tables.HTTP, tables.TCP} {
 		t.Run([]string{"http", "tcp"}[proto], func(t *testing.T) {
-			everywhere(t, PolicySettings{Reject: Reset, Protocol: proto}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+			everywhere(t, tables.PolicySettings{Reject: tables.Reset, Protocol: proto}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 				c.open()
-				c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
+				c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: tables.Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
 				w := want{Connections: 1, Admitted: 1}
-				if proto == HTTP {
+				if proto == tables.HTTP {
 					c.ask(get)
 					c.answer(failed)
 					w.Unjudged, w.Outcomes = 1, map[string]uint64{"5xx": 1}
@@ -508,36 +510,36 @@ func TestOpenConnectionsAreLeftAlone(t *testing.T) {
 }
 
 func TestAnswersOfEachReason(t *testing.T) {
-	statuses := map[Rejection]string{RejectedRateLimit: "HTTP/1.1 429 Too Many Requests"}
-	settings := map[Rejection]PolicySettings{
-		RejectedConnectionLimit: {MaxRequestsPerConnection: 1},
-		RejectedRequestLimit:    {MaxRequests: 1},
-		RejectedRateLimit:       {RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1},
+	statuses := map[tables.Rejection]string{tables.RejectedRateLimit: "HTTP/1.1 429 Too Many Requests"}
+	settings := map[tables.Rejection]tables.PolicySettings{
+		tables.RejectedConnectionLimit: {MaxRequestsPerConnection: 1},
+		tables.RejectedRequestLimit:    {MaxRequests: 1},
+		tables.RejectedRateLimit:       {RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1},
 	}
-	for reason := range Rejections {
-		t.Run(Rejection(reason).String(), func(t *testing.T) {
-			s := settings[Rejection(reason)]
+	for reason := range tables.Rejections {
+		t.Run(tables.Rejection(reason).String(), func(t *testing.T) {
+			s := settings[tables.Rejection(reason)]
 			s.Existing = true
 			everywhere(t, s, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
-				name := Rejection(reason).String()
+				name := tables.Rejection(reason).String()
 				c.open()
 				w := want{Rejected: map[string]uint64{name + " respond": 1}}
-				switch Rejection(reason) {
-				case RejectedOpen:
+				switch tables.Rejection(reason) {
+				case tables.RejectedOpen:
 					c.r.d.SetVerdict(1, openFor(time.Minute))
-				case RejectedForcedOpen:
+				case tables.RejectedForcedOpen:
 					c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
-				case RejectedHalfOpen:
+				case tables.RejectedHalfOpen:
 					other := *c
 					other.client = netipPort(c.client, 41000)
 					c.r.d.SetVerdict(1, openFor(-time.Second))
 					other.connect("probe")
 					w.Connections, w.Probes, w.Permits, w.PermitsOut = 1, 1, 1, 1
-				case RejectedConnectionLimit, RejectedRateLimit:
+				case tables.RejectedConnectionLimit, tables.RejectedRateLimit:
 					c.ask(get)
 					c.answer(ok)
 					w.Admitted, w.Judged, w.Outcomes = 1, 1, map[string]uint64{"2xx": 1}
-				case RejectedRequestLimit:
+				case tables.RejectedRequestLimit:
 					other := *c
 					other.client = netipPort(c.client, 41000)
 					other.open()
@@ -546,14 +548,14 @@ func TestAnswersOfEachReason(t *testing.T) {
 				}
 				res := c.send(psh|ack, get)
 				c.did(res, c.answers, c.hookOut+" respond "+name)
-				status := statuses[Rejection(reason)]
+				status := statuses[tables.Rejection(reason)]
 				if status == "" {
 					status = unavailable
 				}
 				c.isAnswer(res.segment, c.ack, c.seq, nil, status, name, "not now: "+name)
 				c.r.wantTotals(w)
 				_, headers, _, _ := parseAnswer(res.segment.payload)
-				retry := map[Rejection]string{RejectedOpen: "60", RejectedRateLimit: "3600"}[Rejection(reason)]
+				retry := map[tables.Rejection]string{tables.RejectedOpen: "60", tables.RejectedRateLimit: "3600"}[tables.Rejection(reason)]
 				if retry == "" {
 					retry = "1"
 				}
@@ -569,7 +571,7 @@ func TestAnswersOfEachReason(t *testing.T) {
 // itself lets go of it.
 func TestSumsOfNetworkCardsFollow(t *testing.T) {
 	ingress := places[slices.IndexFunc(places, func(p place) bool { return p.name == "ingress" }):][:1]
-	at(t, append(ingress, entries...), PolicySettings{Reject: Respond}, ledger.Verdict{Kind: ledger.ForcedOpen}, func(t *testing.T, c *conn) {
+	at(t, append(ingress, entries...), tables.PolicySettings{Reject: tables.Respond}, ledger.Verdict{Kind: ledger.ForcedOpen}, func(t *testing.T, c *conn) {
 		c.r.needsChecksumComplete(t)
 		c.answeredSYN("forced-open")
 		c.did(c.send(fin|ack, ""), c.answers, "ingress ack answered")

@@ -5,18 +5,19 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // A connection or request that passes the rate limit and gets no permit is rejected, and does not use up the rate.
 func TestRateIsReturnedWithoutPermit(t *testing.T) {
-	policy := PolicySettings{Existing: true, RateLimit: 1, RatePeriod: time.Hour, RateBurst: 2}
+	policy := tables.PolicySettings{Existing: true, RateLimit: 1, RatePeriod: time.Hour, RateBurst: 2}
 	probe := func(generation uint32) ledger.Verdict {
 		v := halfOpen(1, 1)
 		v.Generation = generation
 		return v
 	}
 	tcp := policy
-	tcp.Protocol, tcp.Reject = TCP, Reset
+	tcp.Protocol, tcp.Reject = tables.TCP, tables.Reset
 	t.Run("connections", func(t *testing.T) {
 		at(t, places[:1], tcp, probe(1), func(_ *testing.T, c *conn) {
 			c.connect("probe")

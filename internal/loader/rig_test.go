@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // What a program returns.
@@ -87,18 +87,21 @@ func newRig(t testing.TB) *rig {
 	}
 	r := common.rig
 	r.t = t
-	for i := range r.d.circuits.vals {
-		r.d.targets.vals[i] = bpf.CTarget{}
-		r.d.circuits.vals[i] = circuit{}
+	for i := range r.d.objs.Circuits.MaxEntries() {
+		if err := r.d.ResetCircuit(int(i), 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 	r.complete = false
 	r.settle()
-	r.d.RenewLease(Now() + int64(time.Hour))
+	r.d.RenewLease(tables.Now() + int64(time.Hour))
 	r.d.SetHostBackends(false)
-	r.d.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, false)
+	r.d.SetNATOnLo(false)
 	r.entry(false)
-	r.d.node.vals[0].AnsweringUntil = 0
-	r.d.node.vals[0].Secret = [2]uint64{1, 2} // so that no run meets a match by chance
+	change(t, r.d.objs.Node, 0, func(n *bpf.CNodeState) {
+		n.AnsweringUntil = 0
+		n.Secret = [2]uint64{1, 2} // so that no run meets a match by chance
+	})
 	r.d.SetTrace(false)
 	return r
 }
@@ -167,22 +170,22 @@ func closeCommon() error {
 }
 
 // put makes circuit 1 responsible for a backend, with policy 1, and answers 0 to 5 for its rejections.
-func (r *rig) put(backend netip.AddrPort, s PolicySettings, v ledger.Verdict) {
+func (r *rig) put(backend netip.AddrPort, s tables.PolicySettings, v ledger.Verdict) {
 	r.t.Helper()
 	if err := r.putAt(1, backend, s, v); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
-func (r *rig) putAt(circuit int, backend netip.AddrPort, s PolicySettings, v ledger.Verdict) error {
-	if s.Answers == ([Rejections]int{}) {
+func (r *rig) putAt(circuit int, backend netip.AddrPort, s tables.PolicySettings, v ledger.Verdict) error {
+	if s.Answers == ([tables.Rejections]int{}) {
 		for i, reason := range answer.Reasons() {
 			status := 503
-			if Rejection(i) == RejectedRateLimit {
+			if tables.Rejection(i) == tables.RejectedRateLimit {
 				status = 429
 			}
 			a := answer.Render(answer.Spec{Status: status, ContentType: "text/plain", Body: "not now: " + reason}, reason, true)
-			if err := r.d.PutAnswer(i, Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: status}); err != nil {
+			if err := r.d.PutAnswer(i, tables.Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: status}); err != nil {
 				return err
 			}
 			s.Answers[i] = i
@@ -208,11 +211,11 @@ func (r *rig) putAt(circuit int, backend netip.AddrPort, s PolicySettings, v led
 		v.Generation = 1
 	}
 	return errors.Join(r.d.ResetCircuit(circuit, 0), r.d.PutPolicy(circuit, s), r.place(circuit, circuit, v),
-		r.backend(Backend{Addr: backend, Direction: s.Direction}, circuit, 0))
+		r.backend(tables.Backend{Addr: backend, Direction: s.Direction}, circuit, 0))
 }
 
 // backend is PutBackend for as long as the test lasts.
-func (r *rig) backend(b Backend, circuit int, flags BackendFlags) error {
+func (r *rig) backend(b tables.Backend, circuit int, flags tables.BackendFlags) error {
 	r.t.Cleanup(func() {
 		if err := r.d.RemoveBackend(b); err != nil {
 			r.t.Error(err)
@@ -318,11 +321,9 @@ func (r *rig) sentFrames(l3 bool) []segment {
 func (r *rig) events() []ledger.Event {
 	r.t.Helper()
 	var all []ledger.Event
-	var rec ringbuf.Record
 	for {
-		var ev ledger.Event
-		err := r.d.ReadEvent(&rec, time.Now().Add(-time.Second), &ev)
-		if errors.Is(err, ErrNoEvent) {
+		ev, err := r.d.NextEvent(time.Now().Add(-time.Second))
+		if errors.Is(err, tables.ErrNoEvent) {
 			return all
 		}
 		if err != nil {
@@ -355,8 +356,8 @@ func (r *rig) flow(client, backend netip.AddrPort) (f bpf.CFlow, ok bool) {
 
 func flowKey(client, backend netip.AddrPort) bpf.CFlowKey {
 	return bpf.CFlowKey{
-		Client: addr16(client.Addr()), ClientPortBe: be16(client.Port()),
-		Backend: addr16(backend.Addr()), BackendPortBe: be16(backend.Port()),
+		Client: client.Addr().As16(), ClientPortBe: be16(client.Port()),
+		Backend: backend.Addr().As16(), BackendPortBe: be16(backend.Port()),
 	}
 }
 
@@ -376,7 +377,7 @@ func (r *rig) settle() {
 			}
 		}
 	}
-	r.d.node.vals[0].FlowCount = 0
+	change(r.t, r.d.objs.Node, 0, func(n *bpf.CNodeState) { n.FlowCount = 0 })
 	r.events()
 	r.counted()
 	r.discard()
@@ -411,9 +412,9 @@ func (r *rig) totals(circuit int) want {
 	}
 	for i := range t.Rejected {
 		for j, n := range t.Rejected[i] {
-			add(&w.Rejected, Rejection(i).String()+" "+RejectNames[j], n)
+			add(&w.Rejected, tables.Rejection(i).String()+" "+tables.RejectNames[j], n)
 		}
-		add(&w.Would, Rejection(i).String(), t.Would[i])
+		add(&w.Would, tables.Rejection(i).String(), t.Would[i])
 	}
 	var responses, latencies uint64
 	named := len(breaker.NamedResults())
@@ -643,14 +644,14 @@ var places = []place{
 	{"ingress", families, func(r *rig, c *conn) {
 		r.d.SetHostBackends(true)
 		c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Ingress, r.d.objs.Egress, "ingress", "egress"
-		if err := r.backend(Backend{Addr: c.backend}, 1, OnHost); err != nil {
+		if err := r.backend(tables.Backend{Addr: c.backend}, 1, tables.OnHost); err != nil {
 			r.t.Fatal(err)
 		}
 	}},
 	{"ingress of an L3 device", familiesL3, func(r *rig, c *conn) {
 		r.d.SetHostBackends(true)
 		c.out, c.in, c.hookOut, c.hookIn, c.l3 = r.d.objs.IngressL3, r.d.objs.EgressL3, "ingress", "egress", true
-		if err := r.backend(Backend{Addr: c.backend}, 1, OnHost); err != nil {
+		if err := r.backend(tables.Backend{Addr: c.backend}, 1, tables.OnHost); err != nil {
 			r.t.Fatal(err)
 		}
 	}},
@@ -672,29 +673,28 @@ func enter(r *rig, c *conn) {
 
 // entry has clients rejected as they enter, or not. The programs are not attached, so the datapath cannot tell by itself.
 func (r *rig) entry(on bool) {
-	r.d.setFlag(bpf.CNodeFlagNODE_REJECT_AT_ENTRY, on)
-	want := map[uint32]bool{}
+	var where []int
 	if on {
-		want[uint32(r.ifindex)] = true
+		where = []int{r.ifindex}
 	}
-	if err := setKeys(r.d.objs.Entries, want); err != nil {
+	if err := r.d.SetEntries(where); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
 // everywhere runs a case at each place, over IPv4 and IPv6, with a circuit of its own.
-func everywhere(t *testing.T, s PolicySettings, v ledger.Verdict, test func(t *testing.T, c *conn)) {
+func everywhere(t *testing.T, s tables.PolicySettings, v ledger.Verdict, test func(t *testing.T, c *conn)) {
 	t.Helper()
 	at(t, places, s, v, test)
 }
 
 // wherever is everywhere, and at entries too.
-func wherever(t *testing.T, s PolicySettings, v ledger.Verdict, test func(t *testing.T, c *conn)) {
+func wherever(t *testing.T, s tables.PolicySettings, v ledger.Verdict, test func(t *testing.T, c *conn)) {
 	t.Helper()
 	at(t, slices.Concat(places, entries), s, v, test)
 }
 
-func at(t *testing.T, where []place, s PolicySettings, v ledger.Verdict, test func(t *testing.T, c *conn)) {
+func at(t *testing.T, where []place, s tables.PolicySettings, v ledger.Verdict, test func(t *testing.T, c *conn)) {
 	t.Helper()
 	for _, p := range where {
 		for _, f := range p.families {
@@ -711,7 +711,7 @@ func at(t *testing.T, where []place, s PolicySettings, v ledger.Verdict, test fu
 
 // openFor is the verdict of a circuit that is open for a while.
 func openFor(d time.Duration) ledger.Verdict {
-	return ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: Now() + int64(d), Calls: 1, Concurrent: 1}
+	return ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: tables.Now() + int64(d), Calls: 1, Concurrent: 1}
 }
 
 // parseAnswer reads an HTTP answer: its status, headers by name, and body.

@@ -5,17 +5,18 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 func TestSweep(t *testing.T) {
 	const idle = time.Hour
-	policy := PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
+	policy := tables.PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
 	tcp := policy
-	tcp.Protocol, tcp.Reject = TCP, Reset
-	never := PolicySettings{Existing: true}
+	tcp.Protocol, tcp.Reject = tables.TCP, tables.Reset
+	never := tables.PolicySettings{Existing: true}
 	for _, tc := range []struct {
 		name   string
-		policy PolicySettings
+		policy tables.PolicySettings
 		before func(c *conn)
 		after  time.Duration
 		gone   bool // the flow is forgotten
@@ -84,7 +85,7 @@ func TestSweep(t *testing.T) {
 			want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}},
 		{"a connect() that was given up", policy, func(c *conn) { c.send(syn, "") }, 71 * time.Second, false,
 			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}},
-			func(c *conn) { c.r.sweepAt(Now()+int64(71*time.Second), idle) },
+			func(c *conn) { c.r.sweepAt(tables.Now()+int64(71*time.Second), idle) },
 			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}},
 		{"no connect timeout", never, func(c *conn) { c.send(syn, "") }, 69 * time.Second, false,
 			want{Connections: 1}, nil, want{}},
@@ -131,7 +132,7 @@ func TestSweep(t *testing.T) {
 			c.send(syn, "")
 			c.recv(syn|ack, "")
 		}, 71 * time.Second, false,
-			want{}, func(c *conn) { c.r.sweepAt(Now()+int64(71*time.Second), idle) }, want{}},
+			want{}, func(c *conn) { c.r.sweepAt(tables.Now()+int64(71*time.Second), idle) }, want{}},
 		{"a handshake without a connect timeout", never, func(c *conn) {
 			c.send(syn, "")
 			c.recv(syn|ack, "")
@@ -173,7 +174,7 @@ func TestSweep(t *testing.T) {
 }
 
 func TestProbeThatHangs(t *testing.T) {
-	policy := PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
+	policy := tables.PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
 	for _, connected := range []bool{false, true} {
 		everywhere(t, policy, halfOpen(1, 1), func(t *testing.T, c *conn) {
 			w := want{Probes: 1, Judged: 1, Failures: 1, Permits: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}
@@ -186,10 +187,10 @@ func TestProbeThatHangs(t *testing.T) {
 			} else {
 				c.passed(c.send(syn, ""), c.hookOut, "probe")
 			}
-			c.r.sweepAt(Now()+int64(40*time.Second), time.Hour)
+			c.r.sweepAt(tables.Now()+int64(40*time.Second), time.Hour)
 			c.r.wantTotals(w)
 			c.r.wantEvents("probe permit generation 2", event)
-			c.r.sweepAt(Now()+int64(60*time.Second), time.Hour)
+			c.r.sweepAt(tables.Now()+int64(60*time.Second), time.Hour)
 			c.r.wantTotals(w)
 		})
 	}
@@ -197,7 +198,7 @@ func TestProbeThatHangs(t *testing.T) {
 
 // A sweep says when the next is needed.
 func TestSweepSaysWhenTheNextTimeOutIsDue(t *testing.T) {
-	policy := PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
+	policy := tables.PolicySettings{Timeout: 30 * time.Second, ConnectTimeout: 3 * time.Second, Existing: true}
 	everywhere(t, policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		due := func(want int64) {
 			t.Helper()
@@ -234,7 +235,7 @@ func TestSweepSaysWhenTheNextTimeOutIsDue(t *testing.T) {
 
 // The oldest request of the circuit's generation is what pendingAge looks at.
 func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
-	everywhere(t, PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{Existing: true}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		pending := func() (int64, bool) {
 			t.Helper()
 			res, err := c.r.d.Sweep(time.Hour)
@@ -283,7 +284,7 @@ func TestSweepFindsTheOldestPendingRequest(t *testing.T) {
 }
 
 func TestForgetInterface(t *testing.T) {
-	everywhere(t, PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+	everywhere(t, tables.PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		c.ctx.IngressIfindex = 5
 		c.open().ask(get)
 		other := c.another(41000)
@@ -304,14 +305,14 @@ func TestForgetInterface(t *testing.T) {
 
 // A SYN that nobody answers must not hold its place for ever, and one that goes on needs a place.
 func TestConnectTimeoutGivesItsPlaceBack(t *testing.T) {
-	policy := PolicySettings{MaxConnections: 1, ConnectTimeout: 3 * time.Second}
+	policy := tables.PolicySettings{MaxConnections: 1, ConnectTimeout: 3 * time.Second}
 	everywhere(t, policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
 		s := c.segment(syn, "")
 		s.options = mssOption(1460)
 		c.passed(c.send(syn, ""), c.hookOut, "admitted")
 		other := c.another(41000)
 		other.answeredSYN("connection-limit")
-		c.r.sweepAt(Now()+int64(4*time.Second), time.Hour)
+		c.r.sweepAt(tables.Now()+int64(4*time.Second), time.Hour)
 		w := want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}
 		c.r.wantTotals(w)
 

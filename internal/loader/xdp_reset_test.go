@@ -6,6 +6,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // The reset of the XDP program is a packet of this host: nothing that a router or the client's network wrote stays in it.
@@ -15,7 +16,7 @@ func TestHeaderOfXDPReset(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			r := newRig(t)
-			r.put(f.backend, PolicySettings{Direction: Inbound, Reject: Reset, Protocol: TCP}, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1})
+			r.put(f.backend, tables.PolicySettings{Direction: tables.Inbound, Reject: tables.Reset, Protocol: tables.TCP}, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 1})
 			frame := segment{src: f.client, dst: f.backend, seq: 1000, flags: syn, srcMAC: clientMAC, dstMAC: nodeMAC}.bytes()
 			hops := 14 + 8
 			if f.name == "IPv6" {

@@ -8,18 +8,18 @@ import (
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/discovery"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/view"
 )
 
 // Labels that many series share.
 var (
 	stateLabels   [5]*dto.LabelPair
-	outcomeLabels [loader.OutcomeClasses]*dto.LabelPair
-	reasonLabels  [loader.Rejections]*dto.LabelPair
-	answerLabels  [len(loader.RejectNames)]*dto.LabelPair
-	otherLabels   [loader.Openings]*dto.LabelPair
+	outcomeLabels [tables.OutcomeClasses]*dto.LabelPair
+	reasonLabels  [tables.Rejections]*dto.LabelPair
+	answerLabels  [len(tables.RejectNames)]*dto.LabelPair
+	otherLabels   [tables.Openings]*dto.LabelPair
 )
 
 func init() {
@@ -30,19 +30,19 @@ func init() {
 		outcomeLabels[i] = label("outcome", OutcomeName(i))
 	}
 	for i := range reasonLabels {
-		reasonLabels[i] = label("reason", loader.Rejection(i).String())
+		reasonLabels[i] = label("reason", tables.Rejection(i).String())
 	}
-	for i, name := range loader.RejectNames {
+	for i, name := range tables.RejectNames {
 		answerLabels[i] = label("answer", name)
 	}
 	for i := range otherLabels {
-		otherLabels[i] = label("protocol", loader.Opening(i).String())
+		otherLabels[i] = label("protocol", tables.Opening(i).String())
 	}
 }
 
 var namedResults = breaker.NamedResults()
 
-// OutcomeName names a place of loader.Totals.Outcomes.
+// OutcomeName names a place of tables.Totals.Outcomes.
 func OutcomeName(i int) string {
 	if i < len(namedResults) {
 		return namedResults[i].String()
@@ -128,7 +128,7 @@ func (b *builder) traffic(p *view.Policy, l labels, c *view.Circuit) {
 	}
 	for i := range t.Rejected {
 		for j, n := range t.Rejected[i] {
-			if n > 0 || j == int(p.Reject.With) && limited(p, loader.Rejection(i)) {
+			if n > 0 || j == int(p.Reject.With) && limited(p, tables.Rejection(i)) {
 				b.add(rejected, labels{answerLabels[j], l[0], l[1], l[2], reasonLabels[i]}, float64(n))
 			}
 		}
@@ -143,7 +143,7 @@ func (b *builder) traffic(p *view.Policy, l labels, c *view.Circuit) {
 }
 
 // otherProtocols adds the connections of an http policy that begin with something else than a request.
-func (b *builder) otherProtocols(l labels, counts *[loader.Openings]uint64) {
+func (b *builder) otherProtocols(l labels, counts *[tables.Openings]uint64) {
 	for i, n := range counts {
 		if n > 0 {
 			b.add(otherProtocols, labels{l[0], l[1], l[2], otherLabels[i]}, float64(n))
@@ -170,33 +170,33 @@ func expected(proto policy.Protocol, class int) bool {
 
 // limited reports whether clients may be rejected for a reason by what the policy says: those reasons are shown from
 // the start.
-func limited(p *view.Policy, r loader.Rejection) bool {
+func limited(p *view.Policy, r tables.Rejection) bool {
 	switch r {
-	case loader.RejectedOpen:
+	case tables.RejectedOpen:
 		return true
-	case loader.RejectedConnectionLimit:
+	case tables.RejectedConnectionLimit:
 		return p.Limits.MaxConnections > 0
-	case loader.RejectedRequestLimit:
+	case tables.RejectedRequestLimit:
 		return p.Limits.MaxRequests > 0
-	case loader.RejectedRateLimit:
+	case tables.RejectedRateLimit:
 		return p.RateLimit != nil
 	}
 	return false
 }
 
 // latencyBuckets is how many of the kernel's buckets, each twice as wide as the one before, make one of ours.
-const latencyBuckets = loader.LatencyBuckets / 2
+const latencyBuckets = tables.LatencyBuckets / 2
 
 // latencyBounds are the upper bounds in seconds: each four times the one before.
 var latencyBounds = func() []float64 {
 	var all []float64
 	for i := range latencyBuckets - 1 {
-		all = append(all, loader.LatencyBound(2*i+1).Seconds())
+		all = append(all, tables.LatencyBound(2*i+1).Seconds())
 	}
 	return all
 }()
 
-func latencyCounts(kernel *[loader.LatencyBuckets]uint64) (ours [latencyBuckets]uint64, any bool) {
+func latencyCounts(kernel *[tables.LatencyBuckets]uint64) (ours [latencyBuckets]uint64, any bool) {
 	for i, n := range kernel {
 		ours[i/2] += n
 		any = any || n > 0

@@ -26,8 +26,8 @@ func TestDocumentation(t *testing.T) {
 	compare(t, "../../docs/metrics.md", doc.String())
 }
 
-// tables of the documentation, in its order.
-var tables = []struct{ each, title, labels string }{
+// documented are the tables of the documentation, in its order.
+var documented = []struct{ each, title, labels string }{
 	{"circuit", "Each circuit", "`policy`, `direction`, `backend`"},
 	{"policy", "Each policy", "`policy`, `direction`"},
 	{"source", "Sources of backends", ""},
@@ -38,7 +38,7 @@ var tables = []struct{ each, title, labels string }{
 
 // writeTables writes what Descriptions say as Markdown.
 func writeTables(w io.Writer) error {
-	for _, t := range tables {
+	for _, t := range documented {
 		if _, err := fmt.Fprintf(w, "\n## %s\n\n", t.title); err != nil {
 			return err
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/console"
 	"github.com/cbagent/cbagent/internal/control"
-	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/view"
 )
 
@@ -148,7 +148,7 @@ func shorten(s *view.Snapshot, most int) left {
 			switch {
 			case c.Status.State != breaker.StateClosed:
 				rank = 0
-			case !seen && c.Totals.Admitted == 0 && c.Totals.Openings != [loader.Openings]uint64{}:
+			case !seen && c.Totals.Admitted == 0 && c.Totals.Openings != [tables.Openings]uint64{}:
 				rank, seen = 1, true
 			}
 			all = append(all, place{i, j, rank})

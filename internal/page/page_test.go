@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/cbagent/cbagent/internal/breaker"
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/view"
 	"github.com/cbagent/cbagent/internal/view/viewtest"
 )
@@ -87,7 +87,7 @@ func TestACircuitWithoutRequestsStays(t *testing.T) {
 	for n := range 20 {
 		c := view.Circuit{Name: fmt.Sprint(n), Status: breaker.Status{Until: breaker.Never}}
 		if c.Totals.Admitted = uint64(max(0, n-1)); n < 2 || n > 17 { // 0 and 1 have no requests
-			c.Totals.Openings[loader.OpeningTLS] = 1
+			c.Totals.Openings[tables.OpeningTLS] = 1
 		}
 		p.Circuits = append(p.Circuits, c)
 	}

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // ErrNoAnswer is the error of a table of answers without a free place.
@@ -18,7 +18,7 @@ const answerRest = time.Minute
 
 // AnswerKernel is what Answers needs of the datapath.
 type AnswerKernel interface {
-	PutAnswer(index int, a loader.Answer) error
+	PutAnswer(index int, a tables.Answer) error
 }
 
 // Answers keeps each distinct answer once. The agent's lock protects it.
@@ -46,7 +46,7 @@ func (t *Answers) Adopt(used map[int]bool, now int64) { t.free.reserve(used, now
 
 // Put returns the place of an answer with these bytes, and writes it there unless it is there already. The error is
 // ErrNoAnswer or one of the kernel.
-func (t *Answers) Put(a loader.Answer, now int64) (*Answer, error) {
+func (t *Answers) Put(a tables.Answer, now int64) (*Answer, error) {
 	key := string(a.Bytes)
 	if s, ok := t.byContent[key]; ok {
 		s.uses++

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 const second = int64(time.Second)
@@ -20,7 +20,7 @@ type kernel struct {
 	connections map[int]uint64
 	released    []int
 	forgotten   []int
-	exempt      []uint32
+	exempt      []int
 	answers     map[int]string
 	err         error
 }
@@ -36,7 +36,7 @@ func (k *kernel) ForgetStatuses(circuits map[int]bool) error {
 	return k.err
 }
 
-func (k *kernel) SetExemptSources(policy uint32, sources []netip.Prefix) error {
+func (k *kernel) SetExemptSources(policy int, sources []netip.Prefix) error {
 	if sources != nil {
 		return fmt.Errorf("policy %d: %v are exempted", policy, sources)
 	}
@@ -44,7 +44,7 @@ func (k *kernel) SetExemptSources(policy uint32, sources []netip.Prefix) error {
 	return k.err
 }
 
-func (k *kernel) PutAnswer(index int, a loader.Answer) error {
+func (k *kernel) PutAnswer(index int, a tables.Answer) error {
 	if k.err != nil {
 		return k.err
 	}
@@ -155,7 +155,7 @@ func TestPolicies(t *testing.T) {
 		t.Errorf("got %v, want %v", err, errFake)
 	}
 	take(101*second, 1)
-	if !slices.Equal(k.exempt, []uint32{1}) {
+	if !slices.Equal(k.exempt, []int{1}) {
 		t.Errorf("exempt clients of %v are removed", k.exempt)
 	}
 }
@@ -166,7 +166,7 @@ func TestAnswers(t *testing.T) {
 	a := NewAnswers(k, 2)
 	put := func(text string, now int64, want int) *Answer {
 		t.Helper()
-		got, err := a.Put(loader.Answer{Bytes: []byte(text)}, now)
+		got, err := a.Put(tables.Answer{Bytes: []byte(text)}, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,17 +180,17 @@ func TestAnswers(t *testing.T) {
 		t.Error("the same answer is kept twice")
 	}
 	two := put("two", 0, 1)
-	if _, err := a.Put(loader.Answer{Bytes: []byte("three")}, 0); !errors.Is(err, ErrNoAnswer) {
+	if _, err := a.Put(tables.Answer{Bytes: []byte("three")}, 0); !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("a full table: %v", err)
 	}
 	a.Release(one, 0)
 	a.Release(two, 0)
-	if _, err := a.Put(loader.Answer{Bytes: []byte("three")}, 60*second-1); !errors.Is(err, ErrNoAnswer) {
+	if _, err := a.Put(tables.Answer{Bytes: []byte("three")}, 60*second-1); !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("an answer that may be sent again is replaced: %v", err)
 	}
 	put("one", 60*second-1, 0)
 	k.err = errFake
-	if _, err := a.Put(loader.Answer{Bytes: []byte("three")}, 60*second); !errors.Is(err, errFake) {
+	if _, err := a.Put(tables.Answer{Bytes: []byte("three")}, 60*second); !errors.Is(err, errFake) {
 		t.Errorf("got %v, want %v", err, errFake)
 	}
 	k.err = nil
@@ -201,10 +201,10 @@ func TestAnswers(t *testing.T) {
 func TestAdoptAnswers(t *testing.T) {
 	a := NewAnswers(newKernel(), 1)
 	a.Adopt(map[int]bool{0: true}, 0)
-	if _, err := a.Put(loader.Answer{}, 60*second-1); !errors.Is(err, ErrNoAnswer) {
+	if _, err := a.Put(tables.Answer{}, 60*second-1); !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("it is replaced: %v", err)
 	}
-	if _, err := a.Put(loader.Answer{}, 60*second); err != nil {
+	if _, err := a.Put(tables.Answer{}, 60*second); err != nil {
 		t.Error(err)
 	}
 }

@@ -11,7 +11,7 @@ var ErrNoPolicy = errors.New("the table of policies is full: raise --max-policie
 
 // PolicyKernel is what Policies needs of the datapath.
 type PolicyKernel interface {
-	SetExemptSources(policy uint32, sources []netip.Prefix) error
+	SetExemptSources(policy int, sources []netip.Prefix) error
 }
 
 // Policies are the places of compiled policies. The agent's lock protects them.
@@ -47,7 +47,7 @@ func (p *Policies) Reuse(now int64) error {
 	n := 0
 	for ; n < len(p.retired) && p.retired[n].from <= now; n++ {
 		id := p.retired[n].id
-		if err := p.kernel.SetExemptSources(uint32(id), nil); err != nil {
+		if err := p.kernel.SetExemptSources(id, nil); err != nil {
 			errs = append(errs, fmt.Errorf("policy %d: %w", id, err))
 		}
 		p.free.give(id, now)

@@ -14,6 +14,7 @@ import (
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/neighbour"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // addressesEvery is how often the watcher is given the backends' addresses, and those to verify.
@@ -32,13 +33,13 @@ type Watcher interface {
 
 // Recorder is what Reactor needs of loader.Datapath.
 type Recorder interface {
-	RecordUnreachable(at int64, all []loader.Unreachable) (loader.UnreachableResult, error)
+	RecordUnreachable(at int64, all []tables.Unreachable) (loader.UnreachableResult, error)
 }
 
 // Circuit is what Reactor needs to know of a circuit in force.
 type Circuit struct {
 	ID        int
-	Direction loader.Direction
+	Direction tables.Direction
 	Backends  map[netip.AddrPort]discovery.Backend // not to be changed, nor kept
 	Verdict   ledger.Verdict
 	Answers   bool // clients that it rejects are answered with a packet
@@ -105,12 +106,12 @@ func (r *Reactor) Apply(e neighbour.Event, now int64) {
 }
 
 // backendsAt returns the backends that have one of the addresses, with their circuits.
-func (r *Reactor) backendsAt(at map[netip.Addr]bool) []loader.Unreachable {
-	var all []loader.Unreachable
+func (r *Reactor) backendsAt(at map[netip.Addr]bool) []tables.Unreachable {
+	var all []tables.Unreachable
 	for c := range r.circuits {
 		for addr := range c.Backends {
 			if at[addr.Addr()] {
-				all = append(all, loader.Unreachable{Backend: loader.Backend{Addr: addr, Direction: c.Direction}, Circuit: c.ID})
+				all = append(all, tables.Unreachable{Backend: tables.Backend{Addr: addr, Direction: c.Direction}, Circuit: c.ID})
 			}
 		}
 	}

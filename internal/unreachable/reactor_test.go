@@ -16,6 +16,7 @@ import (
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/neighbour"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 const second = int64(time.Second)
@@ -36,11 +37,11 @@ func (w *watcher) Dead() map[netip.Addr]neighbour.Key       { return w.dead }
 // recorder notes what is recorded.
 type recorder struct {
 	at  []int64
-	all [][]loader.Unreachable
+	all [][]tables.Unreachable
 	err error
 }
 
-func (r *recorder) RecordUnreachable(at int64, all []loader.Unreachable) (loader.UnreachableResult, error) {
+func (r *recorder) RecordUnreachable(at int64, all []tables.Unreachable) (loader.UnreachableResult, error) {
 	r.at, r.all = append(r.at, at), append(r.all, all)
 	return loader.UnreachableResult{}, r.err
 }
@@ -82,8 +83,8 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 // failure; a neighbour that answers again records nothing.
 func TestFailuresAreRecorded(t *testing.T) {
 	n := newNode(true,
-		Circuit{ID: 1, Direction: loader.Outbound, Backends: backends("192.0.2.1:80", "192.0.2.1:81", "192.0.2.9:80")},
-		Circuit{ID: 2, Direction: loader.Inbound, Backends: backends("192.0.2.2:80")},
+		Circuit{ID: 1, Direction: tables.Outbound, Backends: backends("192.0.2.1:80", "192.0.2.1:81", "192.0.2.9:80")},
+		Circuit{ID: 2, Direction: tables.Inbound, Backends: backends("192.0.2.2:80")},
 	)
 	n.Turn(1)
 	n.Apply(neighbour.Event{Failed: true, First: true, Behind: []netip.Addr{addr("192.0.2.1")}}, 5)
@@ -101,8 +102,8 @@ func TestFailuresAreRecorded(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		fmt.Sprintf("1 %d 192.0.2.1:80", loader.Outbound), fmt.Sprintf("1 %d 192.0.2.1:81", loader.Outbound),
-		fmt.Sprintf("2 %d 192.0.2.2:80", loader.Inbound),
+		fmt.Sprintf("1 %d 192.0.2.1:80", tables.Outbound), fmt.Sprintf("1 %d 192.0.2.1:81", tables.Outbound),
+		fmt.Sprintf("2 %d 192.0.2.2:80", tables.Inbound),
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("recorded %q, want %q", got, want)

@@ -9,20 +9,21 @@ import (
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // Snapshot is an agent at a moment. Circuits are read one after the other, each at once: two of them may be some
 // milliseconds apart.
 type Snapshot struct {
 	At    time.Time
-	Clock int64 // At on the kernel's clock: breaker.Time and loader.Now
+	Clock int64 // At on the kernel's clock: breaker.Time and tables.Now
 
 	Agent      Agent
 	Policies   []Policy // in file order
 	Interfaces []Interface
-	Packets    []loader.PacketCounts // what was counted, zeros left out
+	Packets    []tables.PacketCounts // what was counted, zeros left out
 	Sources    []discovery.SourceStatus
-	Node       loader.NodeCounts
+	Node       tables.NodeCounts
 }
 
 // Wall returns a moment of the kernel's clock as time of day, the zero Time for breaker.Never.
@@ -97,7 +98,7 @@ type Circuit struct {
 	Backends    []discovery.Backend
 	Status      breaker.Status
 	Metric      breaker.Metric
-	Totals      loader.Totals
+	Totals      tables.Totals
 	Progress    ledger.Progress
 	Statuses    []Status
 	Transitions []Transition

@@ -11,14 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf/ringbuf"
-
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // datapath is the programs without an agent: nothing but the kernel counts.
@@ -52,7 +51,7 @@ func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfa
 	}
 	var ignore breaker.ResultSet
 	ignore.Add(breaker.ResultAborted)
-	settings := loader.PolicySettings{ID: 1, Failure: failure, Ignore: ignore, Existing: true}
+	settings := tables.PolicySettings{Failure: failure, Ignore: ignore, Existing: true}
 	for i := range settings.Answers {
 		settings.Answers[i] = -1
 	}
@@ -68,11 +67,11 @@ func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfa
 		}
 		d.SetPolicy(i, patient)
 		d.SetVerdict(i, ledger.Verdict{Kind: ledger.Closed, Generation: 1})
-		if err := d.PutBackend(loader.Backend{Addr: at, Direction: loader.Outbound}, i, 0); err != nil {
+		if err := d.PutBackend(tables.Backend{Addr: at, Direction: tables.Outbound}, i, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	d.RenewLease(loader.Now() + int64(time.Hour))
+	d.RenewLease(tables.Now() + int64(time.Hour))
 	err = node.Do(func() error {
 		for _, name := range interfaces {
 			if _, err := d.Attach(name); err != nil {
@@ -100,8 +99,6 @@ func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfa
 // follow counts events, and sweeps ten times a second, until the context ends.
 func (d *datapath) follow(ctx context.Context, t *testing.T) {
 	const tick = 100 * time.Millisecond
-	var rec ringbuf.Record
-	var ev ledger.Event
 	sweep := time.Now()
 	for ctx.Err() == nil {
 		if now := time.Now(); !now.Before(sweep) {
@@ -110,8 +107,8 @@ func (d *datapath) follow(ctx context.Context, t *testing.T) {
 			}
 			sweep = now.Add(tick)
 		}
-		switch err := d.ReadEvent(&rec, sweep, &ev); {
-		case errors.Is(err, loader.ErrNoEvent):
+		switch ev, err := d.NextEvent(sweep); {
+		case errors.Is(err, tables.ErrNoEvent):
 		case err != nil:
 			t.Error(err)
 			return
@@ -247,7 +244,7 @@ func TestCountsAreExactOnEveryWay(t *testing.T) {
 			if p.onNode {
 				d.SetHostBackends(true)
 				for i, at := range []netip.AddrPort{p.backend, p.neighbour} {
-					if err := d.PutBackend(loader.Backend{Addr: at, Direction: loader.Outbound}, i, loader.OnHost); err != nil {
+					if err := d.PutBackend(tables.Backend{Addr: at, Direction: tables.Outbound}, i, tables.OnHost); err != nil {
 						t.Fatal(err)
 					}
 				}

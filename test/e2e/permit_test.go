@@ -11,6 +11,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
+	"github.com/cbagent/cbagent/internal/tables"
 )
 
 // TestPermitsAreExact has many clients on all CPUs rush at circuits that have just half-opened: never is one more
@@ -31,7 +32,7 @@ func TestPermitsAreExact(t *testing.T) {
 			for round := range uint32(15) {
 				before, probes := server.Counts().Requests, d.Totals(0).Probes
 				d.SetVerdict(0, ledger.Verdict{
-					Kind: ledger.Open, Generation: 2*round + 2, Until: loader.Now(), Calls: c.calls, Concurrent: c.concurrent,
+					Kind: ledger.Open, Generation: 2*round + 2, Until: tables.Now(), Calls: c.calls, Concurrent: c.concurrent,
 				})
 				rejected, stop := rush(t, star.Client, at)
 				eventually(t, "clients are rejected", func() bool {

@@ -15,6 +15,7 @@ import (
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/loader"
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/view"
 )
 
@@ -53,8 +54,8 @@ func Incident(t testing.TB) *view.Snapshot {
 			CircuitsMax: 16384,
 			Sweep:       loader.SweepResult{Flows: 9, Took: 2 * time.Millisecond},
 		},
-		Node: loader.NodeCounts{Flows: 9, MaxFlows: 262144, LostEvents: 5, LeaseExpired: 6},
-		Packets: []loader.PacketCounts{
+		Node: tables.NodeCounts{Flows: 9, MaxFlows: 262144, LostEvents: 5, LeaseExpired: 6},
+		Packets: []tables.PacketCounts{
 			{Hook: "egress", Action: "pass", Reason: "foreign", Packets: 100},
 			{Hook: "egress", Action: "respond", Reason: "open", Packets: 30},
 		},
@@ -94,19 +95,19 @@ func Incident(t testing.TB) *view.Snapshot {
 		Threshold: &threshold, Window: &numbers, Step: 2, Until: &until, Connections: 3, InFlight: 2, VerdictSeconds: 0.00007,
 	}
 
-	busy := loader.Totals{Connections: 3, InFlight: 2, Admitted: 500, Probes: 3, Unjudged: 4, LatencySum: 90 * time.Second, RateNext: s.Clock + int64(30*time.Millisecond)}
+	busy := tables.Totals{Connections: 3, InFlight: 2, Admitted: 500, Probes: 3, Unjudged: 4, LatencySum: 90 * time.Second, RateNext: s.Clock + int64(30*time.Millisecond)}
 	busy.Outcomes[breaker.ResultReset], busy.Outcomes[breaker.ResultAborted] = 2, 1
 	first := len(breaker.NamedResults()) // 1xx
 	busy.Outcomes[first+1], busy.Outcomes[first+4] = 400, 90
 	busy.Latency[0], busy.Latency[4], busy.Latency[19] = 100, 380, 10
-	busy.Rejected[loader.RejectedOpen][0], busy.Rejected[loader.RejectedOpen][1] = 30, 2
-	busy.Rejected[loader.RejectedConnectionLimit][0] = 11
-	busy.Rejected[loader.RejectedRateLimit][0] = 12
-	busy.Would[loader.RejectedOpen] = 5
-	busy.Openings[loader.OpeningTLS], busy.Openings[loader.OpeningPROXY] = 4, 2
-	var silent, mail loader.Totals // no request was seen
-	silent.Openings[loader.OpeningTLS], silent.Openings[loader.OpeningOther] = 7, 1
-	mail.Connections, mail.Admitted, mail.Openings[loader.OpeningOther] = 1, 1, 3
+	busy.Rejected[tables.RejectedOpen][0], busy.Rejected[tables.RejectedOpen][1] = 30, 2
+	busy.Rejected[tables.RejectedConnectionLimit][0] = 11
+	busy.Rejected[tables.RejectedRateLimit][0] = 12
+	busy.Would[tables.RejectedOpen] = 5
+	busy.Openings[tables.OpeningTLS], busy.Openings[tables.OpeningPROXY] = 4, 2
+	var silent, mail tables.Totals // no request was seen
+	silent.Openings[tables.OpeningTLS], silent.Openings[tables.OpeningOther] = 7, 1
+	mail.Connections, mail.Admitted, mail.Openings[tables.OpeningOther] = 1, 1, 3
 
 	backend := func(addr string, kind discovery.Kind) discovery.Backend {
 		return discovery.Backend{Addr: netip.MustParseAddrPort(addr), Kind: kind, Source: "shop/orders:http", Namespace: "shop", Pod: "orders-1", Node: "n1", Zone: "z"}

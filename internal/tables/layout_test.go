@@ -1,4 +1,4 @@
-package loader
+package tables
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 
 func mustLayout(t *testing.T, spec *ebpf.CollectionSpec) string {
 	t.Helper()
-	l, err := layout(spec)
+	l, err := Layout(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,8 +171,8 @@ func TestLayoutSeesEveryChangeOfTheMaps(t *testing.T) {
 	for name, m := range spec.Maps {
 		different := func(path string) {
 			n++
-			if (mustLayout(t, spec) != before) != pinned(name) {
-				t.Errorf("map %s, pinned: %v: %s has changed, the layout is %s, was %s", name, pinned(name), path, mustLayout(t, spec), before)
+			if (mustLayout(t, spec) != before) != Pinned(name) {
+				t.Errorf("map %s, pinned: %v: %s has changed, the layout is %s, was %s", name, Pinned(name), path, mustLayout(t, spec), before)
 			}
 		}
 		for what, field := range map[string]*uint32{
@@ -182,7 +182,7 @@ func TestLayoutSeesEveryChangeOfTheMaps(t *testing.T) {
 			different(what)
 			*field--
 		}
-		if m.Type == ebpf.RingBuf || !pinned(name) {
+		if m.Type == ebpf.RingBuf || !Pinned(name) {
 			continue
 		}
 		m.Type++
@@ -240,7 +240,7 @@ func TestLayoutCoversWhatTheProgramsStore(t *testing.T) {
 
 func TestLayoutRejectsWhatItCannotCompare(t *testing.T) {
 	_, value, shared := exampleTypes()
-	if _, err := layout(holding(t, &btf.Pointer{Target: value}, value, shared)); err == nil {
+	if _, err := Layout(holding(t, &btf.Pointer{Target: value}, value, shared)); err == nil {
 		t.Error("a map with a pointer as key has a layout")
 	}
 }

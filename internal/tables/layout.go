@@ -1,4 +1,4 @@
-package loader
+package tables
 
 import (
 	"crypto/sha256"
@@ -19,22 +19,22 @@ const layoutVersion = 3
 // scratch is a map that holds nothing between two calls. It is never pinned: a former agent may have died in a call.
 const scratch = "unreachables"
 
-// pinned reports whether a map of this name outlives the agent. Maps with a dot in their name hold the programs'
+// Pinned reports whether a map of this name outlives the agent. Maps with a dot in their name hold the programs'
 // own variables.
-func pinned(name string) bool { return !strings.Contains(name, ".") && name != scratch }
+func Pinned(name string) bool { return !strings.Contains(name, ".") && name != scratch }
 
 // sharedTypes is a struct of what maps hold without their BTF saying so: the event in the ring, and the enums whose
 // constants are stored in plain integers.
 const sharedTypes = "types"
 
-// layout returns a hash of what must be equal for a pinned map to be taken over: kind, sizes, flags, and the BTF of key
+// Layout returns a hash of what must be equal for a pinned map to be taken over: kind, sizes, flags, and the BTF of key
 // and value. Names of types do not count, names of fields do: two fields of one type may have changed places. It returns
 // an error when a map holds a type whose layout cannot be compared, such as a pointer.
-func layout(spec *ebpf.CollectionSpec) (string, error) {
+func Layout(spec *ebpf.CollectionSpec) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, layoutVersion)
 	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) {
-		if !pinned(name) {
+		if !Pinned(name) {
 			continue
 		}
 		m := spec.Maps[name]

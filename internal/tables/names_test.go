@@ -1,4 +1,4 @@
-package loader
+package tables
 
 import (
 	"math/bits"

@@ -1,0 +1,69 @@
+package loader
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/cbagent/cbagent/internal/bpf"
+)
+
+// SweepResult is what one sweep saw.
+type SweepResult struct {
+	Flows  int           // followed connections
+	Number int64         // of the sweep, for Pending
+	Took   time.Duration // of a CPU: what others did on it meanwhile does not count
+	Due    int64         // when the first of what is pending now will have timed out; 0: nothing will
+}
+
+// Sweep ends requests that hang, SYNs that nobody answers, and connections that were silent for longer than idle. One
+// goroutine at a time.
+func (d *Datapath) Sweep(idle time.Duration) (SweepResult, error) {
+	return d.sweep(bpf.CSweepArgs{Idle: uint64(idle)})
+}
+
+// ForgetInterface ends the connections whose packets came or went through an interface that is gone: nobody will see
+// their end. It is a sweep.
+func (d *Datapath) ForgetInterface(ifindex int, idle time.Duration) (SweepResult, error) {
+	return d.sweep(bpf.CSweepArgs{Idle: uint64(idle), Gone: uint64(ifindex)})
+}
+
+func (d *Datapath) sweep(args bpf.CSweepArgs) (SweepResult, error) {
+	var ret uint32
+	took, err := cpuTime(func() (err error) {
+		ret, err = d.objs.Sweep.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args})
+		return err
+	})
+	if err != nil {
+		return SweepResult{}, fmt.Errorf("sweep the connections: %w", err)
+	}
+	if ret != 0 {
+		return SweepResult{}, fmt.Errorf("sweep the connections: the program returned %d", ret)
+	}
+	return SweepResult{
+		Flows:  int(args.Flows),
+		Number: d.Sweeps(),
+		Took:   took,
+		Due:    int64(args.Due),
+	}, nil
+}
+
+// cpuTime runs f and returns the time that the calling thread spent on a CPU meanwhile.
+func cpuTime(f func() error) (time.Duration, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, after unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &before); err != nil {
+		return 0, fmt.Errorf("read the thread's CPU time: %w", err)
+	}
+	if err := f(); err != nil {
+		return 0, err
+	}
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &after); err != nil {
+		return 0, fmt.Errorf("read the thread's CPU time: %w", err)
+	}
+	return time.Duration(after.Nano() - before.Nano()), nil
+}

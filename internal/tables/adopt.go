@@ -1,0 +1,76 @@
+package tables
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cbagent/cbagent/internal/bpf"
+)
+
+// Adopted reports whether the maps are those of a former agent.
+func (t *Tables) Adopted() bool { return t.adopted }
+
+// AdoptedBackend is a backend that a former agent has left in the kernel.
+type AdoptedBackend struct {
+	Backend
+	Circuit int
+	Flags   BackendFlags
+}
+
+// AdoptedBackends returns the backends that nobody has put or removed since Open, in no order.
+func (t *Tables) AdoptedBackends() []AdoptedBackend {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Values(t.inherited))
+}
+
+// UsedTables returns which places of the tables of policies and answers the adopted circuits name.
+func (t *Tables) UsedTables() (policies, answers map[int]bool) {
+	policies, answers = map[int]bool{}, map[int]bool{}
+	for _, b := range t.AdoptedBackends() {
+		index := int(t.targets.vals[b.Circuit].Policy)
+		if policies[index] || index >= len(t.policies.vals) {
+			continue
+		}
+		policies[index] = true
+		for _, a := range t.policies.vals[index].Answers {
+			if a != noAnswer {
+				answers[int(a)] = true
+			}
+		}
+	}
+	return policies, answers
+}
+
+// adopt reads what a former agent left, and counts its ports again.
+func (t *Tables) adopt() error {
+	if !t.adopted {
+		return nil
+	}
+	var key bpf.CEndpoint
+	var val bpf.CBackend
+	it := t.maps.Backends.Iterate()
+	for it.Next(&key, &val) {
+		b := backendOf(key)
+		t.known[key] = true
+		t.inherited[key] = AdoptedBackend{Backend: b, Circuit: int(val.Target), Flags: BackendFlags(val.Flags)}
+		t.ports[b.Addr.Port()]++
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read backends: %w", err)
+	}
+	var cidr bpf.CCidrKey
+	var bits uint32
+	it = t.maps.Cidrs.Iterate()
+	for it.Next(&cidr, &bits) {
+		port := addrPort(cidr.Addr, cidr.PortBe).Port()
+		t.networks[cidr] = port
+		t.ports[port]++
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read networks: %w", err)
+	}
+	t.writePorts()
+	return nil
+}
