@@ -105,19 +105,38 @@ var mutants = []mutant{
 	},
 	{
 		Name:    "the place of a field is left out of the layout's hash",
-		File:    "internal/loader/layout.go",
+		File:    "internal/tables/layout.go",
 		Old:     `fmt.Fprintln(w, m.Name, m.Offset, m.BitfieldSize)`,
 		New:     `fmt.Fprintln(w, m.Name, m.BitfieldSize)`,
-		Package: "./internal/loader",
+		Package: "./internal/tables",
 		Test:    "TestLayoutSeesEveryChangeOfAType",
 	},
 	{
 		Name:    "the last field of a struct is left out of the layout's hash",
-		File:    "internal/loader/layout.go",
+		File:    "internal/tables/layout.go",
 		Old:     `for _, m := range members {`,
 		New:     `for _, m := range members[:len(members)-1] {`,
-		Package: "./internal/loader",
+		Package: "./internal/tables",
 		Test:    "TestLayoutSeesEveryChangeOfAType",
+	},
+
+	{
+		Name:    "the rate interval is rounded down",
+		File:    "internal/tables/policy.go",
+		Old:     `(uint64(s.RatePeriod) + uint64(s.RateLimit) - 1) / uint64(s.RateLimit)`,
+		New:     `uint64(s.RatePeriod) / uint64(s.RateLimit)`,
+		Package: "./internal/tables",
+		Test:    "TestRateIsRoundedDown",
+	},
+	{
+		Name: "a verdict changed in place keeps its former ramp",
+		File: "internal/tables/verdict.go",
+		Old: `	// Last: the programs look at RampOver to choose between ramp and permits.
+	atomic.StoreUint64(&s.RampOver, uint64(v.RampOver))
+`,
+		New:     "",
+		Package: "./internal/tables",
+		Test:    "TestSetVerdict",
 	},
 
 	// Places in the tables, and of the pods.
