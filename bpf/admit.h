@@ -225,7 +225,8 @@ static __always_inline bool inherit_permit(struct request *r, struct circuit *c,
 }
 
 /* grant_request asks for a request on an open connection. probe: it needs a permit of its own. */
-static __always_inline void grant_request(struct node_state *n, const struct flow *f, struct grant *g, struct admission *adm, bool probe)
+static __always_inline void grant_request(struct node_state *n, const struct flow *f, struct grant *g, struct admission *adm,
+					  bool probe)
 {
 	struct circuit *c = g->to.circuit;
 	const struct policy *p = g->to.policy;
@@ -251,8 +252,8 @@ static __always_inline void grant_request(struct node_state *n, const struct flo
 
 /* begin_request makes an admitted request the pending one. Its response begins at response_at. False if the connection was
  * closed meanwhile: whoever closes it ends the request too, or finds none. */
-static __always_inline bool begin_request(const struct packet *pkt, struct flow *f, struct request *r, __u64 turn, const struct grant *g,
-					  bool permit, __u32 generation, __u32 response_at)
+static __always_inline bool begin_request(const struct packet *pkt, struct flow *f, struct request *r, __u64 turn,
+					  const struct grant *g, bool permit, __u32 generation, __u32 response_at)
 {
 	__u32 flags = (permit ? REQUEST_PERMIT : 0) | (f->flags & FLOW_BACKEND_FIN ? REQUEST_RACED : 0);
 

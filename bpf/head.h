@@ -32,8 +32,8 @@ struct head {
 #define HEAD_STEP 32
 #define HEAD_STEPS (HEAD_MAX / HEAD_STEP + 256) /* a step takes so many bytes, or ends a line; more lines are out of reach */
 
-#define WORD(a, b, c, d, e, f, g, h)                                                                                   \
-	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | (__u64)(f) << 40 |    \
+#define WORD(a, b, c, d, e, f, g, h)                                                                                           \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | (__u64)(f) << 40 |            \
 	 (__u64)(g) << 48 | (__u64)(h) << 56)
 
 /* word reads 8 bytes. at is below HEAD_MAX, after which there are HEAD_ROOM more. */

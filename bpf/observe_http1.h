@@ -47,7 +47,8 @@ static __always_inline enum method first_bytes(struct __sk_buff *skb, struct pac
 
 /* http1_request decides about a request, and prepares for its response if it is admitted. The response comes after the one before,
  * of which the client need not have all. */
-static __always_inline __u64 http1_request(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f, enum method kind)
+static __always_inline __u64 http1_request(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f,
+					   enum method kind)
 {
 	struct http1_state *h = &f->http1;
 	__u32 response_at = pkt->ack;

@@ -68,7 +68,7 @@ static __always_inline void event_submit(struct event *e)
 }
 
 static __always_inline void event_permit(struct node_state *n, const struct flow_key *key, __u32 circuit, __u32 generation,
-					__u64 now, enum event_kind kind)
+					 __u64 now, enum event_kind kind)
 {
 	struct event *e = event_reserve(n, key);
 

@@ -437,7 +437,7 @@ struct unreachable_args {
 };
 
 /* What is assumed of the numbers and structs above. */
-#define IS_POWER_OF_2(n) ((n) && !((n) & ((n)-1)))
+#define IS_POWER_OF_2(n) ((n) && !((n) & ((n) - 1)))
 #define BITS_OF(member) (8 * sizeof(member))
 
 _Static_assert(BITS_OF(((struct policy *)0)->failure) > STATUS_MAX, "every status has a bit in a set of results");
@@ -452,4 +452,5 @@ _Static_assert(EVENT_MAX <= 0xff && VERDICT_MAX <= 0xff && REJECT_MAX <= 0xff, "
 _Static_assert(sizeof(struct flow_key) == 36, "a key has no padding: all its bytes are compared");
 _Static_assert(sizeof(struct endpoint) == 20, "a key has no padding: all its bytes are compared");
 _Static_assert(sizeof(struct event) % 8 == 0, "records of the ring are aligned to 8 bytes");
-_Static_assert(sizeof(struct verdict) % 8 == 0 && sizeof(struct circuit) % 8 == 0 && sizeof(struct target) % 8 == 0, "the agent shares 64-bit words with the programs");
+_Static_assert(sizeof(struct verdict) % 8 == 0 && sizeof(struct circuit) % 8 == 0 && sizeof(struct target) % 8 == 0,
+	       "the agent shares 64-bit words with the programs");

@@ -3,7 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 status=0
-format_c=false # true once the files of bpf/ are formatted by .clang-format
+format_c=true # true once the files of bpf/ are formatted by .clang-format
 
 fail() {
     printf 'lint: %s\n' "$@" >&2
