@@ -25,7 +25,7 @@ type Datapath struct {
 
 	mu       sync.Mutex
 	hooks    map[int]*Hook
-	programs early
+	programs programs
 	xdp      map[int]xdpLink
 	others   []link.Link
 	pins     *pins // nil: nothing is pinned
@@ -33,21 +33,18 @@ type Datapath struct {
 	closed   bool
 }
 
-// objects are all maps, and the programs that every kernel here has.
+// objects are all maps, and the programs that every node needs.
 type objects struct {
 	bpf.CMaps
 	Egress      *ebpf.Program `ebpf:"egress"`
-	EgressL3    *ebpf.Program `ebpf:"egress_l3"`
 	Ingress     *ebpf.Program `ebpf:"ingress"`
-	IngressL3   *ebpf.Program `ebpf:"ingress_l3"`
-	Loopback    *ebpf.Program `ebpf:"loopback"`
 	Sweep       *ebpf.Program `ebpf:"sweep"`
 	Unreachable *ebpf.Program `ebpf:"unreachable"`
 }
 
 func (o *objects) close() error {
 	errs := []error{o.CMaps.Close()}
-	for _, p := range []*ebpf.Program{o.Egress, o.EgressL3, o.Ingress, o.IngressL3, o.Loopback, o.Sweep, o.Unreachable} {
+	for _, p := range []*ebpf.Program{o.Egress, o.Ingress, o.Sweep, o.Unreachable} {
 		errs = append(errs, p.Close())
 	}
 	return errors.Join(errs...)
@@ -77,7 +74,7 @@ func Load(opts Options) (*Datapath, error) {
 		spec.Maps[name].MaxEntries = uint32(n)
 	}
 	d := &Datapath{
-		opts: opts, log: opts.Logger, hooks: map[int]*Hook{}, xdp: map[int]xdpLink{},
+		opts: opts, log: opts.Logger, hooks: map[int]*Hook{}, xdp: map[int]xdpLink{}, programs: programs{},
 		nat: natOnLo{backends: map[tables.Backend]bool{}},
 	}
 	if err := d.load(spec); err != nil {

@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"reflect"
 
 	"github.com/cbagent/cbagent/internal/cgroup"
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
-
-	"github.com/cbagent/cbagent/internal/bpf"
 )
 
 // XDPMode says how the XDP program is attached.
@@ -24,41 +21,6 @@ const (
 	XDPNative  XDPMode = "native"
 	XDPGeneric XDPMode = "generic"
 )
-
-// early are the programs that reject clients before TC does. They are loaded when first asked for, so that a kernel
-// that lacks one of their kinds still runs the others.
-type early struct {
-	XDP      *ebpf.Program `ebpf:"xdp"`
-	Connect4 *ebpf.Program `ebpf:"connect4"`
-	Connect6 *ebpf.Program `ebpf:"connect6"`
-	Lookup   *ebpf.Program `ebpf:"lookup"`
-}
-
-// loadOne loads a single program onto the maps that are in use.
-func (d *Datapath) loadOne(name string) (*ebpf.Program, error) {
-	spec, err := bpf.LoadC()
-	if err != nil {
-		return nil, fmt.Errorf("read the programs: %w", err)
-	}
-	for other := range spec.Programs {
-		if other != name {
-			delete(spec.Programs, other)
-		}
-	}
-	replace := map[string]*ebpf.Map{}
-	maps := reflect.ValueOf(d.objs.CMaps)
-	for i := range maps.NumField() {
-		m, mapName := maps.Field(i).Interface().(*ebpf.Map), maps.Type().Field(i).Tag.Get("ebpf")
-		replace[mapName] = m
-		spec.Maps[mapName].MaxEntries = m.MaxEntries()
-	}
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
-	if err != nil {
-		return nil, fmt.Errorf("load program %s: %w", name, err)
-	}
-	defer coll.Close()
-	return coll.DetachProgram(name), nil
-}
 
 // AttachXDP puts the XDP program on an uplink of the calling thread's network namespace. It is not for the veths of
 // pods: native XDP on them takes segmentation offload away.
@@ -72,10 +34,9 @@ func (d *Datapath) AttachXDP(name string, mode XDPMode) (used XDPMode, err error
 	if l, ok := d.xdp[ifc.Index]; ok {
 		return l.mode, nil
 	}
-	if d.programs.XDP == nil {
-		if d.programs.XDP, err = d.loadOne("xdp"); err != nil {
-			return "", err
-		}
+	prog, err := d.program("xdp")
+	if err != nil {
+		return "", err
 	}
 	try := map[XDPMode][]XDPMode{XDPAuto: {XDPNative, XDPGeneric}, XDPNative: {XDPNative}, XDPGeneric: {XDPGeneric}}[mode]
 	var errs []error
@@ -84,8 +45,8 @@ func (d *Datapath) AttachXDP(name string, mode XDPMode) (used XDPMode, err error
 		if m == XDPGeneric {
 			flags = link.XDPGenericMode
 		}
-		l, err := d.attachOnce(fmt.Sprintf("%d-xdp-%s", ifc.Index, m), d.programs.XDP, func() (link.Link, error) {
-			return link.AttachXDP(link.XDPOptions{Program: d.programs.XDP, Interface: ifc.Index, Flags: flags})
+		l, err := d.attachOnce(fmt.Sprintf("%d-xdp-%s", ifc.Index, m), prog, func() (link.Link, error) {
+			return link.AttachXDP(link.XDPOptions{Program: prog, Interface: ifc.Index, Flags: flags})
 		})
 		if err == nil {
 			d.xdp[ifc.Index] = xdpLink{l, m}
@@ -151,15 +112,13 @@ func (d *Datapath) AttachConnect(path string) error {
 	if err != nil {
 		return err
 	}
-	if d.programs.Connect4, err = d.loadOne("connect4"); err != nil {
-		return err
-	}
-	if d.programs.Connect6, err = d.loadOne("connect6"); err != nil {
-		return err
-	}
-	for attach, prog := range map[ebpf.AttachType]*ebpf.Program{
-		ebpf.AttachCGroupInet4Connect: d.programs.Connect4, ebpf.AttachCGroupInet6Connect: d.programs.Connect6,
+	for attach, name := range map[ebpf.AttachType]string{
+		ebpf.AttachCGroupInet4Connect: "connect4", ebpf.AttachCGroupInet6Connect: "connect6",
 	} {
+		prog, err := d.program(name)
+		if err != nil {
+			return err
+		}
 		l, err := d.attachOnce(fmt.Sprintf("%d-%s", id, attach), prog, func() (link.Link, error) {
 			return link.AttachCgroup(link.CgroupOptions{Path: path, Attach: attach, Program: prog})
 		})
@@ -185,8 +144,8 @@ func CheckConnectCgroup(path string) error {
 func (d *Datapath) AttachLookup() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var err error
-	if d.programs.Lookup, err = d.loadOne("lookup"); err != nil {
+	prog, err := d.program("lookup")
+	if err != nil {
 		return err
 	}
 	ns, err := os.Open("/proc/thread-self/ns/net")
@@ -198,8 +157,8 @@ func (d *Datapath) AttachLookup() error {
 	if err := unix.Fstat(int(ns.Fd()), &id); err != nil {
 		return fmt.Errorf("look at the network namespace: %w", err)
 	}
-	l, err := d.attachOnce(fmt.Sprintf("%d-lookup", id.Ino), d.programs.Lookup, func() (link.Link, error) {
-		return link.AttachNetNs(int(ns.Fd()), d.programs.Lookup)
+	l, err := d.attachOnce(fmt.Sprintf("%d-lookup", id.Ino), prog, func() (link.Link, error) {
+		return link.AttachNetNs(int(ns.Fd()), prog)
 	})
 	if err != nil {
 		return fmt.Errorf("attach to socket look-ups of the network namespace: %w", err)
@@ -207,16 +166,3 @@ func (d *Datapath) AttachLookup() error {
 	d.others = append(d.others, l)
 	return nil
 }
-
-func (e *early) close() error {
-	var errs []error
-	for _, p := range []*ebpf.Program{e.XDP, e.Connect4, e.Connect6, e.Lookup} {
-		if p != nil {
-			errs = append(errs, p.Close())
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// Program returns one of the programs by its name in C, to be measured by BPF_PROG_TEST_RUN. The client closes it.
-func (d *Datapath) Program(name string) (*ebpf.Program, error) { return d.loadOne(name) }

@@ -22,17 +22,6 @@ const (
 	xdpTX   = 3
 )
 
-// program loads one of the programs that are loaded when they are asked for.
-func (r *rig) program(name string) *ebpf.Program {
-	r.t.Helper()
-	p, err := r.d.Program(name)
-	if err != nil {
-		r.t.Fatalf("%+v", err)
-	}
-	r.t.Cleanup(func() { _ = p.Close() })
-	return p
-}
-
 func (r *rig) wantCounted(want ...string) {
 	r.t.Helper()
 	m := map[string]uint64{}

@@ -37,7 +37,7 @@ func TestEntryLeavesToEgress(t *testing.T) {
 		}},
 		"policy that exempts somebody": {verdict: forced, policy: tables.PolicySettings{ExemptSome: true}},
 		"an L3 device": {verdict: forced, prepare: func(c *conn) {
-			c.out, c.in, c.l3 = c.r.d.objs.IngressL3, c.r.d.objs.EgressL3, true
+			c.out, c.in, c.l3 = c.r.program("ingress_l3"), c.r.program("egress_l3"), true
 		}},
 	} {
 		for _, how := range []tables.Reject{tables.Respond, tables.Reset, tables.Drop} {

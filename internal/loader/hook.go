@@ -46,22 +46,9 @@ func (d *Datapath) Attach(name string) (*Hook, error) {
 		return h, nil
 	}
 	h := &Hook{Name: name, Index: attrs.Index, lo: attrs.Flags&net.FlagLoopback != 0, L3: attrs.EncapType != "ether" && attrs.EncapType != "loopback"}
-	var want []attachment
-	switch {
-	case h.lo:
-		// Every packet of the loopback device passes both of its hooks: one sees all.
-		want = []attachment{{d.objs.Loopback, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-loopback"}}
-	case h.L3:
-		want = []attachment{
-			{d.objs.IngressL3, ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, "cbagent-ingress"},
-			{d.objs.EgressL3, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-egress"},
-		}
-	default:
-		// The way back first: what leaves is never followed without its answers being seen.
-		want = []attachment{
-			{d.objs.Ingress, ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, "cbagent-ingress"},
-			{d.objs.Egress, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-egress"},
-		}
+	want, err := d.attachments(h)
+	if err != nil {
+		return nil, fmt.Errorf("attach to %s: %w", name, err)
 	}
 	if err := d.attach(h, want); err != nil {
 		return nil, errors.Join(err, h.release(false))
@@ -71,6 +58,30 @@ func (d *Datapath) Attach(name string) (*Hook, error) {
 		d.attachNAT(h.Index)
 	}
 	return h, nil
+}
+
+// attachments are the programs for an interface, and where they go. d.mu is held.
+func (d *Datapath) attachments(h *Hook) ([]attachment, error) {
+	if h.lo {
+		// Every packet of the loopback device passes both of its hooks: one sees all.
+		lo, err := d.program("loopback")
+		return []attachment{{lo, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-loopback"}}, err
+	}
+	in, out := d.objs.Ingress, d.objs.Egress
+	if h.L3 {
+		var err error
+		if in, err = d.program("ingress_l3"); err != nil {
+			return nil, err
+		}
+		if out, err = d.program("egress_l3"); err != nil {
+			return nil, err
+		}
+	}
+	// The way back first: what leaves is never followed without its answers being seen.
+	return []attachment{
+		{in, ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, "cbagent-ingress"},
+		{out, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-egress"},
+	}, nil
 }
 
 func (d *Datapath) attach(h *Hook, want []attachment) error {

@@ -51,7 +51,7 @@ func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 					}
 				}
 				c := r.dial(f.client, f.backend)
-				c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Loopback, r.d.objs.Loopback, "loopback", "loopback"
+				c.out, c.in, c.hookOut, c.hookIn = r.program("loopback"), r.program("loopback"), "loopback", "loopback"
 				tc.before(c)
 				res := c.put(c.in, segment{src: vip, dst: own, seq: c.ack, ack: c.seq, flags: tc.flags}, skbContext{})
 				c.passed(res, "loopback", tc.reason)

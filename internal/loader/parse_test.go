@@ -25,11 +25,11 @@ func (r *rig) hooks() []hookUnderTest {
 	o := &r.d.objs
 	return []hookUnderTest{
 		{"egress", o.Egress, false, false, false},
-		{"egress", o.EgressL3, true, false, false},
+		{"egress", r.program("egress_l3"), true, false, false},
 		{"ingress", o.Ingress, false, true, false},
-		{"ingress", o.IngressL3, true, true, false},
-		{"loopback", o.Loopback, false, false, false},
-		{"loopback", o.Loopback, false, true, false},
+		{"ingress", r.program("ingress_l3"), true, true, false},
+		{"loopback", r.program("loopback"), false, false, false},
+		{"loopback", r.program("loopback"), false, true, false},
 	}
 }
 

@@ -624,6 +624,18 @@ func (c *conn) answer(response string) {
 	c.passed(c.recv(psh|ack, response), c.hookIn, "flow")
 }
 
+// program returns one of the programs that are loaded when asked for.
+func (r *rig) program(name string) *ebpf.Program {
+	r.t.Helper()
+	r.d.mu.Lock()
+	defer r.d.mu.Unlock()
+	p, err := r.d.program(name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
 // place is where the programs meet a connection.
 type place struct {
 	name     string
@@ -635,10 +647,10 @@ var places = []place{
 	{"egress", families, func(*rig, *conn) {}},
 	{"egress with a VLAN tag", families, func(_ *rig, c *conn) { c.vlans = []uint16{etherTypeVLAN} }},
 	{"egress of an L3 device", familiesL3, func(r *rig, c *conn) {
-		c.out, c.in, c.l3 = r.d.objs.EgressL3, r.d.objs.IngressL3, true
+		c.out, c.in, c.l3 = r.program("egress_l3"), r.program("ingress_l3"), true
 	}},
 	{"loopback", families, func(r *rig, c *conn) {
-		c.out, c.in = r.d.objs.Loopback, r.d.objs.Loopback
+		c.out, c.in = r.program("loopback"), r.program("loopback")
 		c.hookOut, c.hookIn, c.answers = "loopback", "loopback", verdictOK
 	}},
 	{"ingress", families, func(r *rig, c *conn) {
@@ -650,7 +662,7 @@ var places = []place{
 	}},
 	{"ingress of an L3 device", familiesL3, func(r *rig, c *conn) {
 		r.d.SetHostBackends(true)
-		c.out, c.in, c.hookOut, c.hookIn, c.l3 = r.d.objs.IngressL3, r.d.objs.EgressL3, "ingress", "egress", true
+		c.out, c.in, c.hookOut, c.hookIn, c.l3 = r.program("ingress_l3"), r.program("egress_l3"), "ingress", "egress", true
 		if err := r.backend(tables.Backend{Addr: c.backend}, 1, tables.OnHost); err != nil {
 			r.t.Fatal(err)
 		}
