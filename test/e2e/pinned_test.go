@@ -195,7 +195,7 @@ func wantConnections(t *testing.T, p place, want float64) {
 func TestDeadlineSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	p := places["IPv4"](t)
-	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 6s}",
+	l := newLineage(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]", "open: {duration: 12s}",
 		"halfOpen: {calls: 3, timeout: 20s}"))
 	opened := openCircuit(t, l.start(), p.server, client(t, p.client, p.backend))
 	l.now.Kill()
