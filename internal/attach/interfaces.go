@@ -129,6 +129,7 @@ func (i *Interfaces) Apply(e ifaces.Event) {
 		if e.Pick.Attach {
 			i.attach(e.Pick)
 		} else {
+			delete(i.pending, index)
 			i.detach(e.Pick, i.dp.Detach(index))
 		}
 	}

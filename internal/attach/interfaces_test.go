@@ -201,6 +201,21 @@ func TestRetry(t *testing.T) {
 }
 
 // What an interface had attached goes with it, or with the choice of it; its connections end, unless it is back by then.
+// An interface that is not to be attached any more is not tried again.
+func TestRetryForgets(t *testing.T) {
+	link := ifaces.Link{Name: "eth0", Index: 2}
+	d := newDatapath(link)
+	d.fail["eth0"] = true
+	i := New(d, slog.New(slog.DiscardHandler), "")
+	i.Apply(ifaces.Event{Op: ifaces.Added, Pick: ifaces.Pick{Link: link, Attach: true}})
+	i.Apply(ifaces.Event{Op: ifaces.Changed, Pick: ifaces.Pick{Link: link, Uplink: true}})
+	d.fail["eth0"] = false
+	i.Retry()
+	if len(d.hooks) != 0 {
+		t.Errorf("%v is attached", d.hooks)
+	}
+}
+
 func TestInterfacesThatGo(t *testing.T) {
 	var log bytes.Buffer
 	d := newDatapath(eth0, eth1, veth0)
