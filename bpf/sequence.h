@@ -45,6 +45,13 @@ static __always_inline bool acknowledges_backend(const struct flow *f, const str
 	return pkt->flags & TCP_ACK && between(pkt->ack, f->client_ack - (1U << 16), f->backend_end + 1);
 }
 
+/* Data of the backend comes from one that has seen what the client sent: it acknowledges what the client has sent, or not long
+ * ago had sent. */
+static __always_inline bool acknowledges_client(const struct flow *f, const struct packet *pkt)
+{
+	return pkt->flags & TCP_ACK && between(pkt->ack, f->acked - (1U << 16), f->client_max + 1);
+}
+
 /* is_syn_of reports whether a sequence number is that of the SYN that opened the connection. */
 static __always_inline bool is_syn_of(const struct flow *f, __u32 seq)
 {
@@ -120,6 +127,6 @@ static __always_inline void note_backend_data(struct flow *f, const struct packe
 {
 	__u32 end = pkt->seq + pkt->payload;
 
-	if (pkt->payload && before(f->backend_end, end) && end - f->client_ack < WINDOW_MAX)
+	if (pkt->payload && before(f->backend_end, end) && end - f->client_ack < WINDOW_MAX && acknowledges_client(f, pkt))
 		f->backend_end = end;
 }

@@ -83,6 +83,20 @@ func TestForgedPackets(t *testing.T) {
 			c.answer(failed)
 			c.end()
 		}, outcomes(1, 1, 1, "5xx")},
+		{"data of the backend, and an ACK of it, while a request waits", func(c *conn) {
+			c.open().ask(get)
+			seq, next := c.seq, c.ack
+			for _, d := range []uint32{1 << 20, 1 << 29} {
+				c.seq = seq + d // acknowledges what the client has not sent
+				c.passed(c.recvAt(next+d, psh|ack, ok), c.hookIn, "flow")
+				c.seq = seq
+				s := c.segment(ack, "")
+				s.ack = next + d + 1
+				c.passed(c.put(c.out, s, c.ctx), c.hookOut, "flow")
+			}
+			c.answer(failed)
+			c.end()
+		}, outcomes(1, 1, 1, "5xx")},
 		{"FINs of both sides while a request waits", func(c *conn) {
 			c.open().ask(get)
 			for _, d := range far {
