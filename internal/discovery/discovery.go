@@ -155,14 +155,14 @@ func (d *Discovery) setPolicies(targets []Target) (gone map[sourceKey]source) {
 	d.policies, d.users = nil, make(map[sourceKey][]*policy)
 	ports := make(map[sourceKey][]string)
 	for _, t := range targets {
-		p := old[t.Policy]
-		if p == nil {
+		p, known := old[t.Policy]
+		if !known {
 			p = &policy{}
 		}
 		if p.sent == nil || !p.target.equal(t) {
 			p.target = t
 			p.touch(now)
-			if p.sent != nil {
+			if known { // p.sent may be nil still although its update was just delivered
 				p.keep = now.Add(reloadGrace)
 			}
 		}
@@ -338,7 +338,7 @@ func (d *Discovery) gather() (u Update, sent func(), again time.Duration) {
 			continue
 		}
 		set := d.collect(p.target)
-		keeping := !set.Complete && now.Before(p.keep)
+		keeping := !set.Complete && p.sent != nil && now.Before(p.keep)
 		if keeping {
 			set.Backends = sortBackends(append(set.Backends, p.sent.Backends...))
 			again = max(again, p.keep.Sub(now)+time.Millisecond)

@@ -118,6 +118,19 @@ func TestDiscoveryKeepsBackendsOnlyForAWhile(t *testing.T) {
 	}
 }
 
+// A reload that comes right after the first update, before the update is noted as delivered, keeps the backends, too.
+func TestReloadRightAfterAnUpdate(t *testing.T) {
+	d := &Discovery{logger: slog.New(slog.DiscardHandler), ctx: t.Context(), sources: map[sourceKey]source{}}
+	d.setPolicies([]Target{{Policy: "p", Addresses: parseAddrs([]string{"10.0.0.1:80"})}})
+	_, sent, _ := d.gather()
+	d.setPolicies([]Target{{Policy: "p", Services: []Service{{"shop", "orders", "http"}}}}) // which does not answer
+	sent()
+	u, _, _ := d.gather()
+	if len(u.Sets) != 1 || len(u.Sets[0].Backends) != 1 {
+		t.Errorf("sets %+v; want the backend that there was", u.Sets)
+	}
+}
+
 func TestDiscoveryClose(t *testing.T) {
 	t.Parallel()
 	server := startDNS(t, freeAddr())
