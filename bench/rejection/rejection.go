@@ -117,7 +117,7 @@ func open(r *part.Run, w way) (place, error) {
 	}
 	p := place{way: w, site: site}
 	if w.nft {
-		err = site.Node.NFT(fmt.Sprintf("table ip bench { chain reject { type filter hook forward priority 0; "+
+		err = site.Node.NFT(fmt.Sprintf("table ip bench { chain flood { type filter hook forward priority 0; "+
 			"ip daddr %s tcp dport %d reject with tcp reset; }; }", site.Backend(0).Addr(), site.Backend(0).Port()))
 	}
 	if err == nil {
