@@ -235,12 +235,14 @@ func TestKubeServices(t *testing.T) {
 	t.Run("many changes", func(t *testing.T) {
 		const rounds = 200
 		f := startFollower(t, Options{Kube: c.agent}, services("churn", "churn:http"))
-		go func() {
+		var changing sync.WaitGroup
+		changing.Go(func() {
 			for i := range rounds {
 				c.slice(slice("churn-1", "churn", ports, up(fmt.Sprintf("10.5.%d.1", i)), up("10.5.255.1")))
 			}
-		}()
+		})
 		f.until("the last of them", f.has("churn", fmt.Sprintf("10.5.%d.1:8080", rounds-1), "10.5.255.1:8080"))
+		changing.Wait() // the follower may have the last one before its request has returned
 	})
 }
 
