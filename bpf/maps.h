@@ -2,9 +2,9 @@
 
 #include "types.h"
 
-/* Sizes marked "agent" are set by the agent before loading. */
+/* The agent sets sizes marked "agent" before it loads the maps. */
 
-/* The node's settings and counts. Key 0. Agent writes settings, programs write counts. */
+/* Settings and counts of the node, at key 0. The agent writes settings, the programs write counts. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -13,7 +13,7 @@ struct {
 	__type(value, struct node_state);
 } node SEC(".maps");
 
-/* Compiled policies by index. Written by the agent into an unused index before any target names it. Size: agent. */
+/* Compiled policies by index. The agent writes an unused index before a target refers to it. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -22,7 +22,8 @@ struct {
 	__type(value, struct policy);
 } policies SEC(".maps");
 
-/* Rendered HTTP answers, shared by policies that say the same. Written as policies are. Size: agent. */
+/* Rendered HTTP answers; policies with equal answers share them. The agent writes an unused index before a policy refers to it.
+ * Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -31,7 +32,7 @@ struct {
 	__type(value, struct answer);
 } answers SEC(".maps");
 
-/* Policy and limits of each target. Policies by the agent, counts by the programs. Size: agent. */
+/* Policy, circuit and counts of each target. The agent writes policies, the programs write counts. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -40,7 +41,7 @@ struct {
 	__type(value, struct target);
 } targets SEC(".maps");
 
-/* Verdict and totals of each circuit. Verdicts by the agent, totals by the programs. Size: agent. */
+/* Verdict and totals of each circuit. The agent writes verdicts, the programs write totals. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -58,8 +59,8 @@ struct {
 	__type(value, struct backend);
 } backends SEC(".maps");
 
-/* Followed connections. Never evicts: what a flow reserves must be given back. Programs only; aged by the sweep.
- * Twice node.flow_max, so that the count, not the map, is what rejects. Size: agent. */
+/* Followed connections. Not an LRU map: eviction would lose the permits and counts that a flow holds. Only programs write; the
+ * sweep removes old flows. It holds twice node.flow_max, so that flow_count is the limit that is reached first. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -68,7 +69,7 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
-/* Connections that the kernel answered. Losing one only costs its client a reset. Programs only. Size: agent. */
+/* Connections that the kernel answered. Eviction is safe: the client gets a reset. Only programs write. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
@@ -76,8 +77,9 @@ struct {
 	__type(value, struct answered_flow);
 } answered SEC(".maps");
 
-/* Connections of this host that NAT changes: as the client's socket knows them, to what they are on lo. For resets and
- * SYN-ACKs that no socket sends; losing one only leaves these without their connection. Programs only. Size: agent. */
+/* Connections of this host that NAT changes: from the key with the addresses of the client's socket to the key on lo. For
+ * resets and SYN-ACKs without a socket. Eviction is safe: such a packet is not attributed to its connection. Only programs
+ * write. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
@@ -85,7 +87,7 @@ struct {
 	__type(value, struct flow_key);
 } dialled SEC(".maps");
 
-/* Backends that cannot be reached, for as long as the program unreachable runs. Written by the agent, which empties it again.
+/* Input of the program unreachable: backends that cannot be reached. The agent fills it before a run and empties it after.
  * Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -103,8 +105,8 @@ struct {
 	__type(value, __u32);
 } uplinks SEC(".maps");
 
-/* Interfaces where clients are rejected as they enter, by ifindex: no programs of others would miss the packets that are
- * taken, or drop an answer that they know nothing of. Written by the agent. */
+/* Interfaces on which clients are rejected as they enter, by ifindex. No program of another owner on them depends on the
+ * packets that are rejected, or would drop an answer. Written by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -118,7 +120,7 @@ struct status_key {
 	__u32 status;
 };
 
-/* Responses by circuit and status. Programs add, the agent reads and removes. Size: agent. */
+/* Count of responses by circuit and status. Programs add, the agent reads and removes. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -128,13 +130,13 @@ struct {
 } statuses SEC(".maps");
 
 struct cidr_key {
-	__u32 prefix_len; /* of port and address together: 16 + that of the 16-byte address */
+	__u32 prefix_len; /* bits of port and address: 16 + the prefix of the 16-byte address */
 	__be16 port_be;
 	__u8 addr[16];
 	__u16 pad;
 };
 
-/* Networks whose backends are learned from traffic. Written by the agent. */
+/* Networks whose backends the agent learns from traffic. Written by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -143,7 +145,8 @@ struct {
 	__type(value, __u32); /* 1 << direction */
 } cidrs SEC(".maps");
 
-/* Endpoints told to the agent lately, so that a burst of SYNs is one event. Value: when. */
+/* Time of the last EVENT_LEARN of an endpoint, so that a burst of SYNs causes one event. Eviction is safe: it causes one more
+ * event. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -152,7 +155,7 @@ struct {
 } learning SEC(".maps");
 
 struct source_key {
-	__u32 prefix_len; /* 32 + that of the 16-byte address */
+	__u32 prefix_len; /* bits of policy and address: 32 + the prefix of the 16-byte address */
 	__u32 policy;
 	__u8 addr[16];
 };
@@ -166,7 +169,7 @@ struct {
 	__type(value, __u32);
 } exempt_sources SEC(".maps");
 
-/* Packets by hook, then by action and reason. Per CPU: programs add, the agent sums. */
+/* Count of packets by hook, action and reason. Per CPU: programs add, the agent sums. */
 struct packet_counts {
 	__u64 n[ACTION_MAX][REASON_MAX];
 };
@@ -178,9 +181,10 @@ struct {
 	__type(value, struct packet_counts);
 } packets SEC(".maps");
 
-/* A message's head, while it is read. Per CPU: TC programs of one CPU do not interrupt each other, and the sweep reads none. */
+/* Buffer for the head of a message. Per CPU is safe: TC programs do not preempt each other on a CPU, and the sweep does not use
+ * it. */
 #define HEAD_MAX 4096 /* a power of two */
-#define HEAD_ROOM 128 /* a step may read so far beyond the end */
+#define HEAD_ROOM 128 /* head_step may read this far beyond HEAD_MAX */
 
 _Static_assert(IS_POWER_OF_2(HEAD_MAX), "an offset in a head is bounded by a mask");
 
@@ -195,7 +199,7 @@ struct {
 	__type(value, struct head_bytes);
 } heads SEC(".maps");
 
-/* The entry of a new connection, while it is filled: the stack has no room. Per CPU, as heads is. */
+/* Buffer for the entry of a new connection: the stack has no room for it. Per CPU is safe for the reason given at heads. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -203,7 +207,7 @@ struct {
 	__type(value, struct flow);
 } new_flow SEC(".maps");
 
-/* Events for the agent: struct event. Size: agent. */
+/* Events for the agent, of type struct event. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);

@@ -9,7 +9,7 @@
 #define TCP_PSH 0x08
 #define TCP_ACK 0x10
 
-/* A TCP packet. The parser takes its source for the client; swap_key turns the key of a packet from a backend round. */
+/* A TCP packet. The parser stores the source as the client; swap_key exchanges both sides for a packet of a backend. */
 struct packet {
 	struct flow_key key;
 	__u32 seq;
@@ -22,23 +22,23 @@ struct packet {
 	__u8 v6;
 	__u8 hook; /* enum hook */
 	__u32 target; /* index in targets */
-	/* What a decision still needs when it is carried out. */
-	__u64 until; /* when to try again, 0 = unknown */
-	__u32 skip; /* where in the payload the request begins */
-	__u8 bare; /* no answer fits here: both sides are reset */
+	/* Used when a decision is carried out. */
+	__u64 until; /* time of the next admission, 0 = unknown */
+	__u32 skip; /* offset of the request in the payload */
+	__u8 bare; /* no answer can be placed: both sides get a reset */
 	__u8 head; /* the request is a HEAD */
-	__u8 first; /* the first segment after a SYN that was answered */
-	__u8 nat; /* on lo: not the addresses of its socket, so connection tracking has changed them */
+	__u8 first; /* first segment after a SYN that the kernel answered */
+	__u8 nat; /* on lo: its addresses differ from those of its socket, so NAT has changed them */
 };
 
-/* Decisions that the program carries out after the deciding function has returned: the kernel allows 512 bytes of
- * stack for a whole chain of calls. */
+/* Decisions that carry_out completes after the deciding function has returned: the whole chain of calls has 512 bytes of
+ * stack. */
 enum todo {
 	TODO_REJECT_SYN = ACTION_MAX,
 	TODO_REJECT_REQUEST,
 	TODO_COOKIE_PACKET, /* acknowledges a cookie */
-	TODO_ANSWERED_PACKET, /* of a connection whose request was answered */
-	TODO_FLOW, /* a flow was just made: decide as for any other of its packets */
+	TODO_ANSWERED_PACKET, /* on a connection whose request was answered */
+	TODO_FLOW, /* flow created: decide as for any packet of a flow */
 };
 
 static __always_inline __u64 decision(__u32 action, __u32 reason)
@@ -71,7 +71,7 @@ static __always_inline bool before(__u32 a, __u32 b)
 	return (__s32)(a - b) < 0;
 }
 
-/* swap_key turns the key of a packet from a backend round. */
+/* swap_key exchanges the client and the backend of a key. */
 static __always_inline void swap_key(struct flow_key *key)
 {
 	struct flow_key k = *key;

@@ -1,5 +1,5 @@
-/* Everything that the programs and the agent share. The agent uses the Go types generated from these; padding is
- * explicit so that both see the same bytes. All times are CLOCK_MONOTONIC nanoseconds. */
+/* Types that the programs and the agent share. Go uses the types that bpf2go generates from them. Padding is explicit, so that
+ * both sides have the same layout. All times are CLOCK_MONOTONIC nanoseconds. */
 #pragma once
 
 #include <stdbool.h>
@@ -9,7 +9,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
-/* How a request or a connection attempt ended. 100..999 is an HTTP status. Same numbers as breaker.Result. */
+/* Result of a request or a connection attempt; 100 to 999 is an HTTP status. The numbers are those of breaker.Result. */
 enum result {
 	RESULT_NONE,
 	RESULT_CONNECTED,
@@ -22,45 +22,45 @@ enum result {
 	RESULT_ABANDONED,
 	RESULT_RACED,
 	RESULT_UNREACHABLE,
-	RESULT_NAMED, /* length of the named part */
+	RESULT_NAMED, /* number of named results */
 };
 
 #define STATUS_MIN 100
 #define STATUS_MAX 999
 
-/* Counters of outcomes: the named results, then 1xx..9xx. */
+/* Number of outcome counters: one for each named result, then 1xx to 9xx. */
 #define OUTCOME_CLASSES (RESULT_NAMED + 9)
 
-/* What was done with a packet. */
+/* What a program did with a packet. */
 enum action {
 	ACTION_PASS,
-	ACTION_RESPOND, /* turned into a SYN-ACK or an HTTP answer */
-	ACTION_ACK, /* the rest of an answered request: acknowledged and thrown away */
-	ACTION_SWALLOW, /* belongs to an answered connection and needs no reply */
+	ACTION_RESPOND, /* rewritten to a SYN-ACK or an HTTP answer */
+	ACTION_ACK, /* rest of an answered request: acknowledged and discarded */
+	ACTION_SWALLOW, /* discarded: packet of an answered connection that needs no reply */
 	ACTION_RESET,
 	ACTION_DROP,
 	ACTION_MAX,
 };
 
-/* Why. Those from REASON_OPEN on are rejections, and index policy.answers. */
+/* Why a program did so. Reasons from REASON_OPEN on are rejections and index policy.answers. */
 enum reason {
-	REASON_FOREIGN, /* no policy names it */
-	REASON_SHORT, /* shorter than its headers say */
+	REASON_FOREIGN, /* no policy names the endpoint */
+	REASON_SHORT, /* shorter than the lengths in its headers */
 	REASON_FRAGMENT,
 	REASON_IP_OPTIONS,
 	REASON_EXTENSION_HEADER,
-	REASON_REMOTE, /* entered the node elsewhere: another policy direction's business */
-	REASON_UNTRACKED, /* to or from a backend, of a connection that is not followed */
-	REASON_FLOW, /* of a followed connection, nothing to decide */
+	REASON_REMOTE, /* another direction has a policy for this endpoint */
+	REASON_UNTRACKED, /* to or from a backend, on a connection that is not followed */
+	REASON_FLOW, /* on a followed connection, no decision needed */
 	REASON_ADMITTED,
 	REASON_PROBE, /* admitted with a half-open permit */
-	REASON_MONITORED, /* would have been rejected */
-	REASON_LEASE_EXPIRED, /* would have been rejected, but the agent is gone */
+	REASON_MONITORED, /* would have been rejected, but the circuit is only monitored */
+	REASON_LEASE_EXPIRED, /* would have been rejected, but the lease of the agent has expired */
 	REASON_EXEMPT,
 	REASON_TABLE_FULL,
-	REASON_ANSWERED, /* of a connection that the kernel answered */
-	REASON_ERROR, /* a helper failed half-way; the packet was let go or lost */
-	REASON_OUT_OF_SEQUENCE, /* of a followed connection, with numbers that its ends would not take: it changes nothing */
+	REASON_ANSWERED, /* on a connection that the kernel answered */
+	REASON_ERROR, /* a helper failed after changes to the packet; it was passed or dropped */
+	REASON_OUT_OF_SEQUENCE, /* sequence numbers that the ends of a followed connection do not accept: state unchanged */
 	REASON_OPEN,
 	REASON_FORCED_OPEN,
 	REASON_HALF_OPEN,
@@ -72,7 +72,7 @@ enum reason {
 
 #define REJECTIONS (REASON_MAX - REASON_OPEN)
 
-/* Which program counted. */
+/* Program that counted a packet. */
 enum hook {
 	HOOK_EGRESS,
 	HOOK_INGRESS,
@@ -88,19 +88,19 @@ enum protocol { PROTOCOL_HTTP, PROTOCOL_TCP };
 enum reject { REJECT_RESPOND, REJECT_RESET, REJECT_DROP, REJECT_MAX };
 
 enum verdict_kind {
-	VERDICT_CLOSED, /* admit and judge */
+	VERDICT_CLOSED, /* admit requests and judge their outcomes */
 	VERDICT_OPEN, /* reject until the deadline, then half-open with the next generation */
 	VERDICT_FORCED_OPEN, /* reject */
-	VERDICT_DISABLED, /* admit, judge nothing */
+	VERDICT_DISABLED, /* admit; outcomes are not judged */
 	VERDICT_MAX,
 };
 
 enum verdict_flag {
-	VERDICT_MONITOR = 1 << 0, /* admit and count what would have been rejected */
-	VERDICT_OVERRIDE = 1 << 1, /* an operator's, not the policy's; for the agent that comes after */
+	VERDICT_MONITOR = 1 << 0, /* admit, and count what the circuit would have rejected */
+	VERDICT_OVERRIDE = 1 << 1, /* set by an operator; read by the next agent process */
 };
 
-/* One address and port; IPv4 as ::ffff:a.b.c.d. direction lets one endpoint have a circuit for each. */
+/* Address and port of a backend; IPv4 is mapped to ::ffff:a.b.c.d. An endpoint can have one circuit per direction. */
 struct endpoint {
 	__u8 addr[16];
 	__be16 port_be;
@@ -117,7 +117,7 @@ struct backend {
 	__u32 flags;
 };
 
-/* A connection as the hooks see it. */
+/* Key of a connection, with the addresses that the hooks see. */
 struct flow_key {
 	__u8 client[16];
 	__u8 backend[16];
@@ -125,60 +125,60 @@ struct flow_key {
 	__be16 backend_port_be;
 };
 
-/* Phases of a connection. Every change is a compare-and-swap of flow.turn, so that exactly one packet, on whatever
- * CPU, ends a connection or its handshake. */
+/* Phases of a connection. Each change is a compare-and-swap of flow.turn, so exactly one packet, on any CPU, ends a handshake
+ * or a connection. */
 enum phase {
 	PHASE_NONE,
-	PHASE_SYN, /* the SYN passed, no answer yet */
-	PHASE_ACCEPTED, /* the backend's SYN-ACK was seen, the client's ACK not yet */
+	PHASE_SYN, /* SYN admitted, no reply yet */
+	PHASE_ACCEPTED, /* SYN-ACK of the backend seen, ACK of the client not yet */
 	PHASE_OPEN, /* established */
-	PHASE_TUNNEL, /* established, and no longer of its protocol: no more requests */
-	PHASE_EXPIRED, /* the handshake's time ran out: the connection no longer holds a place */
+	PHASE_TUNNEL, /* established, upgraded to another protocol: no more requests */
+	PHASE_EXPIRED, /* handshake timed out: not counted in target.connections */
 	PHASE_GONE, /* being deleted */
 };
 
-/* States of a request. Every change is a compare-and-swap of request.turn, so that exactly one packet ends it. */
+/* States of a request. Each change is a compare-and-swap of request.turn, so exactly one packet ends a request. */
 enum request_state {
 	REQUEST_NONE,
 	REQUEST_WAIT, /* no response yet */
-	REQUEST_RESPONDED, /* the response came after the client's FIN: the outcome unless the client answers with a RST */
+	REQUEST_RESPONDED, /* response after the client's FIN: final unless the client sends a RST */
 };
 
-/* How the end of a message is known. */
+/* How the end of a message is determined. */
 enum framing {
-	FRAMING_UNKNOWN, /* it is not: a head out of reach, or a body that ends with the connection */
-	FRAMING_LENGTH, /* by its length: its end is known */
-	FRAMING_CHUNKED, /* by its last chunk */
+	FRAMING_UNKNOWN, /* unknown: the head is not readable, or the body ends with the connection */
+	FRAMING_LENGTH, /* by a length */
+	FRAMING_CHUNKED, /* by the last chunk */
 };
 
 enum flow_flag {
 	FLOW_CLIENT_FIN = 1 << 0,
 	FLOW_BACKEND_FIN = 1 << 1,
-	FLOW_ANSWERING = 1 << 2, /* a packet from the backend was seen */
-	FLOW_JOINED = 1 << 3, /* its SYN was not seen */
-	FLOW_COUNTED = 1 << 4, /* counted as one that would have been rejected: the next request (tcp: all) is not again */
-	FLOW_CLIENT_FIN_AHEAD = 1 << 5, /* a FIN came before the data ahead of it: client_fin is its number */
-	FLOW_BACKEND_FIN_AHEAD = 1 << 6, /* likewise, backend_fin */
-	FLOW_USED = 1 << 7, /* the backend has responded on it */
+	FLOW_ANSWERING = 1 << 2, /* a packet of the backend was seen */
+	FLOW_JOINED = 1 << 3, /* followed from data on: the SYN was not seen */
+	FLOW_COUNTED = 1 << 4, /* counted in would: the next request (tcp: all later data) is not counted again */
+	FLOW_CLIENT_FIN_AHEAD = 1 << 5, /* a FIN of the client came ahead of a gap: client_fin is its sequence number */
+	FLOW_BACKEND_FIN_AHEAD = 1 << 6, /* a FIN of the backend came ahead of a gap: see backend_fin */
+	FLOW_USED = 1 << 7, /* the backend has sent at least one response */
 };
 
 enum request_flag {
 	REQUEST_PERMIT = 1 << 0, /* holds a half-open permit */
-	REQUEST_RESERVED = 1 << 1, /* not sent yet: the permit waits for the connection's first request */
-	REQUEST_RACED = 1 << 2, /* the backend had closed the connection when it was sent */
+	REQUEST_RESERVED = 1 << 1, /* the permit is reserved for the first request of the connection */
+	REQUEST_RACED = 1 << 2, /* the backend had sent a FIN before the request was sent */
 };
 
-/* What is pending: a request, or the attempt to connect. A flow has one; a protocol with several at once keeps them in a map. */
+/* A pending request or connection attempt. A flow holds one; a multiplexed protocol would keep its requests in a map. */
 struct request {
 	__u64 turn; /* enum request_state, and a count of changes above it */
-	__u64 started; /* when it was admitted */
-	__u64 sent; /* when its last byte was sent */
-	__u64 responded; /* REQUEST_RESPONDED: when the response came */
+	__u64 started; /* time of admission */
+	__u64 sent; /* time of its last byte */
+	__u64 responded; /* REQUEST_RESPONDED: time of the response */
 	__u32 circuit;
-	__u32 generation; /* in which it was admitted; 0 = not judged */
+	__u32 generation; /* generation that admitted it; 0 = not judged */
 	__u32 start; /* sequence number of its first byte */
 	__u32 flags; /* enum request_flag */
-	__u32 status; /* REQUEST_RESPONDED: the outcome */
+	__u32 status; /* REQUEST_RESPONDED: the status */
 	__u32 pad;
 };
 
@@ -190,78 +190,78 @@ enum line {
 
 #define STATUS_LINE 12 /* "HTTP/1.1 200" */
 
-/* What a flow of HTTP/1 remembers. */
+/* Protocol state of an HTTP/1.x flow. */
 struct http1_state {
-	__u64 client_tail; /* the last 8 bytes of a chunked request, as far as sent */
-	__u64 backend_tail; /* ... of a chunked response */
-	__u32 request_end; /* after the last request; FRAMING_CHUNKED: where client_tail ends */
-	__u32 response_end; /* after the last response; FRAMING_CHUNKED: where backend_tail ends */
-	__u8 head[STATUS_LINE]; /* of the response's status line, as far as seen */
+	__u64 client_tail; /* last 8 bytes of a chunked request that were sent so far */
+	__u64 backend_tail; /* last 8 bytes of a chunked response that were sent so far */
+	__u32 request_end; /* sequence number after the last request; FRAMING_CHUNKED: after client_tail */
+	__u32 response_end; /* sequence number after the last response; FRAMING_CHUNKED: after backend_tail */
+	__u8 head[STATUS_LINE]; /* start of the response's status line */
 	__u8 head_len;
-	__u8 line; /* enum line: where in an interim head was read last */
+	__u8 line; /* enum line: position in an interim head */
 	__u8 interim; /* 1: inside an interim head (1xx) */
 	__u8 method; /* enum method, of the pending request */
 	__u8 request_framing; /* enum framing */
 	__u8 response_framing;
-	__u8 doubt; /* 1: what may be a request was taken for a body */
+	__u8 doubt; /* 1: data that may be a request was taken for a body */
 	__u8 pad[5];
 };
 
 struct flow {
 	__u64 turn; /* enum phase, and a count of changes above it */
-	__u64 seen; /* last packet, coarse clock */
+	__u64 seen; /* time of the last packet, coarse clock */
 	struct request request;
 	__u32 flags; /* enum flow_flag */
 	__u32 target;
 	__u32 isn; /* the client's */
-	__u32 client_end; /* end of what the client sent in order */
-	__u32 client_max; /* end of what it sent, gaps left out */
+	__u32 client_end; /* sequence number after the client's data in order */
+	__u32 client_max; /* sequence number after the client's data, beyond gaps */
 	__u32 client_fin; /* FLOW_CLIENT_FIN_AHEAD: sequence number of the FIN */
-	__u32 client_ack; /* highest of the backend's that the client acknowledged */
-	__u32 acked; /* highest of the client's that the backend acknowledged */
-	__u32 backend_end; /* end of what the backend sent, gaps left out */
+	__u32 client_ack; /* highest acknowledgement by the client */
+	__u32 acked; /* highest acknowledgement by the backend */
+	__u32 backend_end; /* sequence number after the backend's data, beyond gaps */
 	__u32 backend_fin; /* FLOW_BACKEND_FIN_AHEAD: sequence number of the FIN */
-	__u32 backend_next; /* sequence number of the backend's next byte to be read */
-	__u32 entered; /* interface through which the client's packets come, 0 = this host */
-	__u32 leaves; /* ... and through which they go on */
+	__u32 backend_next; /* sequence number of the next response byte that the observer reads */
+	__u32 entered; /* ifindex that the client's packets enter through, 0 = this host */
+	__u32 leaves; /* ifindex that the client's packets leave through */
 	__u32 requests;
 	__u16 mss; /* the client's, 0 = not seen */
-	__u8 protocol; /* enum protocol: which member of the union below is in use */
+	__u8 protocol; /* selects the member of the union below */
 	__u8 pad[5];
 	union {
 		struct http1_state http1;
 	};
 };
 
-/* A connection that the kernel answered: what it needs to throw the rest away. */
+/* A connection that the kernel answered: state to discard the rest of its request and to send the answer again. */
 struct answered_flow {
-	__u64 until; /* for Retry-After */
-	__u32 start; /* sequence number of the answer's first byte */
-	__u32 next; /* ... of the byte after its FIN */
+	__u64 until; /* time of the next admission, for Retry-After */
+	__u32 start; /* sequence number of the first byte of the answer */
+	__u32 next; /* sequence number after the FIN of the answer */
 	__u32 answer; /* index in answers, ANSWER_NONE for a bare FIN */
 	__u32 isn; /* the client's */
 	__u32 pad;
 	__u16 head; /* 1: headers only */
-	__u16 known; /* 1: the backend had the connection too, and was sent a reset */
+	__u16 known; /* 1: the backend had the connection and got a reset */
 };
 
 #define ANSWER_NONE 0xffffffff
 
-/* Numbers that the agent needs too. */
+/* Constants that the agent uses as well. */
 enum size {
-	ANSWER_MAX = 1200, /* bytes of an answer */
-	RETRY_DIGITS = 8, /* bytes of its Retry-After field */
-	JUDGED_BITS = 40, /* of verdict.judged that count outcomes */
-	SHARE_BITS = 24, /* of verdict.ramp_from and ramp_to */
+	ANSWER_MAX = 1200, /* size of an answer in bytes */
+	RETRY_DIGITS = 8, /* size of its Retry-After field in bytes */
+	JUDGED_BITS = 40, /* low bits of verdict.judged, which count outcomes */
+	SHARE_BITS = 24, /* bits of a share in verdict.ramp_from and ramp_to */
 	LATENCY_BITS = 16, /* the first latency bucket ends at 2^16 ns */
 };
 
 struct answer {
 	__u32 len; /* headers and body */
-	__u32 head_len; /* headers alone: what HEAD gets */
-	__u32 sum; /* folded one's complement sum of all, with the Retry-After field as rendered */
+	__u32 head_len; /* headers only, for HEAD */
+	__u32 sum; /* folded one's complement sum of len bytes, with the Retry-After field as rendered */
 	__u32 head_sum;
-	__u32 retry_at; /* even offset of RETRY_DIGITS bytes, 0 = none */
+	__u32 retry_at; /* offset of RETRY_DIGITS bytes, even; 0 = none */
 	__u32 status;
 	__u8 bytes[ANSWER_MAX];
 };
@@ -272,8 +272,8 @@ struct policy {
 	__u64 slow; /* ns; 0 = nothing is slow */
 	__u64 timeout; /* ns; 0 = never */
 	__u64 connect_timeout; /* ns; 0 = never */
-	__u64 patience; /* ns that a client waits before its leaving is an outcome of the backend; 0 = never one */
-	__u64 rate_interval; /* ns between two permissions; 0 = no rate limit */
+	__u64 patience; /* ns after which a client that closes counts as an outcome; 0 = never */
+	__u64 rate_interval; /* ns between two permissions of the rate limiter; 0 = no limit */
 	__u64 rate_burst; /* ns of credit: (burst - 1) x interval */
 	__u32 max_connections; /* 0 = no limit, as the next two */
 	__u32 max_requests;
@@ -284,20 +284,20 @@ struct policy {
 	__u8 protocol;
 	__u8 reject;
 	__u8 existing;
-	__u32 id; /* for exempt sources */
+	__u32 id; /* key in exempt_sources */
 };
 
 enum policy_flag {
-	POLICY_EVERY = 1 << 0, /* send every outcome through the ring */
-	POLICY_EXEMPT_SOURCES = 1 << 1, /* some clients are exempt: ask exempt_sources */
+	POLICY_EVERY = 1 << 0, /* every outcome needs an event */
+	POLICY_EXEMPT_SOURCES = 1 << 1, /* some clients are exempt: exempt_sources has them */
 	POLICY_EXEMPT_NODE = 1 << 2, /* the node's own health checks are exempt */
 };
 
-/* judged: count of outcomes in the low bits, count of those that went through the ring above. One fetch-and-add
- * gives an outcome both its ordinal and its place among the events. */
+/* verdict.judged counts outcomes in its low bits and outcomes with an event above them. One fetch-and-add gives an outcome its
+ * ordinal and its number among the events, so no lock is needed. */
 #define JUDGED_EVENT (1ULL << JUDGED_BITS)
 
-/* permits: used in the low half, in flight in the high half. */
+/* verdict.permits: permits used in the low half, permits in flight in the high half. */
 #define PERMIT_USED 1ULL
 #define PERMIT_INFLIGHT (1ULL << 32)
 
@@ -306,7 +306,7 @@ struct verdict {
 	__u64 permits;
 	__u64 judged;
 	__u64 failures;
-	__u64 slow; /* successes */
+	__u64 slow; /* slow successes */
 	__u64 duration; /* ns, sum over judged outcomes */
 	__u64 ramp_over; /* ns; 0 = probes instead */
 	__u32 ramp_from; /* share of SHARE_ALL */
@@ -316,42 +316,42 @@ struct verdict {
 	__u32 concurrent;
 	__u8 kind;
 	__u8 flags;
-	__u16 step; /* of the backoff; for the agent that comes after */
+	__u16 step; /* step of the backoff; read by the next agent process */
 };
 
 #define SHARE_ALL (1U << SHARE_BITS)
 
-#define LATENCY_BUCKETS 20 /* 64 us x 2^n; the last takes all that is longer */
+#define LATENCY_BUCKETS 20 /* 64 us x 2^n; the last bucket has no upper bound */
 
-/* What a connection of an http policy begins with that is no request. */
+/* First bytes of a connection under an http policy that are not a request. */
 enum opening {
 	OPENING_TLS,
 	OPENING_HTTP2,
-	OPENING_PROXY, /* skipped: a request may follow */
+	OPENING_PROXY, /* PROXY protocol header: skipped, a request may follow */
 	OPENING_OTHER,
 	OPENING_MAX,
 };
 
-/* What a SYN asks: a backend in a direction, or all backends of a policy that share one circuit. It limits connections and
- * requests. Today each has one circuit, at the same index. */
+/* Admission state for connections: one for a backend in a direction, or for all backends of a policy with a shared circuit. It
+ * limits connections and requests. Each target has one circuit, at the same index. */
 struct target {
 	__u32 policy;
-	__u32 circuit; /* what its requests ask */
+	__u32 circuit; /* circuit of its requests */
 	__u64 connections; /* open, or being opened */
 	__u64 rate_next; /* theoretical arrival time of the rate limiter (GCRA) */
 };
 
-/* What a request asks: verdict, permits and totals. */
+/* Admission state for requests: verdict, permits and totals. */
 struct circuit {
-	__u64 published; /* bit 0: which slot is in force. One store by the agent makes a verdict visible. */
+	__u64 published; /* bit 0: slot in force. One store by the agent publishes a verdict. */
 	struct verdict slots[2];
-	__u32 policy; /* that judges its outcomes: the target's */
+	__u32 policy; /* index of the policy that judges its outcomes: the target's */
 	__u32 pad;
-	__u64 owner; /* hash of the policy's name; for the agent that comes after */
+	__u64 owner; /* hash of the policy's name; read by the next agent process */
 	__u64 requests; /* in flight */
-	__u64 pending_since; /* start of the oldest pending request that sweep number pending_sweep saw */
+	__u64 pending_since; /* start of the oldest pending request that sweep pending_sweep found */
 	__u64 pending_sweep;
-	__u64 answering_until; /* clients whose SYN was answered where they entered may be heard of until then */
+	__u64 answering_until; /* until then clients may send packets that acknowledge a cookie */
 	__u64 admitted; /* requests (http), connections (tcp) */
 	__u64 probes;
 	__u64 unjudged;
@@ -363,34 +363,34 @@ struct circuit {
 	__u64 latency_sum; /* ns */
 };
 
-/* One for the node. The agent writes all but the counts. */
+/* State of the node. The programs write the counts, the agent all other fields. */
 struct node_state {
 	__u64 lease_until;
 	__u64 secret[2]; /* key of the initial sequence numbers */
 	__u64 flow_count;
 	__u64 flow_max;
-	__u64 flow_reserve; /* of flow_max, kept for flows that hold a permit or a reservation */
+	__u64 flow_reserve; /* part of flow_max that only flows with a permit or a reservation may use */
 	__u64 lost_events;
-	__u64 lease_expired; /* admitted only because the lease had run out */
+	__u64 lease_expired; /* admissions because the lease had expired */
 	__u64 kubepods; /* cgroup id of the pods, 0 = none */
 	__u32 kubepods_level;
 	__u32 flags;
 	__u64 sweeps;
-	__u64 answering_until; /* the latest of all circuits */
-	__u64 ports[1024]; /* bit p of word p / 64: some backend listens on port p */
+	__u64 answering_until; /* latest answering_until of all circuits, for SYNs answered on entry */
+	__u64 ports[1024]; /* bit p of word p / 64: a backend listens on port p */
 };
 
 enum node_flag {
-	NODE_TRACE = 1 << 0, /* somebody reads traces: send every outcome */
-	NODE_HOST_BACKENDS = 1 << 1, /* some backend is an address of this node */
-	NODE_REJECT_AT_ENTRY = 1 << 2, /* clients are rejected where they enter, if that is sure */
-	NODE_NAT_ON_LO = 1 << 3, /* some backend is on this host, and lo takes answers that go through NAT */
+	NODE_TRACE = 1 << 0, /* a client reads traces: every outcome needs an event */
+	NODE_HOST_BACKENDS = 1 << 1, /* a backend is an address of this node */
+	NODE_REJECT_AT_ENTRY = 1 << 2, /* reject clients on the interface through which they enter */
+	NODE_NAT_ON_LO = 1 << 3, /* a backend is on this host, and lo accepts answers that pass through NAT */
 };
 
 enum event_kind {
 	EVENT_OUTCOME,
 	EVENT_PROBE, /* a permit was taken */
-	EVENT_RETURN, /* a permit came back unused */
+	EVENT_RETURN, /* a reserved permit was returned unused */
 	EVENT_LEARN, /* a SYN to an unknown backend of a CIDR */
 	EVENT_MAX,
 };
@@ -404,10 +404,10 @@ enum event_flag {
 
 struct event {
 	__u64 at;
-	__u64 began; /* when it was admitted */
-	__u64 sent; /* when its last byte was sent: the latency counts from there */
-	__u64 judged; /* the verdict's word before this outcome */
-	__u64 duration; /* the verdict's sum, this outcome included */
+	__u64 began; /* time of admission */
+	__u64 sent; /* time of its last byte, from which the latency counts */
+	__u64 judged; /* verdict.judged before this outcome */
+	__u64 duration; /* verdict.duration including this outcome */
 	__u32 circuit;
 	__u32 generation;
 	__u16 result;
@@ -418,25 +418,25 @@ struct event {
 
 struct sweep_args {
 	__u64 now; /* 0 = read the clock */
-	__u64 idle; /* forget flows that were silent so long */
-	__u64 gone; /* index of an interface that does not exist any more: forget its flows; 0 = none */
+	__u64 idle; /* remove flows without a packet for longer than this, ns */
+	__u64 gone; /* ifindex of a removed interface: remove its flows; 0 = none */
 	__u64 flows; /* out: flows left */
-	__u64 due; /* out: when the first of what is pending now will have timed out; 0 = nothing will */
+	__u64 due; /* out: time of the earliest pending time-out; 0 = none */
 };
 
 /* A backend whose neighbour or next hop did not answer. */
 struct unreachable_backend {
 	__u32 target;
-	__u32 ended; /* attempts that were ended because of it */
+	__u32 ended; /* out: attempts that were ended */
 };
 
 struct unreachable_args {
-	__u64 now; /* when the agent heard of it */
+	__u64 now; /* time at which the agent learned of the failure */
 	__u32 ended; /* out: attempts that were ended */
-	__u32 unseen; /* out: backends for which an attempt was recorded that no hook saw */
+	__u32 unseen; /* out: backends with an attempt that no hook saw */
 };
 
-/* What is assumed of the numbers and structs above. */
+/* Assumptions about the constants and structs above. */
 #define IS_POWER_OF_2(n) ((n) && !((n) & ((n) - 1)))
 #define BITS_OF(member) (8 * sizeof(member))
 
