@@ -1,5 +1,5 @@
-/* Admission of connections and requests. The circuit, the lease, the limits and the rate are asked in turn. What is rejected
- * takes nothing. */
+/* Admission of connections and requests: by the circuit, the lease, the limits and the rate, in this order. A rejected
+ * connection or request holds no resources. */
 #pragma once
 
 #include "cookie.h"
@@ -10,20 +10,20 @@
 #include "rejection.h"
 #include "target.h"
 
-/* ramp_draw returns the number that decides whether a connection is in the share that a ramp admits. It is the same for its SYN
- * and for each of its requests: drawn anew for each, a share of a share would pass. */
+/* ramp_draw returns the random number that a ramp compares with its share. It is constant for a connection: independent draws
+ * for its SYN and its requests would admit a share of a share. */
 static __always_inline __u32 ramp_draw(const struct node_state *n, struct circuit *c, const struct flow_key *key)
 {
 	return verdict_of(c)->ramp_over ? (__u32)tuple_hash(n, key) >> 8 : 0;
 }
 
-/* What an admission has taken so far, and has to give back when it is rejected after all. */
+/* Resources that an admission has taken, for release when a later step rejects it. */
 struct grant {
 	struct lookup to;
 	__u64 now;
 	__u32 generation;
-	bool connection; /* a place among the connections */
-	bool request; /* a place among the requests in flight */
+	bool connection; /* counted in target.connections */
+	bool request; /* counted in circuit.requests */
 	bool rate;
 	bool permit;
 };
@@ -42,8 +42,8 @@ static __always_inline void give_back(const struct grant *g)
 		release_permit(c, g->generation, g->now, true);
 }
 
-/* override_rejection admits what the circuit would reject when nobody may be rejected: the lease has run out, or the circuit
- * is only monitored. What passes so is not judged. */
+/* override_rejection turns a rejection into an admission if the lease has expired or the circuit is only monitored. The outcome
+ * of such a request is not judged. */
 static __always_inline void override_rejection(struct circuit *c, struct node_state *n, struct admission *adm, __u64 now, bool count)
 {
 	if (!is_rejection(adm->reason))
@@ -61,7 +61,7 @@ static __always_inline void override_rejection(struct circuit *c, struct node_st
 	}
 }
 
-/* over_limit rejects for a limit, unless the circuit is only monitored, or disabled: that admits all. True if rejected. */
+/* over_limit rejects because of a limit, unless the circuit is only monitored or disabled. It returns true if it rejects. */
 static __always_inline bool over_limit(struct circuit *c, struct admission *adm, __u32 reason, bool count)
 {
 	if (monitored(c)) {
@@ -79,7 +79,8 @@ static __always_inline bool over_limit(struct circuit *c, struct admission *adm,
 	return true;
 }
 
-/* take_place counts one more where at most max may be; false if that is rejected. Where a limit rejects nobody all are counted. */
+/* take_place adds 1 to a count that a limit bounds, and returns false if that rejects. If the limit is not enforced the count
+ * exceeds it. */
 static __always_inline bool take_place(struct circuit *c, __u64 *places, __u32 max, struct admission *adm, __u32 reason, bool count)
 {
 	if (reserve(places, max))
@@ -90,7 +91,7 @@ static __always_inline bool take_place(struct circuit *c, __u64 *places, __u32 m
 	return true;
 }
 
-/* grant_rate takes a permission of the rate limiter; false if there is none and that is rejected. */
+/* grant_rate takes a permission of the rate limiter. It returns false if there is none and the limit is enforced. */
 static __always_inline bool grant_rate(struct grant *g, struct admission *adm, bool count)
 {
 	struct circuit *c = g->to.circuit;
@@ -106,7 +107,7 @@ static __always_inline bool grant_rate(struct grant *g, struct admission *adm, b
 	return false;
 }
 
-/* grant_permit takes a permit for a probe. Without one the probe is rejected, unless nobody may be rejected. */
+/* grant_permit takes a permit for a probe. Without a permit the probe is rejected, unless override_rejection admits it. */
 static __always_inline void grant_permit(struct node_state *n, struct grant *g, struct admission *adm, bool count)
 {
 	struct circuit *c = g->to.circuit;
@@ -122,7 +123,8 @@ static __always_inline void grant_permit(struct node_state *n, struct grant *g, 
 	adm->counted |= count;
 }
 
-/* grant_connection asks for a connection. With http what is rejected is a request, and counted when it comes. */
+/* grant_connection takes the resources of a connection. Under an http policy the rejection is counted when the request
+ * arrives. */
 static __always_inline void grant_connection(struct node_state *n, struct grant *g, struct admission *adm)
 {
 	struct circuit *c = g->to.circuit;
@@ -139,14 +141,14 @@ static __always_inline void grant_connection(struct node_state *n, struct grant 
 		grant_permit(n, g, adm, tcp);
 }
 
-/* record_probe counts a permit that was taken, and sends it to the agent. */
+/* record_probe counts a permit and sends an event for it. */
 static __always_inline void record_probe(struct node_state *n, const struct flow_key *key, const struct grant *g)
 {
 	__sync_fetch_and_add(&g->to.circuit->probes, 1);
 	event_permit(n, key, g->to.circuit_id, g->generation, g->now, EVENT_PROBE);
 }
 
-/* init_flow fills the entry of a connection whose SYN is admitted. */
+/* init_flow fills the entry of a connection at its admitted SYN. */
 static __always_inline void init_flow(struct __sk_buff *skb, const struct packet *pkt, const struct grant *g,
 				      const struct admission *adm, struct flow *f)
 {
@@ -175,7 +177,7 @@ static __always_inline void init_flow(struct __sk_buff *skb, const struct packet
 	f->protocol = p->protocol;
 }
 
-/* new_connection decides about a SYN that begins a connection. */
+/* new_connection decides about the SYN of a new connection. */
 __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n)
 {
 	struct admission adm = {};
@@ -209,8 +211,8 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	return decision(ACTION_PASS, adm.reason);
 }
 
-/* inherit_permit takes the permit that the connection's SYN reserved for its first request. A permit of an earlier generation
- * went with its verdict. */
+/* inherit_permit takes the permit that the SYN of the connection reserved for its first request. A permit of an earlier
+ * generation was dropped with its verdict. */
 static __always_inline bool inherit_permit(struct request *r, struct circuit *c, __u64 now, struct admission *adm)
 {
 	if (!(r->flags & REQUEST_RESERVED) || !(__sync_fetch_and_and(&r->flags, ~REQUEST_RESERVED) & REQUEST_RESERVED))
@@ -224,7 +226,7 @@ static __always_inline bool inherit_permit(struct request *r, struct circuit *c,
 	return true;
 }
 
-/* grant_request asks for a request on an open connection. probe: it needs a permit of its own. */
+/* grant_request takes the resources of a request on an open connection. probe: it needs a permit of its own. */
 static __always_inline void grant_request(struct node_state *n, const struct flow *f, struct grant *g, struct admission *adm,
 					  bool probe)
 {
@@ -250,8 +252,9 @@ static __always_inline void grant_request(struct node_state *n, const struct flo
 		adm->reason = REASON_ADMITTED;
 }
 
-/* begin_request makes an admitted request the pending one. Its response begins at response_at. False if the connection was
- * closed meanwhile: whoever closes it ends the request too, or finds none. */
+/* begin_request stores an admitted request as the pending one. Its response begins at response_at. It returns false if another
+ * CPU has closed the connection: the phase is read after the request is stored, so either that CPU ends the request or this one
+ * removes it. */
 static __always_inline bool begin_request(const struct packet *pkt, struct flow *f, struct request *r, __u64 turn,
 					  const struct grant *g, bool permit, __u32 generation, __u32 response_at)
 {
@@ -277,8 +280,8 @@ static __always_inline bool begin_request(const struct packet *pkt, struct flow 
 	return state_of(turn) != REQUEST_WAIT || !take_turn(&r->turn, turn, REQUEST_NONE);
 }
 
-/* new_request decides about a request on an open connection, and makes it the pending one, r, if it is admitted. The response
- * begins at response_at, in the backend's sequence numbers. The reason is REASON_FLOW if no request may begin now. */
+/* new_request decides about a request on an open connection and stores it in r if it is admitted. The response begins at
+ * response_at, a sequence number of the backend. The reason is REASON_FLOW if no request can begin in this state. */
 __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct flow *f, struct request *r, __u32 response_at)
 {
 	struct admission adm = {};
@@ -301,7 +304,7 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	grant_request(n, f, &g, &adm, probe);
 	if (is_rejection(adm.reason)) {
 		give_back(&g);
-		/* close_flow gives an inherited permit back, and says so. */
+		/* close_flow returns the reserved permit, and sends the event for it. */
 		if (inherited)
 			__sync_fetch_and_or(&f->request.flags, REQUEST_RESERVED);
 		pkt->until = adm.until;

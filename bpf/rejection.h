@@ -1,10 +1,10 @@
-/* Rejections by reason: their index, and their counters. */
+/* Rejections by reason: index and counters. */
 #pragma once
 
 #include "verdict.h"
 
-/* rejection_index is the place of a reason among the rejections, REJECTIONS when it has none. The bound is made where the
- * verifiers of older kernels see it: a compiler that knows the reason's range leaves it out. */
+/* rejection_index returns the index of a rejection reason, REJECTIONS for any other reason. A compiler that knows the range of
+ * reason would omit the bound, which the verifiers of older kernels need. */
 static __always_inline __u32 rejection_index(__u32 reason)
 {
 	__u32 i = reason - REASON_OPEN;

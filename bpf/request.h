@@ -1,13 +1,14 @@
-/* A pending request: it begins when it is admitted, and ends once, with one outcome. */
+/* A pending request. It begins at its admission and ends once, with one outcome. */
 #pragma once
 
 #include "outcome.h"
 
-/* A word that is changed by compare-and-swap: a state, and above it a count of changes, so that no change goes unseen. */
+/* A state word, changed by compare-and-swap: the state in the low byte, a count of changes above it. The count detects a state
+ * that changed and changed back. */
 #define STATE_MASK 0xffULL
 #define TURN_STEP 0x100ULL
 
-/* take_turn changes the state in a word unless another CPU changed the word since turn was read. */
+/* take_turn changes the state in a word. It fails if another CPU has changed the word since turn was read. */
 static __always_inline bool take_turn(__u64 *word, __u64 turn, __u32 to)
 {
 	return __sync_val_compare_and_swap(word, turn, ((turn & ~STATE_MASK) + TURN_STEP) | to) == turn;
@@ -18,7 +19,7 @@ static __always_inline enum request_state state_of(__u64 turn)
 	return turn & STATE_MASK;
 }
 
-/* request_pending reports whether the outcome of a request is open. */
+/* request_pending reports whether a request has no outcome yet. */
 static __always_inline bool request_pending(const struct request *r)
 {
 	return state_of(READ_ONCE(r->turn)) != REQUEST_NONE;
@@ -38,8 +39,8 @@ static __always_inline struct completion completion_of(const struct request *r, 
 	return done;
 }
 
-/* end_request records the outcome of a pending request, unless another CPU just did, and gives back its permit and its place
- * among the requests in flight. turn: as read before. */
+/* end_request records the outcome of a pending request and releases its permit and its count in circuit.requests. It fails if
+ * another CPU has changed the request since turn was read. */
 static __always_inline bool end_request(const struct flow_key *key, struct request *r, __u64 turn, __u32 result, __u64 now)
 {
 	struct completion done = completion_of(r, result, now);
@@ -54,14 +55,15 @@ static __always_inline bool end_request(const struct flow_key *key, struct reque
 	return true;
 }
 
-/* end_responded ends a request whose response has come after the client's FIN, when it is known what the client made of it.
- * Its latency ends with the response. */
+/* end_responded ends a request whose response came after the client's FIN, once it is known whether the client accepted the
+ * response. Its latency ends with the response. */
 static __always_inline bool end_responded(const struct flow_key *key, struct request *r, __u64 turn, __u32 result)
 {
 	return end_request(key, r, turn, result, r->responded);
 }
 
-/* hold_response keeps the outcome of a request whose client has sent a FIN: it may be gone, and answer with a RST. */
+/* hold_response defers the outcome of a request whose client has sent a FIN: the client may reply to the response with a
+ * RST. */
 static __always_inline void hold_response(struct request *r, __u64 turn, __u32 status, __u64 now)
 {
 	r->status = status;
@@ -69,8 +71,8 @@ static __always_inline void hold_response(struct request *r, __u64 turn, __u32 s
 	take_turn(&r->turn, turn, REQUEST_RESPONDED);
 }
 
-/* end_pending ends a request that may be pending on a connection that ends. False if there is none. A state only advances:
- * two other CPUs at most come first. */
+/* end_pending ends the request of a connection that closes. It returns false if none is pending. Three tries suffice: a state
+ * only advances, so at most two changes by other CPUs precede. */
 static __always_inline bool end_pending(const struct flow_key *key, struct request *r, __u32 result, __u64 now)
 {
 	for (int i = 0; i < 3; i++) {
@@ -89,7 +91,7 @@ static __always_inline bool end_pending(const struct flow_key *key, struct reque
 	return false;
 }
 
-/* client_left_result is the outcome of a pending request whose client has closed the connection. */
+/* client_left_result returns the outcome of a pending request whose client has closed the connection. */
 static __always_inline __u32 client_left_result(const struct request *r, __u64 now)
 {
 	struct circuit *c = circuit_of(r->circuit);

@@ -1,19 +1,20 @@
-/* Verdicts and permits of a circuit, limits of a target. Pure but for atomics on both: the clock and the random number are
- * arguments, so that tests inject them. */
+/* Verdicts and permits of a circuit, limits of a target. The functions are pure except for atomic operations on both: clock and
+ * random number are arguments, so that tests can inject them. */
 #pragma once
 
 #include "maps.h"
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 
-/* Tries of a compare-and-swap. Each failure means that another CPU succeeded; whoever fails so often is rejected. */
+/* Bound of a compare-and-swap loop. Each failure means that another CPU succeeded; after this many the connection or request is
+ * rejected. */
 #define CAS_TRIES 64
 
 struct admission {
-	__u32 reason; /* REASON_ADMITTED, REASON_PROBE: if there is a permit, or a rejection */
-	__u32 generation; /* 0 = its outcome is not judged */
-	__u64 until; /* of a rejection: when to try again, 0 = unknown */
-	__u32 counted; /* 1: counted as one that would have been rejected */
+	__u32 reason; /* REASON_ADMITTED, REASON_PROBE (needs a permit), or a rejection */
+	__u32 generation; /* 0 = the outcome is not judged */
+	__u64 until; /* of a rejection: time of the next admission, 0 = unknown */
+	__u32 counted; /* 1: counted in circuit.would */
 	__u32 pad;
 };
 
@@ -49,7 +50,7 @@ static __always_inline struct policy *policy_of(struct target *t)
 	return policy_at(READ_ONCE(t->policy));
 }
 
-/* judging_policy returns the policy by which a circuit's outcomes are judged, NULL if the circuit was released. */
+/* judging_policy returns the policy that judges the outcomes of a circuit, NULL after the release of the circuit. */
 static __always_inline struct policy *judging_policy(struct circuit *c)
 {
 	return policy_at(READ_ONCE(c->policy));
@@ -60,8 +61,8 @@ static __always_inline struct verdict *verdict_of(struct circuit *c)
 	return READ_ONCE(c->published) & 1 ? &c->slots[1] : &c->slots[0];
 }
 
-/* An open verdict is half-open from its deadline on, with the next generation. Comparing times instead of writing a
- * state leaves no race between CPUs. */
+/* half_open reports whether an open verdict has reached its deadline: it is then half-open, with the next generation. A
+ * comparison of times instead of a stored state leaves no race between CPUs. */
 static __always_inline bool half_open(const struct verdict *v, __u64 now)
 {
 	return v->kind == VERDICT_OPEN && now >= v->until;
@@ -72,7 +73,7 @@ static __always_inline __u32 generation_of(const struct verdict *v, __u64 now)
 	return v->generation + half_open(v, now);
 }
 
-/* Why a verdict rejects whatever comes, 0 when it does not. */
+/* rejects_all returns the reason for which a verdict rejects every request, 0 if it does not. */
 static __always_inline __u32 rejects_all(const struct verdict *v, __u64 now)
 {
 	if (v->kind == VERDICT_FORCED_OPEN)
@@ -93,8 +94,8 @@ static __always_inline bool verdict_take_permit(struct verdict *v)
 	return false;
 }
 
-/* acquire_permit takes a permit of the generation in which circuit_admit answered REASON_PROBE. A verdict that changed in
- * between has none for it. */
+/* acquire_permit takes a permit of the generation for which circuit_admit returned REASON_PROBE. It fails if the verdict has
+ * changed in between. */
 static __always_inline bool acquire_permit(struct circuit *c, const struct admission *adm, __u64 now)
 {
 	struct verdict *v = verdict_of(c);
@@ -102,7 +103,8 @@ static __always_inline bool acquire_permit(struct circuit *c, const struct admis
 	return generation_of(v, now) == adm->generation && verdict_take_permit(v);
 }
 
-/* release_permit gives a permit back. One of an earlier generation is gone with its slot. unused: another may take it. */
+/* release_permit returns a permit. A permit of an earlier generation was dropped with its slot. unused: another probe may take
+ * it. */
 static __always_inline void release_permit(struct circuit *c, __u32 generation, __u64 now, bool unused)
 {
 	struct verdict *v = verdict_of(c);
@@ -117,12 +119,12 @@ static __always_inline __u32 ramp_share(const struct verdict *v, __u64 now)
 
 	if (elapsed >= v->ramp_over)
 		return v->ramp_to;
-	/* Milliseconds keep the product below 2^64: 2^24 x one day in ms is below 2^51. ramp_over is at least 1 ms. */
+	/* No overflow: in milliseconds the product is below 2^24 x 2^27 (one day) = 2^51. ramp_over is at least 1 ms. */
 	return v->ramp_from + (__u64)(v->ramp_to - v->ramp_from) * (elapsed / 1000000) / (v->ramp_over / 1000000 ?: 1);
 }
 
-/* circuit_admit asks the verdict alone. A probe needs a permit as well, which is taken last: what a limit rejects must not
- * use one. */
+/* circuit_admit decides by the verdict alone. The caller takes the permit of a probe last, so that a request that a limit
+ * rejects uses none. */
 __noinline int circuit_admit(struct circuit *c, __u64 now, __u32 random, struct admission *out)
 {
 	struct verdict *v;
@@ -161,7 +163,8 @@ static __always_inline bool is_rejection(__u32 reason)
 	return reason >= REASON_OPEN && reason < REASON_MAX;
 }
 
-/* Never one more than max: whoever lost the race takes its count back. */
+/* reserve counts one more unless the count would exceed max; 0 = no limit. A CPU that loses the race undoes its addition, so at
+ * most max are admitted. */
 static __always_inline bool reserve(__u64 *count, __u32 max)
 {
 	if (max && READ_ONCE(*count) >= max)
@@ -173,8 +176,8 @@ static __always_inline bool reserve(__u64 *count, __u32 max)
 	return true;
 }
 
-/* Generic cell rate algorithm (ITU-T I.371): rate_next is when the next permission would be due at an even pace; it
- * may lie ahead of the clock by at most the burst's worth. */
+/* take_rate implements the generic cell rate algorithm (ITU-T I.371): rate_next is the theoretical arrival time of the next
+ * permission. It may be ahead of the clock by at most rate_burst. */
 static __always_inline bool take_rate(struct target *t, const struct policy *p, __u64 now)
 {
 	if (!p->rate_interval)
@@ -190,7 +193,7 @@ static __always_inline bool take_rate(struct target *t, const struct policy *p, 
 	return false;
 }
 
-/* release_rate is the inverse of take_rate, for what was rejected after all. */
+/* release_rate undoes take_rate for a connection or request that a later step rejects. */
 static __always_inline void release_rate(struct target *t, const struct policy *p)
 {
 	__sync_fetch_and_add(&t->rate_next, -p->rate_interval);
@@ -201,7 +204,7 @@ static __always_inline bool lease_expired(const struct node_state *n, __u64 now)
 	return now >= READ_ONCE(n->lease_until);
 }
 
-/* surely_rejected says why a circuit rejects every new connection now, or REASON_FLOW. */
+/* surely_rejected returns the reason for which a circuit rejects every new connection now, or REASON_FLOW. */
 static __always_inline __u32 surely_rejected(struct circuit *c, const struct node_state *n, __u64 now)
 {
 	struct verdict *v = verdict_of(c);
