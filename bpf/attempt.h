@@ -1,11 +1,11 @@
-/* The end of an attempt to connect that got no reply of the backend. */
+/* The end of a connection attempt that got no reply. */
 #pragma once
 
 #include "flow.h"
 
-/* end_attempt records how a SYN that no SYN-ACK answered ended, unless somebody else just did, and gives back its permit and its
- * place among the connections. The flow stays: the SYN may be sent again, and must not be judged twice. turn: as read before.
- * Returns 1 if it ended the attempt. */
+/* end_attempt records the outcome of a SYN without a SYN-ACK and releases its permit and its connection count. It returns 1 if
+ * it ended the attempt, 0 if another CPU has changed the phase since turn was read. The flow stays, so that a retransmitted SYN
+ * is not judged again. */
 __noinline int end_attempt(const struct flow_key *key, struct flow *f, __u64 turn, __u32 result, __u64 now)
 {
 	struct completion done;

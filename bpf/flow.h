@@ -1,4 +1,4 @@
-/* The life of a followed connection. */
+/* Followed connections: lookup, creation, phases and removal. */
 #pragma once
 
 #include "request.h"
@@ -9,14 +9,14 @@ static __always_inline enum phase phase_of(__u64 turn)
 	return turn & STATE_MASK;
 }
 
-/* set_phase changes the phase unless another CPU did since turn was read. */
+/* set_phase changes the phase. It fails if another CPU has changed it since turn was read. */
 static __always_inline bool set_phase(struct flow *f, __u64 turn, enum phase to)
 {
 	return take_turn(&f->turn, turn, to);
 }
 
-/* Kernels before 6.2 refuse a map key that lies in an argument of a global function, as a packet does here: the
- * functions below copy it to a frame of their own. */
+/* The verifier of kernels before 6.2 rejects a map key in an argument of a global function, such as pkt->key. The functions
+ * below copy the key to their own stack frame. */
 static __noinline struct flow *find_flow(const struct flow_key *key)
 {
 	struct flow_key k = *key;
@@ -56,12 +56,12 @@ static __noinline void forget_answered(const struct flow_key *key)
 {
 	struct flow_key k = *key;
 
-	/* Looking takes no lock, which counts in a flood of SYNs. */
+	/* A lookup takes no lock, a deletion does: this matters in a flood of SYNs. */
 	if (bpf_map_lookup_elem(&answered, &k))
 		bpf_map_delete_elem(&answered, &k);
 }
 
-/* answered_before reports whether a SYN is that of a connection whose request was answered from here. */
+/* answered_before reports whether a SYN is a retransmission for a connection whose request the kernel answered. */
 static __always_inline bool answered_before(const struct packet *pkt)
 {
 	struct answered_flow *done = find_answered(&pkt->key);
@@ -69,7 +69,7 @@ static __always_inline bool answered_before(const struct packet *pkt)
 	return done && done->isn == pkt->seq;
 }
 
-/* return_reservation gives back the permit of a connection that has sent no request. */
+/* return_reservation returns the reserved permit of a connection that has sent no request. */
 static __always_inline void return_reservation(struct node_state *n, const struct flow_key *key, struct request *r, __u64 now)
 {
 	struct circuit *c = circuit_of(r->circuit);
@@ -80,7 +80,8 @@ static __always_inline void return_reservation(struct node_state *n, const struc
 	event_permit(n, key, r->circuit, r->generation, now, EVENT_RETURN);
 }
 
-/* close_flow ends whatever is pending with the given result, gives everything back and forgets the connection. */
+/* close_flow ends the pending request or attempt with the given result, releases all that the connection holds and removes it.
+ * Only the CPU that sets PHASE_GONE does so. */
 __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 result, __u64 now)
 {
 	struct node_state *n = the_node();
@@ -98,7 +99,7 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 		gone = set_phase(f, turn, PHASE_GONE);
 	}
 	if (!gone)
-		return 0; /* the sweep finds it */
+		return 0; /* the sweep closes it */
 
 	r = &f->request;
 	if (phase_of(turn) == PHASE_SYN) {
@@ -116,7 +117,7 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 	return 0;
 }
 
-/* handshake_answered moves a flow out of PHASE_SYN, unless another CPU just did. With tcp that is the outcome. */
+/* handshake_answered ends PHASE_SYN; it does nothing if another CPU has done so. Under a tcp policy this is the outcome. */
 static __always_inline void handshake_answered(const struct flow_key *key, struct flow *f, __u64 turn, enum phase to)
 {
 	struct completion done = completion_of(&f->request, RESULT_CONNECTED, 0);
@@ -133,8 +134,8 @@ static __always_inline bool handshaking(enum phase phase)
 	return phase == PHASE_SYN || phase == PHASE_ACCEPTED || phase == PHASE_EXPIRED;
 }
 
-/* A client's packet completes the handshake when it acknowledges the SYN-ACK. Where no hook here saw one, its own number
- * must be the next after the SYN's. */
+/* completes_handshake reports whether a packet of the client acknowledges the SYN-ACK. If no hook saw a SYN-ACK, its sequence
+ * number must follow the SYN. */
 static __always_inline bool completes_handshake(const struct flow *f, const struct packet *pkt)
 {
 	if (!(pkt->flags & TCP_ACK))
@@ -144,7 +145,7 @@ static __always_inline bool completes_handshake(const struct flow *f, const stru
 	return between(pkt->seq, f->isn + 1, f->client_max);
 }
 
-/* blank_flow returns an entry to be filled for create_flow, all zero. */
+/* blank_flow returns a zeroed buffer for the entry that create_flow adds. */
 static __always_inline struct flow *blank_flow(void)
 {
 	__u32 zero = 0;
@@ -155,7 +156,7 @@ static __always_inline struct flow *blank_flow(void)
 	return f;
 }
 
-/* create_flow makes an entry. held: it carries something that must be given back, and may use the reserve. */
+/* create_flow adds an entry. held: the flow holds a permit or a counted connection, and may use flow_reserve. */
 static __always_inline bool create_flow(struct node_state *n, const struct flow_key *key, const struct flow *init, bool held)
 {
 	__u64 max = held ? n->flow_max : n->flow_max - n->flow_reserve;
@@ -166,13 +167,14 @@ static __always_inline bool create_flow(struct node_state *n, const struct flow_
 	return true;
 }
 
-/* result_if_seen is the outcome of a request that got no response: unknown where no packet of the backend was seen. */
+/* result_if_seen returns the outcome of a request without a response: unknown if no packet of the backend was seen, because
+ * responses may take another path. */
 static __always_inline __u32 result_if_seen(const struct flow *f, __u32 result)
 {
 	return f->flags & FLOW_ANSWERING ? result : RESULT_UNKNOWN;
 }
 
-/* close_if_finished forgets a connection that both sides have closed, once no outcome is open any more. */
+/* close_if_finished removes a connection that both sides have closed, unless a request is pending. */
 static __always_inline void close_if_finished(const struct flow_key *key, struct flow *f)
 {
 	__u32 both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;

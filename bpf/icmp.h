@@ -1,4 +1,4 @@
-/* ICMP errors that quote the SYN of an attempt to connect. */
+/* ICMP errors that quote the SYN of a connection attempt. */
 #pragma once
 
 #include "attempt.h"
@@ -7,8 +7,8 @@
 #define CODE(n) (1 << (n))
 #define CODES 16
 
-/* Type of "destination unreachable", and its codes by which the attempt is over. The others ask for smaller packets or another
- * source. The kernel's own headers of ICMP need those of the C library. */
+/* Type "destination unreachable" and the codes that end an attempt. Other codes ask for smaller packets or another source
+ * address. The numbers are defined here because the kernel's ICMP headers include those of the C library. */
 #define UNREACHABLE_V4 3
 #define UNREACHABLE_CODES_V4                                                                                                   \
 	(CODE(0) /* net */ | CODE(1) /* host */ | CODE(2) /* protocol */ | CODE(3) /* port */ | CODE(6) /* net unknown */ |    \
@@ -85,9 +85,9 @@ static __always_inline bool quoted_v6(struct __sk_buff *skb, __u32 l3, struct fl
 	return true;
 }
 
-/* icmp_error ends the attempt whose SYN an ICMP error quotes. It must quote the sequence number of a SYN that is still without
- * reply: a sender that is not on the path cannot know it, and an established connection survives such errors (RFC 5927). The packet
- * passes in any case. l3: offset of its IP header. */
+/* icmp_error ends the attempt whose SYN an ICMP error quotes. The error must quote the sequence number of a SYN without a
+ * reply: a sender that is not on the path cannot know it, and an established connection ignores such errors (RFC 5927). The
+ * packet always passes. l3: offset of its IP header. */
 __noinline __u64 icmp_error(struct __sk_buff *skb, __u32 l3, __u32 v6)
 {
 	struct node_state *n = the_node();

@@ -1,10 +1,10 @@
-/* Which numbers the two ends of a followed connection would take. Whoever is not on the path may know addresses and ports,
- * but has to guess these; a packet with others is let pass, and changes nothing that is known of the connection. */
+/* Sequence and acknowledgement numbers that the two ends of a followed connection accept. A sender that is not on the path may
+ * know addresses and ports but must guess these numbers. A packet with other numbers passes and changes no state. */
 #pragma once
 
 #include "parse.h"
 
-#define WINDOW_MAX (1U << 30) /* RFC 7323, 2.3: no window is larger */
+#define WINDOW_MAX (1U << 30) /* maximum window (RFC 7323, 2.3) */
 
 /* between reports whether first <= seq <= last. */
 static __always_inline bool between(__u32 seq, __u32 first, __u32 last)
@@ -12,21 +12,21 @@ static __always_inline bool between(__u32 seq, __u32 first, __u32 last)
 	return seq - first <= last - first;
 }
 
-/* A RST counts where it is the next number that its receiver waits for (RFC 5961, 3.2). That is what the receiver has
- * acknowledged, or all that was sent, a FIN included. */
+/* client_reset_fits reports whether the backend accepts a RST: its number must be the next one that the receiver expects (RFC
+ * 5961, 3.2). That is the number that the receiver has acknowledged, or the one after all data sent, with or without a FIN. */
 static __always_inline bool client_reset_fits(const struct flow *f, const struct packet *pkt)
 {
 	return pkt->seq == f->acked || pkt->seq == f->client_end || between(pkt->seq, f->client_max, f->client_max + 1);
 }
 
-/* The answer to a SYN acknowledges it, and at most the data that it carried. */
+/* acknowledges_syn reports whether a reply to a SYN acknowledges it, and at most the data that it carried. */
 static __always_inline bool acknowledges_syn(const struct flow *f, const struct packet *pkt)
 {
 	return pkt->flags & TCP_ACK && !(f->flags & FLOW_JOINED) && between(pkt->ack, f->isn + 1, f->client_max);
 }
 
-/* The RST that answers a segment has the number that the segment acknowledged: f->backend_next for a request. The one that
- * answers a SYN may have any, and acknowledges it. */
+/* backend_reset_fits reports whether the client accepts a RST. A RST in reply to a segment has the number that the segment
+ * acknowledged: f->backend_next for a request. A RST in reply to a SYN acknowledges it and may have any number. */
 static __always_inline bool backend_reset_fits(const struct flow *f, const struct packet *pkt, bool handshake)
 {
 	if (handshake && acknowledges_syn(f, pkt))
@@ -36,8 +36,8 @@ static __always_inline bool backend_reset_fits(const struct flow *f, const struc
 	return pkt->seq == f->client_ack || pkt->seq == f->backend_next || between(pkt->seq, f->backend_end, f->backend_end + 1);
 }
 
-/* Data of the client ahead of a gap comes from one that has seen what the backend sent: it acknowledges what the backend has
- * sent, or not long ago had sent (RFC 5961, 5.2). Where responses go another way that is not known. */
+/* acknowledges_backend checks data of the client ahead of a gap: its sender must acknowledge data that the backend has sent,
+ * recently or at all (RFC 5961, 5.2). It cannot be checked if responses take another path. */
 static __always_inline bool acknowledges_backend(const struct flow *f, const struct packet *pkt)
 {
 	if (!(f->flags & FLOW_ANSWERING))
@@ -45,34 +45,35 @@ static __always_inline bool acknowledges_backend(const struct flow *f, const str
 	return pkt->flags & TCP_ACK && between(pkt->ack, f->client_ack - (1U << 16), f->backend_end + 1);
 }
 
-/* Data of the backend comes from one that has seen what the client sent: it acknowledges what the client has sent, or not long
- * ago had sent. */
+/* acknowledges_client checks data of the backend: its sender must acknowledge data that the client has sent, recently or at
+ * all. */
 static __always_inline bool acknowledges_client(const struct flow *f, const struct packet *pkt)
 {
 	return pkt->flags & TCP_ACK && between(pkt->ack, f->acked - (1U << 16), f->client_max + 1);
 }
 
-/* is_syn_of reports whether a sequence number is that of the SYN that opened the connection. */
+/* is_syn_of reports whether a sequence number is that of the SYN of the connection. */
 static __always_inline bool is_syn_of(const struct flow *f, __u32 seq)
 {
 	return seq == f->isn && !(f->flags & FLOW_JOINED);
 }
 
-/* is_new reports whether a packet of the client carries data beyond what was seen in order. What ends before is a retransmission,
- * or was seen on another interface. */
+/* is_new reports whether a packet of the client carries data beyond client_end. Other data are retransmissions, or were seen on
+ * another interface. */
 static __always_inline bool is_new(const struct flow *f, const struct packet *pkt)
 {
 	return pkt->payload && before(f->client_end, pkt->seq + pkt->payload);
 }
 
-/* is_next reports whether new data of the client are in order. After a gap only what the backend has acknowledged up to there is. */
+/* is_next reports whether new data of the client are in order. After a gap data are in order if the backend has acknowledged
+ * all data before them. */
 static __always_inline bool is_next(const struct flow *f, const struct packet *pkt)
 {
 	return pkt->seq == f->client_end || !before(f->acked, pkt->seq);
 }
 
-/* note_client_fin takes note of a FIN once all before it was sent in order. One that is ahead of a gap counts when the
- * backend has acknowledged it: nothing follows a FIN, so the acknowledgement ends there. */
+/* note_client_fin records a FIN if all data before it were sent in order. A FIN ahead of a gap counts when the backend has
+ * acknowledged it: no data follow a FIN, so the acknowledgement ends there. */
 static __always_inline void note_client_fin(struct flow *f, __u32 fin)
 {
 	if (fin == f->client_end) {
@@ -83,7 +84,7 @@ static __always_inline void note_client_fin(struct flow *f, __u32 fin)
 	}
 }
 
-/* note_backend_fin is the same for the other side. in_order: the packet with the FIN left no gap. */
+/* note_backend_fin records a FIN of the backend. in_order: the packet with the FIN left no gap. */
 static __always_inline void note_backend_fin(struct flow *f, __u32 fin, bool in_order)
 {
 	if (in_order && fin == f->backend_end) {
@@ -94,7 +95,7 @@ static __always_inline void note_backend_fin(struct flow *f, __u32 fin, bool in_
 	}
 }
 
-/* note_client_ack takes note of what the client has acknowledged of what the backend sent. */
+/* note_client_ack records what the client acknowledges, if it is more than before and not beyond what the backend has sent. */
 static __always_inline void note_client_ack(struct flow *f, const struct packet *pkt)
 {
 	if (!(pkt->flags & TCP_ACK) || !before(f->client_ack, pkt->ack) || before(f->backend_end + 1, pkt->ack))
@@ -104,7 +105,7 @@ static __always_inline void note_client_ack(struct flow *f, const struct packet 
 		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
 }
 
-/* note_backend_ack is the same for the other side. */
+/* note_backend_ack records what the backend acknowledges, in the same way. */
 static __always_inline void note_backend_ack(struct flow *f, const struct packet *pkt)
 {
 	if (!(pkt->flags & TCP_ACK) || !before(f->acked, pkt->ack) || before(f->client_max + 1, pkt->ack))
@@ -114,7 +115,7 @@ static __always_inline void note_backend_ack(struct flow *f, const struct packet
 		__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN);
 }
 
-/* note_client_data and note_backend_data take note of how far a side has sent. */
+/* note_client_data and note_backend_data record how far a side has sent, within the maximum window. */
 static __always_inline void note_client_data(struct flow *f, const struct packet *pkt)
 {
 	__u32 end = pkt->seq + pkt->payload;

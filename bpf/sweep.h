@@ -6,13 +6,13 @@
 
 #define SECOND 1000000000ULL
 
-/* The longest pause between two SYNs of one connect() is 64 s on Linux. */
+/* Linux waits at most 64 s between two SYNs of one connect(). */
 #define EXPIRED_FOR (70 * SECOND)
-/* How long a handshake holds a place without a connect timeout. Linux repeats a SYN-ACK for 63 s. */
+/* Time-out of a handshake if the policy has no connect timeout. Linux retransmits a SYN-ACK for 63 s. */
 #define HANDSHAKE_FOR (75 * SECOND)
-/* A client that is gone answers the response with a RST, after a retransmission or two where packets are lost. */
+/* Time to wait for the RST with which a closed client replies to a response, with one or two retransmissions. */
 #define REACTION_FOR (2 * SECOND)
-/* One side has closed and the other says nothing: FIN_WAIT2 lasts 60 s on Linux. */
+/* Time-out of a connection that one side has closed. FIN_WAIT2 lasts 60 s on Linux. */
 #define HALF_CLOSED_FOR (120 * SECOND)
 
 struct sweep {
@@ -40,7 +40,7 @@ static __always_inline void note_pending(const struct request *r, const struct s
 {
 	struct circuit *c = circuit_of(r->circuit);
 
-	/* Only one sweep runs at a time, and nothing else writes these. */
+	/* Plain stores are safe: only one sweep runs at a time, and only the sweep writes these fields. */
 	if (!c || r->generation != generation_of(verdict_of(c), s->now))
 		return;
 	if (c->pending_sweep != s->number || r->sent < c->pending_since)
@@ -48,7 +48,7 @@ static __always_inline void note_pending(const struct request *r, const struct s
 	c->pending_sweep = s->number;
 }
 
-/* expire_handshake gives back what a connection holds that its client has not completed. */
+/* expire_handshake releases what a connection holds whose client has not completed the handshake. */
 static __always_inline void expire_handshake(const struct flow_key *key, struct flow *f, __u64 turn, __u64 now)
 {
 	struct node_state *n = the_node();
@@ -63,20 +63,20 @@ static __always_inline void expire_handshake(const struct flow_key *key, struct 
 	__sync_fetch_and_add(&t->connections, -1);
 }
 
-/* age_of is the time since a moment. Packets go on while the sweep runs: what is younger than the sweep has age 0. */
+/* age_of returns the time since a moment, at least 0: packets that arrive during the sweep are later than s->now. */
 static __always_inline __u64 age_of(const struct sweep *s, __u64 since)
 {
 	return s->now > since ? s->now - since : 0;
 }
 
-/* sweep_request ends a request that has timed out. False: the whole connection has been silent for too long. */
+/* sweep_request ends a request that has timed out. It returns false if the connection is idle and is to be removed. */
 static __always_inline bool sweep_request(const struct flow_key *key, struct flow *f, const struct policy *p, struct sweep *s)
 {
 	struct request *r = &f->request;
 	__u64 turn = READ_ONCE(r->turn);
 
 	if (state_of(turn) == REQUEST_RESPONDED) {
-		/* A RST would have come by now. */
+		/* No RST of the client has arrived within REACTION_FOR. */
 		if (s->now - r->responded >= REACTION_FOR)
 			end_responded(key, r, turn, r->status);
 		else
@@ -96,7 +96,7 @@ static __always_inline bool sweep_request(const struct flow_key *key, struct flo
 	return true;
 }
 
-/* sweep_handshake ends an attempt or a handshake that takes too long. False: the whole connection is to be forgotten. */
+/* sweep_handshake ends an attempt or a handshake that has timed out. It returns false if the connection is to be removed. */
 static __always_inline bool sweep_handshake(const struct flow_key *key, struct flow *f, __u64 turn, const struct policy *p,
 					    struct sweep *s)
 {
@@ -106,7 +106,7 @@ static __always_inline bool sweep_handshake(const struct flow_key *key, struct f
 	if (phase_of(turn) == PHASE_EXPIRED)
 		return !silent;
 	if (phase_of(turn) == PHASE_ACCEPTED) {
-		/* The backend did its part: no outcome. */
+		/* The backend has replied, so a client that does not complete the handshake is no outcome. */
 		if (age >= handshake)
 			expire_handshake(key, f, turn, s->now);
 		else
@@ -119,19 +119,19 @@ static __always_inline bool sweep_handshake(const struct flow_key *key, struct f
 	}
 	if (silent)
 		return false;
-	/* The request behind it waits as well. */
+	/* The first request of the connection waits as well. */
 	note_pending(&f->request, s);
 	due_after(s, &f->request, p->connect_timeout);
 	return true;
 }
 
-/* keep_flow reports whether a connection stays, after ending what has timed out on it. */
+/* keep_flow ends what has timed out on a connection, and reports whether the connection stays. */
 static __always_inline bool keep_flow(const struct flow_key *key, struct flow *f, const struct policy *p, struct sweep *s)
 {
 	__u64 turn = READ_ONCE(f->turn);
 	bool half_closed = f->flags & (FLOW_CLIENT_FIN | FLOW_BACKEND_FIN);
 
-	/* The end of what went through an interface that is gone cannot be seen any more. */
+	/* No hook sees the end of a connection through a removed interface. */
 	if (s->gone && (f->entered == s->gone || f->leaves == s->gone))
 		return false;
 	if (phase_of(turn) == PHASE_GONE)
@@ -153,7 +153,7 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 	if (!t)
 		return 0;
 	p = policy_of(t);
-	/* Without a policy its target is released: another backend may have its place next. */
+	/* A target without a policy is released, and its index may be used for another backend. */
 	if (p && keep_flow(&k, f, p, s))
 		return 0;
 	close_flow(&k, f, RESULT_UNKNOWN, s->now);

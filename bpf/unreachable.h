@@ -1,12 +1,12 @@
-/* Backends whose neighbour, or next hop, did not answer. What waits for an address resolution never reaches an egress hook, so
- * the agent says when one has failed. */
+/* Backends whose neighbour or next hop failed to resolve. Packets that wait for an address resolution never reach an egress
+ * hook, so the agent reports a failed one. */
 #pragma once
 
 #include "attempt.h"
 #include "parse.h"
 #include "target.h"
 
-/* Attempts that were sent before the neighbour was given up, while its old address was still believed in. */
+/* end_unreachable ends attempts whose SYN was sent to the stale link-layer address before the resolution failed. */
 static long end_unreachable(void *map, struct flow_key *key, struct flow *f, struct unreachable_args *args)
 {
 	struct flow_key k = *key;
@@ -30,8 +30,8 @@ static long end_unreachable(void *map, struct flow_key *key, struct flow *f, str
 	return 0;
 }
 
-/* record_unseen records one attempt for a backend none of whose attempts was seen: a resolution that failed is proof of one. In
- * half-open it takes a permit like any probe. An attempt that the circuit would have rejected is none. */
+/* record_unseen records one attempt for a backend without an attempt that a hook saw: a failed resolution implies that there
+ * was one. In half-open it takes a permit as a probe does. An attempt that the circuit rejects is not recorded. */
 static long record_unseen(void *map, struct endpoint *ep, struct unreachable_backend *u, struct unreachable_args *args)
 {
 	struct completion done = { .began = args->now, .sent = args->now, .now = args->now, .result = RESULT_UNREACHABLE };
@@ -48,7 +48,7 @@ static long record_unseen(void *map, struct endpoint *ep, struct unreachable_bac
 	__builtin_memcpy(key.backend, ep->addr, 16);
 	key.backend_port_be = ep->port_be;
 	if (adm.reason == REASON_PROBE) {
-		/* Without one, probes are under way, and say the same. */
+		/* No permit is free: other probes are in flight and get the same outcome. */
 		if (!acquire_permit(l.circuit, &adm, args->now))
 			return 0;
 		__sync_fetch_and_add(&l.circuit->probes, 1);
