@@ -1,4 +1,4 @@
-/* connect() of a process, before there is a packet. The hook sees the address that was dialled, before any NAT. */
+/* connect() of a process, before the first packet. The hook sees the address before NAT. */
 #pragma once
 
 #include "count.h"
@@ -9,13 +9,13 @@
 #define CONNECT_GO_ON 1
 #define CONNECT_FAIL 0
 
-/* of_pods reports whether a pod's process dials. Others may be the node's own, which check the health of its pods. */
-static __always_inline bool of_pods(const struct node_state *n)
+/* in_pod reports whether the current process belongs to a pod. Processes of the node may check the health of its pods. */
+static __always_inline bool in_pod(const struct node_state *n)
 {
 	return !n->kubepods || bpf_get_current_ancestor_cgroup_id(n->kubepods_level) == n->kubepods;
 }
 
-/* run_connect decides about the address in ep. */
+/* run_connect decides about a connection to ep. */
 static __always_inline int run_connect(struct bpf_sock_addr *ctx, struct endpoint *ep)
 {
 	struct node_state *n = the_node();
@@ -23,7 +23,7 @@ static __always_inline int run_connect(struct bpf_sock_addr *ctx, struct endpoin
 
 	ep->port_be = (__be16)ctx->user_port;
 	ep->direction = DIRECTION_OUTBOUND;
-	if (!n || !of_pods(n))
+	if (!n || !in_pod(n))
 		return CONNECT_GO_ON;
 	d = reject_early(ep);
 	count_packet(HOOK_CONNECT, d);
@@ -51,7 +51,7 @@ int connect6(struct bpf_sock_addr *ctx)
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return CONNECT_GO_ON;
-	/* ::ffff:a.b.c.d comes here too, in the form in which the maps have IPv4. */
+	/* An IPv4-mapped address has the form of the maps' keys. */
 	for (int i = 0; i < 4; i++) {
 		__u32 word = ctx->user_ip6[i];
 

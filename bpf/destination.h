@@ -1,11 +1,11 @@
-/* The destination of a packet: its target, whether it is to be learned, and whether its client is exempt. */
+/* Destination of a packet: its target, learning of new backends, exemption of clients. */
 #pragma once
 
 #include "outcome.h"
 #include "parse.h"
 #include "target.h"
 
-/* destination_of writes the endpoint that a packet goes to, in the direction in which it travels. */
+/* destination_of sets ep to the endpoint to which a packet goes. */
 static __always_inline void destination_of(struct __sk_buff *skb, const struct packet *pkt, struct endpoint *ep)
 {
 	__builtin_memcpy(ep->addr, pkt->key.backend, 16);
@@ -13,7 +13,7 @@ static __always_inline void destination_of(struct __sk_buff *skb, const struct p
 	ep->direction = direction_of(skb->ingress_ifindex);
 }
 
-/* packet_target fills t for the destination of a packet and returns REASON_FLOW, or returns why there is no target. */
+/* packet_target fills l for the destination of a packet and returns REASON_FLOW, or the reason why it has no target. */
 static __always_inline __u32 packet_target(struct __sk_buff *skb, const struct packet *pkt, struct lookup *l)
 {
 	enum lookup_result result;
@@ -27,13 +27,13 @@ static __always_inline __u32 packet_target(struct __sk_buff *skb, const struct p
 		ep.direction = DIRECTION_OUTBOUND;
 		return bpf_map_lookup_elem(&backends, &ep) ? REASON_REMOTE : REASON_FOREIGN;
 	}
-	/* On an interface's way in only the node's own addresses are behind it; others are seen on their way out. */
+	/* On ingress only the node's own addresses are destinations; the egress hook decides for all others. */
 	if (pkt->hook == HOOK_INGRESS && !(l->flags & BACKEND_HOST))
 		return REASON_FOREIGN;
 	return result == LOOKUP_FOUND ? REASON_FLOW : REASON_UNTRACKED;
 }
 
-/* learn sends an event for a destination that only a CIDR names, at most once a second for each. */
+/* learn sends an event for a destination that only a CIDR names, at most once per second for each endpoint. */
 __noinline int learn(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n, __u64 now)
 {
 	struct cidr_key key = { .prefix_len = 144 };
@@ -71,7 +71,7 @@ _Static_assert(sizeof(struct endpoint) == 20, "the key of a map must have no pad
 _Static_assert(__builtin_offsetof(struct cidr_key, addr) == __builtin_offsetof(struct cidr_key, port_be) + sizeof(__be16),
 	       "a prefix goes on from the port to the address");
 
-/* exempt_source reports whether a policy exempts a client's address. */
+/* exempt_source reports whether a policy exempts a client address. */
 static __always_inline bool exempt_source(const __u8 *client, const struct policy *p)
 {
 	struct source_key key = { .prefix_len = 160, .policy = p->id };
@@ -88,7 +88,7 @@ __noinline bool exempt(struct __sk_buff *skb, const struct packet *pkt, const st
 {
 	if (!p || !n || !pkt)
 		return false;
-	/* A process of the host, outside the pods' cgroups, that connects to a pod of this node: the kubelet with a health check. */
+	/* A process of the host outside the pods' cgroup connects to a pod of this node: a health check of the kubelet. */
 	if (p->flags & POLICY_EXEMPT_NODE && backend_flags & BACKEND_LOCAL_POD && !skb->ingress_ifindex && n->kubepods &&
 	    bpf_skb_ancestor_cgroup_id(skb, n->kubepods_level) != n->kubepods)
 		return true;

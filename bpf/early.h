@@ -1,11 +1,11 @@
-/* Rejecting new connections before TC sees a packet. These hooks take no permits and follow no connection: they reject what
- * an open circuit rejects whatever comes, and leave the rest to TC. */
+/* Rejection of new connections before TC. These hooks take no permits and follow no connections: they reject only if the
+ * circuit rejects every connection, and pass all others to TC. */
 #pragma once
 
 #include "client.h"
 
-/* reject_early decides about a connection to an endpoint before there is a packet: it can only be reset. Connections to a
- * backend whose policy rejects in another way pass. */
+/* reject_early decides about a connection to an endpoint before its first packet. It can only reset, so it passes connections
+ * under policies that reject in another way. */
 static __always_inline __u64 reject_early(const struct endpoint *ep)
 {
 	struct node_state *n = the_node();
@@ -14,7 +14,7 @@ static __always_inline __u64 reject_early(const struct endpoint *ep)
 
 	if (!n || !watched(n, ep->port_be) || lookup_endpoint(ep, &l) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_FOREIGN);
-	/* The client's address is not known here. */
+	/* The hook does not know the client's address, so it cannot check exemptions. */
 	if (l.policy->reject != REJECT_RESET || l.policy->flags & POLICY_EXEMPT_SOURCES)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
 	reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());

@@ -61,7 +61,7 @@ static __always_inline bool quoted_v4(struct __sk_buff *skb, __u32 l3, struct fl
 		return false;
 	if (check_ipv4(&q.ip) != PARSED)
 		return false;
-	take_ipv4(key, &q.ip);
+	read_ipv4(key, &q.ip);
 	key->client_port_be = q.tcp.source;
 	key->backend_port_be = q.tcp.dest;
 	*seq = bpf_ntohl(q.tcp.seq);
@@ -78,7 +78,7 @@ static __always_inline bool quoted_v6(struct __sk_buff *skb, __u32 l3, struct fl
 		return false;
 	if (check_ipv6(&q.ip) != PARSED)
 		return false;
-	take_ipv6(key, &q.ip);
+	read_ipv6(key, &q.ip);
 	key->client_port_be = q.tcp.source;
 	key->backend_port_be = q.tcp.dest;
 	*seq = bpf_ntohl(q.tcp.seq);

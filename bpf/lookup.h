@@ -1,4 +1,4 @@
-/* sk_lookup: a connection to a listener of this host, after NAT, which no TC hook sees. */
+/* sk_lookup: connections to a listener of this host after NAT, which no TC hook sees. */
 #pragma once
 
 #include "count.h"

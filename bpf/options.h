@@ -1,4 +1,4 @@
-/* The options of a TCP header. */
+/* Options of a TCP header. */
 #pragma once
 
 #include "parse.h"
@@ -41,7 +41,8 @@ static long option_step(__u32 step, struct option_walk *w)
 	return 0;
 }
 
-/* Reads MSS and timestamps. There is room for 40 options of one byte. */
+/* tcp_options reads MSS and timestamps. A header has at most 40 bytes of options, so 40 steps reach its end. bpf_skb_load_bytes
+ * checks every offset. */
 __noinline int tcp_options(struct __sk_buff *skb, const struct packet *pkt, struct tcp_options *out)
 {
 	struct option_walk w = { .skb = skb };

@@ -1,5 +1,5 @@
-/* From a frame to a TCP packet, for TC and XDP. Headers are read by direct access, at constant offsets for each length of the
- * link header. The payload never is: packets of this host and merged packets keep it in fragments. */
+/* Parsing of a frame to a TCP packet, for TC and XDP. Headers are read by direct access at constant offsets for each length of
+ * the link header. The payload is not: locally generated and merged packets keep it in page fragments. */
 #pragma once
 
 #include <linux/if_ether.h>
@@ -16,7 +16,7 @@
 #define L2_VLAN (ETH_HLEN + 4)
 
 #define PARSED (~0ULL)
-#define PARSED_ICMP (~0ULL - 1) /* not TCP: it may be an error about a TCP packet, see icmp.h */
+#define PARSED_ICMP (~0ULL - 1) /* may be an ICMP error that quotes a TCP packet, see icmp.h */
 #define PARSED_ICMP_V6 (~0ULL - 2)
 
 _Static_assert(sizeof(((struct node_state *)0)->ports) * 8 == 65536, "a bit for each port");
@@ -25,15 +25,15 @@ static __always_inline bool watched(const struct node_state *n, __be16 port_be)
 {
 	__u16 port = bpf_ntohs(port_be);
 
-	/* port / 64 is below 1024 for every 16-bit port. */
+	/* In bounds: port / 64 is below 1024 for every 16-bit port. */
 	return n->ports[port / 64] & (1ULL << (port % 64));
 }
 
-/* A frame as a program gets it. hook is a constant of the program. It says which context there is, so that the compiler
- * leaves out what is for others. */
+/* The frame of a program. hook is a constant of the program and selects the context, so that the compiler omits code for other
+ * contexts. */
 struct frame {
 	struct __sk_buff *skb;
-	struct xdp_md *xdp; /* HOOK_XDP, which has no skb */
+	struct xdp_md *xdp; /* HOOK_XDP only; then skb is NULL */
 	void *data;
 	void *end;
 	__u32 hook;
@@ -69,8 +69,8 @@ static __always_inline __u32 frame_len(const struct frame *fr)
 	return fr->hook == HOOK_XDP ? bpf_xdp_get_buff_len(fr->xdp) : fr->skb->len;
 }
 
-/* ethernet_len returns the length of the link header. TC has the outer tag of a VLAN in the skb's metadata; a second one, or
- * one that was put in early, is in the frame. XDP has the outer one in the frame. */
+/* ethernet_len returns the length of the link header. In TC the outer VLAN tag is in the skb's metadata; the frame holds a
+ * second tag, or one that was inserted by software. In XDP the frame holds the outer tag. */
 static __always_inline __u32 ethernet_len(const struct frame *fr)
 {
 	struct ethhdr *eth = fr->data;
@@ -80,14 +80,14 @@ static __always_inline __u32 ethernet_len(const struct frame *fr)
 	return eth->h_proto == bpf_htons(ETH_P_8021Q) || eth->h_proto == bpf_htons(ETH_P_8021AD) ? L2_VLAN : L2_ETHERNET;
 }
 
-/* network_protocol returns the protocol after a link header that lies in the frame. */
+/* network_protocol returns the protocol after a link header of length l2, which the caller has checked to lie in the frame. */
 static __always_inline __be16 network_protocol(const struct frame *fr, const __u32 l2)
 {
 	return l2 == L2_NONE ? (__be16)fr->skb->protocol : *(__be16 *)(fr->data + l2 - 2);
 }
 
-/* nat_on_lo picks the packets on lo that NAT may have taken the backend's address from: what leaves a socket of a watched
- * port, and what may have no socket: resets of a closed port, SYN-ACKs with a cookie. */
+/* nat_on_lo reports whether NAT may have changed the backend's address in a packet on lo: its socket has a backend's port, or
+ * it may have no socket, as the reset of a closed port or a SYN-ACK with a SYN cookie. */
 static __always_inline bool nat_on_lo(const struct frame *fr, const struct node_state *n, const struct tcphdr *tcp)
 {
 	struct bpf_sock *sk;
@@ -100,21 +100,21 @@ static __always_inline bool nat_on_lo(const struct frame *fr, const struct node_
 	return sk && watched(n, bpf_htons((__u16)sk->src_port));
 }
 
-/* relevant reports whether a packet may be one to or from a backend. */
+/* relevant reports whether a packet may go to or come from a backend. */
 static __always_inline bool relevant(const struct frame *fr, const struct node_state *n, const struct tcphdr *tcp)
 {
-	if (fr->hook == HOOK_XDP) /* it sees what goes to backends only */
+	if (fr->hook == HOOK_XDP) /* XDP handles packets to backends only */
 		return watched(n, tcp->dest);
 	return watched(n, tcp->dest) || watched(n, tcp->source) || nat_on_lo(fr, n, tcp);
 }
 
-/* fragmented also reports first fragments: only they have ports, and none can be judged alone. */
+/* fragmented also reports first fragments: later fragments have no ports, so none is decided alone. */
 static __always_inline bool fragmented(const struct iphdr *ip)
 {
 	return ip->frag_off & bpf_htons(0x3fff);
 }
 
-/* check_ipv4 returns PARSED when a TCP header follows right after the IP header. */
+/* check_ipv4 returns PARSED if a TCP header follows the IP header without options. */
 static __always_inline __u64 check_ipv4(const struct iphdr *ip)
 {
 	if (ip->protocol != IPPROTO_TCP || ip->version != 4)
@@ -147,20 +147,20 @@ static __always_inline __u64 check_ipv6(const struct ipv6hdr *ip)
 	}
 }
 
-/* take_ipv4 and take_ipv6 fill the addresses of a key. */
-static __always_inline void take_ipv4(struct flow_key *key, const struct iphdr *ip)
+/* read_ipv4 and read_ipv6 copy the addresses of an IP header to a key. */
+static __always_inline void read_ipv4(struct flow_key *key, const struct iphdr *ip)
 {
 	map_v4(key->client, ip->saddr);
 	map_v4(key->backend, ip->daddr);
 }
 
-static __always_inline void take_ipv6(struct flow_key *key, const struct ipv6hdr *ip)
+static __always_inline void read_ipv6(struct flow_key *key, const struct ipv6hdr *ip)
 {
 	__builtin_memcpy(key->client, &ip->saddr, 16);
 	__builtin_memcpy(key->backend, &ip->daddr, 16);
 }
 
-static __always_inline void take_tcp(struct packet *pkt, const struct tcphdr *tcp)
+static __always_inline void read_tcp(struct packet *pkt, const struct tcphdr *tcp)
 {
 	pkt->tcp_len = tcp->doff * 4;
 	pkt->flags = ((__u8 *)tcp)[13];
@@ -170,8 +170,8 @@ static __always_inline void take_tcp(struct packet *pkt, const struct tcphdr *tc
 	pkt->key.backend_port_be = tcp->dest;
 }
 
-/* parse_headers fills all of pkt but the payload's length, and total with the length by the IP header. Like parse it writes
- * nothing before the packet is found relevant. */
+/* parse_headers fills all of pkt except the length of the payload, and sets total to the packet's length according to the IP
+ * header. Each header is compared with fr->end before it is read. As parse does, it writes nothing for an irrelevant packet. */
 static __always_inline __u64 parse_headers(const struct frame *fr, const struct node_state *n, struct packet *pkt,
 					   const __u32 l2, __u32 *total)
 {
@@ -196,7 +196,7 @@ static __always_inline __u64 parse_headers(const struct frame *fr, const struct 
 		if (!relevant(fr, n, tcp))
 			return pass(REASON_FOREIGN);
 		__builtin_memset(pkt, 0, sizeof(*pkt));
-		take_ipv4(&pkt->key, ip);
+		read_ipv4(&pkt->key, ip);
 		pkt->l4 = l2 + sizeof(*ip);
 		*total = bpf_ntohs(ip->tot_len);
 	} else if (proto == bpf_htons(ETH_P_IPV6)) {
@@ -213,7 +213,7 @@ static __always_inline __u64 parse_headers(const struct frame *fr, const struct 
 		if (!relevant(fr, n, tcp))
 			return pass(REASON_FOREIGN);
 		__builtin_memset(pkt, 0, sizeof(*pkt));
-		take_ipv6(&pkt->key, ip);
+		read_ipv6(&pkt->key, ip);
 		pkt->v6 = 1;
 		pkt->l4 = l2 + sizeof(*ip);
 		*total = bpf_ntohs(ip->payload_len) ? sizeof(*ip) + bpf_ntohs(ip->payload_len) : 0;
@@ -222,13 +222,13 @@ static __always_inline __u64 parse_headers(const struct frame *fr, const struct 
 	}
 	pkt->hook = fr->hook;
 	pkt->l3 = l2;
-	take_tcp(pkt, tcp);
+	read_tcp(pkt, tcp);
 	return PARSED;
 }
 
-/* measure fills in the payload's length. It is the IP header's, not the frame's: Ethernet pads short frames. total 0 means
- * larger than 64 KiB. */
-static __always_inline __u64 measure(const struct frame *fr, struct packet *pkt, __u32 total)
+/* set_payload sets the length of the payload. It comes from the IP header and not from the frame, because Ethernet pads short
+ * frames. total 0 means longer than 64 KiB. */
+static __always_inline __u64 set_payload(const struct frame *fr, struct packet *pkt, __u32 total)
 {
 	__u32 headers = pkt->l4 - pkt->l3 + pkt->tcp_len, len = frame_len(fr);
 
@@ -240,12 +240,12 @@ static __always_inline __u64 measure(const struct frame *fr, struct packet *pkt,
 	return PARSED;
 }
 
-/* parse fills pkt when the packet is relevant, and returns PARSED; otherwise PARSED_ICMP, PARSED_ICMP_V6 or the decision about
- * the packet. Until then it writes nothing: most packets are not for us. l2 is a constant of the program. */
+/* parse fills pkt if the packet is relevant, and returns PARSED; otherwise it returns PARSED_ICMP, PARSED_ICMP_V6 or the
+ * decision. It writes nothing for an irrelevant packet, because most packets are. l2 is a constant of the program. */
 static __always_inline __u64 parse(const struct frame *fr, const struct node_state *n, struct packet *pkt, const __u32 l2)
 {
 	__u32 total = 0;
 	__u64 d = parse_headers(fr, n, pkt, l2, &total);
 
-	return d == PARSED ? measure(fr, pkt, total) : d;
+	return d == PARSED ? set_payload(fr, pkt, total) : d;
 }

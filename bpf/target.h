@@ -1,15 +1,15 @@
-/* Which direction a packet has, and which backend, target, circuit and policy an endpoint has. */
+/* Direction of a packet; backend, target, circuit and policy of an endpoint. */
 #pragma once
 
 #include "verdict.h"
 
-/* What the policies say of an endpoint. The pointers lead into maps, so a lookup is passed to inlined and static functions
- * only: a global function would see numbers. */
+/* Result of a lookup. It holds pointers to map values, so only inlined and static functions take it: in an argument of a global
+ * function the verifier treats them as scalars. */
 struct lookup {
 	struct target *target;
 	struct circuit *circuit;
 	struct policy *policy;
-	__u32 id; /* of the target */
+	__u32 id; /* index of the target */
 	__u32 circuit_id;
 	__u32 flags; /* enum backend_flag */
 	__u32 pad;
@@ -17,11 +17,11 @@ struct lookup {
 
 enum lookup_result {
 	LOOKUP_NO_BACKEND, /* no policy names the endpoint */
-	LOOKUP_NO_POLICY, /* the target was just released */
+	LOOKUP_NO_POLICY, /* the target has been released */
 	LOOKUP_FOUND,
 };
 
-/* lookup_target fills l for a target and the circuit of its requests. */
+/* lookup_target fills l for a target and its circuit. */
 static __always_inline enum lookup_result lookup_target(__u32 id, struct lookup *l)
 {
 	l->id = id;
@@ -34,7 +34,7 @@ static __always_inline enum lookup_result lookup_target(__u32 id, struct lookup 
 	return l->circuit && l->policy ? LOOKUP_FOUND : LOOKUP_NO_POLICY;
 }
 
-/* lookup_endpoint fills l for an endpoint in its direction. ep is on the caller's stack. */
+/* lookup_endpoint fills l for an endpoint. ep is on the caller's stack, as kernels before 6.2 require of a map key. */
 static __always_inline enum lookup_result lookup_endpoint(const struct endpoint *ep, struct lookup *l)
 {
 	struct backend *b = bpf_map_lookup_elem(&backends, ep);
@@ -45,8 +45,8 @@ static __always_inline enum lookup_result lookup_endpoint(const struct endpoint 
 	return lookup_target(b->target, l);
 }
 
-/* direction_of returns the direction of a packet: what entered the node through an uplink is inbound. entered is the index of
- * that interface, 0 for this host. */
+/* direction_of returns the direction of a packet: inbound if it entered the node through an uplink. entered is the ifindex, 0
+ * for this host. */
 static __always_inline enum direction direction_of(__u32 entered)
 {
 	return entered && bpf_map_lookup_elem(&uplinks, &entered) ? DIRECTION_INBOUND : DIRECTION_OUTBOUND;

@@ -372,7 +372,7 @@ struct node_state {
 	__u64 flow_reserve; /* part of flow_max that only flows with a permit or a reservation may use */
 	__u64 lost_events;
 	__u64 lease_expired; /* admissions because the lease had expired */
-	__u64 kubepods; /* cgroup id of the pods, 0 = none */
+	__u64 kubepods; /* cgroup id of all pods, 0 = none */
 	__u32 kubepods_level;
 	__u32 flags;
 	__u64 sweeps;

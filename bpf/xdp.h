@@ -1,11 +1,12 @@
-/* XDP on uplinks: new connections to rejected backends of this node end before there is an skb. */
+/* XDP on uplinks: rejects new connections to backends of this node before an skb is allocated. */
 #pragma once
 
 #include "count.h"
 #include "early.h"
 
-/* xdp_reset turns the packet into a reset for its sender. l2 and v6 are constants of the caller: headers are written at constant
- * offsets. The packet is cut or grown to Ethernet, IP and TCP header before, and all that is written lies within them. */
+/* xdp_reset rewrites a packet to a reset for its sender. l2 and v6 are constants of the caller, so headers are written at
+ * constant offsets. All writes are in bounds: the packet is first resized to its Ethernet, IP and TCP headers, and checked
+ * against data_end. */
 static __always_inline __u64 xdp_reset(struct xdp_md *ctx, const struct packet *pkt, const __u32 l2, const bool v6, __u32 reason)
 {
 	const struct segment s = { .ack = pkt->seq + 1 + pkt->payload, .flags = TCP_RST | TCP_ACK, .back = 1 };
@@ -46,7 +47,7 @@ static __always_inline __u64 decide_xdp_syn(const struct packet *pkt, const stru
 	__builtin_memcpy(ep.addr, pkt->key.backend, 16);
 	if (lookup_endpoint(&ep, &l) != LOOKUP_FOUND)
 		return pass(REASON_FOREIGN);
-	/* An answer needs TC. A repeated SYN of an admitted connection passes there too. */
+	/* Only TC can answer. A retransmitted SYN of an admitted connection also passes to TC. */
 	if (l.policy->reject == REJECT_RESPOND || (READ_ONCE(l.target->connections) && bpf_map_lookup_elem(&flows, &pkt->key)))
 		return pass(REASON_FLOW);
 	reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
@@ -68,12 +69,12 @@ static __always_inline __u64 decide_xdp(struct xdp_md *ctx, const struct frame *
 	if (!n)
 		return pass(REASON_FOREIGN);
 	d = parse_headers(fr, n, &pkt, l2, &total);
-	/* What is not a plain TCP packet is counted by TC. */
+	/* TC counts packets that are not plain TCP. */
 	if (d != PARSED)
 		return pass((__u32)d == REASON_SHORT ? REASON_SHORT : REASON_FOREIGN);
 	if (!is_syn(&pkt))
 		return pass(REASON_UNTRACKED);
-	d = measure(fr, &pkt, total);
+	d = set_payload(fr, &pkt, total);
 	if (d == PARSED)
 		d = decide_xdp_syn(&pkt, n);
 	if (d >> 32 != ACTION_RESET)

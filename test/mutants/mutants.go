@@ -16,7 +16,7 @@ var mutants = []mutant{
 	{
 		Name:    "the kubelet is rejected at connect()",
 		File:    "bpf/connect.h",
-		Old:     `if (!n || !of_pods(n))`,
+		Old:     `if (!n || !in_pod(n))`,
 		New:     `if (!n)`,
 		Package: "./internal/loader",
 		Test:    "TestConnectLeavesKubeletAlone",
