@@ -1,24 +1,24 @@
-/* Packets that come from a backend. */
+/* Packets from a backend. */
 #pragma once
 
 #include "observe.h"
 
-/* unanswered_result is the outcome of a pending request when the backend ends the connection by this packet. On a connection that
- * was used before, the request may have crossed the backend's closing: then it was not acknowledged. */
+/* unanswered_result returns the outcome of a pending request if this packet of the backend ends the connection. On a used
+ * connection the request may have crossed the backend's FIN; then the backend has not acknowledged it. */
 static __always_inline __u32 unanswered_result(const struct flow *f, const struct packet *pkt, __u64 now)
 {
 	const struct request *r = &f->request;
 
 	if (r->flags & REQUEST_RACED || (f->flags & FLOW_USED && pkt->flags & TCP_ACK && !before(r->start, pkt->ack)))
 		return RESULT_RACED;
-	/* A forged request on a connection that does not exist is answered with a RST: where no SYN was seen, the backend
-	 * must have sent something else before. */
+	/* A backend replies with a RST to a forged request on a connection that does not exist. So if no SYN was seen, the RST
+	 * counts only after another packet of the backend. */
 	if ((f->flags & (FLOW_JOINED | FLOW_ANSWERING)) == FLOW_JOINED)
 		return RESULT_UNKNOWN;
 	return f->flags & FLOW_CLIENT_FIN ? client_left_result(r, now) : RESULT_RESET;
 }
 
-/* backend_syn_ack records the numbers of the backend's SYN-ACK. The connection is open at the client's ACK only. */
+/* backend_syn_ack records the sequence numbers of a SYN-ACK. The connection opens at the client's ACK. */
 __noinline int backend_syn_ack(const struct flow_key *key, struct flow *f, __u32 seq)
 {
 	__u64 turn;
@@ -38,7 +38,7 @@ __noinline int backend_syn_ack(const struct flow_key *key, struct flow *f, __u32
 	return 0;
 }
 
-/* backend_reset ends the connection. */
+/* backend_reset closes the connection. */
 static __always_inline void backend_reset(const struct packet *pkt, struct flow *f, enum phase phase)
 {
 	__u64 now = bpf_ktime_get_ns();
@@ -51,7 +51,7 @@ static __always_inline void backend_reset(const struct packet *pkt, struct flow 
 	close_flow(&pkt->key, f, result, now);
 }
 
-/* backend_fin ends a pending request without response when the FIN is the next byte to be read. */
+/* backend_fin ends a pending request without a response if the FIN is the next byte to read. */
 static __always_inline void backend_fin(const struct packet *pkt, struct flow *f, bool in_order)
 {
 	__u32 fin = pkt->seq + pkt->payload;
@@ -93,7 +93,7 @@ __noinline __u64 backend_packet(struct __sk_buff *skb, const struct packet *pkt,
 		backend_syn_ack(&pkt->key, f, pkt->seq);
 		return pass;
 	}
-	/* Before its SYN-ACK a backend sends nothing. */
+	/* A backend sends nothing before its SYN-ACK. */
 	if (handshaking(phase) && !(f->flags & FLOW_ANSWERING))
 		return out_of_sequence;
 	f->seen = bpf_ktime_get_coarse_ns();

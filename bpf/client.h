@@ -1,11 +1,12 @@
-/* Packets on their way to a backend. */
+/* Packets to a backend. */
 #pragma once
 
 #include "destination.h"
 #include "observe.h"
 
-/* complete_handshake opens the connection. A connection that took too long holds no place any more: it takes one again, or
- * both sides are reset. Returns what to do with the packet; REASON_FLOW: go on. */
+/* complete_handshake opens a connection at the client's ACK. An expired handshake is not counted any more: it is counted again,
+ * or both sides are reset if the limit is reached. It returns the decision about the packet; the caller goes on after
+ * REASON_FLOW. */
 __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 {
 	const __u64 go_on = decision(ACTION_PASS, REASON_FLOW);
@@ -45,7 +46,7 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 	return go_on;
 }
 
-/* client_data decides about new data of the client, or what is still unknown of it. */
+/* client_data decides about data of the client beyond client_end. */
 __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	__u64 d;
@@ -67,8 +68,9 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 	return d;
 }
 
-/* A SYN that was answered may come again after the circuit has closed: the backend accepts what its client has with us.
- * What the client acknowledges tells. */
+/* superseded_syn handles a handshake that continues with the kernel's SYN-ACK: a client whose SYN was answered has sent the SYN
+ * again after the circuit closed, and the backend has accepted it. The client acknowledges the cookie, so the flow at the
+ * backend is removed. */
 static __always_inline __u64 superseded_syn(struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	struct lookup l;
@@ -81,7 +83,7 @@ static __always_inline __u64 superseded_syn(struct packet *pkt, struct node_stat
 	return decision(TODO_COOKIE_PACKET, reason);
 }
 
-/* note_ack records what the client has acknowledged, and ends a request whose response is known by that. */
+/* note_ack records what the client has acknowledged, and ends a request whose response no hook has read. */
 static __always_inline void note_ack(const struct packet *pkt, struct flow *f)
 {
 	struct request *r = &f->request;
@@ -89,13 +91,15 @@ static __always_inline void note_ack(const struct packet *pkt, struct flow *f)
 
 	note_client_ack(f, pkt);
 	turn = READ_ONCE(r->turn);
-	/* The client has more of the response than was seen here: what it got ahead of a gap is not sent again. */
+	/* The client acknowledges more of the response than was read here. It acknowledges nothing beyond a gap, so this data
+	 * will not be sent again. */
 	if (state_of(turn) == REQUEST_WAIT && before(f->backend_next, f->client_ack))
 		end_request(&pkt->key, r, turn, RESULT_UNKNOWN, bpf_ktime_get_ns());
 }
 
-/* client_closes takes in a FIN of the client. It may have closed one direction only, unless it has lost patience. */
-static __always_inline void client_closes(const struct packet *pkt, struct flow *f, __u64 turn)
+/* client_fin handles a FIN of the client. The client may have closed only its direction; the request ends if it has waited
+ * outcome.patience. */
+static __always_inline void client_fin(const struct packet *pkt, struct flow *f, __u64 turn)
 {
 	struct request *r = &f->request;
 	__u64 now = bpf_ktime_get_ns();
@@ -105,7 +109,7 @@ static __always_inline void client_closes(const struct packet *pkt, struct flow 
 		end_request(&pkt->key, r, turn, result_if_seen(f, RESULT_ABANDONED), now);
 }
 
-/* flow_packet decides about a packet of a followed connection, SYNs excepted. */
+/* flow_packet decides about a packet of a followed connection, except SYNs. */
 __noinline __u64 flow_packet(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	__u64 now, turn, d = decision(ACTION_PASS, REASON_FLOW);
@@ -136,16 +140,16 @@ __noinline __u64 flow_packet(struct __sk_buff *skb, struct packet *pkt, struct n
 			return d;
 	}
 	turn = READ_ONCE(r->turn);
-	/* The client takes the response that came after its FIN. */
+	/* The client has acknowledged the response that came after its FIN. */
 	if (state_of(turn) == REQUEST_RESPONDED && !before(f->client_ack, f->backend_next))
 		end_responded(&pkt->key, r, turn, r->status);
 	if (pkt->flags & TCP_FIN)
-		client_closes(pkt, f, turn);
+		client_fin(pkt, f, turn);
 	close_if_finished(&pkt->key, f);
 	return d;
 }
 
-/* join_flow follows a connection whose SYN was not seen, from data of its client on. */
+/* join_flow starts to follow a connection whose SYN was not seen, at data of its client. */
 static __always_inline bool join_flow(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n, const struct lookup *l)
 {
 	struct flow *f = blank_flow();
@@ -172,7 +176,7 @@ static __always_inline bool join_flow(struct __sk_buff *skb, const struct packet
 	return true;
 }
 
-/* untracked_packet decides about a packet of no followed connection, SYNs excepted. */
+/* untracked_packet decides about a packet of a connection that is not followed, except SYNs. */
 __noinline __u64 untracked_packet(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
 	struct lookup l = {};
@@ -191,7 +195,7 @@ __noinline __u64 untracked_packet(struct __sk_buff *skb, struct packet *pkt, str
 		if (reason)
 			return decision(TODO_COOKIE_PACKET, reason);
 	}
-	/* A bare ACK or FIN may be the last of a connection that was just forgotten: it must not bring it back. */
+	/* A bare ACK or FIN may be the last packet of a connection that was just removed, and must not create it again. */
 	if (!pkt->payload || pkt->flags & (TCP_RST | TCP_FIN | TCP_SYN))
 		return decision(ACTION_PASS, REASON_UNTRACKED);
 	if (exempt(skb, pkt, l.policy, n, l.flags))
@@ -199,7 +203,8 @@ __noinline __u64 untracked_packet(struct __sk_buff *skb, struct packet *pkt, str
 	return join_flow(skb, pkt, n, &l) ? decision(TODO_FLOW, 0) : decision(ACTION_PASS, REASON_TABLE_FULL);
 }
 
-/* A connection whose time ran out gave its place back. While others fill all places it may not go on. */
+/* has_place reports whether a retransmitted SYN may pass: an expired handshake is not counted any more, so it must be below the
+ * limit again. */
 static __always_inline bool has_place(const struct flow *f)
 {
 	struct lookup l;
@@ -221,13 +226,13 @@ __noinline __u64 client_syn(struct __sk_buff *skb, struct packet *pkt, struct no
 	if (f) {
 		if (is_syn_of(f, pkt->seq) && has_place(f)) {
 			f->seen = bpf_ktime_get_coarse_ns();
-			return decision(ACTION_PASS, REASON_FLOW); /* a retransmission: admitted already */
+			return decision(ACTION_PASS, REASON_FLOW); /* a retransmission of an admitted SYN */
 		}
-		/* The ports are used again: the old connection is over. Or it is asked anew whether this one may be. */
+		/* The client uses the ports for a new connection, or the limit is reached: decide again. */
 		close_flow(&pkt->key, f, result_if_seen(f, RESULT_ABORTED), bpf_ktime_get_ns());
 	}
-	/* The SYN of a connection that was answered, once more. A new one ends what is known of the old, also where it is
-	 * nobody's business any more. */
+	/* A retransmitted SYN of an answered connection. A new SYN removes the answered connection, even if no policy names the
+	 * endpoint any more. */
 	if (!f && answered_before(pkt))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	forget_answered(&pkt->key);
@@ -243,7 +248,7 @@ __noinline __u64 client_syn(struct __sk_buff *skb, struct packet *pkt, struct no
 	return new_connection(skb, pkt, n);
 }
 
-/* client_packet decides about a packet of a client, and sets flow when its connection is followed. */
+/* client_packet decides about a packet of a client, and sets flow if its connection is followed. */
 static __always_inline __u64 client_packet(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow **flow)
 {
 	struct flow *f;

@@ -1,14 +1,14 @@
-/* NAT on lo. When a process dials a virtual address that NAT translates to a process of the same host, NAT has changed the packets
- * of both directions before lo: requests have the backend's address, responses the virtual one. The socket that sends a packet
+/* NAT on lo. If a process connects to a virtual address that NAT translates to a listener of the same host, NAT changes the
+ * packets of both directions before lo: requests have the backend's address, responses the virtual one. The socket of a packet
  * has the addresses before NAT. */
 #pragma once
 
 #include "flow.h"
 #include "parse.h"
 
-/* socket_key reads the addresses of the socket that sends a packet, its own as the client's. It returns false if the packet has no
- * socket, or one without a connection: the kernel's control sockets and listeners have no port of a peer. Every kind of socket
- * has these fields, those of handshakes and of TIME-WAIT included. */
+/* socket_key sets own to the addresses of the socket that sends a packet, its own as the client's. It returns false without a
+ * socket or for one without a peer, such as the kernel's control sockets and listeners. Every other kind of socket has these
+ * fields, those of handshakes and of TIME-WAIT included. */
 static __always_inline bool socket_key(struct __sk_buff *skb, const struct packet *pkt, struct flow_key *own)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -47,8 +47,8 @@ static __always_inline bool same_key(const struct flow_key *a, const struct flow
 	return !differ;
 }
 
-/* undo_nat finds the connection of a response that NAT has changed, sets pkt->key to the connection's key and returns 1. For
- * packets of the client it sets pkt->nat if NAT has changed them. */
+/* undo_nat finds the connection of a response that NAT has changed, sets pkt->key to its key and returns 1. For a packet of the
+ * client it sets pkt->nat if NAT has changed the packet. */
 __noinline int undo_nat(struct __sk_buff *skb, struct packet *pkt, const struct node_state *n)
 {
 	struct flow_key own __attribute__((aligned(4))) = {}, *real;
@@ -60,14 +60,14 @@ __noinline int undo_nat(struct __sk_buff *skb, struct packet *pkt, const struct 
 			return 0;
 		pkt->nat = 1;
 		swap_key(&own);
-		/* No flow has the client's socket as its backend. */
+		/* No flow has the client's socket as its backend, so the lookup matches responses only. */
 		if (watched(n, own.backend_port_be) && find_flow(&own)) {
 			pkt->key = own;
 			return 1;
 		}
 	}
-	/* A closed port has no socket, and a socket that is reset has released its port before. A SYN-ACK with a SYN cookie has no
-	 * socket yet. */
+	/* The RST of a closed port has no socket, and a socket that is reset has released its port. A SYN-ACK with a SYN cookie
+	 * has no socket yet. */
 	if (!(pkt->flags & TCP_RST) && (pkt->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK))
 		return 0;
 	own = pkt->key;
@@ -86,7 +86,7 @@ __noinline int remember_dialled(struct __sk_buff *skb, const struct packet *pkt)
 
 	if (!pkt || !socket_key(skb, pkt, &own))
 		return 0;
-	/* A SYN may reuse ports of a connection to another backend. */
+	/* A SYN may reuse the ports of a connection to another backend. */
 	if (is_syn(pkt) || !bpf_map_lookup_elem(&dialled, &own)) {
 		key = pkt->key;
 		bpf_map_update_elem(&dialled, &own, &key, BPF_ANY);
@@ -94,7 +94,7 @@ __noinline int remember_dialled(struct __sk_buff *skb, const struct packet *pkt)
 	return 0;
 }
 
-/* is_admitted reports whether a decision admits a connection or a request, which a backend may answer with a reset. */
+/* is_admitted reports whether a decision admits a connection or a request, to which a backend may reply with a reset. */
 static __always_inline bool is_admitted(__u64 d)
 {
 	__u32 reason = (__u32)d;

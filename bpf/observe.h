@@ -1,11 +1,10 @@
-/* Observers: each reads one protocol, and turns the data of a connection into requests and their results. The connection follower
- * knows TCP alone. The observer of another protocol gets a header like observe_http1.h, a member of the union in struct flow, and
- * is chosen here. */
+/* Observers. Each parses one protocol and turns the data of a connection into requests and results; client.h and backend.h
+ * handle TCP only. A new protocol adds a header like observe_http1.h, a member of the union in struct flow, and a case here. */
 #pragma once
 
 #include "observe_http1.h"
 
-/* tcp_on_request decides about data of a connection that is not read. It needs no permit, so half-open rejects none. */
+/* tcp_on_request decides about data under a tcp policy. Data need no permit, so half-open rejects none. */
 static __always_inline __u64 tcp_on_request(struct node_state *n, struct flow *f)
 {
 	const __u64 pass = decision(ACTION_PASS, REASON_FLOW);
@@ -28,27 +27,27 @@ static __always_inline __u64 tcp_on_request(struct node_state *n, struct flow *f
 	return decision(ACTION_PASS, adm.reason);
 }
 
-/* on_open is called when both sides have named their first sequence numbers. */
+/* on_open is called when the initial sequence numbers of both sides are known. */
 static __always_inline void on_open(struct flow *f)
 {
 	if (f->protocol == PROTOCOL_HTTP)
 		http1_on_open(f);
 }
 
-/* on_request decides about the client's next data in order. */
+/* on_request decides about the next data of the client in order. */
 static __always_inline __u64 on_request(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	return f->protocol == PROTOCOL_HTTP ? http1_on_request(skb, pkt, n, f) : tcp_on_request(n, f);
 }
 
-/* on_response reads data of the backend, which may be old or ahead of a gap. */
+/* on_response reads data of the backend. They may be retransmitted or ahead of a gap. */
 static __always_inline void on_response(struct __sk_buff *skb, const struct packet *pkt, struct flow *f)
 {
 	if (f->protocol == PROTOCOL_HTTP)
 		http1_on_response(skb, pkt, f);
 }
 
-/* response_ended reports whether the last response is over at that sequence number, so that another one may begin there. */
+/* response_ended reports whether the last response ends at seq, so that an answer can begin there. */
 static __always_inline bool response_ended(const struct flow *f, __u32 seq)
 {
 	return f->protocol == PROTOCOL_HTTP && http1_response_ended(&f->http1, seq);

@@ -1,4 +1,4 @@
-/* Outcomes: counted in the totals always, sent to the agent when it needs to know at once. */
+/* Outcomes. Each is added to the totals; those that the agent needs at once are also sent as events. */
 #pragma once
 
 #include "verdict.h"
@@ -42,8 +42,8 @@ static __always_inline void count_status(__u32 circuit, __u16 status)
 		__sync_fetch_and_add(n, 1);
 }
 
-/* event_reserve begins an event, which event_submit completes. It is filled in the ring: the stack has no room for a copy.
- * NULL when the ring is full, which is counted. */
+/* event_reserve reserves an event in the ring, which the caller fills in place and submits: the stack has no room for a copy.
+ * It returns NULL, and counts the loss, if the ring is full. */
 static __always_inline struct event *event_reserve(struct node_state *n, const struct flow_key *key)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -53,7 +53,7 @@ static __always_inline struct event *event_reserve(struct node_state *n, const s
 		return NULL;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
-	/* One word at a time: the compiler would load all of it first, onto the stack. */
+	/* One word at a time: otherwise the compiler loads all words first and spills them to the stack. */
 #pragma unroll
 	for (int i = 0; i < sizeof(*key) / 4; i++) {
 		((__u32 *)&e->flow)[i] = ((const __u32 *)key)[i];
@@ -84,7 +84,7 @@ static __always_inline void event_permit(struct node_state *n, const struct flow
 	event_submit(e);
 }
 
-/* How a request or a connection attempt ended. generation and permit are those of its admission. */
+/* The end of a request or a connection attempt. generation and permit are those of its admission. */
 struct completion {
 	__u64 began;
 	__u64 sent;
@@ -92,15 +92,15 @@ struct completion {
 	__u32 generation;
 	__u32 permit;
 	__u32 result;
-	__u32 request; /* 1: a request, which was in flight until now */
+	__u32 request; /* 1: a request, counted in circuit.requests */
 };
 
-/* count_outcome adds to the totals, for judged and other outcomes alike. */
+/* count_outcome adds an outcome to the totals, judged or not. */
 static __always_inline void count_outcome(struct circuit *c, __u32 circuit, __u16 result, __u64 latency)
 {
 	__u32 class = outcome_class(result);
 
-	/* The compiler knows this; the verifier must see it. */
+	/* The compiler knows the bound and would omit the comparison, which the verifier needs. */
 	asm volatile("" : "+r"(class));
 	if (class < OUTCOME_CLASSES)
 		__sync_fetch_and_add(&c->outcomes[class], 1);
@@ -113,8 +113,8 @@ static __always_inline void count_outcome(struct circuit *c, __u32 circuit, __u1
 
 enum judgement { IGNORED, SUCCESS, FAILURE };
 
-/* judgement_of says what a policy makes of a result. A client that gave up, and a request that crossed the closing of its
- * connection, say nothing of the backend unless the policy names them. */
+/* judgement_of returns how a policy judges a result. A client that closed first, or a request that crossed the backend's FIN,
+ * is ignored unless the policy names it. */
 static __always_inline enum judgement judgement_of(const struct policy *p, __u16 result)
 {
 	if (result == RESULT_UNKNOWN || in_set(p->ignore, result))
@@ -126,43 +126,43 @@ static __always_inline enum judgement judgement_of(const struct policy *p, __u16
 	return SUCCESS;
 }
 
-/* An outcome on its way to the agent. */
+/* The part of an outcome that its event contains. */
 struct judged {
 	__u64 ordinal; /* verdict.judged before it */
-	__u64 duration; /* verdict.duration, this one included */
+	__u64 duration; /* verdict.duration including it */
 	__u32 flags; /* enum event_flag */
-	__u32 want; /* 1: the agent needs to know at once */
+	__u32 send_event; /* 1: the agent needs it at once */
 };
 
-/* judge counts an outcome in the verdict's slot when it is of the generation in force and not ignored. The slot is read once: an outcome
- * that a new verdict overtakes still lands in its own generation's slot. */
+/* judge counts an outcome in the verdict's slot if it belongs to the generation in force and is not ignored. The slot is read
+ * once, so that an outcome never changes the counts of a later verdict. */
 static __always_inline void judge(struct circuit *c, const struct policy *p, const struct completion *done, __u64 latency,
 				  struct judged *out)
 {
-	enum judgement is = judgement_of(p, done->result);
+	enum judgement judgement = judgement_of(p, done->result);
 	struct verdict *v = verdict_of(c);
 	bool current = done->generation && done->generation == generation_of(v, done->now);
-	bool judged = current && is != IGNORED && (v->kind == VERDICT_CLOSED || half_open(v, done->now));
+	bool judged = current && judgement != IGNORED && (v->kind == VERDICT_CLOSED || half_open(v, done->now));
 
-	out->flags = (is == FAILURE ? EVENT_FAILURE : 0) | (done->permit ? EVENT_PERMIT : 0);
+	out->flags = (judgement == FAILURE ? EVENT_FAILURE : 0) | (done->permit ? EVENT_PERMIT : 0);
 	if (p->slow && latency > p->slow)
 		out->flags |= EVENT_SLOW;
 	if (judged) {
-		out->want |= out->flags || v->kind != VERDICT_CLOSED || p->flags & POLICY_EVERY;
+		out->send_event |= out->flags || v->kind != VERDICT_CLOSED || p->flags & POLICY_EVERY;
 		out->flags |= EVENT_JUDGED;
 		out->duration = __sync_fetch_and_add(&v->duration, latency) + latency;
-		if (is == FAILURE)
+		if (judgement == FAILURE)
 			__sync_fetch_and_add(&v->failures, 1);
 		else if (out->flags & EVENT_SLOW)
 			__sync_fetch_and_add(&v->slow, 1);
-		out->ordinal = __sync_fetch_and_add(&v->judged, out->want ? 1 + JUDGED_EVENT : 1);
+		out->ordinal = __sync_fetch_and_add(&v->judged, out->send_event ? 1 + JUDGED_EVENT : 1);
 	} else {
 		__sync_fetch_and_add(&c->unjudged, 1);
 	}
 	if (current && done->permit) {
-		/* Ordinal before permit: when the last permit is back, its outcome is among the judged. */
+		/* The order matters: when the last permit is returned, its outcome is already counted. */
 		__sync_fetch_and_add(&v->permits, judged ? -PERMIT_INFLIGHT : -(PERMIT_INFLIGHT + PERMIT_USED));
-		out->want = true;
+		out->send_event = true;
 	}
 }
 
@@ -186,7 +186,7 @@ static __always_inline void event_outcome(struct node_state *n, const struct flo
 	event_submit(e);
 }
 
-/* record_completion counts an outcome, judges it, and sends it to the agent when it needs to know at once. */
+/* record_completion counts and judges an outcome, and sends an event if the agent needs it at once. */
 __noinline int record_completion(const struct flow_key *key, __u32 circuit, const struct completion *done)
 {
 	struct circuit *c = circuit_of(circuit);
@@ -204,9 +204,9 @@ __noinline int record_completion(const struct flow_key *key, __u32 circuit, cons
 		return 0;
 	latency = done->now > done->sent ? done->now - done->sent : 0;
 	count_outcome(c, circuit, done->result, latency);
-	judged.want = !!(n->flags & NODE_TRACE);
+	judged.send_event = !!(n->flags & NODE_TRACE);
 	judge(c, p, done, latency, &judged);
-	if (judged.want)
+	if (judged.send_event)
 		event_outcome(n, key, circuit, done, &judged);
 	return 0;
 }
