@@ -1,4 +1,5 @@
-/* The head of an HTTP/1.x message: where the message ends (RFC 9112, 6). A head is read where it lies in one packet. */
+/* Head of an HTTP/1.x message, and from it the end of the message (RFC 9112, 6). Only a head that lies in one packet is
+ * read. */
 #pragma once
 
 #include "maps.h"
@@ -7,18 +8,18 @@
 enum field {
 	FIELD_LENGTH = 1 << 0,
 	FIELD_CHUNKED = 1 << 1,
-	FIELD_BAD = 1 << 2, /* contradictions, and what is out of reach */
+	FIELD_BAD = 1 << 2, /* contradictory or unsupported */
 };
 
-/* A head, as far as it was read. */
+/* State of reading a head. */
 struct head {
-	const __u8 *bytes; /* HEAD_MAX of them, and room to read on */
-	__u32 len; /* how many are the packet's */
-	__u32 at; /* next to read */
-	__u32 line; /* where the line began */
-	__u32 body; /* out: length of the head, 0 = its end was not found */
-	__u32 fields; /* enum field; a count would keep the verifier from seeing that steps are alike */
-	__u32 value; /* where that of Content-Length begins, read once the head is: a loop in a loop costs the verifier much */
+	const __u8 *bytes; /* HEAD_MAX + HEAD_ROOM bytes */
+	__u32 len; /* bytes that come from the packet */
+	__u32 at; /* offset of the next byte to read */
+	__u32 line; /* offset of the current line */
+	__u32 body; /* out: length of the head, 0 = end not found */
+	__u32 fields; /* enum field; with counters the verifier could not prune equal steps */
+	__u32 value; /* offset of the value of Content-Length, parsed after the loop: nested loops are expensive to verify */
 	__u32 value_end;
 	__u32 pad;
 };
@@ -28,15 +29,15 @@ struct head {
 #define SPACES 0x2020202020202020ULL
 #define NEWLINES 0x0a0a0a0a0a0a0a0aULL
 #define ZEROS 0x3030303030303030ULL /* '0' */
-#define BELOW_TEN 0x7676767676767676ULL /* added to a byte from 0 to 9 it leaves the high bit alone */
+#define BELOW_TEN 0x7676767676767676ULL /* sets the high bit of a byte above 9 when added to it */
 #define HEAD_STEP 32
-#define HEAD_STEPS (HEAD_MAX / HEAD_STEP + 256) /* a step takes so many bytes, or ends a line; more lines are out of reach */
+#define HEAD_STEPS (HEAD_MAX / HEAD_STEP + 256) /* a step reads HEAD_STEP bytes or ends a line */
 
 #define WORD(a, b, c, d, e, f, g, h)                                                                                           \
 	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | (__u64)(f) << 40 |            \
 	 (__u64)(g) << 48 | (__u64)(h) << 56)
 
-/* word reads 8 bytes. at is below HEAD_MAX, after which there are HEAD_ROOM more. */
+/* word reads 8 bytes. In bounds: the mask keeps at below HEAD_MAX, and HEAD_ROOM bytes follow. */
 static __always_inline __u64 word(const __u8 *bytes, __u32 at)
 {
 	__u64 w;
@@ -46,14 +47,14 @@ static __always_inline __u64 word(const __u8 *bytes, __u32 at)
 	return w;
 }
 
-/* A number with blanks around it. */
+/* State of parsing a number between blanks. */
 struct number {
 	const __u8 *bytes;
 	__u64 value;
 	__u32 at;
 	__u32 end;
-	__u32 digits; /* some were read */
-	__u32 done; /* a blank came after them */
+	__u32 digits; /* 1: at least one digit was read */
+	__u32 done; /* 1: a blank followed the digits */
 };
 
 static long number_step(__u32 step, struct number *n)
@@ -74,7 +75,8 @@ static long number_step(__u32 step, struct number *n)
 	return 0;
 }
 
-/* header_line looks for the two fields that say how long the body is. The line goes from line to end, its line feed. */
+/* header_line reads the two fields that determine the length of the body. The line extends from line to its line feed at
+ * end. */
 static __always_inline void header_line(struct head *h, __u32 line, __u32 end)
 {
 	__u64 w = word(h->bytes, line) | SPACES;
@@ -93,7 +95,7 @@ static __always_inline void header_line(struct head *h, __u32 line, __u32 end)
 		w = word(h->bytes, line + 8) | SPACES;
 		if (w != WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n'))
 			return;
-		/* Of several codings the last one is chunked, or the end is that of the connection. */
+		/* The body ends with the last chunk only if chunked is the last coding. */
 		at = end - 1;
 		if (h->bytes[at & (HEAD_MAX - 1)] != '\r')
 			at++;
@@ -105,14 +107,15 @@ static __always_inline void header_line(struct head *h, __u32 line, __u32 end)
 	}
 }
 
-/* newlines has the high bit of the lowest byte set that is a line feed in w, and maybe bits above it; 0 if there is none. */
+/* newlines sets the high bit of the lowest byte of w that is a line feed, and possibly bits above it. It returns 0 if there is
+ * none. */
 static __always_inline __u64 newlines(__u64 w)
 {
 	w ^= NEWLINES;
 	return (w - ONES) & ~w & HIGHS;
 }
 
-/* line_feed returns how far the next line feed is from at, HEAD_STEP when there is none in reach. */
+/* line_feed returns the distance from at to the next line feed, HEAD_STEP if it is not within HEAD_STEP bytes. */
 static __always_inline __u32 line_feed(const __u8 *bytes, __u32 at)
 {
 	__u64 found;
@@ -132,7 +135,7 @@ static __always_inline __u32 line_feed(const __u8 *bytes, __u32 at)
 	return HEAD_STEP;
 }
 
-/* Reads on in a line, and looks at the line when it ends. */
+/* head_step reads up to HEAD_STEP bytes of a line, and parses the line at its end. */
 static long head_step(__u32 step, struct head *h)
 {
 	__u32 at = h->at, line = h->line, end;
@@ -157,22 +160,22 @@ static long head_step(__u32 step, struct head *h)
 	return 0;
 }
 
-/* number reads a decimal number with blanks around it. False: it is none, or its message is longer than 2 GiB: such a one
- * has no end in sequence numbers. */
+/* number parses a decimal number between blanks. It returns false for other text and for lengths from 2 GiB, whose end has no
+ * unique sequence number. */
 static __always_inline bool number(const __u8 *bytes, __u32 at, __u32 end, __u64 *value)
 {
 	struct number n = { .bytes = bytes };
 	__u32 digits;
 	__u64 w;
 
-	/* What senders write: one blank, at most eight digits, CRLF. */
+	/* Fast path for the common form: one blank, at most eight digits, CRLF. */
 	if (bytes[at & (HEAD_MAX - 1)] == ' ')
 		at++;
 	if (bytes[(end - 1) & (HEAD_MAX - 1)] == '\r')
 		end--;
 	digits = end - at;
 	if (digits - 1 < 8) {
-		/* The digits are moved to the upper bytes, and zeros lead. The next steps add neighbours in pairs. */
+		/* Shift the digits to the upper bytes, behind leading zeros, then combine neighbours in pairs. */
 		digits = 8 - digits;
 		w = (word(bytes, at) ^ ZEROS) << (digits & 7) * 8;
 		if (!((w + BELOW_TEN | w) & HIGHS)) {
@@ -189,21 +192,21 @@ static __always_inline bool number(const __u8 *bytes, __u32 at, __u32 end, __u64
 	return n.digits && n.at >= end && n.value < 1ULL << 31;
 }
 
-/* How the end of a message is known. */
+/* Where a message ends. */
 struct message {
 	__u32 framing; /* enum framing */
 	__u32 end; /* FRAMING_LENGTH: sequence number after its last byte */
 };
 
-/* May the message have a body? */
+/* Whether a message has a body. */
 enum body {
 	BODY_NEVER, /* the response to a HEAD, 204, 304 */
-	BODY_NAMED, /* a request: only where a field says so */
-	BODY_LIKELY, /* a response: where no field says how long, up to the end of the connection */
+	BODY_NAMED, /* a request: has a body if a field says so */
+	BODY_LIKELY, /* a response: without a length the body ends with the connection */
 };
 
-/* read_head tells how the message ends whose head goes on skip bytes into the payload: at its beginning, or in its first
- * line. */
+/* read_head determines the end of a message. The payload from offset skip on is the head, from its beginning or from within its
+ * first line. */
 __noinline int read_head(struct __sk_buff *skb, const struct packet *pkt, __u32 skip, __u32 body, struct message *out)
 {
 	struct head h = {};
@@ -220,7 +223,7 @@ __noinline int read_head(struct __sk_buff *skb, const struct packet *pkt, __u32 
 	n = pkt->payload - skip - 1;
 	if (n > HEAD_MAX - 1)
 		n = HEAD_MAX - 1;
-	/* 1 <= n + 1 <= HEAD_MAX, where the verifier sees it. */
+	/* In bounds: 1 <= n + 1 <= HEAD_MAX. The mask makes it visible to the verifier. */
 	asm volatile("" : "+r"(n));
 	n &= HEAD_MAX - 1;
 	if (bpf_skb_load_bytes(skb, pkt->l4 + pkt->tcp_len + skip, b->bytes, n + 1))

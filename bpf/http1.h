@@ -1,5 +1,5 @@
-/* HTTP/1.x: what begins a request, and where a chunked message ends (RFC 9112). Chunks are not walked: a chunked message
- * has ended where the last bytes sent are its last chunk, without trailers. */
+/* HTTP/1.x: methods, and the end of chunked messages (RFC 9112). Chunks are not parsed: a chunked message has ended if the last
+ * bytes sent are a last chunk without trailers. */
 #pragma once
 
 #include "head.h"
@@ -13,7 +13,7 @@ static __always_inline __u32 method4(const char *m)
 
 enum method { METHOD_NONE, METHOD_OTHER, METHOD_HEAD, METHOD_CONNECT };
 
-/* method reads the payload from pkt->skip on. One to three bytes are taken by what they could become. */
+/* method returns the method at pkt->skip. One to three bytes match every method that begins with them. */
 static __always_inline enum method method(struct __sk_buff *skb, const struct packet *pkt)
 {
 	__u32 at = pkt->l4 + pkt->tcp_len + pkt->skip, word = 0, mask = 0xffffffff;
@@ -45,8 +45,7 @@ static __always_inline enum method method(struct __sk_buff *skb, const struct pa
 		return METHOD_HEAD;
 	if (IS("CONN"))
 		return METHOD_CONNECT;
-	/* The rest of IANA's registry, and PURGE, NOTIFY, (UN)SUBSCRIBE and M-SEARCH. PRI, with which HTTP/2 begins, is not
-	 * among them. */
+	/* The rest of IANA's registry, and PURGE, NOTIFY, (UN)SUBSCRIBE and M-SEARCH. PRI is not included: it begins HTTP/2. */
 	if (IS("TRAC") || IS("QUER") || IS("PROP") || IS("REPO") || IS("SEAR") || IS("MKCO") || IS("MKCA") || IS("MKAC") ||
 	    IS("MKRE") || IS("MKWO") || IS("COPY") || IS("MOVE") || IS("LOCK") || IS("UNLO") || IS("ACL ") || IS("BIND") ||
 	    IS("UNBI") || IS("REBI") || IS("LINK") || IS("UNLI") || IS("MERG") || IS("UPDA") || IS("LABE") || IS("BASE") ||
@@ -58,8 +57,8 @@ static __always_inline enum method method(struct __sk_buff *skb, const struct pa
 
 #define LAST_CHUNK WORD(0, '\r', '\n', '0', '\r', '\n', '\r', '\n')
 
-/* tail_after returns the last 8 bytes that were sent once this packet was, tail being those until then; 0 in the place of
- * what is not known. gap: something is missing before the packet. The latest byte is the highest. */
+/* tail_after returns the last 8 bytes sent up to the end of this packet; tail has those sent before it. Unknown bytes are 0.
+ * gap: bytes before the packet are missing. The latest byte is the highest. */
 __noinline __u64 tail_after(struct __sk_buff *skb, const struct packet *pkt, __u64 tail, bool gap)
 {
 	__u64 last = 0;
@@ -85,7 +84,7 @@ static __always_inline bool ends_chunks(__u64 tail)
 	return (tail & ~0xffULL) == LAST_CHUNK;
 }
 
-/* http1_response_ended reports whether the last response is over at that sequence number, as far as that can be known. */
+/* http1_response_ended reports whether the last response is known to end at seq. */
 static __always_inline bool http1_response_ended(const struct http1_state *h, __u32 seq)
 {
 	if (h->response_framing == FRAMING_CHUNKED && !ends_chunks(h->backend_tail))

@@ -1,12 +1,12 @@
-/* Observing HTTP/1.x: where requests begin in the client's data, and which status the backend's data answer them with. One request
- * of a connection is pending at a time. */
+/* Observer of HTTP/1.x: it finds requests in the client's data and the status of each in the backend's data. One request per
+ * connection is pending at a time. */
 #pragma once
 
 #include "admit.h"
 #include "http1.h"
 #include "proxy.h"
 
-/* http1_on_open sets where the first request and the first response begin. */
+/* http1_on_open sets the start of the first request and of the first response. */
 static __always_inline void http1_on_open(struct flow *f)
 {
 	struct http1_state *h = &f->http1;
@@ -17,7 +17,8 @@ static __always_inline void http1_on_open(struct flow *f)
 	h->response_framing = FRAMING_LENGTH;
 }
 
-/* request_may_begin reports whether another request may begin pkt->skip bytes into the payload: where the last one has ended. */
+/* request_may_begin reports whether a request may begin in the payload after the end of the last request, and sets pkt->skip to
+ * its offset. */
 static __always_inline bool request_may_begin(struct packet *pkt, const struct http1_state *h)
 {
 	pkt->skip = 0;
@@ -28,8 +29,9 @@ static __always_inline bool request_may_begin(struct packet *pkt, const struct h
 	return pkt->skip < pkt->payload;
 }
 
-/* first_bytes counts what a connection begins with that is no request, and looks behind a PROXY header for one. */
-static __always_inline enum method first_bytes(struct __sk_buff *skb, struct packet *pkt, struct flow *f)
+/* count_opening counts the first bytes of a connection that are not a request. After a PROXY header it returns the method of
+ * the request that follows. */
+static __always_inline enum method count_opening(struct __sk_buff *skb, struct packet *pkt, struct flow *f)
 {
 	struct circuit *c = circuit_of(f->request.circuit);
 	__u32 len = proxy_header(skb, pkt), what = len ? OPENING_PROXY : opening_of(skb, pkt);
@@ -45,8 +47,8 @@ static __always_inline enum method first_bytes(struct __sk_buff *skb, struct pac
 	return method(skb, pkt);
 }
 
-/* http1_request decides about a request, and prepares for its response if it is admitted. The response comes after the one before,
- * of which the client need not have all. */
+/* http1_request decides about a request, and resets the response state if it is admitted. The response follows the response
+ * before it, of which the client may not have acknowledged all. */
 static __always_inline __u64 http1_request(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f,
 					   enum method kind)
 {
@@ -65,7 +67,7 @@ static __always_inline __u64 http1_request(struct __sk_buff *skb, struct packet 
 	h->head_len = 0;
 	h->line = LINE_INSIDE;
 	h->interim = 0;
-	h->doubt = 0;
+	h->maybe_request = 0;
 	h->method = kind;
 	read_head(skb, pkt, pkt->skip, BODY_NAMED, &m);
 	h->request_end = m.end;
@@ -74,8 +76,8 @@ static __always_inline __u64 http1_request(struct __sk_buff *skb, struct packet 
 	return d;
 }
 
-/* chunk_or_request decides about what is either a chunk or a request after trailers. An open circuit admits nothing because that
- * cannot be known. */
+/* chunk_or_request decides about data that are either a chunk or a request after trailers. An open circuit does not admit them:
+ * they could be a request. */
 static __always_inline __u64 chunk_or_request(struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	__u32 reason = REASON_FLOW;
@@ -87,11 +89,12 @@ static __always_inline __u64 chunk_or_request(struct packet *pkt, struct node_st
 		pkt->bare = 1;
 		return decision(TODO_REJECT_REQUEST, reason);
 	}
-	f->http1.doubt = 1;
+	f->http1.maybe_request = 1;
 	return decision(ACTION_PASS, REASON_FLOW);
 }
 
-/* http1_data decides about data while no response is awaited: a request, or the rest of a body whose response came early. */
+/* http1_data decides about data while no request is pending: a new request, or the rest of a body whose response has already
+ * arrived. */
 __noinline __u64 http1_data(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	const __u64 pass = decision(ACTION_PASS, REASON_FLOW);
@@ -102,7 +105,7 @@ __noinline __u64 http1_data(struct __sk_buff *skb, struct packet *pkt, struct no
 	if (request_may_begin(pkt, &f->http1)) {
 		kind = method(skb, pkt);
 		if (kind == METHOD_NONE && pkt->seq == f->isn + 1 && !(f->flags & FLOW_JOINED))
-			kind = first_bytes(skb, pkt, f);
+			kind = count_opening(skb, pkt, f);
 		return kind == METHOD_NONE ? pass : http1_request(skb, pkt, n, f, kind);
 	}
 	pkt->skip = 0;
@@ -117,7 +120,7 @@ static __always_inline __u64 http1_on_request(struct __sk_buff *skb, struct pack
 	struct http1_state *h = &f->http1;
 
 	if (state_of(turn) == REQUEST_WAIT)
-		f->request.sent = bpf_ktime_get_ns(); /* the backend has yet to get it all */
+		f->request.sent = bpf_ktime_get_ns(); /* the request continues: its latency counts from the last byte */
 	else if (state_of(turn) == REQUEST_NONE && phase_of(READ_ONCE(f->turn)) == PHASE_OPEN)
 		d = http1_data(skb, pkt, n, f);
 	if (d >> 32 == ACTION_PASS && h->request_framing == FRAMING_CHUNKED) {
@@ -130,7 +133,7 @@ static __always_inline __u64 http1_on_request(struct __sk_buff *skb, struct pack
 struct reader {
 	struct __sk_buff *skb;
 	struct flow *f;
-	__u32 at; /* offset in the packet of the next byte */
+	__u32 at; /* offset of the next byte in the packet */
 	__u32 left;
 	__u32 status; /* out */
 	__u32 pad;
@@ -153,7 +156,7 @@ static __always_inline bool is_interim(__u32 status)
 	return status >= 100 && status < 200 && status != 101;
 }
 
-/* read_byte reads one byte: of a status line, or of the rest of a 1xx head up to its empty line. */
+/* read_byte reads one byte of a status line, or of the rest of a 1xx head up to its empty line. */
 static long read_byte(__u32 step, struct reader *r)
 {
 	struct flow *f = r->f;
@@ -168,7 +171,7 @@ static long read_byte(__u32 step, struct reader *r)
 	r->left--;
 	if (h->interim) {
 		if (b == '\n' && line != LINE_INSIDE) {
-			/* An empty line, however lines end. */
+			/* An empty line, ended by LF or CRLF. */
 			h->line = LINE_INSIDE;
 			h->head_len = 0;
 			h->interim = 0;
@@ -193,7 +196,7 @@ static long read_byte(__u32 step, struct reader *r)
 	return 0;
 }
 
-/* read_response reads on from f->backend_next, and returns the final status once its line is complete, 0 before. */
+/* read_response reads from f->backend_next on. It returns the final status when its status line is complete, otherwise 0. */
 __noinline __u32 read_response(struct __sk_buff *skb, const struct packet *pkt, struct flow *f)
 {
 	struct reader r = { .skb = skb, .f = f };
@@ -206,7 +209,7 @@ __noinline __u32 read_response(struct __sk_buff *skb, const struct packet *pkt, 
 	r.at = pkt->l4 + pkt->tcp_len;
 	r.left = pkt->payload;
 	skip = f->backend_next - pkt->seq;
-	/* Below the next byte all is old; above, something is missing that will be sent again. */
+	/* Earlier bytes are retransmissions. Bytes beyond the next one follow a gap, which will be sent again. */
 	if (before(f->backend_next, pkt->seq) || skip >= pkt->payload)
 		return 0;
 	r.at += skip;
@@ -223,12 +226,13 @@ __noinline __u32 read_response(struct __sk_buff *skb, const struct packet *pkt, 
 		}
 		r.status = 0;
 	}
-	/* The rare way: a line in pieces, or 1xx heads, of which one packet may bring 16 KiB. */
+	/* Slow path: a status line in several packets, or 1xx heads, up to 16 KiB of them in one packet. */
 	bpf_loop(16384, read_byte, &r, 0);
 	return r.status;
 }
 
-/* note_response_end notes how the response ends whose status was just read, if that is ever asked: where requests are answered. */
+/* note_response_end records the framing of the response whose status was just read. Only policies that answer rejected requests
+ * need it. */
 static __always_inline void note_response_end(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 status)
 {
 	struct http1_state *h = &f->http1;
@@ -245,7 +249,7 @@ static __always_inline void note_response_end(struct __sk_buff *skb, const struc
 	h->backend_tail = 0;
 }
 
-/* enter_tunnel ends the observation of a connection. */
+/* enter_tunnel stops the observation of a connection that leaves HTTP/1.x. */
 static __always_inline void enter_tunnel(struct flow *f)
 {
 	__u64 turn = READ_ONCE(f->turn);
@@ -254,8 +258,9 @@ static __always_inline void enter_tunnel(struct flow *f)
 		set_phase(f, turn, PHASE_TUNNEL);
 }
 
-/* take_status ends the request, unless its client has sent a FIN: it may be gone, and answer with a RST. */
-static __always_inline void take_status(const struct flow_key *key, struct flow *f, __u64 turn, __u32 status)
+/* apply_status ends the request with its status. After a FIN of the client the outcome is deferred: the client may reply with a
+ * RST. */
+static __always_inline void apply_status(const struct flow_key *key, struct flow *f, __u64 turn, __u32 status)
 {
 	bool connect = f->http1.method == METHOD_CONNECT && status / 100 == 2;
 	struct request *r = &f->request;
@@ -283,15 +288,15 @@ static __always_inline void http1_on_response(struct __sk_buff *skb, const struc
 		status = read_response(skb, pkt, f);
 		if (status) {
 			note_response_end(skb, pkt, f, status);
-			take_status(&pkt->key, f, turn, status);
+			apply_status(&pkt->key, f, turn, status);
 		}
 	}
-	/* A new response where none is awaited: what may have been a request was one. */
-	if (h->doubt && http1_response_ended(h, pkt->seq)) {
+	/* A response without a pending request: the data that was taken for a body was a request. */
+	if (h->maybe_request && http1_response_ended(h, pkt->seq)) {
 		h->request_framing = FRAMING_UNKNOWN;
-		h->doubt = 0;
+		h->maybe_request = 0;
 	}
-	/* The end of a chunked response is kept in view. */
+	/* Record the last bytes of a chunked response. */
 	if (h->response_framing == FRAMING_CHUNKED && before(h->response_end, end)) {
 		h->backend_tail = tail_after(skb, pkt, h->backend_tail, pkt->seq != h->response_end);
 		h->response_end = end;

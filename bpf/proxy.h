@@ -1,5 +1,5 @@
-/* The PROXY protocol, with which a load balancer says whom a connection is from before it passes on what that client sends:
- * https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt. The header is skipped, and nothing in it is believed. */
+/* The PROXY protocol: a header with the client's address that a load balancer sends before the client's data
+ * (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt). The header is skipped and its content ignored. */
 #pragma once
 
 #include "maps.h"
@@ -21,8 +21,8 @@ static long line_step(__u32 step, struct line_end *l)
 	return l->bytes[l->at++ & (HEAD_MAX - 1)] == '\n';
 }
 
-/* proxy_header returns the length of the header that the payload begins with; 0 when there is none, or when one of version 1
- * does not end in this packet. */
+/* proxy_header returns the length of the PROXY header at the beginning of the payload; 0 if there is none, or if a header of
+ * version 1 does not end in this packet. */
 __noinline __u32 proxy_header(struct __sk_buff *skb, const struct packet *pkt)
 {
 	static const __u8 v2[12] = { 0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a };
@@ -34,7 +34,7 @@ __noinline __u32 proxy_header(struct __sk_buff *skb, const struct packet *pkt)
 		return 0;
 	at = pkt->l4 + pkt->tcp_len;
 	n = (pkt->payload < PROXY_V1_MAX ? pkt->payload : PROXY_V1_MAX) - 1;
-	/* 1 <= n + 1 <= 128, where the verifier sees it. */
+	/* In bounds: 1 <= n + 1 <= 128. The mask makes it visible to the verifier. */
 	asm volatile("" : "+r"(n));
 	n &= 127;
 	if (bpf_skb_load_bytes(skb, at, b->bytes, n + 1))
@@ -46,11 +46,11 @@ __noinline __u32 proxy_header(struct __sk_buff *skb, const struct packet *pkt)
 	l.bytes = b->bytes;
 	l.len = n + 1;
 	bpf_loop(PROXY_V1_MAX, line_step, &l, 0);
-	/* line_step stops behind the line feed, or at the end of what was read. */
+	/* line_step stops after the line feed, or at the end of the bytes. */
 	return l.at && b->bytes[(l.at - 1) & 127] == '\n' ? l.at : 0;
 }
 
-/* opening_of says what a connection's first bytes are that are no request. */
+/* opening_of classifies first bytes of a connection that are neither a request nor a PROXY header. */
 static __always_inline enum opening opening_of(struct __sk_buff *skb, const struct packet *pkt)
 {
 	__u8 b[4] = {};

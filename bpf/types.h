@@ -203,7 +203,7 @@ struct http1_state {
 	__u8 method; /* enum method, of the pending request */
 	__u8 request_framing; /* enum framing */
 	__u8 response_framing;
-	__u8 doubt; /* 1: data that may be a request was taken for a body */
+	__u8 maybe_request; /* 1: data that may be a request was taken for a body */
 	__u8 pad[5];
 };
 

@@ -186,7 +186,7 @@ type CFlow struct {
 		Method          uint8
 		RequestFraming  uint8
 		ResponseFraming uint8
-		Doubt           uint8
+		MaybeRequest    uint8
 		Pad             [5]uint8
 	}
 }

@@ -155,7 +155,7 @@ type decideFlow struct {
 		Method          uint8
 		RequestFraming  uint8
 		ResponseFraming uint8
-		Doubt           uint8
+		MaybeRequest    uint8
 		Pad             [5]uint8
 	}
 }
