@@ -1,12 +1,12 @@
-/* Initial sequence numbers of the kernel's own answers: a keyed hash of the connection's four-tuple, so that nothing is stored
- * between a SYN and its request, and any later packet is known to be ours by what it acknowledges. SipHash-2-4 (Aumasson and
- * Bernstein, 2012), because clients see its output.
+/* Initial sequence numbers of the kernel's SYN-ACKs: a keyed hash of the connection's four-tuple. No state is stored between a
+ * SYN and its request: the acknowledgement of a later packet identifies the kernel's SYN-ACK. The hash is SipHash-2-4 (Aumasson
+ * and Bernstein, 2012), because clients see its output.
  *
- *   21 bits  of the four-tuple's hash. A packet of a connection that is not followed matches by chance once in two million,
- *            and is looked at only where its circuit has answered a SYN within two minutes.
- *    8 bits  of a second hash, of the client's own number: they tell the first segment from later ones, where nothing is
- *            remembered of the connection yet.
- *    3 bits  why the SYN was answered, so that the answer says so too. */
+ *   21 bits  of the hash of the four-tuple. A packet of a connection that is not followed matches by chance once in two
+ *            million, and is checked only within two minutes after its circuit answered a SYN.
+ *    8 bits  of a second hash, of the client's sequence number. They distinguish the first segment from later ones while
+ *            no state of the connection is stored.
+ *    3 bits  reason for which the SYN was answered, so that the answer has the same reason. */
 #pragma once
 
 #include "verdict.h"
@@ -69,9 +69,9 @@ __noinline __u64 tuple_hash(const struct node_state *n, const struct flow_key *k
 	return v0 ^ v1 ^ v2 ^ v3;
 }
 
-/* Eight bits of the client's number, hidden by the upper half of the hash. They differ for every segment that begins 64 to
- * 16,320 bytes after the first one: for all that a client sends before it has an acknowledgement (ten segments of 1,400
- * bytes, RFC 6928). A segment that passes for the first one gets a reset. */
+/* first_bits returns eight bits of the client's number, masked with the upper half of the hash. They differ for every segment
+ * that begins 64 to 16,320 bytes after the first one. That covers all segments that a client sends before an acknowledgement
+ * (ten segments of 1,400 bytes, RFC 6928). A later segment that matches by chance gets a reset. */
 static __always_inline __u32 first_bits(__u64 hash, __u32 isn)
 {
 	return ((isn + (__u32)(hash >> 32)) >> 6 & 0xff) << COOKIE_FIRST_SHIFT;
@@ -85,16 +85,17 @@ static __always_inline __u32 cookie(__u64 hash, __u32 isn, __u32 reason)
 #define ANSWERING_TIME (120ULL * 1000000000)
 #define ANSWERING_STEP (1ULL * 1000000000)
 
-/* extend_answering moves on the time until which packets are checked for a cookie: as long as a client may still send one after its
- * SYN was answered. It is written once a second at most, because every CPU reads it. */
+/* extend_answering extends the time for which packets are checked for a cookie to ANSWERING_TIME from now: a client may send
+ * such a packet that long after its SYN was answered. The field is written at most once a second, because every CPU reads
+ * it. */
 static __always_inline void extend_answering(__u64 *until, __u64 now)
 {
 	if (READ_ONCE(*until) < now + ANSWERING_TIME - ANSWERING_STEP)
 		*(volatile __u64 *)until = now + ANSWERING_TIME;
 }
 
-/* cookie_reason returns the reason in the cookie that a packet acknowledges: why the SYN of its connection was answered. 0: it
- * acknowledges none. pkt->first is set when the packet follows right after that SYN. */
+/* cookie_reason returns the reason in the cookie that a packet acknowledges, that is, why the SYN of its connection was
+ * answered. It returns 0 if the packet acknowledges no cookie. It sets pkt->first if the packet directly follows that SYN. */
 static __always_inline __u32 cookie_reason(const struct node_state *n, struct circuit *c, struct packet *pkt)
 {
 	__u32 number = pkt->ack - 1;

@@ -1,24 +1,25 @@
-/* The headers of a packet that the kernel sends itself, for TC and XDP: built on the stack, and written by the program. */
+/* Headers of a packet that the kernel sends, for TC and XDP. They are built on the stack; the program writes them to the
+ * packet. */
 #pragma once
 
 #include "parse.h"
 
-/* What a packet that the kernel sends says. Ports and addresses are those of the packet that it replaces. */
+/* Content of a segment that the kernel sends. It takes ports and addresses from the packet that it replaces. */
 struct segment {
 	__u32 seq;
 	__u32 ack;
 	__u32 flags;
-	__u32 mss; /* of the MSS option, 0 = none */
+	__u32 mss; /* value of the MSS option, 0 = none */
 	__u32 has_ts;
 	__be32 ts_val;
 	__be32 ts_ecr;
-	__u32 back; /* 1: to where the packet came from; 0: onward */
+	__u32 back; /* 1: to the sender of the packet, 0: to its destination */
 	__u32 answer; /* index in answers, ANSWER_NONE = no payload */
-	__u16 head; /* headers only */
-	__u16 known; /* the backend has the connection too */
-	__u32 isn; /* the client's, to tell a SYN that comes again from a new one */
+	__u16 head; /* 1: headers of the answer only */
+	__u16 known; /* 1: the backend has the connection as well */
+	__u32 isn; /* the client's ISN, which identifies a retransmitted SYN */
 	__u32 pad;
-	__u64 retry; /* seconds for Retry-After */
+	__u64 retry; /* value of Retry-After in seconds */
 };
 
 struct tcp_header {
@@ -39,7 +40,8 @@ static __always_inline __u32 fold(__u64 sum)
 	return sum;
 }
 
-/* p is aligned to 4, and so is len: words of 32 bits fold to the same sum. */
+/* sum_bytes sums p in words of 32 bits, which fold to the same sum as words of 16. p and len are multiples of 4, so no read
+ * exceeds p + len. */
 static __always_inline __u64 sum_bytes(const void *p, const int len)
 {
 	const __u32 *w = p;
@@ -56,10 +58,10 @@ static __always_inline __u64 sum_word(__u64 w)
 	return (w & 0xffff) + (w >> 16 & 0xffff) + (w >> 32 & 0xffff) + (w >> 48);
 }
 
-#define HOP_LIMIT 64 /* the default of Linux, for both versions of IP */
+#define HOP_LIMIT 64 /* default of Linux for IPv4 and IPv6 */
 
-/* build_ipv4 and build_ipv6 fill an IP header before tcp_total bytes of TCP, and return the folded sum of its pseudo header.
- * back: it goes to where the packet came from. */
+/* build_ipv4 and build_ipv6 fill an IP header for tcp_total bytes of TCP, and return the folded sum of the pseudo header. back:
+ * the packet returns to its sender. */
 static __always_inline __u32 build_ipv4(struct iphdr *ip, const struct packet *pkt, bool back, __u32 tcp_total)
 {
 	*ip = (struct iphdr){
@@ -94,7 +96,7 @@ static __always_inline __u32 options_len(const struct segment *s)
 	return (s->has_ts ? 12 : 0) + (s->mss ? 4 : 0);
 }
 
-/* build_tcp fills a TCP header. Its checksum is pseudo, the pseudo header's sum; the caller completes it. */
+/* build_tcp fills a TCP header. It sets the checksum to pseudo, the sum of the pseudo header; the caller completes it. */
 static __always_inline void build_tcp(struct tcp_header *tcp, const struct packet *pkt, const struct segment *s, __u32 pseudo)
 {
 	__builtin_memset(tcp, 0, sizeof(*tcp));

@@ -1,11 +1,11 @@
-/* How a client is rejected: by an answer of its protocol, a reset, or nothing. HTTP/1.x is the only protocol with answers. The
- * answers of another one get a header like render_http1.h, and are chosen here. */
+/* How a client is rejected: by an answer in its protocol, a reset, or no reply. HTTP/1.x is the only protocol with answers. A
+ * new protocol adds a header like render_http1.h, and a case here. */
 #pragma once
 
 #include "render_http1.h"
 
-/* render returns how a client is rejected, and sets answer to the index of what it gets with REJECT_RESPOND. fits: an answer can
- * be placed there. mss: what the client takes in one segment. */
+/* render returns how a client is rejected, and sets answer to an index in answers for REJECT_RESPOND. fits: an answer can be
+ * placed in the stream. mss: the maximum segment size of the client. */
 static __always_inline enum reject render(const struct policy *p, __u32 reason, bool fits, __u32 mss, bool has_ts, __u32 *answer)
 {
 	*answer = ANSWER_NONE;
@@ -20,8 +20,8 @@ static __always_inline enum reject render(const struct policy *p, __u32 reason, 
 	return *answer == ANSWER_NONE ? REJECT_RESET : REJECT_RESPOND;
 }
 
-/* render_first does the same for the first bytes of a connection whose SYN was answered. The client has an open connection, so a
- * policy that drops by now resets it. */
+/* render_first does the same for the first data of a connection whose SYN was answered. The client has an open connection, so
+ * it gets a reset even if the policy now drops. */
 static __always_inline enum reject render_first(struct __sk_buff *skb, struct packet *pkt, const struct policy *p, __u32 reason,
 						__u32 *answer)
 {

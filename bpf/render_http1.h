@@ -1,5 +1,4 @@
-/* The HTTP/1.x answer to a rejected client. The agent renders one for each reason; the seconds of Retry-After are filled in
- * here. */
+/* HTTP/1.x answers to rejected clients. The agent renders one per reason; the program fills in the seconds of Retry-After. */
 #pragma once
 
 #include "headers.h"
@@ -9,8 +8,8 @@
 
 #define MSS_ANY 0xffff
 
-/* http1_answer returns the index of the answer for a reason if it fits one segment, otherwise ANSWER_NONE. An MSS counts the
- * options in (RFC 6691). */
+/* http1_answer returns the index of the answer for a reason, or ANSWER_NONE if it does not fit one segment. An MSS includes the
+ * TCP options (RFC 6691). */
 static __always_inline __u32 http1_answer(const struct policy *p, __u32 reason, __u32 mss, bool has_ts)
 {
 	__u32 i = rejection_index(reason), index = i < REJECTIONS ? p->answers[i] : ANSWER_NONE;
@@ -19,7 +18,7 @@ static __always_inline __u32 http1_answer(const struct policy *p, __u32 reason, 
 	return a && a->len + (has_ts ? 12 : 0) <= mss ? index : ANSWER_NONE;
 }
 
-/* http1_begins reports whether a connection begins with a request, after a PROXY header if there is one. It sets pkt->skip and
+/* http1_begins reports whether a connection begins with a request, possibly after a PROXY header. It sets pkt->skip and
  * pkt->head. */
 static __always_inline bool http1_begins(struct __sk_buff *skb, struct packet *pkt)
 {
@@ -37,14 +36,14 @@ static __always_inline bool http1_begins(struct __sk_buff *skb, struct packet *p
 	return m != METHOD_NONE;
 }
 
-/* http1_put_retry writes the seconds, right-aligned after blanks, and adds to sum how much the sum of the field has changed. */
+/* http1_put_retry writes the seconds, right-aligned behind blanks, and adds the change of the field's sum to sum. */
 static __always_inline long http1_put_retry(struct __sk_buff *skb, __u32 payload, __u64 seconds, const struct answer *a, __u64 *sum)
 {
 	__u64 at = a->retry_at;
 	__u64 field = 0x2020202020202020ULL, old;
 
 	_Static_assert(RETRY_DIGITS == sizeof(field), "the field is written as one word");
-	/* 8 digits are more than three years. The highest byte is the last character; a blank | 0x10 is '0'. */
+	/* 8 digits are more than three years. The highest byte is the last character; blank | 0x10 is '0'. */
 	if (seconds > 99999999)
 		seconds = 99999999;
 #pragma unroll
@@ -53,22 +52,22 @@ static __always_inline long http1_put_retry(struct __sk_buff *skb, __u32 payload
 			field |= (0x10 | seconds % 10) << (56 - 8 * i);
 		seconds /= 10;
 	}
-	/* Where the verifier sees it: right before the use. */
+	/* In bounds: at <= ANSWER_MAX - RETRY_DIGITS, compared right before the use, where the verifier tracks it. */
 	asm volatile("" : "+r"(at));
 	if (!at || at > ANSWER_MAX - RETRY_DIGITS)
 		return 0;
 	__builtin_memcpy(&old, a->bytes + at, sizeof(old));
-	/* Minus in one's complement is the inverse. */
+	/* In one's complement the inverse is the negative. */
 	*sum += (__u16)~fold(sum_word(old)) + fold(sum_word(field));
 	return bpf_skb_store_bytes(skb, payload + at, &field, sizeof(field), 0);
 }
 
-/* http1_put writes an answer of len bytes at an offset, and returns 0 on success. sum is that of the answer as rendered, then
- * that of what was written. */
+/* http1_put writes an answer of len bytes at an offset and returns 0 on success. It changes sum from that of the rendered
+ * answer to that of the written bytes. */
 static __always_inline long http1_put(struct __sk_buff *skb, __u32 at, const struct answer *a, __u32 len, __u64 retry, __u64 *sum)
 {
-	/* The bound where the verifier sees it: 1 <= len <= ANSWER_MAX. Before 6.8 it learns nothing of the lower end from a
-	 * comparison with 0. */
+	/* In bounds: 1 <= len <= ANSWER_MAX. The verifier before 6.8 derives no lower bound from a comparison with 0, so len -
+	 * 1 is compared. */
 	__u32 n = len - 1;
 	long err;
 

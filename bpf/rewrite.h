@@ -1,10 +1,10 @@
-/* Rewriting a packet of a client: into the answer to it, or into a reset for the backend. */
+/* Rewriting of a client's packet to the reply to it, or to a reset for the backend. */
 #pragma once
 
 #include "headers.h"
 #include "render_http1.h"
 
-/* put_ip writes the IP header and returns the folded sum of the pseudo header. sum: that of the header itself. */
+/* put_ip writes the IP header and returns the folded sum of the pseudo header. It sets sum to that of the IP header. */
 static __always_inline __u32 put_ip(struct __sk_buff *skb, const struct packet *pkt, bool back, __u32 tcp_total, __u64 *sum,
 				    long *err)
 {
@@ -37,10 +37,10 @@ static __always_inline long swap_macs(struct __sk_buff *skb)
 	return bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0);
 }
 
-/* put_complete sets the sum that a network card may have computed of the whole packet (CHECKSUM_COMPLETE). It is lost on the way
- * to an egress hook and when the length changes. Otherwise it must follow the changes, or the kernel takes the card for broken.
- * sum is that of the packet as it is now. */
-static __always_inline void put_complete(struct __sk_buff *skb, __u64 sum)
+/* update_complete updates the sum of the whole packet that a network card may have computed (CHECKSUM_COMPLETE). An egress hook
+ * and a change of length discard that sum. Otherwise it must match the packet, or the kernel reports a hardware checksum
+ * failure. sum is that of the packet as it is now. */
+static __always_inline void update_complete(struct __sk_buff *skb, __u64 sum)
 {
 	__s64 old = bpf_csum_update(skb, 0);
 
@@ -48,7 +48,7 @@ static __always_inline void put_complete(struct __sk_buff *skb, __u64 sum)
 		bpf_csum_update(skb, fold(sum + (__u32)~old));
 }
 
-/* put_tcp writes the TCP header. pseudo is the pseudo header's sum, payload_sum that of what follows the header. */
+/* put_tcp writes the TCP header. pseudo is the sum of the pseudo header, payload_sum that of the payload. */
 static __always_inline long put_tcp(struct __sk_buff *skb, const struct packet *pkt, const struct segment *s, __u32 pseudo,
 				    __u64 payload_sum)
 {
@@ -65,15 +65,15 @@ static __always_inline long put_tcp(struct __sk_buff *skb, const struct packet *
 	else
 		err = bpf_skb_store_bytes(skb, pkt->l4, &tcp, sizeof(tcp.h), 0);
 
-	/* Options that are not sent are 0 and add nothing. The client's packet may be CHECKSUM_PARTIAL, which cannot be
-	 * seen from here; then check must hold the pseudo header's sum P and stay as it is. Otherwise it must become
-	 * ~(P + H). Replacing by the difference 2P + H, where H is without the P that stands in check, does both: it
-	 * leaves a partial one alone, and makes of P ~(2P + H + ~P) = ~(P + H). */
+	/* Options that are not sent are 0 and do not change the sum. The client's packet may be CHECKSUM_PARTIAL, which a
+	 * program cannot see: then the field must keep the sum P of the pseudo header. Otherwise it must become ~(P + H), where
+	 * H is the sum of header and payload without the field, which now holds P. Replacing 0 by 2P + H is right in both
+	 * cases: a partial checksum is not changed, and P becomes ~(2P + H + ~P) = ~(P + H). */
 	return err | bpf_l4_csum_replace(skb, pkt->l4 + __builtin_offsetof(struct tcphdr, check), 0,
 					 fold(pseudo + sum_bytes(&tcp, sizeof(tcp)) + payload_sum), 0);
 }
 
-/* rewrite replaces the whole packet. pkt->key must be as parsed from it: client is the source. 0 on success. */
+/* rewrite replaces the whole packet and returns 0 on success. pkt->key must be as parsed: the client is the source. */
 __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const struct segment *s)
 {
 	__u32 payload, len = 0, pseudo;
@@ -94,13 +94,13 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 		payload_sum = s->head ? a->head_sum : a->sum;
 	}
 
-	/* Trims or grows, makes the packet linear and unshared, and drops its segmentation state. */
+	/* bpf_skb_change_tail sets the length, makes the packet linear and unshared, and clears its segmentation state. */
 	if (bpf_skb_change_tail(skb, payload + len, 0))
 		return -1;
 	if (a && len)
 		err |= http1_put(skb, payload, a, len, s->retry, &payload_sum);
 	if (s->back) {
-		/* Marks of the client's packet, which rules for the way back would take for their own. */
+		/* The mark belongs to the client's packet; rules for the way back must not match it. */
 		skb->mark = 0;
 		if (pkt->l3 != L2_NONE)
 			err |= swap_macs(skb);
@@ -110,11 +110,11 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 	if (pkt->hook == HOOK_INGRESS) {
 		__u32 tag = 0;
 
-		/* A card's sum begins after the Ethernet header. */
+		/* The sum of the card begins after the Ethernet header. */
 		if (pkt->l3 == L2_VLAN)
 			err |= bpf_skb_load_bytes(skb, ETH_HLEN, &tag, sizeof(tag));
-		/* TCP with its checksum sums up to the inverse of the pseudo header. */
-		put_complete(skb, ip_sum + (__u16)~pseudo + sum_word(tag));
+		/* The sum of TCP including its checksum is the complement of the pseudo header's. */
+		update_complete(skb, ip_sum + (__u16)~pseudo + sum_word(tag));
 	}
 	return err;
 }
