@@ -1,4 +1,5 @@
-/* The programs for packets of TC and for the agent; the other hooks have a header each. Each is: parse, decide, count, return. */
+/* The programs of TC and those that the agent runs; other hooks have a header each. Each program parses, decides, counts and
+ * returns. */
 #include "backend.h"
 #include "client.h"
 #include "connect.h"
@@ -14,8 +15,8 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-/* Puts into the BTF what no map's key or value names: the event in the ring, and the enums whose constants are stored in
- * plain integers. The Go constants and the hash of the maps' layout are made from it. */
+/* Adds types to the BTF that no map's key or value refers to: the event in the ring, and enums whose constants are stored in
+ * plain integers. The Go constants and the hash of the maps' layout are generated from the BTF. */
 struct types {
 	struct event event;
 	enum result result;
@@ -42,20 +43,20 @@ struct types {
 	enum size size;
 } types SEC(".data.types") __attribute__((unused));
 
-#define TCX_NEXT (-1) /* not ours: the next program decides; clsact: TC_ACT_UNSPEC */
+#define TCX_NEXT (-1) /* the next program decides; clsact: TC_ACT_UNSPEC */
 
 #define TO_BACKEND (1 << 0)
 #define FROM_BACKEND (1 << 1)
 
-/* ways returns which packets a hook sees: those that go to a backend, those that come from one, or both. */
-static __always_inline __u32 ways(__u32 hook, const struct node_state *n)
+/* hook_traffic returns which packets a hook sees: packets to a backend, packets from a backend, or both. */
+static __always_inline __u32 hook_traffic(__u32 hook, const struct node_state *n)
 {
 	if (hook == HOOK_LOOPBACK || n->flags & NODE_HOST_BACKENDS)
 		return TO_BACKEND | FROM_BACKEND;
 	return hook == HOOK_EGRESS ? TO_BACKEND : FROM_BACKEND;
 }
 
-/* decide returns the decision about a packet, and sets flow when it is a client's of a followed connection. */
+/* decide returns the decision about a packet, and sets flow if a client sent it on a followed connection. */
 static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow **flow)
 {
 	__u64 d = decision(ACTION_PASS, REASON_FOREIGN);
@@ -68,21 +69,21 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 	}
 	if (pkt->hook == HOOK_LOOPBACK && n->flags & NODE_NAT_ON_LO && undo_nat(skb, pkt, n))
 		return backend_packet(skb, pkt, n);
-	if (ways(pkt->hook, n) & TO_BACKEND && watched(n, pkt->key.backend_port_be)) {
+	if (hook_traffic(pkt->hook, n) & TO_BACKEND && watched(n, pkt->key.backend_port_be)) {
 		d = client_packet(skb, pkt, n, flow);
 		if (pkt->nat && is_admitted(d))
 			remember_dialled(skb, pkt);
 		if (d != decision(ACTION_PASS, REASON_FOREIGN))
 			return d;
 	}
-	if (ways(pkt->hook, n) & FROM_BACKEND && watched(n, pkt->key.client_port_be)) {
+	if (hook_traffic(pkt->hook, n) & FROM_BACKEND && watched(n, pkt->key.client_port_be)) {
 		swap_key(&pkt->key);
 		d = backend_packet(skb, pkt, n);
 	}
 	return d;
 }
 
-/* carry_out does what a decision leaves to be done, and returns what was done. f: the packet's flow, if it is followed. */
+/* carry_out completes a deferred decision and returns the final one. f: flow of the packet, NULL if it is not followed. */
 static __always_inline __u64 carry_out(struct __sk_buff *skb, struct packet *pkt, struct flow *f, __u64 d)
 {
 	switch (d >> 32) {
@@ -99,13 +100,13 @@ static __always_inline __u64 carry_out(struct __sk_buff *skb, struct packet *pkt
 	}
 }
 
-/* decide_icmp decides about a packet that may be an ICMP error: these come from where packets of backends come. */
+/* decide_icmp decides about a packet that may be an ICMP error. A hook that sees packets from backends sees these as well. */
 static __always_inline __u64 decide_icmp(struct __sk_buff *skb, struct node_state *n, __u32 hook, __u32 l3, __u32 v6)
 {
-	return ways(hook, n) & FROM_BACKEND ? icmp_error(skb, l3, v6) : pass(REASON_FOREIGN);
+	return hook_traffic(hook, n) & FROM_BACKEND ? icmp_error(skb, l3, v6) : pass(REASON_FOREIGN);
 }
 
-/* finish counts the packet and returns what TC does with it. */
+/* finish counts the packet and returns the action for TC. */
 static __always_inline int finish(struct __sk_buff *skb, __u32 hook, __u64 d, bool nat)
 {
 	count_packet(hook, d);
@@ -115,9 +116,9 @@ static __always_inline int finish(struct __sk_buff *skb, __u32 hook, __u64 d, bo
 	case ACTION_RESPOND:
 	case ACTION_RESET:
 	case ACTION_ACK:
-		/* On loopback the rewritten packet goes on, and arrives where it came from. With NAT it must not: it would keep
-		 * the conntrack entry of the client's packet, and NAT would change it like one. A redirected packet loses the
-		 * entry, and conntrack looks it up as the backend's. */
+		/* On loopback the rewritten packet continues and returns to its sender. With NAT it must be redirected:
+		 * otherwise it keeps the conntrack entry of the client's packet, and NAT changes it as one of the client. A
+		 * redirected packet loses the entry, and conntrack looks it up as one of the backend. */
 		if (hook == HOOK_LOOPBACK && !nat)
 			return TC_ACT_OK;
 		return bpf_redirect(skb->ifindex, hook == HOOK_INGRESS ? 0 : BPF_F_INGRESS);
@@ -181,7 +182,7 @@ int ingress_l3(struct __sk_buff *skb)
 	return run(skb, HOOK_INGRESS, false);
 }
 
-/* On the loopback device's egress, where every packet passes once, in both directions. */
+/* On egress of the loopback device, which every packet passes once, in both directions. */
 SEC("tc")
 int loopback(struct __sk_buff *skb)
 {
@@ -200,7 +201,7 @@ int sweep(struct sweep_args *args)
 	s.idle = args->idle;
 	s.gone = args->gone;
 	s.number = __sync_fetch_and_add(&n->sweeps, 1) + 1;
-	/* A walk visits every bucket of an empty table, too: a millisecond for half a million. */
+	/* A walk visits every bucket even if the table is empty: a millisecond for half a million buckets. */
 	if (READ_ONCE(n->flow_count))
 		bpf_for_each_map_elem(&flows, sweep_flow, &s, 0);
 	args->now = s.now;
@@ -209,7 +210,7 @@ int sweep(struct sweep_args *args)
 	return 0;
 }
 
-/* For the backends in unreachables. */
+/* unreachable ends and records attempts for the backends in the map unreachables. */
 SEC("syscall")
 int unreachable(struct unreachable_args *args)
 {

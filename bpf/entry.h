@@ -1,13 +1,13 @@
-/* Rejecting clients where they enter the node. A packet that an egress hook rejects was routed through the node, and its answer is
- * routed back. A client that dials a backend's own address, not one that NAT translates to it, can be answered on entry. Only
- * connections that an open circuit rejects whatever comes are: permits, limits and followed connections are left to egress. */
+/* Rejection of clients where they enter the node. An egress hook rejects a packet after routing, and its answer is routed back.
+ * The ingress hook can reply directly to a client that uses a backend's own address, not a virtual one. It does so only if the
+ * circuit rejects every connection; permits, limits and followed connections are left to the egress hook. */
 #pragma once
 
 #include <linux/if_packet.h>
 
 #include "client.h"
 
-/* may_reject reports whether packets of the interface may be taken from it: see entries. */
+/* may_reject reports whether the agent allows rejection on the interface, see entries. */
 static __always_inline bool may_reject(struct __sk_buff *skb)
 {
 	__u32 here = skb->ifindex;
@@ -17,8 +17,8 @@ static __always_inline bool may_reject(struct __sk_buff *skb)
 
 #define PASS_ON decision(ACTION_PASS, REASON_FOREIGN)
 
-/* answerable reports whether a packet is for this node and did not come out of a tunnel whose key an answer would need. A port of
- * a bridge sees packets for others, too; the bridge itself sees those that are for the node. */
+/* answerable reports whether a packet is addressed to this node and did not arrive through a tunnel whose key an answer would
+ * need. A port of a bridge also sees packets for other hosts; the bridge itself sees the packets for the node. */
 static __always_inline bool answerable(struct __sk_buff *skb)
 {
 	struct bpf_tunnel_key key = {};
@@ -26,7 +26,7 @@ static __always_inline bool answerable(struct __sk_buff *skb)
 	return skb->pkt_type == PACKET_HOST && may_reject(skb) && bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0);
 }
 
-/* decide_at_entry decides about a packet that enters the node. PASS_ON: the hooks after this one decide. */
+/* decide_at_entry decides about a packet that enters the node. PASS_ON leaves the decision to later hooks. */
 __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
 	struct answered_flow *done;
@@ -42,7 +42,8 @@ __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, stru
 	if (!opens && now >= READ_ONCE(n->answering_until))
 		return PASS_ON;
 	destination_of(skb, pkt, &ep);
-	/* client_packet decides for the node's own addresses. The client's address is known behind NAT only. */
+	/* client_packet decides for the node's own addresses. Exemptions need the client's address, which is known after NAT
+	 * only. */
 	if (lookup_endpoint(&ep, &l) != LOOKUP_FOUND || l.flags & BACKEND_HOST || l.policy->flags & POLICY_EXEMPT_SOURCES)
 		return PASS_ON;
 	pkt->target = l.id;
@@ -51,14 +52,15 @@ __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, stru
 		if (now >= READ_ONCE(l.circuit->answering_until) || !may_reject(skb))
 			return PASS_ON;
 		done = find_answered(&pkt->key);
-		/* Where the backend knows the connection, so do NAT and firewalls on the way. */
+		/* If the backend had the connection, NAT and firewalls on the way have it as well. */
 		if (done)
 			return done->known ? PASS_ON : decision(TODO_ANSWERED_PACKET, 0);
 		reason = cookie_reason(n, l.circuit, pkt);
 		return reason && !find_flow(&pkt->key) ? decision(TODO_COOKIE_PACKET, reason) : PASS_ON;
 	}
 
-	/* The egress hook may see the connection under another address, and cannot forget it. A policy that resets stores nothing. */
+	/* The egress hook may see the connection with another address, and cannot remove this entry. Policies that reset store
+	 * no entries. */
 	if (l.policy->reject == REJECT_RESPOND || now < READ_ONCE(n->answering_until)) {
 		if (answered_before(pkt))
 			return decision(ACTION_SWALLOW, REASON_ANSWERED);
@@ -67,8 +69,8 @@ __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, stru
 	if (!rejects_all(verdict_of(l.circuit), 0))
 		return PASS_ON;
 	reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
-	/* Of a followed connection the SYN is a repetition, or the first of the next: the egress hook decides. Most rejected
-	 * backends have no connections, and a lookup in a large table is slow in a flood. */
+	/* A SYN of a followed connection is a retransmission or begins the next connection: the egress hook decides. A rejected
+	 * backend mostly has no connections, so the check of the count saves a lookup in a large table during a flood. */
 	if (reason == REASON_FLOW || (READ_ONCE(l.target->connections) && find_flow(&pkt->key)) || !answerable(skb))
 		return PASS_ON;
 	return decision(TODO_REJECT_SYN, reason);

@@ -1,4 +1,4 @@
-/* Rejecting a client: what it gets for its SYN, for its request, and for all that it sends after. */
+/* Replies to a rejected client: to its SYN, to its request, and to all packets after that. */
 #pragma once
 
 #include "cookie.h"
@@ -8,7 +8,7 @@
 #include "rewrite.h"
 #include "target.h"
 
-#define MSS_DEFAULT 536 /* RFC 9293, 3.7.1: what a client that names none can take */
+#define MSS_DEFAULT 536 /* default without an MSS option (RFC 9293, 3.7.1) */
 #define MSS_OFFERED 1400
 
 static __always_inline __u64 seconds_until(__u64 until, __u64 now)
@@ -16,13 +16,13 @@ static __always_inline __u64 seconds_until(__u64 until, __u64 now)
 	return until > now ? (until - now + 999999999) / 1000000000 : 1;
 }
 
-/* rewritten returns the decision about a packet that was rewritten. */
+/* rewritten returns the decision about a packet after rewrite. */
 static __always_inline __u64 rewritten(long err, enum action action, __u32 reason)
 {
 	return err ? decision(ACTION_DROP, REASON_ERROR) : decision(action, reason);
 }
 
-/* answer_syn turns a SYN into a SYN-ACK with a cookie. The rejection is counted when its request is answered. */
+/* answer_syn rewrites a SYN to a SYN-ACK with a cookie. The rejection is counted when the request is answered. */
 static __always_inline long answer_syn(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n, struct circuit *c,
 				       __u32 reason, const struct tcp_options *o)
 {
@@ -34,8 +34,8 @@ static __always_inline long answer_syn(struct __sk_buff *skb, const struct packe
 		extend_answering(&n->answering_until, now);
 	s.seq = cookie(tuple_hash(n, &pkt->key), pkt->seq, reason);
 	s.ack = pkt->seq + 1;
-	/* With timestamps a client whose SYN was lost knows the round trip all the same, and need not wait 3 s for what is
-	 * lost next (RFC 6298, 5.7). */
+	/* With timestamps a client whose SYN was lost can measure the round trip. Without a measurement its next retransmission
+	 * time-out is 3 s (RFC 6298, 5.7). */
 	s.has_ts = o->has_ts;
 	s.ts_val = bpf_htonl((__u32)(now / 1000000));
 	s.ts_ecr = o->ts_val;
@@ -50,7 +50,7 @@ static __always_inline long reset_syn(struct __sk_buff *skb, const struct packet
 	return rewrite(skb, pkt, &s);
 }
 
-/* reject_syn rejects a new connection: nothing of it goes on to the backend, and nothing is stored. */
+/* reject_syn rejects a new connection. It sends nothing to the backend and stores nothing. */
 __noinline __u64 reject_syn(struct __sk_buff *skb, const struct packet *pkt, __u32 reason)
 {
 	struct node_state *n = the_node();
@@ -63,7 +63,7 @@ __noinline __u64 reject_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 		return 0;
 	if (lookup_target(pkt->target, &l) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	/* To clients a full table is a limit like another. */
+	/* A full table is a connection limit to the client. */
 	if (reason == REASON_TABLE_FULL)
 		limit = REASON_CONNECTION_LIMIT;
 	if (l.policy->reject == REJECT_RESPOND)
@@ -77,7 +77,7 @@ __noinline __u64 reject_syn(struct __sk_buff *skb, const struct packet *pkt, __u
 	return rewritten(reset_syn(skb, pkt), ACTION_RESET, reason);
 }
 
-/* swap_ts sends the client's timestamps back swapped: what it echoed last is the newest that its backend sent. */
+/* swap_ts exchanges the client's timestamps: the value that the client echoed last is the latest that its backend sent. */
 static __always_inline void swap_ts(struct segment *s, const struct tcp_options *o)
 {
 	s->has_ts = o->has_ts;
@@ -93,8 +93,8 @@ static __always_inline void echo_ts(struct __sk_buff *skb, const struct packet *
 	swap_ts(s, &o);
 }
 
-/* reply turns the packet of a client that has a connection into s.answer at s.seq, or into a reset when there is none. It
- * remembers the answer, so that the rest of the request can be discarded. */
+/* reply rewrites a packet of a client with an open connection to s.answer at s.seq, or to a reset if there is no answer. It
+ * stores the answer, so that the rest of the request is discarded. */
 __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct segment *s, __u32 reason, __u64 until)
 {
 	struct answered_flow done = { .until = until };
@@ -121,8 +121,8 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 	return rewritten(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
 }
 
-/* reset_backend sends the backend a reset: the packet becomes one, and a copy goes on. The caller rewrites the packet again. s is
- * the caller's, because the stack has no room for two, and is that of the reset afterwards. */
+/* reset_backend rewrites the packet to a reset and sends a copy to the backend. The caller rewrites the packet again. s belongs
+ * to the caller, because the stack has no room for two, and holds the reset afterwards. */
 static __always_inline long reset_backend(struct __sk_buff *skb, const struct packet *pkt, struct segment *s)
 {
 	s->flags = TCP_RST | TCP_ACK;
@@ -131,8 +131,8 @@ static __always_inline long reset_backend(struct __sk_buff *skb, const struct pa
 	return rewrite(skb, pkt, s) ?: bpf_clone_redirect(skb, skb->ifindex, pkt->hook == HOOK_INGRESS ? BPF_F_INGRESS : 0);
 }
 
-/* reject_request rejects a request on an open connection: the backend's side is reset, the client gets the answer or a reset.
- * The flow is forgotten first, for both packets pass these hooks again. */
+/* reject_request rejects a request on an open connection: the backend gets a reset, the client the answer or a reset. The flow
+ * is removed first, because both packets pass these hooks again. */
 __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 reason)
 {
 	struct segment s = { .answer = ANSWER_NONE };
@@ -149,8 +149,8 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 		count_rejection(l.circuit, reason, REJECT_DROP);
 		return decision(ACTION_DROP, reason);
 	}
-	/* An answer below bytes that are on their way would end up among them, or be thrown away. A reset is taken only where
-	 * the next byte is expected, which is after them. */
+	/* An answer before bytes of the backend that are still in flight would corrupt the stream or be discarded. A client
+	 * accepts a reset only at the next sequence number, which is after those bytes. */
 	place = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
 	fits = !pkt->bare && place == pkt->ack && response_ended(f, place);
 	mss = f->mss ?: MSS_ANY;
@@ -171,7 +171,7 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	return reply(skb, pkt, &s, reason, pkt->until);
 }
 
-/* answered_packet takes a packet of a connection whose request was answered. */
+/* answered_packet handles a packet of a connection whose request was answered. */
 __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct segment s = { .answer = ANSWER_NONE };
@@ -183,8 +183,8 @@ __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt
 	if (!done)
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	if (pkt->flags & TCP_RST) {
-		/* Our own for the backend, which the ingress program redirected through this hook, or the client's answer to a
-		 * backend that has lost ours. */
+		/* Either the reset for the backend, which the ingress program redirected through this hook, or the client's
+		 * reply to a backend that did not get the reset. */
 		if (done->known)
 			return decision(ACTION_PASS, REASON_ANSWERED);
 		forget_answered(&pkt->key);
@@ -196,7 +196,8 @@ __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt
 	s.back = 1;
 	s.ack = pkt->seq + pkt->payload + !!(pkt->flags & TCP_FIN);
 	if (before(pkt->ack, done->next) && done->answer != ANSWER_NONE) {
-		/* The answer may be lost, and the client does not repeat what the answer acknowledged: so each ACK carries it. */
+		/* The answer may be lost, and the client does not repeat data that the answer acknowledged: so each ACK carries
+		 * the answer again. */
 		s.seq = done->start;
 		s.answer = done->answer;
 		s.head = done->head;
@@ -209,8 +210,8 @@ __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt
 	return rewritten(rewrite(skb, pkt, &s), ACTION_ACK, REASON_ANSWERED);
 }
 
-/* close_answered closes a connection whose SYN was answered and that closes before a request. s is the caller's, because the
- * stack has no room for two. */
+/* close_answered closes a connection whose SYN was answered and whose client sends a FIN before a request. s belongs to the
+ * caller, because the stack has no room for two. */
 static __always_inline long close_answered(struct __sk_buff *skb, const struct packet *pkt, struct segment *s)
 {
 	struct answered_flow done = { .start = pkt->ack, .next = pkt->ack + 1, .answer = ANSWER_NONE, .isn = pkt->seq - 1 };
@@ -223,7 +224,7 @@ static __always_inline long close_answered(struct __sk_buff *skb, const struct p
 	return rewrite(skb, pkt, s);
 }
 
-/* cookie_packet takes a packet that acknowledges a cookie: its SYN was answered from here. reason: why it was. */
+/* cookie_packet handles a packet that acknowledges a cookie. reason: why the SYN was answered. */
 __noinline __u64 cookie_packet(struct __sk_buff *skb, struct packet *pkt, __u32 reason)
 {
 	struct segment s = { .answer = ANSWER_NONE };
@@ -236,7 +237,7 @@ __noinline __u64 cookie_packet(struct __sk_buff *skb, struct packet *pkt, __u32 
 		return 0;
 	if (pkt->flags & TCP_RST || (!pkt->payload && !(pkt->flags & TCP_FIN)))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
-	/* What has overtaken the first segment comes again: TCP repeats what nobody acknowledges. */
+	/* Segments ahead of the first one are dropped: without an acknowledgement TCP sends them again. */
 	if (!pkt->first)
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	if (lookup_target(pkt->target, &l) != LOOKUP_FOUND)

@@ -1,4 +1,4 @@
-/* For tests only: the pure parts of a decision, with a clock and a random number that the client chooses. */
+/* For tests only: the pure parts of a decision, with a clock and a random number that the test chooses. */
 #include "../verdict.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
