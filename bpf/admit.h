@@ -157,7 +157,7 @@ static __always_inline void init_flow(struct __sk_buff *skb, const struct packet
 
 	if (p->protocol != PROTOCOL_TCP && p->reject == REJECT_RESPOND)
 		tcp_options(skb, pkt, &o);
-	f->turn = PHASE_SYN;
+	f->state = PHASE_SYN;
 	f->seen = g->now;
 	f->request.started = g->now;
 	f->request.sent = g->now;
@@ -255,7 +255,7 @@ static __always_inline void grant_request(struct node_state *n, const struct flo
 /* begin_request stores an admitted request as the pending one. Its response begins at response_at. It returns false if another
  * CPU has closed the connection: the phase is read after the request is stored, so either that CPU ends the request or this one
  * removes it. */
-static __always_inline bool begin_request(const struct packet *pkt, struct flow *f, struct request *r, __u64 turn,
+static __always_inline bool begin_request(const struct packet *pkt, struct flow *f, struct request *r, __u64 state,
 					  const struct grant *g, bool permit, __u32 generation, __u32 response_at)
 {
 	__u32 flags = (permit ? REQUEST_PERMIT : 0) | (f->flags & FLOW_BACKEND_FIN ? REQUEST_RACED : 0);
@@ -272,12 +272,12 @@ static __always_inline bool begin_request(const struct packet *pkt, struct flow 
 	if (f->flags & FLOW_COUNTED)
 		__sync_fetch_and_and(&f->flags, ~FLOW_COUNTED);
 	f->client_end = pkt->seq + pkt->payload;
-	if (!take_turn(&r->turn, turn, REQUEST_WAIT))
+	if (!change_state(&r->state, state, REQUEST_WAIT))
 		return false;
-	if (phase_of(READ_ONCE(f->turn)) != PHASE_GONE)
+	if (phase_of(READ_ONCE(f->state)) != PHASE_GONE)
 		return true;
-	turn = READ_ONCE(r->turn);
-	return state_of(turn) != REQUEST_WAIT || !take_turn(&r->turn, turn, REQUEST_NONE);
+	state = READ_ONCE(r->state);
+	return request_state_of(state) != REQUEST_WAIT || !change_state(&r->state, state, REQUEST_NONE);
 }
 
 /* new_request decides about a request on an open connection and stores it in r if it is admitted. The response begins at
@@ -287,14 +287,14 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	struct admission adm = {};
 	struct grant g = {};
 	bool inherited, probe;
-	__u64 turn;
+	__u64 state;
 
 	if (!f || !n || !pkt || !r)
 		return 0;
 	if (lookup_target(f->target, &g.to) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	turn = READ_ONCE(r->turn);
-	if (state_of(turn) != REQUEST_NONE || phase_of(READ_ONCE(f->turn)) != PHASE_OPEN)
+	state = READ_ONCE(r->state);
+	if (request_state_of(state) != REQUEST_NONE || phase_of(READ_ONCE(f->state)) != PHASE_OPEN)
 		return decision(ACTION_PASS, REASON_FLOW);
 	g.now = bpf_ktime_get_ns();
 	inherited = inherit_permit(&f->request, g.to.circuit, g.now, &adm);
@@ -310,7 +310,7 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 		pkt->until = adm.until;
 		return decision(TODO_REJECT_REQUEST, adm.reason);
 	}
-	if (!begin_request(pkt, f, r, turn, &g, inherited || g.permit, adm.generation, response_at)) {
+	if (!begin_request(pkt, f, r, state, &g, inherited || g.permit, adm.generation, response_at)) {
 		give_back(&g);
 		if (inherited)
 			return_reservation(n, &pkt->key, &f->request, g.now);

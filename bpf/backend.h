@@ -21,20 +21,20 @@ static __always_inline __u32 unanswered_result(const struct flow *f, const struc
 /* backend_syn_ack records the sequence numbers of a SYN-ACK. The connection opens at the client's ACK. */
 __noinline int backend_syn_ack(const struct flow_key *key, struct flow *f, __u32 seq)
 {
-	__u64 turn;
+	__u64 state;
 
 	if (!f || !key)
 		return 0;
-	turn = READ_ONCE(f->turn);
-	if (phase_of(turn) != PHASE_SYN && phase_of(turn) != PHASE_EXPIRED)
+	state = READ_ONCE(f->state);
+	if (phase_of(state) != PHASE_SYN && phase_of(state) != PHASE_EXPIRED)
 		return 0;
 	f->backend_end = seq + 1;
 	f->client_ack = seq + 1;
 	f->backend_next = seq + 1;
 	on_open(f);
 	__sync_fetch_and_or(&f->flags, FLOW_ANSWERING);
-	if (phase_of(turn) == PHASE_SYN)
-		handshake_answered(key, f, turn, PHASE_ACCEPTED);
+	if (phase_of(state) == PHASE_SYN)
+		handshake_answered(key, f, state, PHASE_ACCEPTED);
 	return 0;
 }
 
@@ -46,7 +46,7 @@ static __always_inline void backend_reset(const struct packet *pkt, struct flow 
 
 	if (phase == PHASE_SYN)
 		result = RESULT_CONNECT_REFUSED;
-	else if (state_of(READ_ONCE(f->request.turn)) == REQUEST_WAIT)
+	else if (request_state_of(READ_ONCE(f->request.state)) == REQUEST_WAIT)
 		result = unanswered_result(f, pkt, now);
 	close_flow(&pkt->key, f, result, now);
 }
@@ -56,11 +56,11 @@ static __always_inline void backend_fin(const struct packet *pkt, struct flow *f
 {
 	__u32 fin = pkt->seq + pkt->payload;
 	struct request *r = &f->request;
-	__u64 turn = READ_ONCE(r->turn), now;
+	__u64 state = READ_ONCE(r->state), now;
 
-	if (state_of(turn) == REQUEST_WAIT && fin == f->backend_next) {
+	if (request_state_of(state) == REQUEST_WAIT && fin == f->backend_next) {
 		now = bpf_ktime_get_ns();
-		end_request(&pkt->key, r, turn, unanswered_result(f, pkt, now), now);
+		end_request(&pkt->key, r, state, unanswered_result(f, pkt, now), now);
 	}
 	note_backend_fin(f, fin, in_order);
 }
@@ -77,7 +77,7 @@ __noinline __u64 backend_packet(struct __sk_buff *skb, const struct packet *pkt,
 	f = find_flow(&pkt->key);
 	if (!f)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	phase = phase_of(READ_ONCE(f->turn));
+	phase = phase_of(READ_ONCE(f->state));
 
 	if (pkt->flags & TCP_RST) {
 		if (!backend_reset_fits(f, pkt, handshaking(phase)))

@@ -12,12 +12,12 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 	const __u64 go_on = decision(ACTION_PASS, REASON_FLOW);
 	struct admission adm = {};
 	struct lookup l;
-	__u64 turn;
+	__u64 state;
 
 	if (!f || !pkt)
 		return 0;
-	turn = READ_ONCE(f->turn);
-	if (!handshaking(phase_of(turn)))
+	state = READ_ONCE(f->state);
+	if (!handshaking(phase_of(state)))
 		return go_on;
 	if (!completes_handshake(f, pkt))
 		return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
@@ -27,12 +27,12 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 		f->backend_next = pkt->ack;
 		on_open(f);
 	}
-	if (phase_of(turn) == PHASE_SYN) {
-		handshake_answered(&pkt->key, f, turn, PHASE_OPEN);
+	if (phase_of(state) == PHASE_SYN) {
+		handshake_answered(&pkt->key, f, state, PHASE_OPEN);
 		return go_on;
 	}
-	if (phase_of(turn) == PHASE_ACCEPTED) {
-		set_phase(f, turn, PHASE_OPEN);
+	if (phase_of(state) == PHASE_ACCEPTED) {
+		set_phase(f, state, PHASE_OPEN);
 		return go_on;
 	}
 	if (lookup_target(f->target, &l) != LOOKUP_FOUND)
@@ -41,7 +41,7 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 		pkt->bare = 1;
 		return decision(TODO_REJECT_REQUEST, adm.reason);
 	}
-	if (!set_phase(f, turn, PHASE_OPEN))
+	if (!set_phase(f, state, PHASE_OPEN))
 		__sync_fetch_and_add(&l.target->connections, -1);
 	return go_on;
 }
@@ -57,7 +57,7 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 		if (!acknowledges_backend(f, pkt))
 			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 		note_client_data(f, pkt);
-		if (state_of(READ_ONCE(f->request.turn)) == REQUEST_WAIT)
+		if (request_state_of(READ_ONCE(f->request.state)) == REQUEST_WAIT)
 			f->request.sent = bpf_ktime_get_ns();
 		return decision(ACTION_PASS, REASON_FLOW);
 	}
@@ -87,32 +87,32 @@ static __always_inline __u64 superseded_syn(struct packet *pkt, struct node_stat
 static __always_inline void note_ack(const struct packet *pkt, struct flow *f)
 {
 	struct request *r = &f->request;
-	__u64 turn;
+	__u64 state;
 
 	note_client_ack(f, pkt);
-	turn = READ_ONCE(r->turn);
+	state = READ_ONCE(r->state);
 	/* The client acknowledges more of the response than was read here. It acknowledges nothing beyond a gap, so this data
 	 * will not be sent again. */
-	if (state_of(turn) == REQUEST_WAIT && before(f->backend_next, f->client_ack))
-		end_request(&pkt->key, r, turn, RESULT_UNKNOWN, bpf_ktime_get_ns());
+	if (request_state_of(state) == REQUEST_WAIT && before(f->backend_next, f->client_ack))
+		end_request(&pkt->key, r, state, RESULT_UNKNOWN, bpf_ktime_get_ns());
 }
 
 /* client_fin handles a FIN of the client. The client may have closed only its direction; the request ends if it has waited
  * outcome.patience. */
-static __always_inline void client_fin(const struct packet *pkt, struct flow *f, __u64 turn)
+static __always_inline void client_fin(const struct packet *pkt, struct flow *f, __u64 state)
 {
 	struct request *r = &f->request;
 	__u64 now = bpf_ktime_get_ns();
 
 	note_client_fin(f, pkt->seq + pkt->payload);
-	if (state_of(turn) == REQUEST_WAIT && f->flags & FLOW_CLIENT_FIN && client_left_result(r, now) == RESULT_ABANDONED)
-		end_request(&pkt->key, r, turn, result_if_seen(f, RESULT_ABANDONED), now);
+	if (request_state_of(state) == REQUEST_WAIT && f->flags & FLOW_CLIENT_FIN && client_left_result(r, now) == RESULT_ABANDONED)
+		end_request(&pkt->key, r, state, result_if_seen(f, RESULT_ABANDONED), now);
 }
 
 /* flow_packet decides about a packet of a followed connection, except SYNs. */
 __noinline __u64 flow_packet(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
-	__u64 now, turn, d = decision(ACTION_PASS, REASON_FLOW);
+	__u64 now, state, d = decision(ACTION_PASS, REASON_FLOW);
 	struct request *r;
 
 	if (!f || !pkt || !n)
@@ -125,7 +125,7 @@ __noinline __u64 flow_packet(struct __sk_buff *skb, struct packet *pkt, struct n
 		close_flow(&pkt->key, f, result_if_seen(f, client_left_result(r, now)), now);
 		return d;
 	}
-	if (handshaking(phase_of(READ_ONCE(f->turn)))) {
+	if (handshaking(phase_of(READ_ONCE(f->state)))) {
 		d = complete_handshake(pkt, f);
 		if (d == decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE))
 			return superseded_syn(pkt, n, f);
@@ -139,12 +139,12 @@ __noinline __u64 flow_packet(struct __sk_buff *skb, struct packet *pkt, struct n
 		if (d >> 32 != ACTION_PASS)
 			return d;
 	}
-	turn = READ_ONCE(r->turn);
+	state = READ_ONCE(r->state);
 	/* The client has acknowledged the response that came after its FIN. */
-	if (state_of(turn) == REQUEST_RESPONDED && !before(f->client_ack, f->backend_next))
-		end_responded(&pkt->key, r, turn, r->status);
+	if (request_state_of(state) == REQUEST_RESPONDED && !before(f->client_ack, f->backend_next))
+		end_responded(&pkt->key, r, state, r->status);
 	if (pkt->flags & TCP_FIN)
-		client_fin(pkt, f, turn);
+		client_fin(pkt, f, state);
 	close_if_finished(&pkt->key, f);
 	return d;
 }
@@ -156,7 +156,7 @@ static __always_inline bool join_flow(struct __sk_buff *skb, const struct packet
 
 	if (!f)
 		return false;
-	f->turn = PHASE_OPEN;
+	f->state = PHASE_OPEN;
 	f->seen = bpf_ktime_get_coarse_ns();
 	f->flags = FLOW_JOINED;
 	f->target = l->id;
@@ -209,7 +209,7 @@ static __always_inline bool has_place(const struct flow *f)
 {
 	struct lookup l;
 
-	if (phase_of(READ_ONCE(f->turn)) != PHASE_EXPIRED || lookup_target(f->target, &l) != LOOKUP_FOUND)
+	if (phase_of(READ_ONCE(f->state)) != PHASE_EXPIRED || lookup_target(f->target, &l) != LOOKUP_FOUND)
 		return true;
 	return !l.policy->max_connections || READ_ONCE(l.target->connections) < l.policy->max_connections;
 }

@@ -4,15 +4,15 @@
 #include "request.h"
 #include "sequence.h"
 
-static __always_inline enum phase phase_of(__u64 turn)
+static __always_inline enum phase phase_of(__u64 state)
 {
-	return turn & STATE_MASK;
+	return state & STATE_MASK;
 }
 
-/* set_phase changes the phase. It fails if another CPU has changed it since turn was read. */
-static __always_inline bool set_phase(struct flow *f, __u64 turn, enum phase to)
+/* set_phase changes the phase. It fails if another CPU has changed it since state was read. */
+static __always_inline bool set_phase(struct flow *f, __u64 state, enum phase to)
 {
-	return take_turn(&f->turn, turn, to);
+	return change_state(&f->state, state, to);
 }
 
 /* The verifier of kernels before 6.2 rejects a map key in an argument of a global function, such as pkt->key. The functions
@@ -87,22 +87,22 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 	struct node_state *n = the_node();
 	struct request *r;
 	struct target *t;
-	__u64 turn = 0;
+	__u64 state = 0;
 	bool gone = false;
 
 	if (!f || !key || !n)
 		return 0;
 	for (int i = 0; i < 8 && !gone; i++) {
-		turn = READ_ONCE(f->turn);
-		if (phase_of(turn) == PHASE_GONE)
+		state = READ_ONCE(f->state);
+		if (phase_of(state) == PHASE_GONE)
 			return 0;
-		gone = set_phase(f, turn, PHASE_GONE);
+		gone = set_phase(f, state, PHASE_GONE);
 	}
 	if (!gone)
 		return 0; /* the sweep closes it */
 
 	r = &f->request;
-	if (phase_of(turn) == PHASE_SYN) {
+	if (phase_of(state) == PHASE_SYN) {
 		struct completion done = completion_of(r, result, now);
 
 		record_completion(key, r->circuit, &done);
@@ -110,7 +110,7 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 		return_reservation(n, key, r, now);
 	}
 	t = target_of(f->target);
-	if (t && phase_of(turn) != PHASE_EXPIRED)
+	if (t && phase_of(state) != PHASE_EXPIRED)
 		__sync_fetch_and_add(&t->connections, -1);
 	if (!forget_flow(key))
 		__sync_fetch_and_add(&n->flow_count, -1);
@@ -118,11 +118,11 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 }
 
 /* handshake_answered ends PHASE_SYN; it does nothing if another CPU has done so. Under a tcp policy this is the outcome. */
-static __always_inline void handshake_answered(const struct flow_key *key, struct flow *f, __u64 turn, enum phase to)
+static __always_inline void handshake_answered(const struct flow_key *key, struct flow *f, __u64 state, enum phase to)
 {
 	struct completion done = completion_of(&f->request, RESULT_CONNECTED, 0);
 
-	if (!set_phase(f, turn, to) || f->protocol != PROTOCOL_TCP)
+	if (!set_phase(f, state, to) || f->protocol != PROTOCOL_TCP)
 		return;
 	done.now = bpf_ktime_get_ns();
 	__sync_fetch_and_and(&f->request.flags, ~REQUEST_PERMIT);

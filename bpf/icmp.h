@@ -101,6 +101,6 @@ __noinline __u64 icmp_error(struct __sk_buff *skb, __u32 l3, __u32 v6)
 	if (!f)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
 	if (is_syn_of(f, seq))
-		end_attempt(&key, f, READ_ONCE(f->turn), RESULT_UNREACHABLE, bpf_ktime_get_ns());
+		end_attempt(&key, f, READ_ONCE(f->state), RESULT_UNREACHABLE, bpf_ktime_get_ns());
 	return decision(ACTION_PASS, REASON_FLOW);
 }

@@ -116,12 +116,12 @@ __noinline __u64 http1_data(struct __sk_buff *skb, struct packet *pkt, struct no
 
 static __always_inline __u64 http1_on_request(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
-	__u64 d = decision(ACTION_PASS, REASON_FLOW), turn = READ_ONCE(f->request.turn);
+	__u64 d = decision(ACTION_PASS, REASON_FLOW), state = READ_ONCE(f->request.state);
 	struct http1_state *h = &f->http1;
 
-	if (state_of(turn) == REQUEST_WAIT)
+	if (request_state_of(state) == REQUEST_WAIT)
 		f->request.sent = bpf_ktime_get_ns(); /* the request continues: its latency counts from the last byte */
-	else if (state_of(turn) == REQUEST_NONE && phase_of(READ_ONCE(f->turn)) == PHASE_OPEN)
+	else if (request_state_of(state) == REQUEST_NONE && phase_of(READ_ONCE(f->state)) == PHASE_OPEN)
 		d = http1_data(skb, pkt, n, f);
 	if (d >> 32 == ACTION_PASS && h->request_framing == FRAMING_CHUNKED) {
 		h->client_tail = tail_after(skb, pkt, h->client_tail, pkt->seq != h->request_end);
@@ -252,15 +252,15 @@ static __always_inline void note_response_end(struct __sk_buff *skb, const struc
 /* enter_tunnel stops the observation of a connection that leaves HTTP/1.x. */
 static __always_inline void enter_tunnel(struct flow *f)
 {
-	__u64 turn = READ_ONCE(f->turn);
+	__u64 state = READ_ONCE(f->state);
 
-	if (phase_of(turn) == PHASE_OPEN)
-		set_phase(f, turn, PHASE_TUNNEL);
+	if (phase_of(state) == PHASE_OPEN)
+		set_phase(f, state, PHASE_TUNNEL);
 }
 
 /* apply_status ends the request with its status. After a FIN of the client the outcome is deferred: the client may reply with a
  * RST. */
-static __always_inline void apply_status(const struct flow_key *key, struct flow *f, __u64 turn, __u32 status)
+static __always_inline void apply_status(const struct flow_key *key, struct flow *f, __u64 state, __u32 status)
 {
 	bool connect = f->http1.method == METHOD_CONNECT && status / 100 == 2;
 	struct request *r = &f->request;
@@ -269,26 +269,26 @@ static __always_inline void apply_status(const struct flow_key *key, struct flow
 	if (!(f->flags & FLOW_USED))
 		__sync_fetch_and_or(&f->flags, FLOW_USED);
 	if (status == NOT_HTTP || status == 101 || connect) {
-		if (end_request(key, r, turn, status == NOT_HTTP ? RESULT_UNKNOWN : status, now))
+		if (end_request(key, r, state, status == NOT_HTTP ? RESULT_UNKNOWN : status, now))
 			enter_tunnel(f);
 	} else if (f->flags & FLOW_CLIENT_FIN) {
-		hold_response(r, turn, status, now);
+		hold_response(r, state, status, now);
 	} else {
-		end_request(key, r, turn, status, now);
+		end_request(key, r, state, status, now);
 	}
 }
 
 static __always_inline void http1_on_response(struct __sk_buff *skb, const struct packet *pkt, struct flow *f)
 {
 	__u32 end = pkt->seq + pkt->payload, status;
-	__u64 turn = READ_ONCE(f->request.turn);
+	__u64 state = READ_ONCE(f->request.state);
 	struct http1_state *h = &f->http1;
 
-	if (state_of(turn) == REQUEST_WAIT) {
+	if (request_state_of(state) == REQUEST_WAIT) {
 		status = read_response(skb, pkt, f);
 		if (status) {
 			note_response_end(skb, pkt, f, status);
-			apply_status(&pkt->key, f, turn, status);
+			apply_status(&pkt->key, f, state, status);
 		}
 	}
 	/* A response without a pending request: the data that was taken for a body was a request. */

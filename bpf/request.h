@@ -6,23 +6,23 @@
 /* A state word, changed by compare-and-swap: the state in the low byte, a count of changes above it. The count detects a state
  * that changed and changed back. */
 #define STATE_MASK 0xffULL
-#define TURN_STEP 0x100ULL
+#define CHANGE_STEP 0x100ULL
 
-/* take_turn changes the state in a word. It fails if another CPU has changed the word since turn was read. */
-static __always_inline bool take_turn(__u64 *word, __u64 turn, __u32 to)
+/* change_state changes the state in a word. It fails if another CPU has changed the word since state was read. */
+static __always_inline bool change_state(__u64 *word, __u64 state, __u32 to)
 {
-	return __sync_val_compare_and_swap(word, turn, ((turn & ~STATE_MASK) + TURN_STEP) | to) == turn;
+	return __sync_val_compare_and_swap(word, state, ((state & ~STATE_MASK) + CHANGE_STEP) | to) == state;
 }
 
-static __always_inline enum request_state state_of(__u64 turn)
+static __always_inline enum request_state request_state_of(__u64 state)
 {
-	return turn & STATE_MASK;
+	return state & STATE_MASK;
 }
 
 /* request_pending reports whether a request has no outcome yet. */
 static __always_inline bool request_pending(const struct request *r)
 {
-	return state_of(READ_ONCE(r->turn)) != REQUEST_NONE;
+	return request_state_of(READ_ONCE(r->state)) != REQUEST_NONE;
 }
 
 static __always_inline struct completion completion_of(const struct request *r, __u32 result, __u64 now)
@@ -40,14 +40,14 @@ static __always_inline struct completion completion_of(const struct request *r, 
 }
 
 /* end_request records the outcome of a pending request and releases its permit and its count in circuit.requests. It fails if
- * another CPU has changed the request since turn was read. */
-static __always_inline bool end_request(const struct flow_key *key, struct request *r, __u64 turn, __u32 result, __u64 now)
+ * another CPU has changed the request since state was read. */
+static __always_inline bool end_request(const struct flow_key *key, struct request *r, __u64 state, __u32 result, __u64 now)
 {
 	struct completion done = completion_of(r, result, now);
 	__u32 circuit = r->circuit;
 
 	done.request = 1;
-	if (!take_turn(&r->turn, turn, REQUEST_NONE))
+	if (!change_state(&r->state, state, REQUEST_NONE))
 		return false;
 	if (done.permit)
 		__sync_fetch_and_and(&r->flags, ~(REQUEST_PERMIT | REQUEST_RESERVED));
@@ -57,18 +57,18 @@ static __always_inline bool end_request(const struct flow_key *key, struct reque
 
 /* end_responded ends a request whose response came after the client's FIN, once it is known whether the client accepted the
  * response. Its latency ends with the response. */
-static __always_inline bool end_responded(const struct flow_key *key, struct request *r, __u64 turn, __u32 result)
+static __always_inline bool end_responded(const struct flow_key *key, struct request *r, __u64 state, __u32 result)
 {
-	return end_request(key, r, turn, result, r->responded);
+	return end_request(key, r, state, result, r->responded);
 }
 
 /* hold_response defers the outcome of a request whose client has sent a FIN: the client may reply to the response with a
  * RST. */
-static __always_inline void hold_response(struct request *r, __u64 turn, __u32 status, __u64 now)
+static __always_inline void hold_response(struct request *r, __u64 state, __u32 status, __u64 now)
 {
 	r->status = status;
 	r->responded = now;
-	take_turn(&r->turn, turn, REQUEST_RESPONDED);
+	change_state(&r->state, state, REQUEST_RESPONDED);
 }
 
 /* end_pending ends the request of a connection that closes. It returns false if none is pending. Three tries suffice: a state
@@ -76,16 +76,16 @@ static __always_inline void hold_response(struct request *r, __u64 turn, __u32 s
 static __always_inline bool end_pending(const struct flow_key *key, struct request *r, __u32 result, __u64 now)
 {
 	for (int i = 0; i < 3; i++) {
-		__u64 turn = READ_ONCE(r->turn), at = now;
+		__u64 state = READ_ONCE(r->state), at = now;
 		__u32 outcome = result;
 
-		if (state_of(turn) == REQUEST_NONE)
+		if (request_state_of(state) == REQUEST_NONE)
 			return false;
-		if (state_of(turn) == REQUEST_RESPONDED && result != RESULT_ABORTED && result != RESULT_ABANDONED) {
+		if (request_state_of(state) == REQUEST_RESPONDED && result != RESULT_ABORTED && result != RESULT_ABANDONED) {
 			outcome = r->status;
 			at = r->responded;
 		}
-		if (end_request(key, r, turn, outcome, at))
+		if (end_request(key, r, state, outcome, at))
 			return true;
 	}
 	return false;

@@ -49,13 +49,13 @@ static __always_inline void note_pending(const struct request *r, const struct s
 }
 
 /* expire_handshake releases what a connection holds whose client has not completed the handshake. */
-static __always_inline void expire_handshake(const struct flow_key *key, struct flow *f, __u64 turn, __u64 now)
+static __always_inline void expire_handshake(const struct flow_key *key, struct flow *f, __u64 state, __u64 now)
 {
 	struct node_state *n = the_node();
 	struct target *t = target_of(f->target);
 	__u32 flags;
 
-	if (!t || !n || !set_phase(f, turn, PHASE_EXPIRED))
+	if (!t || !n || !set_phase(f, state, PHASE_EXPIRED))
 		return;
 	flags = __sync_fetch_and_and(&f->request.flags, ~(REQUEST_PERMIT | REQUEST_RESERVED));
 	if (flags & REQUEST_RESERVED)
@@ -73,18 +73,18 @@ static __always_inline __u64 age_of(const struct sweep *s, __u64 since)
 static __always_inline bool sweep_request(const struct flow_key *key, struct flow *f, const struct policy *p, struct sweep *s)
 {
 	struct request *r = &f->request;
-	__u64 turn = READ_ONCE(r->turn);
+	__u64 state = READ_ONCE(r->state);
 
-	if (state_of(turn) == REQUEST_RESPONDED) {
+	if (request_state_of(state) == REQUEST_RESPONDED) {
 		/* No RST of the client has arrived within REACTION_FOR. */
 		if (s->now - r->responded >= REACTION_FOR)
-			end_responded(key, r, turn, r->status);
+			end_responded(key, r, state, r->status);
 		else
 			due_at(s, r->responded + REACTION_FOR);
 		return true;
 	}
 	if (p->timeout && age_of(s, r->sent) >= p->timeout) {
-		end_request(key, r, turn, result_if_seen(f, r->flags & REQUEST_RACED ? RESULT_RACED : RESULT_TIMEOUT), s->now);
+		end_request(key, r, state, result_if_seen(f, r->flags & REQUEST_RACED ? RESULT_RACED : RESULT_TIMEOUT), s->now);
 	} else if (!p->timeout && age_of(s, f->seen) > s->idle) {
 		return false;
 	} else {
@@ -97,24 +97,24 @@ static __always_inline bool sweep_request(const struct flow_key *key, struct flo
 }
 
 /* sweep_handshake ends an attempt or a handshake that has timed out. It returns false if the connection is to be removed. */
-static __always_inline bool sweep_handshake(const struct flow_key *key, struct flow *f, __u64 turn, const struct policy *p,
+static __always_inline bool sweep_handshake(const struct flow_key *key, struct flow *f, __u64 state, const struct policy *p,
 					    struct sweep *s)
 {
 	__u64 age = age_of(s, f->request.sent), handshake = p->connect_timeout ?: HANDSHAKE_FOR;
 	bool silent = age_of(s, f->seen) > EXPIRED_FOR;
 
-	if (phase_of(turn) == PHASE_EXPIRED)
+	if (phase_of(state) == PHASE_EXPIRED)
 		return !silent;
-	if (phase_of(turn) == PHASE_ACCEPTED) {
+	if (phase_of(state) == PHASE_ACCEPTED) {
 		/* The backend has replied, so a client that does not complete the handshake is no outcome. */
 		if (age >= handshake)
-			expire_handshake(key, f, turn, s->now);
+			expire_handshake(key, f, state, s->now);
 		else
 			due_after(s, &f->request, handshake);
 		return true;
 	}
 	if (p->connect_timeout && age >= p->connect_timeout) {
-		end_attempt(key, f, turn, RESULT_CONNECT_TIMEOUT, s->now);
+		end_attempt(key, f, state, RESULT_CONNECT_TIMEOUT, s->now);
 		return true;
 	}
 	if (silent)
@@ -128,16 +128,16 @@ static __always_inline bool sweep_handshake(const struct flow_key *key, struct f
 /* keep_flow ends what has timed out on a connection, and reports whether the connection stays. */
 static __always_inline bool keep_flow(const struct flow_key *key, struct flow *f, const struct policy *p, struct sweep *s)
 {
-	__u64 turn = READ_ONCE(f->turn);
+	__u64 state = READ_ONCE(f->state);
 	bool half_closed = f->flags & (FLOW_CLIENT_FIN | FLOW_BACKEND_FIN);
 
 	/* No hook sees the end of a connection through a removed interface. */
 	if (s->gone && (f->entered == s->gone || f->leaves == s->gone))
 		return false;
-	if (phase_of(turn) == PHASE_GONE)
+	if (phase_of(state) == PHASE_GONE)
 		return true;
-	if (handshaking(phase_of(turn)))
-		return sweep_handshake(key, f, turn, p, s);
+	if (handshaking(phase_of(state)))
+		return sweep_handshake(key, f, state, p, s);
 	if (request_pending(&f->request))
 		return sweep_request(key, f, p, s);
 	return age_of(s, f->seen) <= (half_closed ? HALF_CLOSED_FOR : s->idle);

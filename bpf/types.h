@@ -125,7 +125,7 @@ struct flow_key {
 	__be16 backend_port_be;
 };
 
-/* Phases of a connection. Each change is a compare-and-swap of flow.turn, so exactly one packet, on any CPU, ends a handshake
+/* Phases of a connection. Each change is a compare-and-swap of flow.state, so exactly one packet, on any CPU, ends a handshake
  * or a connection. */
 enum phase {
 	PHASE_NONE,
@@ -137,7 +137,7 @@ enum phase {
 	PHASE_GONE, /* being deleted */
 };
 
-/* States of a request. Each change is a compare-and-swap of request.turn, so exactly one packet ends a request. */
+/* States of a request. Each change is a compare-and-swap of request.state, so exactly one packet ends a request. */
 enum request_state {
 	REQUEST_NONE,
 	REQUEST_WAIT, /* no response yet */
@@ -170,7 +170,7 @@ enum request_flag {
 
 /* A pending request or connection attempt. A flow holds one; a multiplexed protocol would keep its requests in a map. */
 struct request {
-	__u64 turn; /* enum request_state, and a count of changes above it */
+	__u64 state; /* enum request_state, and a count of changes above it */
 	__u64 started; /* time of admission */
 	__u64 sent; /* time of its last byte */
 	__u64 responded; /* REQUEST_RESPONDED: time of the response */
@@ -208,7 +208,7 @@ struct http1_state {
 };
 
 struct flow {
-	__u64 turn; /* enum phase, and a count of changes above it */
+	__u64 state; /* enum phase, and a count of changes above it */
 	__u64 seen; /* time of the last packet, coarse clock */
 	struct request request;
 	__u32 flags; /* enum flow_flag */

@@ -12,10 +12,10 @@ static long end_unreachable(void *map, struct flow_key *key, struct flow *f, str
 	struct flow_key k = *key;
 	struct endpoint ep = {};
 	struct unreachable_backend *u;
-	__u64 turn = READ_ONCE(f->turn);
+	__u64 state = READ_ONCE(f->state);
 	struct lookup l;
 
-	if (phase_of(turn) != PHASE_SYN || f->request.started > args->now)
+	if (phase_of(state) != PHASE_SYN || f->request.started > args->now)
 		return 0;
 	if (lookup_target(f->target, &l) != LOOKUP_FOUND)
 		return 0;
@@ -23,7 +23,7 @@ static long end_unreachable(void *map, struct flow_key *key, struct flow *f, str
 	ep.port_be = k.backend_port_be;
 	ep.direction = l.policy->direction;
 	u = bpf_map_lookup_elem(&unreachables, &ep);
-	if (u && u->target == f->target && end_attempt(&k, f, turn, RESULT_UNREACHABLE, args->now)) {
+	if (u && u->target == f->target && end_attempt(&k, f, state, RESULT_UNREACHABLE, args->now)) {
 		u->ended++;
 		args->ended++;
 	}

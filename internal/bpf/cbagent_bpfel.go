@@ -141,11 +141,11 @@ const (
 
 type CFlow struct {
 	_       structs.HostLayout
-	Turn    uint64
+	State   uint64
 	Seen    uint64
 	Request struct {
 		_          structs.HostLayout
-		Turn       uint64
+		State      uint64
 		Started    uint64
 		Sent       uint64
 		Responded  uint64

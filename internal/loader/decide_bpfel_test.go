@@ -110,11 +110,11 @@ type decideEndpoint struct {
 
 type decideFlow struct {
 	_       structs.HostLayout
-	Turn    uint64
+	State   uint64
 	Seen    uint64
 	Request struct {
 		_          structs.HostLayout
-		Turn       uint64
+		State      uint64
 		Started    uint64
 		Sent       uint64
 		Responded  uint64

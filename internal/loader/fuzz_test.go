@@ -157,11 +157,11 @@ func (z *zoo) addsUp(t *testing.T) {
 	it := z.d.objs.Flows.Iterate()
 	for it.Next(&key, &f) {
 		all++
-		phase := bpf.CPhase(f.Turn & 0xff)
+		phase := bpf.CPhase(f.State & 0xff)
 		if phase != bpf.CPhasePHASE_EXPIRED {
 			connections[f.Target]++
 		}
-		if bpf.CRequestState(f.Request.Turn&0xff) != bpf.CRequestStateREQUEST_NONE {
+		if bpf.CRequestState(f.Request.State&0xff) != bpf.CRequestStateREQUEST_NONE {
 			requests[f.Request.Circuit]++
 		}
 	}
