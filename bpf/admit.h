@@ -54,7 +54,7 @@ static __always_inline void override_rejection(struct circuit *c, struct node_st
 		adm->reason = REASON_LEASE_EXPIRED;
 	} else if (monitored(c)) {
 		if (count) {
-			count_would(c, adm->reason);
+			count_would_reject(c, adm->reason);
 			adm->counted = 1;
 		}
 		adm->reason = REASON_MONITORED;
@@ -66,7 +66,7 @@ static __always_inline bool over_limit(struct circuit *c, struct admission *adm,
 {
 	if (monitored(c)) {
 		if (count && adm->reason != REASON_MONITORED) {
-			count_would(c, reason);
+			count_would_reject(c, reason);
 			adm->counted = 1;
 		}
 		adm->reason = REASON_MONITORED;
@@ -167,8 +167,8 @@ static __always_inline void init_flow(struct __sk_buff *skb, const struct packet
 		f->request.flags = p->protocol == PROTOCOL_TCP ? REQUEST_PERMIT : REQUEST_PERMIT | REQUEST_RESERVED;
 	f->flags = adm->counted ? FLOW_COUNTED : 0;
 	f->target = g->to.id;
-	f->entered = skb->ingress_ifindex;
-	f->leaves = skb->ifindex;
+	f->ingress_ifindex = skb->ingress_ifindex;
+	f->egress_ifindex = skb->ifindex;
 	f->isn = pkt->seq;
 	f->client_end = pkt->seq + 1;
 	f->client_max = pkt->seq + 1 + pkt->payload;

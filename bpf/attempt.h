@@ -4,8 +4,8 @@
 #include "flow.h"
 
 /* end_attempt records the outcome of a SYN without a SYN-ACK and releases its permit and its connection count. It returns 1 if
- * it ended the attempt, 0 if another CPU has changed the phase since state was read. The flow stays, so that a retransmitted SYN
- * is not judged again. */
+ * it ended the attempt, 0 if another CPU has changed the phase since state was read. The flow stays, so that a retransmitted
+ * SYN is not judged again. */
 __noinline int end_attempt(const struct flow_key *key, struct flow *f, __u64 state, __u32 result, __u64 now)
 {
 	struct completion done;

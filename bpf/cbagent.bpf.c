@@ -199,7 +199,7 @@ int sweep(struct sweep_args *args)
 		return 1;
 	s.now = args->now ?: bpf_ktime_get_ns();
 	s.idle = args->idle;
-	s.gone = args->gone;
+	s.removed_ifindex = args->removed_ifindex;
 	s.number = __sync_fetch_and_add(&n->sweeps, 1) + 1;
 	/* A walk visits every bucket even if the table is empty: a millisecond for half a million buckets. */
 	if (READ_ONCE(n->flow_count))

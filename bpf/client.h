@@ -38,7 +38,7 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 	if (lookup_target(f->target, &l) != LOOKUP_FOUND)
 		return go_on;
 	if (!take_place(l.circuit, &l.target->connections, l.policy->max_connections, &adm, REASON_CONNECTION_LIMIT, true)) {
-		pkt->bare = 1;
+		pkt->no_answer = 1;
 		return decision(TODO_REJECT_REQUEST, adm.reason);
 	}
 	if (!set_phase(f, state, PHASE_OPEN))
@@ -161,8 +161,8 @@ static __always_inline bool join_flow(struct __sk_buff *skb, const struct packet
 	f->flags = FLOW_JOINED;
 	f->target = l->id;
 	f->request.circuit = l->circuit_id;
-	f->entered = skb->ingress_ifindex;
-	f->leaves = skb->ifindex;
+	f->ingress_ifindex = skb->ingress_ifindex;
+	f->egress_ifindex = skb->ifindex;
 	f->client_end = pkt->seq;
 	f->client_max = pkt->seq;
 	f->acked = pkt->seq;

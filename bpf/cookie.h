@@ -95,7 +95,8 @@ static __always_inline void extend_answering(__u64 *until, __u64 now)
 }
 
 /* cookie_reason returns the reason in the cookie that a packet acknowledges, that is, why the SYN of its connection was
- * answered. It returns 0 if the packet acknowledges no cookie. It sets pkt->first if the packet directly follows that SYN. */
+ * answered. It returns 0 if the packet acknowledges no cookie. It sets pkt->first_segment if the packet directly follows that
+ * SYN. */
 static __always_inline __u32 cookie_reason(const struct node_state *n, struct circuit *c, struct packet *pkt)
 {
 	__u32 number = pkt->ack - 1;
@@ -107,6 +108,6 @@ static __always_inline __u32 cookie_reason(const struct node_state *n, struct ci
 	hash = tuple_hash(n, &pkt->key);
 	if ((number ^ (__u32)hash) & COOKIE_TUPLE)
 		return 0;
-	pkt->first = (number & COOKIE_FIRST) == first_bits(hash, pkt->seq - 1);
+	pkt->first_segment = (number & COOKIE_FIRST) == first_bits(hash, pkt->seq - 1);
 	return REASON_OPEN + (number & COOKIE_REASON);
 }

@@ -15,8 +15,8 @@ struct segment {
 	__be32 ts_ecr;
 	__u32 back; /* 1: to the sender of the packet, 0: to its destination */
 	__u32 answer; /* index in answers, ANSWER_NONE = no payload */
-	__u16 head; /* 1: headers of the answer only */
-	__u16 known; /* 1: the backend has the connection as well */
+	__u16 head_only; /* 1: the answer has no body */
+	__u16 had_backend; /* 1: the backend had the connection and got a reset */
 	__u32 isn; /* the client's ISN, which identifies a retransmitted SYN */
 	__u32 pad;
 	__u64 retry; /* value of Retry-After in seconds */

@@ -59,7 +59,7 @@ static __always_inline __u64 http1_request(struct __sk_buff *skb, struct packet 
 
 	if (h->response_framing != FRAMING_UNKNOWN && before(pkt->ack, h->response_end))
 		response_at = h->response_end;
-	pkt->head = kind == METHOD_HEAD;
+	pkt->is_head = kind == METHOD_HEAD;
 	d = new_request(pkt, n, f, &f->request, response_at);
 	if (d >> 32 != ACTION_PASS || (__u32)d == REASON_FLOW)
 		return d;
@@ -86,7 +86,7 @@ static __always_inline __u64 chunk_or_request(struct packet *pkt, struct node_st
 	if (lookup_target(f->target, &l) == LOOKUP_FOUND && l.policy->existing)
 		reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
 	if (reason != REASON_FLOW) {
-		pkt->bare = 1;
+		pkt->no_answer = 1;
 		return decision(TODO_REJECT_REQUEST, reason);
 	}
 	f->http1.maybe_request = 1;

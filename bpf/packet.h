@@ -25,9 +25,9 @@ struct packet {
 	/* Used when a decision is carried out. */
 	__u64 until; /* time of the next admission, 0 = unknown */
 	__u32 skip; /* offset of the request in the payload */
-	__u8 bare; /* no answer can be placed: both sides get a reset */
-	__u8 head; /* the request is a HEAD */
-	__u8 first; /* first segment after a SYN that the kernel answered */
+	__u8 no_answer; /* no answer fits the stream: both sides get a reset */
+	__u8 is_head; /* the request is a HEAD */
+	__u8 first_segment; /* first segment after a SYN that the kernel answered */
 	__u8 nat; /* on lo: its addresses differ from those of its socket, so NAT has changed them */
 };
 

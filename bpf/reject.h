@@ -104,8 +104,8 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 		return 0;
 	done.start = s->seq;
 	done.answer = s->answer;
-	done.head = s->head;
-	done.known = s->known;
+	done.head_only = s->head_only;
+	done.had_backend = s->had_backend;
 	done.isn = s->isn;
 	a = answer_at(s->answer);
 	s->back = 1;
@@ -115,7 +115,7 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 		s->flags = TCP_RST | TCP_ACK;
 		return rewritten(rewrite(skb, pkt, s), ACTION_RESET, reason);
 	}
-	done.next = s->seq + (s->head ? a->head_len : a->len) + 1;
+	done.next = s->seq + (s->head_only ? a->head_len : a->len) + 1;
 	remember_answered(&pkt->key, &done);
 	s->flags = TCP_PSH | TCP_ACK | TCP_FIN;
 	return rewritten(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
@@ -152,7 +152,7 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	/* An answer before bytes of the backend that are still in flight would corrupt the stream or be discarded. A client
 	 * accepts a reset only at the next sequence number, which is after those bytes. */
 	place = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
-	fits = !pkt->bare && place == pkt->ack && response_ended(f, place);
+	fits = !pkt->no_answer && place == pkt->ack && response_ended(f, place);
 	mss = f->mss ?: MSS_ANY;
 	isn = f->isn;
 	close_flow(&pkt->key, f, RESULT_ABORTED, now);
@@ -164,9 +164,9 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	swap_ts(&s, &o);
 	s.seq = place;
 	s.answer = answer;
-	s.known = 1;
+	s.had_backend = 1;
 	s.isn = isn;
-	s.head = pkt->head;
+	s.head_only = pkt->is_head;
 	s.retry = seconds_until(pkt->until, now);
 	return reply(skb, pkt, &s, reason, pkt->until);
 }
@@ -185,7 +185,7 @@ __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt
 	if (pkt->flags & TCP_RST) {
 		/* Either the reset for the backend, which the ingress program redirected through this hook, or the client's
 		 * reply to a backend that did not get the reset. */
-		if (done->known)
+		if (done->had_backend)
 			return decision(ACTION_PASS, REASON_ANSWERED);
 		forget_answered(&pkt->key);
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
@@ -200,7 +200,7 @@ __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt
 		 * the answer again. */
 		s.seq = done->start;
 		s.answer = done->answer;
-		s.head = done->head;
+		s.head_only = done->head_only;
 		s.retry = seconds_until(done->until, bpf_ktime_get_ns());
 		s.flags = TCP_PSH | TCP_ACK | TCP_FIN;
 	} else {
@@ -238,7 +238,7 @@ __noinline __u64 cookie_packet(struct __sk_buff *skb, struct packet *pkt, __u32 
 	if (pkt->flags & TCP_RST || (!pkt->payload && !(pkt->flags & TCP_FIN)))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	/* Segments ahead of the first one are dropped: without an acknowledgement TCP sends them again. */
-	if (!pkt->first)
+	if (!pkt->first_segment)
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	if (lookup_target(pkt->target, &l) != LOOKUP_FOUND)
 		return 0;
@@ -250,7 +250,7 @@ __noinline __u64 cookie_packet(struct __sk_buff *skb, struct packet *pkt, __u32 
 		until = v->until;
 	how = render_first(skb, pkt, l.policy, reason, &s.answer);
 	count_rejection(l.circuit, reason, how);
-	s.head = pkt->head;
+	s.head_only = pkt->is_head;
 	s.retry = seconds_until(until, bpf_ktime_get_ns());
 	s.seq = pkt->ack;
 	s.isn = pkt->seq - 1;

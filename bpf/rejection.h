@@ -21,10 +21,10 @@ static __always_inline void count_rejection(struct circuit *c, __u32 reason, enu
 		__sync_fetch_and_add(&c->rejected[i][how], 1);
 }
 
-static __always_inline void count_would(struct circuit *c, __u32 reason)
+static __always_inline void count_would_reject(struct circuit *c, __u32 reason)
 {
 	__u32 i = rejection_index(reason);
 
 	if (i < REJECTIONS)
-		__sync_fetch_and_add(&c->would[i], 1);
+		__sync_fetch_and_add(&c->would_reject[i], 1);
 }

@@ -19,7 +19,7 @@ static __always_inline __u32 http1_answer(const struct policy *p, __u32 reason, 
 }
 
 /* http1_begins reports whether a connection begins with a request, possibly after a PROXY header. It sets pkt->skip and
- * pkt->head. */
+ * pkt->is_head. */
 static __always_inline bool http1_begins(struct __sk_buff *skb, struct packet *pkt)
 {
 	enum method m = method(skb, pkt);
@@ -32,7 +32,7 @@ static __always_inline bool http1_begins(struct __sk_buff *skb, struct packet *p
 			m = method(skb, pkt);
 		}
 	}
-	pkt->head = m == METHOD_HEAD;
+	pkt->is_head = m == METHOD_HEAD;
 	return m != METHOD_NONE;
 }
 

@@ -88,10 +88,10 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 		a = answer_at(s->answer);
 		if (!a)
 			return -1;
-		len = s->head ? a->head_len : a->len;
+		len = s->head_only ? a->head_len : a->len;
 		if (len > ANSWER_MAX)
 			return -1;
-		payload_sum = s->head ? a->head_sum : a->sum;
+		payload_sum = s->head_only ? a->head_sum : a->sum;
 	}
 
 	/* bpf_skb_change_tail sets the length, makes the packet linear and unshared, and clears its segmentation state. */

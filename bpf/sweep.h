@@ -7,18 +7,18 @@
 #define SECOND 1000000000ULL
 
 /* Linux waits at most 64 s between two SYNs of one connect(). */
-#define EXPIRED_FOR (70 * SECOND)
+#define EXPIRED_TIMEOUT (70 * SECOND)
 /* Time-out of a handshake if the policy has no connect timeout. Linux retransmits a SYN-ACK for 63 s. */
-#define HANDSHAKE_FOR (75 * SECOND)
+#define HANDSHAKE_TIMEOUT (75 * SECOND)
 /* Time to wait for the RST with which a closed client replies to a response, with one or two retransmissions. */
-#define REACTION_FOR (2 * SECOND)
+#define REACTION_TIMEOUT (2 * SECOND)
 /* Time-out of a connection that one side has closed. FIN_WAIT2 lasts 60 s on Linux. */
-#define HALF_CLOSED_FOR (120 * SECOND)
+#define HALF_CLOSED_TIMEOUT (120 * SECOND)
 
 struct sweep {
 	__u64 now;
 	__u64 idle;
-	__u64 gone;
+	__u64 removed_ifindex;
 	__u64 number;
 	__u64 flows;
 	__u64 due;
@@ -76,11 +76,11 @@ static __always_inline bool sweep_request(const struct flow_key *key, struct flo
 	__u64 state = READ_ONCE(r->state);
 
 	if (request_state_of(state) == REQUEST_RESPONDED) {
-		/* No RST of the client has arrived within REACTION_FOR. */
-		if (s->now - r->responded >= REACTION_FOR)
+		/* No RST of the client has arrived within REACTION_TIMEOUT. */
+		if (s->now - r->responded >= REACTION_TIMEOUT)
 			end_responded(key, r, state, r->status);
 		else
-			due_at(s, r->responded + REACTION_FOR);
+			due_at(s, r->responded + REACTION_TIMEOUT);
 		return true;
 	}
 	if (p->timeout && age_of(s, r->sent) >= p->timeout) {
@@ -100,8 +100,8 @@ static __always_inline bool sweep_request(const struct flow_key *key, struct flo
 static __always_inline bool sweep_handshake(const struct flow_key *key, struct flow *f, __u64 state, const struct policy *p,
 					    struct sweep *s)
 {
-	__u64 age = age_of(s, f->request.sent), handshake = p->connect_timeout ?: HANDSHAKE_FOR;
-	bool silent = age_of(s, f->seen) > EXPIRED_FOR;
+	__u64 age = age_of(s, f->request.sent), handshake = p->connect_timeout ?: HANDSHAKE_TIMEOUT;
+	bool silent = age_of(s, f->seen) > EXPIRED_TIMEOUT;
 
 	if (phase_of(state) == PHASE_EXPIRED)
 		return !silent;
@@ -132,7 +132,7 @@ static __always_inline bool keep_flow(const struct flow_key *key, struct flow *f
 	bool half_closed = f->flags & (FLOW_CLIENT_FIN | FLOW_BACKEND_FIN);
 
 	/* No hook sees the end of a connection through a removed interface. */
-	if (s->gone && (f->entered == s->gone || f->leaves == s->gone))
+	if (s->removed_ifindex && (f->ingress_ifindex == s->removed_ifindex || f->egress_ifindex == s->removed_ifindex))
 		return false;
 	if (phase_of(state) == PHASE_GONE)
 		return true;
@@ -140,7 +140,7 @@ static __always_inline bool keep_flow(const struct flow_key *key, struct flow *f
 		return sweep_handshake(key, f, state, p, s);
 	if (request_pending(&f->request))
 		return sweep_request(key, f, p, s);
-	return age_of(s, f->seen) <= (half_closed ? HALF_CLOSED_FOR : s->idle);
+	return age_of(s, f->seen) <= (half_closed ? HALF_CLOSED_TIMEOUT : s->idle);
 }
 
 static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct sweep *s)

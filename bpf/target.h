@@ -45,9 +45,9 @@ static __always_inline enum lookup_result lookup_endpoint(const struct endpoint 
 	return lookup_target(b->target, l);
 }
 
-/* direction_of returns the direction of a packet: inbound if it entered the node through an uplink. entered is the ifindex, 0
- * for this host. */
-static __always_inline enum direction direction_of(__u32 entered)
+/* direction_of returns the direction of a packet: inbound if it entered the node through an uplink. ifindex is that of the
+ * interface, 0 for this host. */
+static __always_inline enum direction direction_of(__u32 ifindex)
 {
-	return entered && bpf_map_lookup_elem(&uplinks, &entered) ? DIRECTION_INBOUND : DIRECTION_OUTBOUND;
+	return ifindex && bpf_map_lookup_elem(&uplinks, &ifindex) ? DIRECTION_INBOUND : DIRECTION_OUTBOUND;
 }

@@ -156,7 +156,7 @@ enum flow_flag {
 	FLOW_BACKEND_FIN = 1 << 1,
 	FLOW_ANSWERING = 1 << 2, /* a packet of the backend was seen */
 	FLOW_JOINED = 1 << 3, /* followed from data on: the SYN was not seen */
-	FLOW_COUNTED = 1 << 4, /* counted in would: the next request (tcp: all later data) is not counted again */
+	FLOW_COUNTED = 1 << 4, /* counted in would_reject: the next request (tcp: all later data) is not counted again */
 	FLOW_CLIENT_FIN_AHEAD = 1 << 5, /* a FIN of the client came ahead of a gap: client_fin is its sequence number */
 	FLOW_BACKEND_FIN_AHEAD = 1 << 6, /* a FIN of the backend came ahead of a gap: see backend_fin */
 	FLOW_USED = 1 << 7, /* the backend has sent at least one response */
@@ -222,8 +222,8 @@ struct flow {
 	__u32 backend_end; /* sequence number after the backend's data, beyond gaps */
 	__u32 backend_fin; /* FLOW_BACKEND_FIN_AHEAD: sequence number of the FIN */
 	__u32 backend_next; /* sequence number of the next response byte that the observer reads */
-	__u32 entered; /* ifindex that the client's packets enter through, 0 = this host */
-	__u32 leaves; /* ifindex that the client's packets leave through */
+	__u32 ingress_ifindex; /* interface that the client's packets enter through, 0 = this host */
+	__u32 egress_ifindex; /* interface that they leave through */
 	__u32 requests;
 	__u16 mss; /* the client's, 0 = not seen */
 	__u8 protocol; /* selects the member of the union below */
@@ -241,8 +241,8 @@ struct answered_flow {
 	__u32 answer; /* index in answers, ANSWER_NONE for a bare FIN */
 	__u32 isn; /* the client's */
 	__u32 pad;
-	__u16 head; /* 1: headers only */
-	__u16 known; /* 1: the backend had the connection and got a reset */
+	__u16 head_only; /* 1: the answer has no body */
+	__u16 had_backend; /* 1: the backend had the connection and got a reset */
 };
 
 #define ANSWER_NONE 0xffffffff
@@ -356,7 +356,7 @@ struct circuit {
 	__u64 probes;
 	__u64 unjudged;
 	__u64 rejected[REJECTIONS][REJECT_MAX];
-	__u64 would[REJECTIONS];
+	__u64 would_reject[REJECTIONS];
 	__u64 outcomes[OUTCOME_CLASSES];
 	__u64 openings[OPENING_MAX];
 	__u64 latency[LATENCY_BUCKETS];
@@ -419,7 +419,7 @@ struct event {
 struct sweep_args {
 	__u64 now; /* 0 = read the clock */
 	__u64 idle; /* remove flows without a packet for longer than this, ns */
-	__u64 gone; /* ifindex of a removed interface: remove its flows; 0 = none */
+	__u64 removed_ifindex; /* interface whose flows are removed, 0 = none */
 	__u64 flows; /* out: flows left */
 	__u64 due; /* out: time of the earliest pending time-out; 0 = none */
 };

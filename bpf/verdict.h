@@ -14,7 +14,7 @@ struct admission {
 	__u32 reason; /* REASON_ADMITTED, REASON_PROBE (needs a permit), or a rejection */
 	__u32 generation; /* 0 = the outcome is not judged */
 	__u64 until; /* of a rejection: time of the next admission, 0 = unknown */
-	__u32 counted; /* 1: counted in circuit.would */
+	__u32 counted; /* 1: counted in circuit.would_reject */
 	__u32 pad;
 };
 

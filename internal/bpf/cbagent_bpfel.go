@@ -37,15 +37,15 @@ type CAnswer struct {
 }
 
 type CAnsweredFlow struct {
-	_      structs.HostLayout
-	Until  uint64
-	Start  uint32
-	Next   uint32
-	Answer uint32
-	Isn    uint32
-	Pad    uint32
-	Head   uint16
-	Known  uint16
+	_          structs.HostLayout
+	Until      uint64
+	Start      uint32
+	Next       uint32
+	Answer     uint32
+	Isn        uint32
+	Pad        uint32
+	HeadOnly   uint16
+	HadBackend uint16
 }
 
 type CBackend struct {
@@ -84,7 +84,7 @@ type CCircuit struct {
 	Probes         uint64
 	Unjudged       uint64
 	Rejected       [6][3]uint64
-	Would          [6]uint64
+	WouldReject    [6]uint64
 	Outcomes       [20]uint64
 	Openings       [4]uint64
 	Latency        [20]uint64
@@ -156,24 +156,24 @@ type CFlow struct {
 		Status     uint32
 		Pad        uint32
 	}
-	Flags       uint32
-	Target      uint32
-	Isn         uint32
-	ClientEnd   uint32
-	ClientMax   uint32
-	ClientFin   uint32
-	ClientAck   uint32
-	Acked       uint32
-	BackendEnd  uint32
-	BackendFin  uint32
-	BackendNext uint32
-	Entered     uint32
-	Leaves      uint32
-	Requests    uint32
-	Mss         uint16
-	Protocol    uint8
-	Pad         [5]uint8
-	Http1       struct {
+	Flags          uint32
+	Target         uint32
+	Isn            uint32
+	ClientEnd      uint32
+	ClientMax      uint32
+	ClientFin      uint32
+	ClientAck      uint32
+	Acked          uint32
+	BackendEnd     uint32
+	BackendFin     uint32
+	BackendNext    uint32
+	IngressIfindex uint32
+	EgressIfindex  uint32
+	Requests       uint32
+	Mss            uint16
+	Protocol       uint8
+	Pad            [5]uint8
+	Http1          struct {
 		_               structs.HostLayout
 		ClientTail      uint64
 		BackendTail     uint64
@@ -414,12 +414,12 @@ type CStatusKey struct {
 }
 
 type CSweepArgs struct {
-	_     structs.HostLayout
-	Now   uint64
-	Idle  uint64
-	Gone  uint64
-	Flows uint64
-	Due   uint64
+	_              structs.HostLayout
+	Now            uint64
+	Idle           uint64
+	RemovedIfindex uint64
+	Flows          uint64
+	Due            uint64
 }
 
 type CTarget struct {

@@ -25,15 +25,15 @@ type decideAnswer struct {
 }
 
 type decideAnsweredFlow struct {
-	_      structs.HostLayout
-	Until  uint64
-	Start  uint32
-	Next   uint32
-	Answer uint32
-	Isn    uint32
-	Pad    uint32
-	Head   uint16
-	Known  uint16
+	_          structs.HostLayout
+	Until      uint64
+	Start      uint32
+	Next       uint32
+	Answer     uint32
+	Isn        uint32
+	Pad        uint32
+	HeadOnly   uint16
+	HadBackend uint16
 }
 
 type decideBackend struct {
@@ -82,7 +82,7 @@ type decideCircuit struct {
 	Probes         uint64
 	Unjudged       uint64
 	Rejected       [6][3]uint64
-	Would          [6]uint64
+	WouldReject    [6]uint64
 	Outcomes       [20]uint64
 	Openings       [4]uint64
 	Latency        [20]uint64
@@ -125,24 +125,24 @@ type decideFlow struct {
 		Status     uint32
 		Pad        uint32
 	}
-	Flags       uint32
-	Target      uint32
-	Isn         uint32
-	ClientEnd   uint32
-	ClientMax   uint32
-	ClientFin   uint32
-	ClientAck   uint32
-	Acked       uint32
-	BackendEnd  uint32
-	BackendFin  uint32
-	BackendNext uint32
-	Entered     uint32
-	Leaves      uint32
-	Requests    uint32
-	Mss         uint16
-	Protocol    uint8
-	Pad         [5]uint8
-	Http1       struct {
+	Flags          uint32
+	Target         uint32
+	Isn            uint32
+	ClientEnd      uint32
+	ClientMax      uint32
+	ClientFin      uint32
+	ClientAck      uint32
+	Acked          uint32
+	BackendEnd     uint32
+	BackendFin     uint32
+	BackendNext    uint32
+	IngressIfindex uint32
+	EgressIfindex  uint32
+	Requests       uint32
+	Mss            uint16
+	Protocol       uint8
+	Pad            [5]uint8
+	Http1          struct {
 		_               structs.HostLayout
 		ClientTail      uint64
 		BackendTail     uint64

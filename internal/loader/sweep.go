@@ -25,10 +25,10 @@ func (d *Datapath) Sweep(idle time.Duration) (SweepResult, error) {
 	return d.sweep(bpf.CSweepArgs{Idle: uint64(idle)})
 }
 
-// ForgetInterface ends the connections whose packets came or went through an interface that is gone: nobody will see
-// their end. It is a sweep.
+// ForgetInterface runs a sweep that also removes the connections through an interface that no longer exists: no hook sees
+// their end.
 func (d *Datapath) ForgetInterface(ifindex int, idle time.Duration) (SweepResult, error) {
-	return d.sweep(bpf.CSweepArgs{Idle: uint64(idle), Gone: uint64(ifindex)})
+	return d.sweep(bpf.CSweepArgs{Idle: uint64(idle), RemovedIfindex: uint64(ifindex)})
 }
 
 func (d *Datapath) sweep(args bpf.CSweepArgs) (SweepResult, error) {

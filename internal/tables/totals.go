@@ -56,7 +56,7 @@ func (t *Tables) Totals(circuit int) Totals {
 		for j := range all.Rejected[i] {
 			all.Rejected[i][j] = atomic.LoadUint64(&c.Rejected[i][j])
 		}
-		all.Would[i] = atomic.LoadUint64(&c.Would[i])
+		all.Would[i] = atomic.LoadUint64(&c.WouldReject[i])
 	}
 	for i := range all.Outcomes {
 		all.Outcomes[i] = atomic.LoadUint64(&c.Outcomes[i])
