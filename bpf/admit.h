@@ -28,7 +28,7 @@ struct grant {
 	bool permit;
 };
 
-static __always_inline void give_back(const struct grant *g)
+static __always_inline void release_grant(const struct grant *g)
 {
 	struct circuit *c = g->to.circuit;
 
@@ -61,8 +61,9 @@ static __always_inline void override_rejection(struct circuit *c, struct node_st
 	}
 }
 
-/* over_limit rejects because of a limit, unless the circuit is only monitored or disabled. It returns true if it rejects. */
-static __always_inline bool over_limit(struct circuit *c, struct admission *adm, __u32 reason, bool count)
+/* reject_over_limit rejects because of a limit, unless the circuit is only monitored or disabled. It returns true on
+ * rejection. */
+static __always_inline bool reject_over_limit(struct circuit *c, struct admission *adm, __u32 reason, bool count)
 {
 	if (monitored(c)) {
 		if (count && adm->reason != REASON_MONITORED) {
@@ -85,7 +86,7 @@ static __always_inline bool take_place(struct circuit *c, __u64 *places, __u32 m
 {
 	if (reserve(places, max))
 		return true;
-	if (over_limit(c, adm, reason, count))
+	if (reject_over_limit(c, adm, reason, count))
 		return false;
 	__sync_fetch_and_add(places, 1);
 	return true;
@@ -101,7 +102,7 @@ static __always_inline bool grant_rate(struct grant *g, struct admission *adm, b
 	if (g->rate)
 		return true;
 	next = READ_ONCE(g->to.target->rate_next);
-	if (!over_limit(c, adm, REASON_RATE_LIMIT, count))
+	if (!reject_over_limit(c, adm, REASON_RATE_LIMIT, count))
 		return true;
 	adm->until = next - g->to.policy->rate_burst;
 	return false;
@@ -183,7 +184,7 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	struct admission adm = {};
 	struct grant g = {};
 	struct flow *f;
-	bool held;
+	bool must_follow;
 
 	if (!n || !pkt)
 		return 0;
@@ -193,16 +194,16 @@ __noinline __u64 new_connection(struct __sk_buff *skb, const struct packet *pkt,
 	circuit_admit(g.to.circuit, g.now, ramp_draw(n, g.to.circuit, &pkt->key), &adm);
 	grant_connection(n, &g, &adm);
 	if (is_rejection(adm.reason)) {
-		give_back(&g);
+		release_grant(&g);
 		return decision(TODO_REJECT_SYN, adm.reason);
 	}
-	held = g.permit || g.to.policy->max_connections;
+	must_follow = g.permit || g.to.policy->max_connections;
 	f = blank_flow();
 	if (f)
 		init_flow(skb, pkt, &g, &adm, f);
-	if (!f || !create_flow(n, &pkt->key, f, held)) {
-		give_back(&g);
-		return decision(held ? TODO_REJECT_SYN : ACTION_PASS, REASON_TABLE_FULL);
+	if (!f || !create_flow(n, &pkt->key, f, must_follow)) {
+		release_grant(&g);
+		return decision(must_follow ? TODO_REJECT_SYN : ACTION_PASS, REASON_TABLE_FULL);
 	}
 	if (g.permit)
 		record_probe(n, &pkt->key, &g);
@@ -242,7 +243,7 @@ static __always_inline void grant_request(struct node_state *n, const struct flo
 		adm->generation = 0;
 	}
 	if (p->max_requests_per_connection && f->requests >= p->max_requests_per_connection &&
-	    over_limit(c, adm, REASON_CONNECTION_LIMIT, count))
+	    reject_over_limit(c, adm, REASON_CONNECTION_LIMIT, count))
 		return;
 	g->request = take_place(c, &c->requests, p->max_requests, adm, REASON_REQUEST_LIMIT, count);
 	if (!g->request || !grant_rate(g, adm, count) || !probe)
@@ -303,7 +304,7 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 	probe = !inherited && adm.reason == REASON_PROBE;
 	grant_request(n, f, &g, &adm, probe);
 	if (is_rejection(adm.reason)) {
-		give_back(&g);
+		release_grant(&g);
 		/* close_flow returns the reserved permit, and sends the event for it. */
 		if (inherited)
 			__sync_fetch_and_or(&f->request.flags, REQUEST_RESERVED);
@@ -311,7 +312,7 @@ __noinline __u64 new_request(struct packet *pkt, struct node_state *n, struct fl
 		return decision(TODO_REJECT_REQUEST, adm.reason);
 	}
 	if (!begin_request(pkt, f, r, state, &g, inherited || g.permit, adm.generation, response_at)) {
-		give_back(&g);
+		release_grant(&g);
 		if (inherited)
 			return_reservation(n, &pkt->key, &f->request, g.now);
 		return decision(ACTION_PASS, REASON_FLOW);

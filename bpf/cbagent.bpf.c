@@ -62,21 +62,21 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 	__u64 d = decision(ACTION_PASS, REASON_FOREIGN);
 
 	if (pkt->hook == HOOK_INGRESS && pkt->l3 != L2_NONE && n->flags & NODE_REJECT_AT_ENTRY &&
-	    watched(n, pkt->key.backend_port_be)) {
+	    is_backend_port(n, pkt->key.backend_port_be)) {
 		d = decide_at_entry(skb, pkt, n);
 		if (d != PASS_ON)
 			return d;
 	}
 	if (pkt->hook == HOOK_LOOPBACK && n->flags & NODE_NAT_ON_LO && undo_nat(skb, pkt, n))
 		return backend_packet(skb, pkt, n);
-	if (hook_traffic(pkt->hook, n) & TO_BACKEND && watched(n, pkt->key.backend_port_be)) {
+	if (hook_traffic(pkt->hook, n) & TO_BACKEND && is_backend_port(n, pkt->key.backend_port_be)) {
 		d = client_packet(skb, pkt, n, flow);
 		if (pkt->nat && is_admitted(d))
 			remember_dialled(skb, pkt);
 		if (d != decision(ACTION_PASS, REASON_FOREIGN))
 			return d;
 	}
-	if (hook_traffic(pkt->hook, n) & FROM_BACKEND && watched(n, pkt->key.client_port_be)) {
+	if (hook_traffic(pkt->hook, n) & FROM_BACKEND && is_backend_port(n, pkt->key.client_port_be)) {
 		swap_key(&pkt->key);
 		d = backend_packet(skb, pkt, n);
 	}
@@ -221,7 +221,7 @@ int unreachable(struct unreachable_args *args)
 		return 1;
 	if (READ_ONCE(n->flow_count))
 		bpf_for_each_map_elem(&flows, end_unreachable, &a, 0);
-	bpf_for_each_map_elem(&unreachables, record_unseen, &a, 0);
+	bpf_for_each_map_elem(&unreachables, record_unseen_attempt, &a, 0);
 	args->ended = a.ended;
 	args->unseen = a.unseen;
 	return 0;

@@ -198,7 +198,7 @@ __noinline __u64 untracked_packet(struct __sk_buff *skb, struct packet *pkt, str
 	/* A bare ACK or FIN may be the last packet of a connection that was just removed, and must not create it again. */
 	if (!pkt->payload || pkt->flags & (TCP_RST | TCP_FIN | TCP_SYN))
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	if (exempt(skb, pkt, l.policy, n, l.flags))
+	if (is_exempt(skb, pkt, l.policy, n, l.flags))
 		return decision(ACTION_PASS, REASON_EXEMPT);
 	return join_flow(skb, pkt, n, &l) ? decision(TODO_FLOW, 0) : decision(ACTION_PASS, REASON_TABLE_FULL);
 }
@@ -239,10 +239,10 @@ __noinline __u64 client_syn(struct __sk_buff *skb, struct packet *pkt, struct no
 	reason = packet_target(skb, pkt, &l);
 	if (reason != REASON_FLOW) {
 		if (reason == REASON_FOREIGN)
-			learn(skb, pkt, n, bpf_ktime_get_ns());
+			send_learn_event(skb, pkt, n, bpf_ktime_get_ns());
 		return decision(ACTION_PASS, reason);
 	}
-	if (exempt(skb, pkt, l.policy, n, l.flags))
+	if (is_exempt(skb, pkt, l.policy, n, l.flags))
 		return decision(ACTION_PASS, REASON_EXEMPT);
 	pkt->target = l.id;
 	return new_connection(skb, pkt, n);

@@ -6,8 +6,8 @@
 
 #define ECONNREFUSED 111
 
-#define CONNECT_GO_ON 1
-#define CONNECT_FAIL 0
+#define CONNECT_ALLOW 1
+#define CONNECT_REJECT 0
 
 /* in_pod reports whether the current process belongs to a pod. Processes of the node may check the health of its pods. */
 static __always_inline bool in_pod(const struct node_state *n)
@@ -24,13 +24,13 @@ static __always_inline int run_connect(struct bpf_sock_addr *ctx, struct endpoin
 	ep->port_be = (__be16)ctx->user_port;
 	ep->direction = DIRECTION_OUTBOUND;
 	if (!n || !in_pod(n))
-		return CONNECT_GO_ON;
+		return CONNECT_ALLOW;
 	d = reject_early(ep);
 	count_packet(HOOK_CONNECT, d);
 	if (d >> 32 == ACTION_PASS)
-		return CONNECT_GO_ON;
+		return CONNECT_ALLOW;
 	bpf_set_retval(-ECONNREFUSED);
-	return CONNECT_FAIL;
+	return CONNECT_REJECT;
 }
 
 SEC("cgroup/connect4")
@@ -39,7 +39,7 @@ int connect4(struct bpf_sock_addr *ctx)
 	struct endpoint ep = {};
 
 	if (ctx->protocol != IPPROTO_TCP)
-		return CONNECT_GO_ON;
+		return CONNECT_ALLOW;
 	map_v4(ep.addr, ctx->user_ip4);
 	return run_connect(ctx, &ep);
 }
@@ -50,7 +50,7 @@ int connect6(struct bpf_sock_addr *ctx)
 	struct endpoint ep = {};
 
 	if (ctx->protocol != IPPROTO_TCP)
-		return CONNECT_GO_ON;
+		return CONNECT_ALLOW;
 	/* An IPv4-mapped address has the form of the maps' keys. */
 	for (int i = 0; i < 4; i++) {
 		__u32 word = ctx->user_ip6[i];

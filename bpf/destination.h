@@ -33,8 +33,8 @@ static __always_inline __u32 packet_target(struct __sk_buff *skb, const struct p
 	return result == LOOKUP_FOUND ? REASON_FLOW : REASON_UNTRACKED;
 }
 
-/* learn sends an event for a destination that only a CIDR names, at most once per second for each endpoint. */
-__noinline int learn(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n, __u64 now)
+/* send_learn_event sends an event for a destination that only a CIDR names, at most once per second for each endpoint. */
+__noinline int send_learn_event(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n, __u64 now)
 {
 	struct cidr_key key = { .prefix_len = 144 };
 	struct endpoint ep;
@@ -71,8 +71,8 @@ _Static_assert(sizeof(struct endpoint) == 20, "the key of a map must have no pad
 _Static_assert(__builtin_offsetof(struct cidr_key, addr) == __builtin_offsetof(struct cidr_key, port_be) + sizeof(__be16),
 	       "a prefix goes on from the port to the address");
 
-/* exempt_source reports whether a policy exempts a client address. */
-static __always_inline bool exempt_source(const __u8 *client, const struct policy *p)
+/* is_exempt_source reports whether a policy exempts a client address. */
+static __always_inline bool is_exempt_source(const __u8 *client, const struct policy *p)
 {
 	struct source_key key = { .prefix_len = 160, .policy = p->id };
 
@@ -82,9 +82,9 @@ static __always_inline bool exempt_source(const __u8 *client, const struct polic
 	return bpf_map_lookup_elem(&exempt_sources, &key);
 }
 
-/* exempt reports whether a policy exempts the client of a packet. */
-__noinline bool exempt(struct __sk_buff *skb, const struct packet *pkt, const struct policy *p, const struct node_state *n,
-		       __u32 backend_flags)
+/* is_exempt reports whether a policy exempts the client of a packet. */
+__noinline bool is_exempt(struct __sk_buff *skb, const struct packet *pkt, const struct policy *p, const struct node_state *n,
+			  __u32 backend_flags)
 {
 	if (!p || !n || !pkt)
 		return false;
@@ -92,5 +92,5 @@ __noinline bool exempt(struct __sk_buff *skb, const struct packet *pkt, const st
 	if (p->flags & POLICY_EXEMPT_NODE && backend_flags & BACKEND_LOCAL_POD && !skb->ingress_ifindex && n->kubepods &&
 	    bpf_skb_ancestor_cgroup_id(skb, n->kubepods_level) != n->kubepods)
 		return true;
-	return exempt_source(pkt->key.client, p);
+	return is_exempt_source(pkt->key.client, p);
 }

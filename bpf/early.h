@@ -12,12 +12,12 @@ static __always_inline __u64 reject_early(const struct endpoint *ep)
 	struct lookup l;
 	__u32 reason;
 
-	if (!n || !watched(n, ep->port_be) || lookup_endpoint(ep, &l) != LOOKUP_FOUND)
+	if (!n || !is_backend_port(n, ep->port_be) || lookup_endpoint(ep, &l) != LOOKUP_FOUND)
 		return decision(ACTION_PASS, REASON_FOREIGN);
 	/* The hook does not know the client's address, so it cannot check exemptions. */
 	if (l.policy->reject != REJECT_RESET || l.policy->flags & POLICY_EXEMPT_SOURCES)
 		return decision(ACTION_PASS, REASON_UNTRACKED);
-	reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
+	reason = certain_rejection(l.circuit, n, bpf_ktime_get_ns());
 	if (reason == REASON_FLOW)
 		return decision(ACTION_PASS, REASON_FLOW);
 	count_rejection(l.circuit, reason, REJECT_RESET);

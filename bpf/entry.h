@@ -17,9 +17,9 @@ static __always_inline bool may_reject(struct __sk_buff *skb)
 
 #define PASS_ON decision(ACTION_PASS, REASON_FOREIGN)
 
-/* answerable reports whether a packet is addressed to this node and did not arrive through a tunnel whose key an answer would
+/* can_reply reports whether a packet is addressed to this node and did not arrive through a tunnel whose key an answer would
  * need. A port of a bridge also sees packets for other hosts; the bridge itself sees the packets for the node. */
-static __always_inline bool answerable(struct __sk_buff *skb)
+static __always_inline bool can_reply(struct __sk_buff *skb)
 {
 	struct bpf_tunnel_key key = {};
 
@@ -66,12 +66,12 @@ __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, stru
 			return decision(ACTION_SWALLOW, REASON_ANSWERED);
 		forget_answered(&pkt->key);
 	}
-	if (!rejects_all(verdict_of(l.circuit), 0))
+	if (!verdict_rejection(verdict_of(l.circuit), 0))
 		return PASS_ON;
-	reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
+	reason = certain_rejection(l.circuit, n, bpf_ktime_get_ns());
 	/* A SYN of a followed connection is a retransmission or begins the next connection: the egress hook decides. A rejected
 	 * backend mostly has no connections, so the check of the count saves a lookup in a large table during a flood. */
-	if (reason == REASON_FLOW || (READ_ONCE(l.target->connections) && find_flow(&pkt->key)) || !answerable(skb))
+	if (reason == REASON_FLOW || (READ_ONCE(l.target->connections) && find_flow(&pkt->key)) || !can_reply(skb))
 		return PASS_ON;
 	return decision(TODO_REJECT_SYN, reason);
 }

@@ -88,17 +88,17 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 	struct request *r;
 	struct target *t;
 	__u64 state = 0;
-	bool gone = false;
+	bool closed = false;
 
 	if (!f || !key || !n)
 		return 0;
-	for (int i = 0; i < 8 && !gone; i++) {
+	for (int i = 0; i < 8 && !closed; i++) {
 		state = READ_ONCE(f->state);
 		if (phase_of(state) == PHASE_GONE)
 			return 0;
-		gone = set_phase(f, state, PHASE_GONE);
+		closed = set_phase(f, state, PHASE_GONE);
 	}
-	if (!gone)
+	if (!closed)
 		return 0; /* the sweep closes it */
 
 	r = &f->request;
@@ -156,10 +156,10 @@ static __always_inline struct flow *blank_flow(void)
 	return f;
 }
 
-/* create_flow adds an entry. held: the flow holds a permit or a counted connection, and may use flow_reserve. */
-static __always_inline bool create_flow(struct node_state *n, const struct flow_key *key, const struct flow *init, bool held)
+/* create_flow adds an entry. use_reserve: the flow holds a permit or a counted connection, and may use flow_reserve. */
+static __always_inline bool create_flow(struct node_state *n, const struct flow_key *key, const struct flow *init, bool use_reserve)
 {
-	__u64 max = held ? n->flow_max : n->flow_max - n->flow_reserve;
+	__u64 max = use_reserve ? n->flow_max : n->flow_max - n->flow_reserve;
 
 	if (READ_ONCE(n->flow_count) >= max || add_flow(key, init))
 		return false;

@@ -95,7 +95,8 @@ __noinline __u64 icmp_error(struct __sk_buff *skb, __u32 l3, __u32 v6)
 	struct flow *f;
 	__u32 seq = 0;
 
-	if (!n || (v6 ? !quoted_v6(skb, l3, &key, &seq) : !quoted_v4(skb, l3, &key, &seq)) || !watched(n, key.backend_port_be))
+	if (!n || (v6 ? !quoted_v6(skb, l3, &key, &seq) : !quoted_v4(skb, l3, &key, &seq)) ||
+	    !is_backend_port(n, key.backend_port_be))
 		return decision(ACTION_PASS, REASON_FOREIGN);
 	f = find_flow(&key);
 	if (!f)

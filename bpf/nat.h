@@ -61,7 +61,7 @@ __noinline int undo_nat(struct __sk_buff *skb, struct packet *pkt, const struct 
 		pkt->nat = 1;
 		swap_key(&own);
 		/* No flow has the client's socket as its backend, so the lookup matches responses only. */
-		if (watched(n, own.backend_port_be) && find_flow(&own)) {
+		if (is_backend_port(n, own.backend_port_be) && find_flow(&own)) {
 			pkt->key = own;
 			return 1;
 		}

@@ -16,7 +16,7 @@ static __always_inline __u64 tcp_on_request(struct node_state *n, struct flow *f
 	if (lookup_target(f->target, &l) != LOOKUP_FOUND || !l.policy->existing)
 		return pass;
 	now = bpf_ktime_get_ns();
-	adm.reason = rejects_all(verdict_of(l.circuit), now);
+	adm.reason = verdict_rejection(verdict_of(l.circuit), now);
 	if (!adm.reason || (counted && monitored(l.circuit)))
 		return pass;
 	override_rejection(l.circuit, n, &adm, now, !counted);

@@ -84,7 +84,7 @@ static __always_inline __u64 chunk_or_request(struct packet *pkt, struct node_st
 	struct lookup l;
 
 	if (lookup_target(f->target, &l) == LOOKUP_FOUND && l.policy->existing)
-		reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
+		reason = certain_rejection(l.circuit, n, bpf_ktime_get_ns());
 	if (reason != REASON_FLOW) {
 		pkt->no_answer = 1;
 		return decision(TODO_REJECT_REQUEST, reason);

@@ -21,7 +21,7 @@
 
 _Static_assert(sizeof(((struct node_state *)0)->ports) * 8 == 65536, "a bit for each port");
 
-static __always_inline bool watched(const struct node_state *n, __be16 port_be)
+static __always_inline bool is_backend_port(const struct node_state *n, __be16 port_be)
 {
 	__u16 port = bpf_ntohs(port_be);
 
@@ -86,9 +86,9 @@ static __always_inline __be16 network_protocol(const struct frame *fr, const __u
 	return l2 == L2_NONE ? (__be16)fr->skb->protocol : *(__be16 *)(fr->data + l2 - 2);
 }
 
-/* nat_on_lo reports whether NAT may have changed the backend's address in a packet on lo: its socket has a backend's port, or
- * it may have no socket, as the reset of a closed port or a SYN-ACK with a SYN cookie. */
-static __always_inline bool nat_on_lo(const struct frame *fr, const struct node_state *n, const struct tcphdr *tcp)
+/* may_be_translated reports whether NAT may have changed the backend's address in a packet on lo: its socket has a backend's
+ * port, or it may have no socket, as the reset of a closed port or a SYN-ACK with a SYN cookie. */
+static __always_inline bool may_be_translated(const struct frame *fr, const struct node_state *n, const struct tcphdr *tcp)
 {
 	struct bpf_sock *sk;
 
@@ -97,15 +97,15 @@ static __always_inline bool nat_on_lo(const struct frame *fr, const struct node_
 	if (tcp->rst || (tcp->syn && tcp->ack))
 		return true;
 	sk = fr->skb->sk;
-	return sk && watched(n, bpf_htons((__u16)sk->src_port));
+	return sk && is_backend_port(n, bpf_htons((__u16)sk->src_port));
 }
 
 /* relevant reports whether a packet may go to or come from a backend. */
 static __always_inline bool relevant(const struct frame *fr, const struct node_state *n, const struct tcphdr *tcp)
 {
 	if (fr->hook == HOOK_XDP) /* XDP handles packets to backends only */
-		return watched(n, tcp->dest);
-	return watched(n, tcp->dest) || watched(n, tcp->source) || nat_on_lo(fr, n, tcp);
+		return is_backend_port(n, tcp->dest);
+	return is_backend_port(n, tcp->dest) || is_backend_port(n, tcp->source) || may_be_translated(fr, n, tcp);
 }
 
 /* fragmented also reports first fragments: later fragments have no ports, so none is decided alone. */

@@ -140,7 +140,7 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	struct tcp_options o = {};
 	enum reject how;
 	struct lookup l;
-	__u32 place, answer, mss, isn;
+	__u32 answer_seq, answer, mss, isn;
 	bool fits;
 
 	if (!f || !pkt || lookup_target(f->target, &l) != LOOKUP_FOUND)
@@ -151,8 +151,8 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	}
 	/* An answer before bytes of the backend that are still in flight would corrupt the stream or be discarded. A client
 	 * accepts a reset only at the next sequence number, which is after those bytes. */
-	place = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
-	fits = !pkt->no_answer && place == pkt->ack && response_ended(f, place);
+	answer_seq = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
+	fits = !pkt->no_answer && answer_seq == pkt->ack && response_ended(f, answer_seq);
 	mss = f->mss ?: MSS_ANY;
 	isn = f->isn;
 	close_flow(&pkt->key, f, RESULT_ABORTED, now);
@@ -162,7 +162,7 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	if (reset_backend(skb, pkt, &s))
 		return decision(ACTION_DROP, REASON_ERROR);
 	swap_ts(&s, &o);
-	s.seq = place;
+	s.seq = answer_seq;
 	s.answer = answer;
 	s.had_backend = 1;
 	s.isn = isn;

@@ -36,8 +36,9 @@ static __always_inline bool http1_begins(struct __sk_buff *skb, struct packet *p
 	return m != METHOD_NONE;
 }
 
-/* http1_put_retry writes the seconds, right-aligned behind blanks, and adds the change of the field's sum to sum. */
-static __always_inline long http1_put_retry(struct __sk_buff *skb, __u32 payload, __u64 seconds, const struct answer *a, __u64 *sum)
+/* http1_write_retry writes the seconds, right-aligned behind blanks, and adds the change of the field's sum to sum. */
+static __always_inline long http1_write_retry(struct __sk_buff *skb, __u32 payload, __u64 seconds, const struct answer *a,
+					      __u64 *sum)
 {
 	__u64 at = a->retry_at;
 	__u64 field = 0x2020202020202020ULL, old;
@@ -62,9 +63,9 @@ static __always_inline long http1_put_retry(struct __sk_buff *skb, __u32 payload
 	return bpf_skb_store_bytes(skb, payload + at, &field, sizeof(field), 0);
 }
 
-/* http1_put writes an answer of len bytes at an offset and returns 0 on success. It changes sum from that of the rendered
+/* http1_write writes an answer of len bytes at an offset and returns 0 on success. It changes sum from that of the rendered
  * answer to that of the written bytes. */
-static __always_inline long http1_put(struct __sk_buff *skb, __u32 at, const struct answer *a, __u32 len, __u64 retry, __u64 *sum)
+static __always_inline long http1_write(struct __sk_buff *skb, __u32 at, const struct answer *a, __u32 len, __u64 retry, __u64 *sum)
 {
 	/* In bounds: 1 <= len <= ANSWER_MAX. The verifier before 6.8 derives no lower bound from a comparison with 0, so len -
 	 * 1 is compared. */
@@ -75,5 +76,5 @@ static __always_inline long http1_put(struct __sk_buff *skb, __u32 at, const str
 	if (n > ANSWER_MAX - 1)
 		return -1;
 	err = bpf_skb_store_bytes(skb, at, a->bytes, n + 1, 0);
-	return err | http1_put_retry(skb, at, retry, a, sum);
+	return err | http1_write_retry(skb, at, retry, a, sum);
 }

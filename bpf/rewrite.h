@@ -4,9 +4,9 @@
 #include "headers.h"
 #include "render_http1.h"
 
-/* put_ip writes the IP header and returns the folded sum of the pseudo header. It sets sum to that of the IP header. */
-static __always_inline __u32 put_ip(struct __sk_buff *skb, const struct packet *pkt, bool back, __u32 tcp_total, __u64 *sum,
-				    long *err)
+/* write_ip writes the IP header and returns the folded sum of the pseudo header. It sets sum to that of the IP header. */
+static __always_inline __u32 write_ip(struct __sk_buff *skb, const struct packet *pkt, bool back, __u32 tcp_total, __u64 *sum,
+				      long *err)
 {
 	__u32 pseudo;
 
@@ -48,9 +48,9 @@ static __always_inline void update_complete(struct __sk_buff *skb, __u64 sum)
 		bpf_csum_update(skb, fold(sum + (__u32)~old));
 }
 
-/* put_tcp writes the TCP header. pseudo is the sum of the pseudo header, payload_sum that of the payload. */
-static __always_inline long put_tcp(struct __sk_buff *skb, const struct packet *pkt, const struct segment *s, __u32 pseudo,
-				    __u64 payload_sum)
+/* write_tcp writes the TCP header. pseudo is the sum of the pseudo header, payload_sum that of the payload. */
+static __always_inline long write_tcp(struct __sk_buff *skb, const struct packet *pkt, const struct segment *s, __u32 pseudo,
+				      __u64 payload_sum)
 {
 	struct tcp_header tcp;
 	long err;
@@ -98,15 +98,15 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 	if (bpf_skb_change_tail(skb, payload + len, 0))
 		return -1;
 	if (a && len)
-		err |= http1_put(skb, payload, a, len, s->retry, &payload_sum);
+		err |= http1_write(skb, payload, a, len, s->retry, &payload_sum);
 	if (s->back) {
 		/* The mark belongs to the client's packet; rules for the way back must not match it. */
 		skb->mark = 0;
 		if (pkt->l3 != L2_NONE)
 			err |= swap_macs(skb);
 	}
-	pseudo = put_ip(skb, pkt, s->back, payload + len - pkt->l4, &ip_sum, &err);
-	err |= put_tcp(skb, pkt, s, pseudo, payload_sum);
+	pseudo = write_ip(skb, pkt, s->back, payload + len - pkt->l4, &ip_sum, &err);
+	err |= write_tcp(skb, pkt, s, pseudo, payload_sum);
 	if (pkt->hook == HOOK_INGRESS) {
 		__u32 tag = 0;
 

@@ -24,16 +24,16 @@ struct sweep {
 	__u64 due;
 };
 
-static __always_inline void due_at(struct sweep *s, __u64 due)
+static __always_inline void set_due(struct sweep *s, __u64 due)
 {
 	if (!s->due || due < s->due)
 		s->due = due;
 }
 
-static __always_inline void due_after(struct sweep *s, const struct request *r, __u64 timeout)
+static __always_inline void set_due_after(struct sweep *s, const struct request *r, __u64 timeout)
 {
 	if (timeout)
-		due_at(s, r->sent + timeout);
+		set_due(s, r->sent + timeout);
 }
 
 static __always_inline void note_pending(const struct request *r, const struct sweep *s)
@@ -80,7 +80,7 @@ static __always_inline bool sweep_request(const struct flow_key *key, struct flo
 		if (s->now - r->responded >= REACTION_TIMEOUT)
 			end_responded(key, r, state, r->status);
 		else
-			due_at(s, r->responded + REACTION_TIMEOUT);
+			set_due(s, r->responded + REACTION_TIMEOUT);
 		return true;
 	}
 	if (p->timeout && age_of(s, r->sent) >= p->timeout) {
@@ -89,7 +89,7 @@ static __always_inline bool sweep_request(const struct flow_key *key, struct flo
 		return false;
 	} else {
 		note_pending(r, s);
-		due_after(s, r, p->timeout);
+		set_due_after(s, r, p->timeout);
 	}
 	if (f->flags & FLOW_BACKEND_FIN)
 		close_if_finished(key, f);
@@ -110,7 +110,7 @@ static __always_inline bool sweep_handshake(const struct flow_key *key, struct f
 		if (age >= handshake)
 			expire_handshake(key, f, state, s->now);
 		else
-			due_after(s, &f->request, handshake);
+			set_due_after(s, &f->request, handshake);
 		return true;
 	}
 	if (p->connect_timeout && age >= p->connect_timeout) {
@@ -121,7 +121,7 @@ static __always_inline bool sweep_handshake(const struct flow_key *key, struct f
 		return false;
 	/* The first request of the connection waits as well. */
 	note_pending(&f->request, s);
-	due_after(s, &f->request, p->connect_timeout);
+	set_due_after(s, &f->request, p->connect_timeout);
 	return true;
 }
 

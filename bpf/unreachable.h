@@ -30,9 +30,9 @@ static long end_unreachable(void *map, struct flow_key *key, struct flow *f, str
 	return 0;
 }
 
-/* record_unseen records one attempt for a backend without an attempt that a hook saw: a failed resolution implies that there
- * was one. In half-open it takes a permit as a probe does. An attempt that the circuit rejects is not recorded. */
-static long record_unseen(void *map, struct endpoint *ep, struct unreachable_backend *u, struct unreachable_args *args)
+/* record_unseen_attempt records one attempt for a backend without an attempt that a hook saw: a failed resolution implies that
+ * there was one. In half-open it takes a permit as a probe does. An attempt that the circuit rejects is not recorded. */
+static long record_unseen_attempt(void *map, struct endpoint *ep, struct unreachable_backend *u, struct unreachable_args *args)
 {
 	struct completion done = { .began = args->now, .sent = args->now, .now = args->now, .result = RESULT_UNREACHABLE };
 	struct node_state *n = the_node();

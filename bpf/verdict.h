@@ -73,8 +73,8 @@ static __always_inline __u32 generation_of(const struct verdict *v, __u64 now)
 	return v->generation + half_open(v, now);
 }
 
-/* rejects_all returns the reason for which a verdict rejects every request, 0 if it does not. */
-static __always_inline __u32 rejects_all(const struct verdict *v, __u64 now)
+/* verdict_rejection returns the reason for which a verdict rejects every request, 0 if it does not. */
+static __always_inline __u32 verdict_rejection(const struct verdict *v, __u64 now)
 {
 	if (v->kind == VERDICT_FORCED_OPEN)
 		return REASON_FORCED_OPEN;
@@ -134,7 +134,7 @@ __noinline int circuit_admit(struct circuit *c, __u64 now, __u32 random, struct 
 	v = verdict_of(c);
 	out->generation = 0;
 	out->until = 0;
-	out->reason = rejects_all(v, now) ?: REASON_ADMITTED;
+	out->reason = verdict_rejection(v, now) ?: REASON_ADMITTED;
 	if (out->reason != REASON_ADMITTED) {
 		out->until = v->until;
 		return 0;
@@ -204,12 +204,12 @@ static __always_inline bool lease_expired(const struct node_state *n, __u64 now)
 	return now >= READ_ONCE(n->lease_until);
 }
 
-/* surely_rejected returns the reason for which a circuit rejects every new connection now, or REASON_FLOW. */
-static __always_inline __u32 surely_rejected(struct circuit *c, const struct node_state *n, __u64 now)
+/* certain_rejection returns the reason for which a circuit rejects every new connection now, or REASON_FLOW. */
+static __always_inline __u32 certain_rejection(struct circuit *c, const struct node_state *n, __u64 now)
 {
 	struct verdict *v = verdict_of(c);
 
 	if (lease_expired(n, now) || v->flags & VERDICT_MONITOR)
 		return REASON_FLOW;
-	return rejects_all(v, now) ?: REASON_FLOW;
+	return verdict_rejection(v, now) ?: REASON_FLOW;
 }

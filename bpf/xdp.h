@@ -50,10 +50,10 @@ static __always_inline __u64 decide_xdp_syn(const struct packet *pkt, const stru
 	/* Only TC can answer. A retransmitted SYN of an admitted connection also passes to TC. */
 	if (l.policy->reject == REJECT_RESPOND || (READ_ONCE(l.target->connections) && bpf_map_lookup_elem(&flows, &pkt->key)))
 		return pass(REASON_FLOW);
-	reason = surely_rejected(l.circuit, n, bpf_ktime_get_ns());
+	reason = certain_rejection(l.circuit, n, bpf_ktime_get_ns());
 	if (reason == REASON_FLOW)
 		return pass(REASON_FLOW);
-	if (exempt_source(pkt->key.client, l.policy))
+	if (is_exempt_source(pkt->key.client, l.policy))
 		return pass(REASON_EXEMPT);
 	count_rejection(l.circuit, reason, l.policy->reject);
 	return decision(l.policy->reject == REJECT_DROP ? ACTION_DROP : ACTION_RESET, reason);

@@ -10,7 +10,7 @@ enum question {
 	QUESTION_RETURN_RATE,
 	QUESTION_CONNECTION, /* reserve one of max_connections */
 	QUESTION_RETURN_CONNECTION,
-	QUESTION_SURELY, /* surely_rejected */
+	QUESTION_CERTAIN_REJECTION, /* certain_rejection */
 };
 
 struct decide_args {
@@ -64,8 +64,8 @@ int decide(struct decide_args *args)
 	case QUESTION_RETURN_CONNECTION:
 		__sync_fetch_and_add(&t->connections, -1);
 		break;
-	case QUESTION_SURELY:
-		args->reason = surely_rejected(c, n, args->now);
+	case QUESTION_CERTAIN_REJECTION:
+		args->reason = certain_rejection(c, n, args->now);
 		break;
 	}
 	return 0;

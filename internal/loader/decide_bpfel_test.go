@@ -226,7 +226,7 @@ const (
 	decideQuestionQUESTION_RETURN_RATE       decideQuestion = 3
 	decideQuestionQUESTION_CONNECTION        decideQuestion = 4
 	decideQuestionQUESTION_RETURN_CONNECTION decideQuestion = 5
-	decideQuestionQUESTION_SURELY            decideQuestion = 6
+	decideQuestionQUESTION_CERTAIN_REJECTION decideQuestion = 6
 )
 
 type decideSourceKey struct {

@@ -32,7 +32,7 @@ func TestEqualMoments(t *testing.T) {
 			r := newRig(t)
 			r.put(backendV4, tables.PolicySettings{}, ledger.Verdict{Kind: tc.kind, Until: tc.until, Calls: 1, Concurrent: 1})
 			r.d.RenewLease(tc.lease)
-			a := d.ask(decideDecideArgs{Now: uint64(now), Circuit: 1, Question: uint32(decideQuestionQUESTION_SURELY)})
+			a := d.ask(decideDecideArgs{Now: uint64(now), Circuit: 1, Question: uint32(decideQuestionQUESTION_CERTAIN_REJECTION)})
 			if a.Reason != uint32(tc.want) {
 				t.Errorf("reason %d, want %d", a.Reason, tc.want)
 			}
