@@ -72,7 +72,7 @@ static __always_inline __u64 decide(struct __sk_buff *skb, struct packet *pkt, s
 	if (hook_traffic(pkt->hook, n) & TO_BACKEND && is_backend_port(n, pkt->key.backend_port_be)) {
 		d = client_packet(skb, pkt, n, flow);
 		if (pkt->nat && is_admitted(d))
-			remember_dialled(skb, pkt);
+			store_nat_flow(skb, pkt);
 		if (d != decision(ACTION_PASS, REASON_FOREIGN))
 			return d;
 	}

@@ -235,7 +235,7 @@ __noinline __u64 client_syn(struct __sk_buff *skb, struct packet *pkt, struct no
 	 * endpoint any more. */
 	if (!f && answered_before(pkt))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
-	forget_answered(&pkt->key);
+	remove_answered(&pkt->key);
 	reason = packet_target(skb, pkt, &l);
 	if (reason != REASON_FLOW) {
 		if (reason == REASON_FOREIGN)

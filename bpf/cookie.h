@@ -33,9 +33,9 @@
 #define COOKIE_FIRST 0x7f8U
 #define COOKIE_TUPLE (~(COOKIE_FIRST | COOKIE_REASON))
 
-_Static_assert(REJECTIONS <= COOKIE_REASON + 1, "a reason must fit a cookie");
-_Static_assert(COOKIE_FIRST == 0xffU << COOKIE_FIRST_SHIFT && !(COOKIE_FIRST & COOKIE_REASON), "the parts must not overlap");
-_Static_assert(sizeof(struct flow_key) == 36, "tuple_hash covers all of it");
+_Static_assert(REJECTIONS <= COOKIE_REASON + 1, "a reason fits its bits of a cookie");
+_Static_assert(COOKIE_FIRST == 0xffU << COOKIE_FIRST_SHIFT && !(COOKIE_FIRST & COOKIE_REASON), "the parts do not overlap");
+_Static_assert(sizeof(struct flow_key) == 36, "tuple_hash reads the whole key");
 
 __noinline __u64 tuple_hash(const struct node_state *n, const struct flow_key *key)
 {

@@ -69,7 +69,7 @@ __noinline int send_learn_event(struct __sk_buff *skb, const struct packet *pkt,
 
 _Static_assert(sizeof(struct endpoint) == 20, "the key of a map must have no padding");
 _Static_assert(__builtin_offsetof(struct cidr_key, addr) == __builtin_offsetof(struct cidr_key, port_be) + sizeof(__be16),
-	       "a prefix goes on from the port to the address");
+	       "the prefix covers port and address without a gap");
 
 /* is_exempt_source reports whether a policy exempts a client address. */
 static __always_inline bool is_exempt_source(const __u8 *client, const struct policy *p)

@@ -64,7 +64,7 @@ __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, stru
 	if (l.policy->reject == REJECT_RESPOND || now < READ_ONCE(n->answering_until)) {
 		if (answered_before(pkt))
 			return decision(ACTION_SWALLOW, REASON_ANSWERED);
-		forget_answered(&pkt->key);
+		remove_answered(&pkt->key);
 	}
 	if (!verdict_rejection(verdict_of(l.circuit), 0))
 		return PASS_ON;

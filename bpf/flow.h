@@ -31,7 +31,7 @@ static __noinline long add_flow(const struct flow_key *key, const struct flow *i
 	return bpf_map_update_elem(&flows, &k, init, BPF_NOEXIST);
 }
 
-static __noinline long forget_flow(const struct flow_key *key)
+static __noinline long remove_flow(const struct flow_key *key)
 {
 	struct flow_key k = *key;
 
@@ -45,14 +45,14 @@ static __noinline struct answered_flow *find_answered(const struct flow_key *key
 	return bpf_map_lookup_elem(&answered, &k);
 }
 
-static __noinline void remember_answered(const struct flow_key *key, const struct answered_flow *done)
+static __noinline void store_answered(const struct flow_key *key, const struct answered_flow *done)
 {
 	struct flow_key k = *key;
 
 	bpf_map_update_elem(&answered, &k, done, BPF_ANY);
 }
 
-static __noinline void forget_answered(const struct flow_key *key)
+static __noinline void remove_answered(const struct flow_key *key)
 {
 	struct flow_key k = *key;
 
@@ -112,7 +112,7 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 	t = target_of(f->target);
 	if (t && phase_of(state) != PHASE_EXPIRED)
 		__sync_fetch_and_add(&t->connections, -1);
-	if (!forget_flow(key))
+	if (!remove_flow(key))
 		__sync_fetch_and_add(&n->flow_count, -1);
 	return 0;
 }

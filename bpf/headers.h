@@ -27,7 +27,7 @@ struct tcp_header {
 	__be32 options[4];
 };
 
-_Static_assert(sizeof(struct tcp_header) == 36, "its words are summed");
+_Static_assert(sizeof(struct tcp_header) == 36, "sum_bytes needs a multiple of 4");
 _Static_assert(sizeof(struct iphdr) == 20 && sizeof(struct ipv6hdr) == 40 && sizeof(struct tcphdr) == 20,
 	       "headers are written without options");
 

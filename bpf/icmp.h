@@ -46,7 +46,7 @@ struct quote_v6 {
 };
 
 _Static_assert(CODES <= 32, "a set of codes must fit an int");
-_Static_assert(sizeof(struct quoted_tcp) == 8, "no error needs to quote more");
+_Static_assert(sizeof(struct quoted_tcp) == 8, "every ICMP error quotes this many bytes");
 
 /* quoted_v4 and quoted_v6 read the addresses, ports and sequence number that an error quotes. */
 static __always_inline bool quoted_v4(struct __sk_buff *skb, __u32 l3, struct flow_key *key, __u32 *seq)

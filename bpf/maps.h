@@ -85,7 +85,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, struct flow_key);
 	__type(value, struct flow_key);
-} dialled SEC(".maps");
+} nat_flows SEC(".maps");
 
 /* Input of the program unreachable: backends that cannot be reached. The agent fills it before a run and empties it after.
  * Size: agent. */

@@ -72,24 +72,24 @@ __noinline int undo_nat(struct __sk_buff *skb, struct packet *pkt, const struct 
 		return 0;
 	own = pkt->key;
 	swap_key(&own);
-	real = bpf_map_lookup_elem(&dialled, &own);
+	real = bpf_map_lookup_elem(&nat_flows, &own);
 	if (!real || !find_flow(real))
 		return 0;
 	pkt->key = *real;
 	return 1;
 }
 
-/* remember_dialled stores the key of an admitted connection under the addresses of the client's socket. */
-__noinline int remember_dialled(struct __sk_buff *skb, const struct packet *pkt)
+/* store_nat_flow stores the key of an admitted connection under the addresses of the client's socket. */
+__noinline int store_nat_flow(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct flow_key own __attribute__((aligned(4))) = {}, key;
 
 	if (!pkt || !socket_key(skb, pkt, &own))
 		return 0;
 	/* A SYN may reuse the ports of a connection to another backend. */
-	if (is_syn(pkt) || !bpf_map_lookup_elem(&dialled, &own)) {
+	if (is_syn(pkt) || !bpf_map_lookup_elem(&nat_flows, &own)) {
 		key = pkt->key;
-		bpf_map_update_elem(&dialled, &own, &key, BPF_ANY);
+		bpf_map_update_elem(&nat_flows, &own, &key, BPF_ANY);
 	}
 	return 0;
 }

@@ -116,7 +116,7 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 		return rewritten(rewrite(skb, pkt, s), ACTION_RESET, reason);
 	}
 	done.next = s->seq + (s->head_only ? a->head_len : a->len) + 1;
-	remember_answered(&pkt->key, &done);
+	store_answered(&pkt->key, &done);
 	s->flags = TCP_PSH | TCP_ACK | TCP_FIN;
 	return rewritten(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
 }
@@ -187,7 +187,7 @@ __noinline __u64 answered_packet(struct __sk_buff *skb, const struct packet *pkt
 		 * reply to a backend that did not get the reset. */
 		if (done->had_backend)
 			return decision(ACTION_PASS, REASON_ANSWERED);
-		forget_answered(&pkt->key);
+		remove_answered(&pkt->key);
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	}
 	if (!pkt->payload && !(pkt->flags & TCP_FIN))
@@ -216,7 +216,7 @@ static __always_inline long close_answered(struct __sk_buff *skb, const struct p
 {
 	struct answered_flow done = { .start = pkt->ack, .next = pkt->ack + 1, .answer = ANSWER_NONE, .isn = pkt->seq - 1 };
 
-	remember_answered(&pkt->key, &done);
+	store_answered(&pkt->key, &done);
 	s->back = 1;
 	s->seq = pkt->ack;
 	s->ack = pkt->seq + 1;

@@ -1,5 +1,5 @@
-/* The periodic sweep over the flows: it times out requests and SYNs that get no reply, and forgets connections whose end was
- * not seen. */
+/* The periodic sweep over the flows. It times out requests and SYNs without a reply, and removes connections whose end no hook
+ * has seen. */
 #pragma once
 
 #include "attempt.h"

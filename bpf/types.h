@@ -424,7 +424,7 @@ struct sweep_args {
 	__u64 due; /* out: time of the earliest pending time-out; 0 = none */
 };
 
-/* A backend whose neighbour or next hop did not answer. */
+/* A backend whose neighbour or next hop failed to resolve. */
 struct unreachable_backend {
 	__u32 target;
 	__u32 ended; /* out: attempts that were ended */
@@ -453,4 +453,4 @@ _Static_assert(sizeof(struct flow_key) == 36, "a key has no padding: all its byt
 _Static_assert(sizeof(struct endpoint) == 20, "a key has no padding: all its bytes are compared");
 _Static_assert(sizeof(struct event) % 8 == 0, "records of the ring are aligned to 8 bytes");
 _Static_assert(sizeof(struct verdict) % 8 == 0 && sizeof(struct circuit) % 8 == 0 && sizeof(struct target) % 8 == 0,
-	       "the agent shares 64-bit words with the programs");
+	       "64-bit words are aligned for atomic access by the agent");

@@ -534,13 +534,13 @@ const (
 	CMapBackends      = "backends"
 	CMapCidrs         = "cidrs"
 	CMapCircuits      = "circuits"
-	CMapDialled       = "dialled"
 	CMapEntries       = "entries"
 	CMapEvents        = "events"
 	CMapExemptSources = "exempt_sources"
 	CMapFlows         = "flows"
 	CMapHeads         = "heads"
 	CMapLearning      = "learning"
+	CMapNatFlows      = "nat_flows"
 	CMapNewFlow       = "new_flow"
 	CMapNode          = "node"
 	CMapPackets       = "packets"
@@ -627,13 +627,13 @@ type CMapSpecs struct {
 	Backends      *ebpf.MapSpec `ebpf:"backends"`
 	Cidrs         *ebpf.MapSpec `ebpf:"cidrs"`
 	Circuits      *ebpf.MapSpec `ebpf:"circuits"`
-	Dialled       *ebpf.MapSpec `ebpf:"dialled"`
 	Entries       *ebpf.MapSpec `ebpf:"entries"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	ExemptSources *ebpf.MapSpec `ebpf:"exempt_sources"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Heads         *ebpf.MapSpec `ebpf:"heads"`
 	Learning      *ebpf.MapSpec `ebpf:"learning"`
+	NatFlows      *ebpf.MapSpec `ebpf:"nat_flows"`
 	NewFlow       *ebpf.MapSpec `ebpf:"new_flow"`
 	Node          *ebpf.MapSpec `ebpf:"node"`
 	Packets       *ebpf.MapSpec `ebpf:"packets"`
@@ -676,13 +676,13 @@ type CMaps struct {
 	Backends      *ebpf.Map `ebpf:"backends"`
 	Cidrs         *ebpf.Map `ebpf:"cidrs"`
 	Circuits      *ebpf.Map `ebpf:"circuits"`
-	Dialled       *ebpf.Map `ebpf:"dialled"`
 	Entries       *ebpf.Map `ebpf:"entries"`
 	Events        *ebpf.Map `ebpf:"events"`
 	ExemptSources *ebpf.Map `ebpf:"exempt_sources"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Heads         *ebpf.Map `ebpf:"heads"`
 	Learning      *ebpf.Map `ebpf:"learning"`
+	NatFlows      *ebpf.Map `ebpf:"nat_flows"`
 	NewFlow       *ebpf.Map `ebpf:"new_flow"`
 	Node          *ebpf.Map `ebpf:"node"`
 	Packets       *ebpf.Map `ebpf:"packets"`
@@ -700,13 +700,13 @@ func (m *CMaps) Close() error {
 		m.Backends,
 		m.Cidrs,
 		m.Circuits,
-		m.Dialled,
 		m.Entries,
 		m.Events,
 		m.ExemptSources,
 		m.Flows,
 		m.Heads,
 		m.Learning,
+		m.NatFlows,
 		m.NewFlow,
 		m.Node,
 		m.Packets,

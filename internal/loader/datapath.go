@@ -67,8 +67,8 @@ func Load(opts Options) (*Datapath, error) {
 	sizes := map[string]int{
 		"policies": opts.Policies, "answers": opts.Answers, "targets": opts.Circuits, "circuits": opts.Circuits,
 		"backends": opts.Circuits * 2, "unreachables": opts.Circuits * 2, "flows": opts.Flows * 2, "answered": max(opts.Flows/4, 1024),
-		"dialled":  max(opts.Flows/32, 1024),
-		"statuses": opts.Circuits * 8, "events": opts.Ring,
+		"nat_flows": max(opts.Flows/32, 1024),
+		"statuses":  opts.Circuits * 8, "events": opts.Ring,
 	}
 	for name, n := range sizes {
 		spec.Maps[name].MaxEntries = uint32(n)

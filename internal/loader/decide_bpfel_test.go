@@ -270,13 +270,13 @@ const (
 	decideMapBackends      = "backends"
 	decideMapCidrs         = "cidrs"
 	decideMapCircuits      = "circuits"
-	decideMapDialled       = "dialled"
 	decideMapEntries       = "entries"
 	decideMapEvents        = "events"
 	decideMapExemptSources = "exempt_sources"
 	decideMapFlows         = "flows"
 	decideMapHeads         = "heads"
 	decideMapLearning      = "learning"
+	decideMapNatFlows      = "nat_flows"
 	decideMapNewFlow       = "new_flow"
 	decideMapNode          = "node"
 	decideMapPackets       = "packets"
@@ -343,13 +343,13 @@ type decideMapSpecs struct {
 	Backends      *ebpf.MapSpec `ebpf:"backends"`
 	Cidrs         *ebpf.MapSpec `ebpf:"cidrs"`
 	Circuits      *ebpf.MapSpec `ebpf:"circuits"`
-	Dialled       *ebpf.MapSpec `ebpf:"dialled"`
 	Entries       *ebpf.MapSpec `ebpf:"entries"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
 	ExemptSources *ebpf.MapSpec `ebpf:"exempt_sources"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Heads         *ebpf.MapSpec `ebpf:"heads"`
 	Learning      *ebpf.MapSpec `ebpf:"learning"`
+	NatFlows      *ebpf.MapSpec `ebpf:"nat_flows"`
 	NewFlow       *ebpf.MapSpec `ebpf:"new_flow"`
 	Node          *ebpf.MapSpec `ebpf:"node"`
 	Packets       *ebpf.MapSpec `ebpf:"packets"`
@@ -392,13 +392,13 @@ type decideMaps struct {
 	Backends      *ebpf.Map `ebpf:"backends"`
 	Cidrs         *ebpf.Map `ebpf:"cidrs"`
 	Circuits      *ebpf.Map `ebpf:"circuits"`
-	Dialled       *ebpf.Map `ebpf:"dialled"`
 	Entries       *ebpf.Map `ebpf:"entries"`
 	Events        *ebpf.Map `ebpf:"events"`
 	ExemptSources *ebpf.Map `ebpf:"exempt_sources"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Heads         *ebpf.Map `ebpf:"heads"`
 	Learning      *ebpf.Map `ebpf:"learning"`
+	NatFlows      *ebpf.Map `ebpf:"nat_flows"`
 	NewFlow       *ebpf.Map `ebpf:"new_flow"`
 	Node          *ebpf.Map `ebpf:"node"`
 	Packets       *ebpf.Map `ebpf:"packets"`
@@ -416,13 +416,13 @@ func (m *decideMaps) Close() error {
 		m.Backends,
 		m.Cidrs,
 		m.Circuits,
-		m.Dialled,
 		m.Entries,
 		m.Events,
 		m.ExemptSources,
 		m.Flows,
 		m.Heads,
 		m.Learning,
+		m.NatFlows,
 		m.NewFlow,
 		m.Node,
 		m.Packets,

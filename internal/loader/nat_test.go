@@ -46,7 +46,7 @@ func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 				r.put(f.backend, tables.PolicySettings{}, ledger.Verdict{})
 				r.d.SetNATOnLo(!tc.off)
 				if tc.dialled {
-					if err := r.d.objs.Dialled.Put(flowKey(own, vip), flowKey(f.client, f.backend)); err != nil {
+					if err := r.d.objs.NatFlows.Put(flowKey(own, vip), flowKey(f.client, f.backend)); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -365,7 +365,7 @@ func flowKey(client, backend netip.AddrPort) bpf.CFlowKey {
 func (r *rig) settle() {
 	r.t.Helper()
 	var key bpf.CFlowKey
-	for _, m := range []*ebpf.Map{r.d.objs.Flows, r.d.objs.Answered, r.d.objs.Dialled} {
+	for _, m := range []*ebpf.Map{r.d.objs.Flows, r.d.objs.Answered, r.d.objs.NatFlows} {
 		var keys []bpf.CFlowKey
 		val := make([]byte, m.ValueSize())
 		for it := m.Iterate(); it.Next(&key, &val); {
