@@ -9,7 +9,7 @@
  * REASON_FLOW. */
 __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 {
-	const __u64 go_on = decision(ACTION_PASS, REASON_FLOW);
+	const __u64 undecided = decision(ACTION_PASS, REASON_FLOW);
 	struct admission adm = {};
 	struct lookup l;
 	__u64 state;
@@ -18,7 +18,7 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 		return 0;
 	state = READ_ONCE(f->state);
 	if (!handshaking(phase_of(state)))
-		return go_on;
+		return undecided;
 	if (!completes_handshake(f, pkt))
 		return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 	if (!(f->flags & FLOW_ANSWERING)) {
@@ -29,21 +29,21 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 	}
 	if (phase_of(state) == PHASE_SYN) {
 		handshake_answered(&pkt->key, f, state, PHASE_OPEN);
-		return go_on;
+		return undecided;
 	}
 	if (phase_of(state) == PHASE_ACCEPTED) {
 		set_phase(f, state, PHASE_OPEN);
-		return go_on;
+		return undecided;
 	}
 	if (lookup_target(f->target, &l) != LOOKUP_FOUND)
-		return go_on;
+		return undecided;
 	if (!take_place(l.circuit, &l.target->connections, l.policy->max_connections, &adm, REASON_CONNECTION_LIMIT, true)) {
 		pkt->no_answer = 1;
 		return decision(TODO_REJECT_REQUEST, adm.reason);
 	}
 	if (!set_phase(f, state, PHASE_OPEN))
 		__sync_fetch_and_add(&l.target->connections, -1);
-	return go_on;
+	return undecided;
 }
 
 /* client_data decides about data of the client beyond client_end. */
@@ -68,9 +68,9 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 	return d;
 }
 
-/* superseded_syn handles a handshake that continues with the kernel's SYN-ACK: a client whose SYN was answered has sent the SYN
- * again after the circuit closed, and the backend has accepted it. The client acknowledges the cookie, so the flow at the
- * backend is removed. */
+/* superseded_syn handles a client that acknowledges the kernel's SYN-ACK although the backend has accepted a retransmission
+ * of its SYN, because the circuit closed in between. The client's connection is the one with the kernel, so the flow is
+ * removed. */
 static __always_inline __u64 superseded_syn(struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	struct lookup l;

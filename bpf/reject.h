@@ -50,7 +50,7 @@ static __always_inline long reset_syn(struct __sk_buff *skb, const struct packet
 	return rewrite(skb, pkt, &s);
 }
 
-/* reject_syn rejects a new connection. It sends nothing to the backend and stores nothing. */
+/* reject_syn rejects a new connection. It sends nothing to the backend and stores no state of the connection. */
 __noinline __u64 reject_syn(struct __sk_buff *skb, const struct packet *pkt, __u32 reason)
 {
 	struct node_state *n = the_node();

@@ -36,8 +36,9 @@ static __always_inline bool backend_reset_fits(const struct flow *f, const struc
 	return pkt->seq == f->client_ack || pkt->seq == f->backend_next || between(pkt->seq, f->backend_end, f->backend_end + 1);
 }
 
-/* acknowledges_backend checks data of the client ahead of a gap: its sender must acknowledge data that the backend has sent,
- * recently or at all (RFC 5961, 5.2). It cannot be checked if responses take another path. */
+/* acknowledges_backend checks data of the client ahead of a gap, which only a sender that has seen the backend's data can
+ * acknowledge: the acknowledgement is at most 64 KiB older than the latest one, and not beyond what the backend has sent (RFC
+ * 5961, 5.2). It cannot be checked if responses take another path. */
 static __always_inline bool acknowledges_backend(const struct flow *f, const struct packet *pkt)
 {
 	if (!(f->flags & FLOW_ANSWERING))
@@ -45,8 +46,7 @@ static __always_inline bool acknowledges_backend(const struct flow *f, const str
 	return pkt->flags & TCP_ACK && between(pkt->ack, f->client_ack - (1U << 16), f->backend_end + 1);
 }
 
-/* acknowledges_client checks data of the backend: its sender must acknowledge data that the client has sent, recently or at
- * all. */
+/* acknowledges_client checks data of the backend in the same way against what the client has sent. */
 static __always_inline bool acknowledges_client(const struct flow *f, const struct packet *pkt)
 {
 	return pkt->flags & TCP_ACK && between(pkt->ack, f->acked - (1U << 16), f->client_max + 1);
@@ -115,7 +115,8 @@ static __always_inline void note_backend_ack(struct flow *f, const struct packet
 		__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN);
 }
 
-/* note_client_data and note_backend_data record how far a side has sent, within the maximum window. */
+/* note_client_data and note_backend_data record how far a side has sent, within the maximum window. Data of the backend must
+ * also acknowledge the client. */
 static __always_inline void note_client_data(struct flow *f, const struct packet *pkt)
 {
 	__u32 end = pkt->seq + pkt->payload;

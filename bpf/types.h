@@ -256,6 +256,7 @@ enum size {
 	LATENCY_BITS = 16, /* the first latency bucket ends at 2^16 ns */
 };
 
+/* The HTTP response that the kernel sends to a rejected client. The agent renders it. */
 struct answer {
 	__u32 len; /* headers and body */
 	__u32 head_len; /* headers only, for HEAD */
