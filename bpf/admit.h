@@ -80,15 +80,16 @@ static __always_inline bool reject_over_limit(struct circuit *c, struct admissio
 	return true;
 }
 
-/* take_place adds 1 to a count that a limit bounds, and returns false if that rejects. If the limit is not enforced the count
- * exceeds it. */
-static __always_inline bool take_place(struct circuit *c, __u64 *places, __u32 max, struct admission *adm, __u32 reason, bool count)
+/* count_within_limit adds 1 to a counter with a limit. It returns false if the limit rejects; a limit that is not enforced is
+ * exceeded. */
+static __always_inline bool count_within_limit(struct circuit *c, __u64 *counter, __u32 max, struct admission *adm,
+					       __u32 reason, bool count)
 {
-	if (reserve(places, max))
+	if (try_increment(counter, max))
 		return true;
 	if (reject_over_limit(c, adm, reason, count))
 		return false;
-	__sync_fetch_and_add(places, 1);
+	__sync_fetch_and_add(counter, 1);
 	return true;
 }
 
@@ -135,7 +136,7 @@ static __always_inline void grant_connection(struct node_state *n, struct grant 
 	override_rejection(c, n, adm, g->now, tcp);
 	if (is_rejection(adm->reason))
 		return;
-	g->connection = take_place(c, &g->to.target->connections, p->max_connections, adm, REASON_CONNECTION_LIMIT, true);
+	g->connection = count_within_limit(c, &g->to.target->connections, p->max_connections, adm, REASON_CONNECTION_LIMIT, true);
 	if (!g->connection || (tcp && !grant_rate(g, adm, true)))
 		return;
 	if (probe)
@@ -159,7 +160,7 @@ static __always_inline void init_flow(struct __sk_buff *skb, const struct packet
 	if (p->protocol != PROTOCOL_TCP && p->reject == REJECT_RESPOND)
 		tcp_options(skb, pkt, &o);
 	f->state = PHASE_SYN;
-	f->seen = g->now;
+	f->last_seen = g->now;
 	f->request.started = g->now;
 	f->request.sent = g->now;
 	f->request.circuit = g->to.circuit_id;
@@ -245,7 +246,7 @@ static __always_inline void grant_request(struct node_state *n, const struct flo
 	if (p->max_requests_per_connection && f->requests >= p->max_requests_per_connection &&
 	    reject_over_limit(c, adm, REASON_CONNECTION_LIMIT, count))
 		return;
-	g->request = take_place(c, &c->requests, p->max_requests, adm, REASON_REQUEST_LIMIT, count);
+	g->request = count_within_limit(c, &c->requests, p->max_requests, adm, REASON_REQUEST_LIMIT, count);
 	if (!g->request || !grant_rate(g, adm, count) || !probe)
 		return;
 	grant_permit(n, g, adm, count);

@@ -62,7 +62,7 @@ static __always_inline void backend_fin(const struct packet *pkt, struct flow *f
 		now = bpf_ktime_get_ns();
 		end_request(&pkt->key, r, state, unanswered_result(f, pkt, now), now);
 	}
-	note_backend_fin(f, fin, in_order);
+	record_backend_fin(f, fin, in_order);
 }
 
 __noinline __u64 backend_packet(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n)
@@ -88,20 +88,20 @@ __noinline __u64 backend_packet(struct __sk_buff *skb, const struct packet *pkt,
 	if (pkt->flags & TCP_SYN) {
 		if (!acknowledges_syn(f, pkt))
 			return out_of_sequence;
-		f->seen = bpf_ktime_get_coarse_ns();
-		note_backend_ack(f, pkt);
+		f->last_seen = bpf_ktime_get_coarse_ns();
+		record_backend_ack(f, pkt);
 		backend_syn_ack(&pkt->key, f, pkt->seq);
 		return pass;
 	}
 	/* A backend sends nothing before its SYN-ACK. */
 	if (handshaking(phase) && !(f->flags & FLOW_ANSWERING))
 		return out_of_sequence;
-	f->seen = bpf_ktime_get_coarse_ns();
+	f->last_seen = bpf_ktime_get_coarse_ns();
 	if (!(f->flags & FLOW_ANSWERING))
 		__sync_fetch_and_or(&f->flags, FLOW_ANSWERING);
 	in_order = !before(f->backend_end, pkt->seq);
-	note_backend_ack(f, pkt);
-	note_backend_data(f, pkt);
+	record_backend_ack(f, pkt);
+	record_backend_data(f, pkt);
 	if (pkt->payload)
 		on_response(skb, pkt, f);
 	if (pkt->flags & TCP_FIN)

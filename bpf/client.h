@@ -37,7 +37,7 @@ __noinline __u64 complete_handshake(struct packet *pkt, struct flow *f)
 	}
 	if (lookup_target(f->target, &l) != LOOKUP_FOUND)
 		return undecided;
-	if (!take_place(l.circuit, &l.target->connections, l.policy->max_connections, &adm, REASON_CONNECTION_LIMIT, true)) {
+	if (!count_within_limit(l.circuit, &l.target->connections, l.policy->max_connections, &adm, REASON_CONNECTION_LIMIT, true)) {
 		pkt->no_answer = 1;
 		return decision(TODO_REJECT_REQUEST, adm.reason);
 	}
@@ -56,12 +56,12 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 	if (!is_next(f, pkt)) {
 		if (!acknowledges_backend(f, pkt))
 			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
-		note_client_data(f, pkt);
+		record_client_data(f, pkt);
 		if (request_state_of(READ_ONCE(f->request.state)) == REQUEST_WAIT)
 			f->request.sent = bpf_ktime_get_ns();
 		return decision(ACTION_PASS, REASON_FLOW);
 	}
-	note_client_data(f, pkt);
+	record_client_data(f, pkt);
 	d = on_request(skb, pkt, n, f);
 	if (d >> 32 == ACTION_PASS)
 		f->client_end = pkt->seq + pkt->payload;
@@ -83,13 +83,13 @@ static __always_inline __u64 superseded_syn(struct packet *pkt, struct node_stat
 	return decision(TODO_COOKIE_PACKET, reason);
 }
 
-/* note_ack records what the client has acknowledged, and ends a request whose response no hook has read. */
-static __always_inline void note_ack(const struct packet *pkt, struct flow *f)
+/* handle_ack records what the client has acknowledged, and ends a request whose response no hook has read. */
+static __always_inline void handle_ack(const struct packet *pkt, struct flow *f)
 {
 	struct request *r = &f->request;
 	__u64 state;
 
-	note_client_ack(f, pkt);
+	record_client_ack(f, pkt);
 	state = READ_ONCE(r->state);
 	/* The client acknowledges more of the response than was read here. It acknowledges nothing beyond a gap, so this data
 	 * will not be sent again. */
@@ -104,7 +104,7 @@ static __always_inline void client_fin(const struct packet *pkt, struct flow *f,
 	struct request *r = &f->request;
 	__u64 now = bpf_ktime_get_ns();
 
-	note_client_fin(f, pkt->seq + pkt->payload);
+	record_client_fin(f, pkt->seq + pkt->payload);
 	if (request_state_of(state) == REQUEST_WAIT && f->flags & FLOW_CLIENT_FIN && client_left_result(r, now) == RESULT_ABANDONED)
 		end_request(&pkt->key, r, state, result_if_seen(f, RESULT_ABANDONED), now);
 }
@@ -132,8 +132,8 @@ __noinline __u64 flow_packet(struct __sk_buff *skb, struct packet *pkt, struct n
 		if (d != decision(ACTION_PASS, REASON_FLOW))
 			return d;
 	}
-	f->seen = bpf_ktime_get_coarse_ns();
-	note_ack(pkt, f);
+	f->last_seen = bpf_ktime_get_coarse_ns();
+	handle_ack(pkt, f);
 	if (is_new(f, pkt)) {
 		d = client_data(skb, pkt, n, f);
 		if (d >> 32 != ACTION_PASS)
@@ -157,7 +157,7 @@ static __always_inline bool join_flow(struct __sk_buff *skb, const struct packet
 	if (!f)
 		return false;
 	f->state = PHASE_OPEN;
-	f->seen = bpf_ktime_get_coarse_ns();
+	f->last_seen = bpf_ktime_get_coarse_ns();
 	f->flags = FLOW_JOINED;
 	f->target = l->id;
 	f->request.circuit = l->circuit_id;
@@ -203,9 +203,9 @@ __noinline __u64 untracked_packet(struct __sk_buff *skb, struct packet *pkt, str
 	return join_flow(skb, pkt, n, &l) ? decision(TODO_FLOW, 0) : decision(ACTION_PASS, REASON_TABLE_FULL);
 }
 
-/* has_place reports whether a retransmitted SYN may pass: an expired handshake is not counted any more, so it must be below the
- * limit again. */
-static __always_inline bool has_place(const struct flow *f)
+/* retransmission_may_pass reports whether a retransmitted SYN may pass. An expired handshake is not counted any more, so the
+ * target must be below its connection limit. */
+static __always_inline bool retransmission_may_pass(const struct flow *f)
 {
 	struct lookup l;
 
@@ -224,8 +224,8 @@ __noinline __u64 client_syn(struct __sk_buff *skb, struct packet *pkt, struct no
 		return 0;
 	f = find_flow(&pkt->key);
 	if (f) {
-		if (is_syn_of(f, pkt->seq) && has_place(f)) {
-			f->seen = bpf_ktime_get_coarse_ns();
+		if (is_syn_of(f, pkt->seq) && retransmission_may_pass(f)) {
+			f->last_seen = bpf_ktime_get_coarse_ns();
 			return decision(ACTION_PASS, REASON_FLOW); /* a retransmission of an admitted SYN */
 		}
 		/* The client uses the ports for a new connection, or the limit is reached: decide again. */

@@ -25,7 +25,7 @@ struct head {
 };
 
 #define ONES 0x0101010101010101ULL
-#define HIGHS 0x8080808080808080ULL
+#define HIGH_BITS 0x8080808080808080ULL
 #define SPACES 0x2020202020202020ULL
 #define NEWLINES 0x0a0a0a0a0a0a0a0aULL
 #define ZEROS 0x3030303030303030ULL /* '0' */
@@ -112,7 +112,7 @@ static __always_inline void header_line(struct head *h, __u32 line, __u32 end)
 static __always_inline __u64 newlines(__u64 w)
 {
 	w ^= NEWLINES;
-	return (w - ONES) & ~w & HIGHS;
+	return (w - ONES) & ~w & HIGH_BITS;
 }
 
 /* line_feed returns the distance from at to the next line feed, HEAD_STEP if it is not within HEAD_STEP bytes. */
@@ -178,7 +178,7 @@ static __always_inline bool number(const __u8 *bytes, __u32 at, __u32 end, __u64
 		/* Shift the digits to the upper bytes, behind leading zeros, then combine neighbours in pairs. */
 		digits = 8 - digits;
 		w = (word(bytes, at) ^ ZEROS) << (digits & 7) * 8;
-		if (!((w + BELOW_TEN | w) & HIGHS)) {
+		if (!((w + BELOW_TEN | w) & HIGH_BITS)) {
 			w = (w * 10 + (w >> 8)) & 0x00ff00ff00ff00ffULL;
 			w = (w * 100 + (w >> 16)) & 0x0000ffff0000ffffULL;
 			*value = (w * 10000 + (w >> 32)) & 0xffffffffULL;

@@ -231,9 +231,9 @@ __noinline __u32 read_response(struct __sk_buff *skb, const struct packet *pkt, 
 	return r.status;
 }
 
-/* note_response_end records the framing of the response whose status was just read. Only policies that answer rejected requests
- * need it. */
-static __always_inline void note_response_end(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 status)
+/* record_response_end records the framing of the response whose status was just read. Only policies that answer rejected
+ * requests need it. */
+static __always_inline void record_response_end(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, __u32 status)
 {
 	struct http1_state *h = &f->http1;
 	struct target *t = target_of(f->target);
@@ -287,7 +287,7 @@ static __always_inline void http1_on_response(struct __sk_buff *skb, const struc
 	if (request_state_of(state) == REQUEST_WAIT) {
 		status = read_response(skb, pkt, f);
 		if (status) {
-			note_response_end(skb, pkt, f, status);
+			record_response_end(skb, pkt, f, status);
 			apply_status(&pkt->key, f, state, status);
 		}
 	}

@@ -72,9 +72,9 @@ static __always_inline bool is_next(const struct flow *f, const struct packet *p
 	return pkt->seq == f->client_end || !before(f->acked, pkt->seq);
 }
 
-/* note_client_fin records a FIN if all data before it were sent in order. A FIN ahead of a gap counts when the backend has
+/* record_client_fin records a FIN if all data before it were sent in order. A FIN ahead of a gap counts when the backend has
  * acknowledged it: no data follow a FIN, so the acknowledgement ends there. */
-static __always_inline void note_client_fin(struct flow *f, __u32 fin)
+static __always_inline void record_client_fin(struct flow *f, __u32 fin)
 {
 	if (fin == f->client_end) {
 		__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN);
@@ -84,8 +84,8 @@ static __always_inline void note_client_fin(struct flow *f, __u32 fin)
 	}
 }
 
-/* note_backend_fin records a FIN of the backend. in_order: the packet with the FIN left no gap. */
-static __always_inline void note_backend_fin(struct flow *f, __u32 fin, bool in_order)
+/* record_backend_fin records a FIN of the backend. in_order: the packet with the FIN left no gap. */
+static __always_inline void record_backend_fin(struct flow *f, __u32 fin, bool in_order)
 {
 	if (in_order && fin == f->backend_end) {
 		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
@@ -95,8 +95,9 @@ static __always_inline void note_backend_fin(struct flow *f, __u32 fin, bool in_
 	}
 }
 
-/* note_client_ack records what the client acknowledges, if it is more than before and not beyond what the backend has sent. */
-static __always_inline void note_client_ack(struct flow *f, const struct packet *pkt)
+/* record_client_ack records what the client acknowledges, if it is later than before and not beyond what the backend has
+ * sent. */
+static __always_inline void record_client_ack(struct flow *f, const struct packet *pkt)
 {
 	if (!(pkt->flags & TCP_ACK) || !before(f->client_ack, pkt->ack) || before(f->backend_end + 1, pkt->ack))
 		return;
@@ -105,8 +106,8 @@ static __always_inline void note_client_ack(struct flow *f, const struct packet 
 		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
 }
 
-/* note_backend_ack records what the backend acknowledges, in the same way. */
-static __always_inline void note_backend_ack(struct flow *f, const struct packet *pkt)
+/* record_backend_ack records what the backend acknowledges, in the same way. */
+static __always_inline void record_backend_ack(struct flow *f, const struct packet *pkt)
 {
 	if (!(pkt->flags & TCP_ACK) || !before(f->acked, pkt->ack) || before(f->client_max + 1, pkt->ack))
 		return;
@@ -115,9 +116,9 @@ static __always_inline void note_backend_ack(struct flow *f, const struct packet
 		__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN);
 }
 
-/* note_client_data and note_backend_data record how far a side has sent, within the maximum window. Data of the backend must
- * also acknowledge the client. */
-static __always_inline void note_client_data(struct flow *f, const struct packet *pkt)
+/* record_client_data and record_backend_data record how far a side has sent, within the maximum window. Data of the backend
+ * must also acknowledge the client. */
+static __always_inline void record_client_data(struct flow *f, const struct packet *pkt)
 {
 	__u32 end = pkt->seq + pkt->payload;
 
@@ -125,7 +126,7 @@ static __always_inline void note_client_data(struct flow *f, const struct packet
 		f->client_max = end;
 }
 
-static __always_inline void note_backend_data(struct flow *f, const struct packet *pkt)
+static __always_inline void record_backend_data(struct flow *f, const struct packet *pkt)
 {
 	__u32 end = pkt->seq + pkt->payload;
 

@@ -36,7 +36,8 @@ static __always_inline void set_due_after(struct sweep *s, const struct request 
 		set_due(s, r->sent + timeout);
 }
 
-static __always_inline void note_pending(const struct request *r, const struct sweep *s)
+/* record_pending records the oldest pending request of the generation in force, for the pending age of the circuit. */
+static __always_inline void record_pending(const struct request *r, const struct sweep *s)
 {
 	struct circuit *c = circuit_of(r->circuit);
 
@@ -85,10 +86,10 @@ static __always_inline bool sweep_request(const struct flow_key *key, struct flo
 	}
 	if (p->timeout && age_of(s, r->sent) >= p->timeout) {
 		end_request(key, r, state, result_if_seen(f, r->flags & REQUEST_RACED ? RESULT_RACED : RESULT_TIMEOUT), s->now);
-	} else if (!p->timeout && age_of(s, f->seen) > s->idle) {
+	} else if (!p->timeout && age_of(s, f->last_seen) > s->idle) {
 		return false;
 	} else {
-		note_pending(r, s);
+		record_pending(r, s);
 		set_due_after(s, r, p->timeout);
 	}
 	if (f->flags & FLOW_BACKEND_FIN)
@@ -101,7 +102,7 @@ static __always_inline bool sweep_handshake(const struct flow_key *key, struct f
 					    struct sweep *s)
 {
 	__u64 age = age_of(s, f->request.sent), handshake = p->connect_timeout ?: HANDSHAKE_TIMEOUT;
-	bool silent = age_of(s, f->seen) > EXPIRED_TIMEOUT;
+	bool silent = age_of(s, f->last_seen) > EXPIRED_TIMEOUT;
 
 	if (phase_of(state) == PHASE_EXPIRED)
 		return !silent;
@@ -120,7 +121,7 @@ static __always_inline bool sweep_handshake(const struct flow_key *key, struct f
 	if (silent)
 		return false;
 	/* The first request of the connection waits as well. */
-	note_pending(&f->request, s);
+	record_pending(&f->request, s);
 	set_due_after(s, &f->request, p->connect_timeout);
 	return true;
 }
@@ -140,7 +141,7 @@ static __always_inline bool keep_flow(const struct flow_key *key, struct flow *f
 		return sweep_handshake(key, f, state, p, s);
 	if (request_pending(&f->request))
 		return sweep_request(key, f, p, s);
-	return age_of(s, f->seen) <= (half_closed ? HALF_CLOSED_TIMEOUT : s->idle);
+	return age_of(s, f->last_seen) <= (half_closed ? HALF_CLOSED_TIMEOUT : s->idle);
 }
 
 static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct sweep *s)

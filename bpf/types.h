@@ -209,7 +209,7 @@ struct http1_state {
 
 struct flow {
 	__u64 state; /* enum phase, and a count of changes above it */
-	__u64 seen; /* time of the last packet, coarse clock */
+	__u64 last_seen; /* time of the last packet, coarse clock */
 	struct request request;
 	__u32 flags; /* enum flow_flag */
 	__u32 target;

@@ -163,9 +163,9 @@ static __always_inline bool is_rejection(__u32 reason)
 	return reason >= REASON_OPEN && reason < REASON_MAX;
 }
 
-/* reserve counts one more unless the count would exceed max; 0 = no limit. A CPU that loses the race undoes its addition, so at
- * most max are admitted. */
-static __always_inline bool reserve(__u64 *count, __u32 max)
+/* try_increment adds 1 to a count unless the count would exceed max; max 0 = no limit. A CPU that loses the race undoes its
+ * addition, so at most max are admitted. */
+static __always_inline bool try_increment(__u64 *count, __u32 max)
 {
 	if (max && READ_ONCE(*count) >= max)
 		return false;

@@ -8,7 +8,7 @@ enum question {
 	QUESTION_RETURN, /* release_permit: random = 1 when it was not used */
 	QUESTION_RATE,
 	QUESTION_RETURN_RATE,
-	QUESTION_CONNECTION, /* reserve one of max_connections */
+	QUESTION_CONNECTION, /* try_increment, up to max_connections */
 	QUESTION_RETURN_CONNECTION,
 	QUESTION_CERTAIN_REJECTION, /* certain_rejection */
 };
@@ -59,7 +59,7 @@ int decide(struct decide_args *args)
 		release_rate(t, p);
 		break;
 	case QUESTION_CONNECTION:
-		args->yes = reserve(&t->connections, p->max_connections);
+		args->yes = try_increment(&t->connections, p->max_connections);
 		break;
 	case QUESTION_RETURN_CONNECTION:
 		__sync_fetch_and_add(&t->connections, -1);

@@ -140,10 +140,10 @@ const (
 )
 
 type CFlow struct {
-	_       structs.HostLayout
-	State   uint64
-	Seen    uint64
-	Request struct {
+	_        structs.HostLayout
+	State    uint64
+	LastSeen uint64
+	Request  struct {
 		_          structs.HostLayout
 		State      uint64
 		Started    uint64

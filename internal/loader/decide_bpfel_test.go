@@ -109,10 +109,10 @@ type decideEndpoint struct {
 }
 
 type decideFlow struct {
-	_       structs.HostLayout
-	State   uint64
-	Seen    uint64
-	Request struct {
+	_        structs.HostLayout
+	State    uint64
+	LastSeen uint64
+	Request  struct {
 		_          structs.HostLayout
 		State      uint64
 		Started    uint64

@@ -153,7 +153,7 @@ func TestSweep(t *testing.T) {
 				// Ages count from when the request was sent, silence from the last packet (on a coarser clock).
 				at := int64(f.Request.Sent)
 				if tc.after > time.Minute {
-					at = int64(f.Seen)
+					at = int64(f.LastSeen)
 				}
 				left := c.r.sweepAt(at+int64(tc.after), idle)
 				c.r.counted()
