@@ -1,4 +1,4 @@
-// Package metrics shows an agent's snapshot as Prometheus metrics. docs/metrics.md tells what each means.
+// Package metrics shows an agent's snapshot as Prometheus metrics. docs/metrics.md describes each.
 package metrics
 
 import (
