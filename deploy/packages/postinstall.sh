@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installed or upgraded: a running agent is replaced (its circuits are pinned and
-# stay); a new one is not started before somebody has written a policy.
+# After an installation or upgrade: replaces a running agent (its circuits are pinned and
+# stay). A new agent is not started before an administrator has written a policy.
 set -e
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Called with "remove" (deb) or 0 (rpm) when the package goes for good.
+# Called with "remove" (deb) or 0 (rpm) when the package is removed.
 set -e
 case "$1" in
 remove | 0) ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts three backends on ADDRESS, ports 8081 to 8083, that are told on 9081 to 9083
-# how to answer: as services of this machine, or, with a second argument "foreground",
-# as children that it waits for. The program is that of the tree TREE (/vagrant).
+# Starts three backends on ADDRESS, ports 8081 to 8083; ports 9081 to 9083 control how
+# they answer. They run as services of this machine, or, with a second argument
+# "foreground", as children that it waits for. The program comes from TREE (/vagrant).
 set -euo pipefail
 address=$1 how=${2:-service}
 workload=${TREE:-/vagrant}/bin/workload

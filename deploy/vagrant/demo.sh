@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# On the machine of the agent: backend-2 starts to fail, its clients are answered by
-# this machine's kernel and the other backends' clients are not, it heals, and its
-# circuit closes. Ends with 1 if any of that does not happen.
+# On the machine of the agent: backend-2 starts to fail, this machine's kernel rejects
+# its clients and no others, it recovers, and its circuit closes. Exits with 1 if any of
+# this does not happen.
 set -euo pipefail
 workload=${TREE:-/vagrant}/bin/workload
 backends=192.168.56.20
