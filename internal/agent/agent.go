@@ -26,20 +26,20 @@ import (
 	"github.com/cbagent/cbagent/internal/unreachable"
 )
 
-// tick is how often totals are read, and time-driven transitions made.
+// tick is the interval at which totals are read and time-driven transitions are made.
 const tick = 100 * time.Millisecond
 
-// Sweeps, by which the kernel finds what no packet ends, take at most a hundredth of the time, and a twentieth while
+// Sweeps time out requests and SYNs that get no reply. They take at most a hundredth of the time, and a twentieth while
 // something is about to time out.
 const (
 	sweepShare  = 100
 	urgentShare = 20
 )
 
-// maxSweepPause is the longest pause between two sweeps: a time-out is found so late at most, whatever a sweep takes.
+// maxSweepPause is the longest pause between two sweeps, and so the longest delay until a time-out is found.
 const maxSweepPause = 250 * time.Millisecond
 
-// Agent is the running breaker of a node: the event loop, and the parts of which each owns its state.
+// Agent is the running breaker of a node: the event loop and its parts. Each part owns its state.
 type Agent struct {
 	cfg Config
 
@@ -48,22 +48,22 @@ type Agent struct {
 	servers    *serve.Servers
 	tracers    *tracing.Tracers
 	dir        *statedir.Dir
-	unread     unreadLog // of the event loop alone
+	unread     unreadLog // used by the event loop only
 
-	mu sync.Mutex // protects what follows, and is taken by the reader of events for each batch
+	mu sync.Mutex // protects the fields below; the reader of events takes it for each batch
 	inForce
 	lease     *lease.Lease
 	reloads   reloads
 	discovery *discovery.Discovery
 	lastSweep loader.SweepResult
-	recovered uint64 // events, ever
+	recovered uint64 // events since the start
 
 	health  health
 	viewing sync.RWMutex // held by readers of the kernel's counts that do not hold mu
 	closed  bool         // protected by viewing
 }
 
-// closing is how long the end of the agent waits for each of those who may not answer: the disk, and who is notified.
+// closing is how long Close waits for the disk, and how long for the receivers of notifications.
 const closing = time.Second
 
 // New loads the programs. It attaches nothing yet.
@@ -102,7 +102,7 @@ func newAgent(cfg Config, dp datapath, clock func() int64) (*Agent, error) {
 	return a, nil
 }
 
-// Close detaches and frees. See loader.Datapath.Close for what outlives it.
+// Close detaches the programs and frees resources. See loader.Datapath.Close for what stays in the kernel.
 func (a *Agent) Close() error {
 	a.mu.Lock()
 	saved := a.saver.Save()
@@ -118,7 +118,7 @@ func (a *Agent) Close() error {
 	return errors.Join(a.dp.Close(), a.dir.Close())
 }
 
-// Run works until ctx is done. It returns an error if it could not start, or lost its datapath.
+// Run runs the event loop until ctx is done. It returns an error if it cannot start, or if its datapath is gone.
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -163,7 +163,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer links.Close()
-	// Policies before interfaces: what an adopted program enforces is right before this one replaces it.
+	// Policies before interfaces: the verdicts of adopted programs are up to date before these programs are replaced.
 	a.mu.Lock()
 	a.lease.Renew(a.clock())
 	err = a.applyPolicies(first.Set)
@@ -251,10 +251,10 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, neighbours *nei
 	}
 }
 
-// readEvents hands the ring's events to the circuits, in batches of what is there.
+// readEvents applies the ring's events to the circuits, in batches of what the ring holds.
 func (a *Agent) readEvents(ctx context.Context) error {
 	for ctx.Err() == nil {
-		// Short enough to notice the end of ctx, long enough to cost nothing.
+		// Short enough to notice the end of ctx soon, long enough to cost little.
 		ev, err := a.dp.NextEvent(time.Now().Add(tick))
 		switch {
 		case errors.Is(err, tables.ErrNoEvent):
@@ -289,15 +289,15 @@ func (a *Agent) onTick() {
 	a.turn(a.clock())
 }
 
-// onLink handles a change of an interface.
+// onLink handles an event of an interface.
 func (a *Agent) onLink(e ifaces.Event) {
 	a.interfaces.Apply(e)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.addresses.Expire() // a link brings addresses, or takes some away
+	a.addresses.Expire() // the node's addresses may change with a link
 }
 
-// turn does what is due.
+// turn does the periodic work that is due.
 func (a *Agent) turn(now int64) {
 	a.health.ticked.Store(time.Now().UnixNano())
 	a.lease.Renew(now)
@@ -306,7 +306,7 @@ func (a *Agent) turn(now int64) {
 	for _, p := range a.policies {
 		if n := p.group.Ejected(); n != p.ejected {
 			p.ejected = n
-			a.saver.Changed() // also when an idle half-open circuit does not count any more, which is no event
+			a.saver.Changed() // a half-open circuit that becomes idle has no event
 		}
 	}
 	a.refreshAddresses(now)
@@ -321,8 +321,8 @@ func (a *Agent) turn(now int64) {
 	}
 }
 
-// onSweep finds what no packet ends, and returns how long to wait before it is called again. A request that has waited too
-// long is not left until the next turn.
+// onSweep times out requests and SYNs that get no reply, and returns how long to wait before the next call. Policies that
+// watch pending requests are judged at once if their deadline has passed, and not only at the next turn.
 func (a *Agent) onSweep() time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -337,7 +337,7 @@ func (a *Agent) onSweep() time.Duration {
 	return max(time.Millisecond, time.Duration(next-a.clock()))
 }
 
-// sweep returns when the next is due.
+// sweep sweeps the connections and returns how long to wait before the next sweep.
 func (a *Agent) sweep(now int64) (next int64) {
 	a.interfaces.ForgetGone(a.cfg.Idle)
 	res, err := a.dp.Sweep(a.cfg.Idle)
@@ -378,7 +378,7 @@ func sweepPause(shortest, pause time.Duration) time.Duration {
 	return min(max(shortest, pause), maxSweepPause)
 }
 
-// noteReady tells once that policies are in force: when discovery has said of each policy what it knows.
+// noteReady logs once that policies are in force, as soon as discovery has reported each policy.
 func (a *Agent) noteReady() {
 	if a.health.ready || !a.reported() {
 		return

@@ -208,7 +208,7 @@ func TestReloadThatDoesNotFit(t *testing.T) {
 	}
 }
 
-// What cannot be written to the kernel leaves no place behind.
+// A backend that cannot be written to the kernel takes no place in the tables.
 func TestPolicyThatTheKernelRejects(t *testing.T) {
 	for _, method := range []string{"PutPolicy", "PutAnswer", "SetExemptSources"} {
 		n := newNode(t, newKernel(), func(c *Config) { c.Datapath.Policies = 1 })
@@ -224,7 +224,7 @@ func TestPolicyThatTheKernelRejects(t *testing.T) {
 	}
 }
 
-// An operator's order is in force at once, holds for backends that come later, and is in the saved state.
+// An operator's order is in force at once, applies to backends that are added later, and is in the saved state.
 func TestStandingOverride(t *testing.T) {
 	n := newNode(t, newKernel(), nil)
 	n.mustApply(ordersOf(`"` + a1 + `"`))
@@ -279,7 +279,7 @@ func TestCloseOrder(t *testing.T) {
 	}
 }
 
-// A new agent goes on from the verdicts in the kernel and the state file, and lets go of what is in no policy.
+// A new agent restores the verdicts in the kernel and the state file, and removes backends that are in no policy.
 func TestTakingOver(t *testing.T) {
 	dir := t.TempDir()
 	pinned := func(c *Config) { c.StateDir, c.Datapath.PinPath = dir, filepath.Join(dir, "pins") }
@@ -324,7 +324,8 @@ func TestTakingOver(t *testing.T) {
 	}
 }
 
-// What discovery finds is added and removed, and a backend of two policies belongs to the first.
+// Backends that discovery finds are added, those that it finds no longer are removed, and one of two policies belongs to
+// the first.
 func TestDiscovered(t *testing.T) {
 	n := newNode(t, newKernel(), nil)
 	n.mustApply("version: 1\npolicies:\n- name: one\n  match: {hosts: [\"one.example:80\"]}\n- name: two\n  match: {hosts: [\"two.example:80\"]}\n")
@@ -452,7 +453,7 @@ func TestReady(t *testing.T) {
 	want("")
 }
 
-// Clients that were admitted because the lease had run out are recorded once.
+// Clients that were admitted because the lease had expired are recorded once.
 func TestLeaseIsRecorded(t *testing.T) {
 	n := newNode(t, newKernel(), nil)
 	n.kernel.expired = 5
@@ -526,7 +527,7 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// An agent that is closed shows nothing, obeys nobody, and does not use the datapath.
+// An agent that is closed shows nothing, applies no orders, and does not use the datapath.
 func TestClosed(t *testing.T) {
 	n := newNode(t, newKernel(), nil)
 	n.mustApply(ordersOf(`"` + a1 + `"`))
@@ -634,7 +635,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// A start fails with what keeps it from protecting anybody.
+// A start fails with an error for each reason for which the agent could not protect any backend.
 func TestRunFails(t *testing.T) {
 	for name, tc := range map[string]struct {
 		first  policy.Update

@@ -45,8 +45,8 @@ func (a *Agent) onBackends(u discovery.Update) {
 	a.noteReady()
 }
 
-// assign carries out who owns which backend after changes that belong together. One that goes from a policy to another
-// is handed over by one store: there is no moment in which nobody answers for it.
+// assign applies changes of the owners of backends that belong together. A backend that moves from one policy to another
+// gets its new circuit by one store, so it has a circuit at every moment.
 func (f *inForce) assign(dir tables.Direction, now int64, deltas ...discovery.Delta) {
 	was := map[netip.AddrPort]string{} // policies, by backend; "" = none
 	note := func(o discovery.Owned, policy string) {
@@ -108,7 +108,7 @@ func (f *inForce) addBackend(p *policyState, dir tables.Direction, b discovery.B
 		f.circuits[c.id] = c
 		f.dp.SetPolicy(c.id, p.index)
 		c.circuit = p.group.Open(c.id)
-		if adopted { // a standing override was applied to it before, or taken back since
+		if adopted { // a standing override was applied to it before, or removed since
 			f.adopt(c, b.Addr.String(), now)
 		} else {
 			c.circuit.Begin(b.Addr.String(), breaker.Time(now))
@@ -129,7 +129,7 @@ func (f *inForce) addBackend(p *policyState, dir tables.Direction, b discovery.B
 	}
 }
 
-// takePlace finds a place in the kernel for a circuit.
+// takePlace takes a free place in the kernel's tables for a circuit.
 func (f *inForce) takePlace(c *circuitState, addr netip.AddrPort, now int64) bool {
 	id, ok := f.circuitPlaces.Take(now)
 	if !ok {
@@ -148,7 +148,7 @@ func (f *inForce) takePlace(c *circuitState, addr netip.AddrPort, now int64) boo
 	return true
 }
 
-// dropBackend takes a backend from a policy; free if no other has it now.
+// dropBackend removes a backend from a policy; free is true when no other policy has it now.
 func (f *inForce) dropBackend(p *policyState, dir tables.Direction, addr netip.AddrPort, free bool, now int64) {
 	if free {
 		if err := f.dp.RemoveBackend(tables.Backend{Addr: addr, Direction: dir}); err != nil {
@@ -170,7 +170,7 @@ func (f *inForce) dropBackend(p *policyState, dir tables.Direction, addr netip.A
 	p.group.Remove(addr.String(), breaker.Time(now))
 }
 
-// watchCIDRs makes the kernel report calls into the networks of the policies in force, and into no others.
+// watchCIDRs makes the kernel report connections into the networks of the policies in force, and into no others.
 func (f *inForce) watchCIDRs() error {
 	var all []tables.Network
 	for _, p := range f.policies {
@@ -184,7 +184,7 @@ func (f *inForce) watchCIDRs() error {
 	return f.dp.SetNetworks(all)
 }
 
-// learn takes in a backend that somebody called, for the first policy whose networks name it.
+// learn adds a backend that a client connected to, for the first policy whose networks contain it.
 func (f *inForce) learn(addr netip.AddrPort, dir tables.Direction, now int64) {
 	for _, want := range f.set.Policies {
 		p := f.policies[want.Name]
@@ -215,7 +215,7 @@ func inNetworks(p *policy.Policy, addr netip.AddrPort) string {
 	return ""
 }
 
-// ageLearned forgets learned backends that nobody calls any more.
+// ageLearned removes learned backends that have had no traffic for learnedIdle.
 func (f *inForce) ageLearned(now int64) {
 	for _, p := range f.policies {
 		if p.learned == nil {

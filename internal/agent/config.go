@@ -15,16 +15,16 @@ import (
 	"github.com/cbagent/cbagent/internal/serve"
 )
 
-// ErrNotYet marks the error of an update of policies that are still being asked for.
+// ErrNotYet marks the error of an update whose policies have been requested but not received yet.
 var ErrNotYet = errors.New("it is tried again")
 
-// Config is what an agent is started with.
+// Config holds the settings of an agent.
 type Config struct {
-	Policies   <-chan policy.Update // the first update is awaited; its error ends Run, unless it is ErrNotYet
+	Policies   <-chan policy.Update // Run waits for the first update; its error ends Run, unless it is ErrNotYet
 	Interfaces ifaces.Spec
 	Lease      time.Duration // how long verdicts outlive a dead agent; > 0
 	Idle       time.Duration // connections silent for longer are forgotten; > 0
-	Seed       uint64        // decides jitter and ramps
+	Seed       uint64        // seed of jitter and ramps
 	NodeName   string        // in Kubernetes: which pods are local
 	PodsCgroup string        // below which the pods of the node run: a path, cgroup.Auto or cgroup.None
 	Kube       kubernetes.Interface
@@ -42,7 +42,7 @@ type Config struct {
 	Serve   serve.Options
 
 	Logger *slog.Logger
-	Lost   map[string]func() uint64 // what sinks outside the agent have dropped, by view's names of them
+	Lost   map[string]func() uint64 // counts of what sinks outside the agent dropped, by their names in view
 	Ready  func()                   // called once, when policies are in force and interfaces attached
 	Alive  func()                   // called at each turn of the event loop
 

@@ -11,7 +11,7 @@ import (
 	"github.com/cbagent/cbagent/internal/unreachable"
 )
 
-// datapath is what the agent needs of loader.Datapath, part by part.
+// datapath is the part of loader.Datapath that the agent uses.
 type datapath interface {
 	attach.Datapath
 	attach.EarlyDatapath
@@ -46,7 +46,7 @@ type backendTables interface {
 	SetNetworks(all []tables.Network) error
 }
 
-// counters are what the programs counted, to be shown.
+// counters are the counts of the programs, for the snapshot.
 type counters interface {
 	Totals(circuit int) tables.Totals
 	Openings(circuit int) (counts [tables.Openings]uint64, requests uint64)
@@ -55,7 +55,7 @@ type counters interface {
 	Packets() ([]tables.PacketCounts, error)
 }
 
-// adoption is what a former agent left in the kernel.
+// adoption gives access to what a former agent left in the kernel.
 type adoption interface {
 	Adopted() bool
 	AdoptedBackends() []tables.AdoptedBackend
@@ -63,8 +63,8 @@ type adoption interface {
 	Owner(circuit int) uint64
 }
 
-// leaseKernel is the datapath as a lease sees it.
+// leaseKernel is the part of the datapath that a lease uses.
 type leaseKernel struct{ datapath }
 
-// LeaseExpired returns how many clients were admitted because the lease had run out.
+// LeaseExpired returns how many clients were admitted because the lease had expired.
 func (k leaseKernel) LeaseExpired() uint64 { return k.NodeCounts().LeaseExpired }

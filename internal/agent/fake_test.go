@@ -16,7 +16,7 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// patience bounds every wait; only a failing test waits so long.
+// patience is the time limit of every wait; only a failing test waits so long.
 const patience = 10 * time.Second
 
 var errFake = errors.New("the kernel rejects it")
@@ -362,7 +362,7 @@ func (n *node) mustApply(yaml string) {
 	}
 }
 
-// after moves the clock and has done what is due.
+// after advances the clock and runs the periodic work that is due.
 func (n *node) after(d time.Duration) {
 	n.now += int64(d)
 	n.mu.Lock()
@@ -370,7 +370,7 @@ func (n *node) after(d time.Duration) {
 	n.turn(n.now)
 }
 
-// find returns how a circuit is known by its backend, nil if it is not.
+// find returns the state of a backend's circuit, or nil if there is none.
 func (n *node) find(policy, backend string) *circuitState {
 	n.t.Helper()
 	p := n.policies[policy]
@@ -380,7 +380,7 @@ func (n *node) find(policy, backend string) *circuitState {
 	return p.circuits[backend]
 }
 
-// mustFind returns how a circuit is known by its backend.
+// mustFind returns the state of a backend's circuit.
 func (n *node) mustFind(policy, backend string) *circuitState {
 	n.t.Helper()
 	c := n.find(policy, backend)
@@ -390,7 +390,7 @@ func (n *node) mustFind(policy, backend string) *circuitState {
 	return c
 }
 
-// fails has a circuit's backend fail so many times.
+// fails makes a circuit's backend fail so many times.
 func (n *node) fails(c *circuitState, times int) {
 	n.t.Helper()
 	v := n.kernel.Published(c.id)

@@ -13,14 +13,14 @@ import (
 // long as a second, and renewed at each turn when it is due.
 const stuckAfter = 5 * time.Second
 
-// health is what is known of how the agent fares.
+// health is the state behind the health and readiness checks.
 type health struct {
 	started time.Time
 	ticked  atomic.Int64 // wall-clock time in ns of the last turn of the event loop; 0: there was none
 
-	// Agent.mu protects the rest.
+	// Agent.mu protects the fields below.
 	ready bool  // policies are in force and interfaces attached
-	waits error // why the first policies are not there yet
+	waits error // why the first policies are not in force yet
 }
 
 // Healthy returns nil while the event loop turns, or has not begun to.
@@ -45,7 +45,7 @@ func (a *Agent) Ready() error {
 	return a.waitsFor()
 }
 
-// waitsFor is what Ready returns.
+// waitsFor returns the error of Ready. The lock is held.
 func (a *Agent) waitsFor() error {
 	switch {
 	case a.set == nil && a.health.waits != nil:
@@ -62,7 +62,7 @@ func (a *Agent) waitsFor() error {
 		case !s.reported:
 			errs = append(errs, fmt.Errorf("policy %s waits for discovery", p.Name))
 		case !s.complete && errors.As(s.discoveryErr, &refused):
-			// A name that nobody knows is no reason to hold a node back; an API that tells nothing of any is.
+			// A name that does not exist does not make the node unready; an API that cannot be read does.
 			errs = append(errs, fmt.Errorf("policy %s is not in force: %w", p.Name, s.discoveryErr))
 		}
 	}

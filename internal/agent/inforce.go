@@ -15,7 +15,7 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// inForce is which policies are in force, which backends they have, and the circuits of these: what is in the kernel's tables.
+// inForce holds the policies in force, their backends and the circuits of these: the content of the kernel's tables.
 // Agent.mu protects it.
 type inForce struct {
 	cfg       *Config
@@ -64,7 +64,7 @@ func (f *inForce) circuitCount() int {
 	return n
 }
 
-// reported reports whether discovery has said of each policy what it knows.
+// reported reports whether discovery has reported the backends of each policy.
 func (f *inForce) reported() bool {
 	for _, p := range f.policies {
 		if !p.reported {

@@ -7,7 +7,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// recordLease records that clients were admitted only because this agent, or the one before it, had not renewed its lease.
+// recordLease records that clients were admitted because the lease of this agent, or of the one before it, had expired.
 func (a *Agent) recordLease(now int64) {
 	admitted, total := a.lease.Admitted(now)
 	if admitted == 0 {

@@ -6,7 +6,7 @@ import (
 	"github.com/cbagent/cbagent/internal/unreachable"
 )
 
-// unreachableCircuits yields the circuits in force as the reaction to dead neighbours sees them. It holds the lock meanwhile.
+// unreachableCircuits yields the circuits in force for package unreachable. It holds the lock meanwhile.
 func (a *Agent) unreachableCircuits(yield func(unreachable.Circuit) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -17,7 +17,7 @@ func (a *Agent) unreachableCircuits(yield func(unreachable.Circuit) bool) {
 		with := c.policy.Reject.With
 		if !yield(unreachable.Circuit{
 			ID: c.id, Direction: tables.Direction(c.policy.Direction), Backends: c.backends, Verdict: a.dp.Published(c.id),
-			// A policy that drops answers nobody; processes of the cgroup are answered by connect(), before there is a packet.
+			// A policy that drops sends no answer; connect() rejects processes of the cgroup, before there is a packet.
 			Answers: with == policy.Respond || with == policy.Reset && a.cfg.Connect == "",
 		}) {
 			return

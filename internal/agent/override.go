@@ -10,12 +10,12 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// savePatience is how long an operator waits for the disk. Clients wait longer for the answer.
+// savePatience is how long Override waits for the disk. It is shorter than the time that commands wait for the answer.
 const savePatience = 2 * time.Second
 
-// Override does to the circuits of a target what an operator wants, some at a time, and says what became of each. What is
-// done to a whole policy also holds for backends that come later. When it returns it is in the state file, or the warning
-// says why not.
+// Override applies an operator's order to the circuits of a target, some at a time, and returns the result of each. An
+// override of a whole policy also applies to backends that are added later. When Override returns, the state file contains
+// the override, or the warning says why not.
 func (a *Agent) Override(t control.Target, o control.Order) control.Overridden {
 	changes, saved, ok := a.override(t, o)
 	done := control.Overridden{Changes: changes}
@@ -32,7 +32,7 @@ func (a *Agent) Override(t control.Target, o control.Order) control.Overridden {
 	return done
 }
 
-// override does what Override says, and returns the number of the state to be saved. False: the agent is closed.
+// override applies the order and returns the number of the state to be saved. ok is false if the agent is closed.
 func (a *Agent) override(t control.Target, o control.Order) (changes []control.Change, saved uint64, ok bool) {
 	a.viewing.RLock()
 	defer a.viewing.RUnlock()
@@ -66,7 +66,7 @@ func (a *Agent) override(t control.Target, o control.Order) (changes []control.C
 		a.mu.Lock()
 		for _, c := range all[:n] {
 			if a.circuits[c.id] == c {
-				changes = append(changes, a.lay(c, o))
+				changes = append(changes, a.applyOverride(c, o))
 			}
 		}
 		a.mu.Unlock()
@@ -79,14 +79,14 @@ func (a *Agent) override(t control.Target, o control.Order) (changes []control.C
 	return changes, saved, true
 }
 
-// lay lays hands on one circuit.
-func (f *inForce) lay(c *circuitState, o control.Order) control.Change {
+// applyOverride applies an operator's order to one circuit.
+func (f *inForce) applyOverride(c *circuitState, o control.Order) control.Change {
 	before := c.circuit.Status()
 	now := breaker.Time(f.clock())
 	change := control.Change{Policy: c.policy.Name, Backend: c.name, From: before.State.String()}
 	switch o.Action {
 	case control.ActionOpen, control.ActionDisable:
-		c.circuit.Impose(now, imposed(o, now))
+		c.circuit.Impose(now, overrideOf(o, now))
 	case control.ActionAuto:
 		if !before.Overridden {
 			change.Note = "nothing to take back"
@@ -117,7 +117,8 @@ func (f *inForce) lay(c *circuitState, o control.Order) control.Change {
 	return change
 }
 
-func imposed(o control.Order, now breaker.Time) breaker.Override {
+// overrideOf returns the override that an order to open or to disable asks for.
+func overrideOf(o control.Order, now breaker.Time) breaker.Override {
 	mode := breaker.ModeForcedOpen
 	if o.Action == control.ActionDisable {
 		mode = breaker.ModeDisabled
@@ -129,16 +130,16 @@ func imposed(o control.Order, now breaker.Time) breaker.Override {
 	return breaker.Override{Mode: mode, Until: until, Who: o.By, Why: o.Reason}
 }
 
-// setStanding keeps what is done to a whole policy, or forgets it.
+// setStanding stores the override of a whole policy, or removes it.
 func (f *inForce) setStanding(policy string, o control.Order, now int64) {
 	f.saver.Changed()
 	delete(f.standing, policy)
 	if o.Action == control.ActionOpen || o.Action == control.ActionDisable {
-		f.standing[policy] = imposed(o, breaker.Time(now))
+		f.standing[policy] = overrideOf(o, breaker.Time(now))
 	}
 }
 
-// applyStanding does to a new circuit what was done to its whole policy.
+// applyStanding applies the override of the whole policy, if there is one, to a new circuit.
 func (f *inForce) applyStanding(c *circuitState, now int64) {
 	o, ok := f.standing[c.policy.Name]
 	if !ok || c.circuit.Status().Overridden {
@@ -151,7 +152,7 @@ func (f *inForce) applyStanding(c *circuitState, now int64) {
 	c.circuit.Impose(breaker.Time(now), o)
 }
 
-// noteDroppedOverride tells when a circuit leaves that an operator had laid hands on.
+// noteDroppedOverride records that a circuit with an operator's override is removed.
 func (f *inForce) noteDroppedOverride(c *circuitState) {
 	s := c.circuit.Status()
 	if !s.Overridden {

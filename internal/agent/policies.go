@@ -19,14 +19,14 @@ type policyState struct {
 	answers        []*places.Answer
 	circuits       map[string]*circuitState // by the breaker's name of the backend
 	learned        *discovery.Learned       // nil without cidrs
-	ejected        int                      // what the group said at the latest turn
+	ejected        int                      // backends that are ejected, as of the latest turn
 	watchesPending bool
-	reported       bool // discovery has said what it knows
-	complete       bool // and that is all
+	reported       bool // discovery has reported the backends that it knows
+	complete       bool // and these are all of them
 	discoveryErr   error
 }
 
-// compile writes a policy and its answers into the kernel's tables, where nothing names them yet.
+// compile writes a policy and its answers to free places of the kernel's tables. No circuit refers to them yet.
 func (f *inForce) compile(p *policy.Policy, now int64) (*policyState, error) {
 	needs := ledger.NeedsOf(&p.Breaker)
 	s := &policyState{Policy: p, circuits: map[string]*circuitState{}, watchesPending: needs.Pending}

@@ -11,8 +11,8 @@ import (
 	"github.com/cbagent/cbagent/internal/loader"
 )
 
-// Preflight returns one error that names everything that keeps an agent from starting here: what the kernel lacks, what
-// the process may not do, and which interfaces and file systems are not there or not what they should be.
+// Preflight returns one error that names everything that prevents an agent from starting on this machine: missing features
+// of the kernel, missing rights of the process, and interfaces and file systems that are missing or unsuitable.
 func Preflight(cfg Config) error {
 	links, err := ifaces.List(netns.None())
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/cbagent/cbagent/internal/records"
 )
 
-// happened returns the function that makes a policy's events known when their verdicts are in force: to the history and to
-// those who log and notify, for whom it does not wait.
+// happened returns the function that records a policy's events once their verdicts are in force. It does not wait for the
+// log or for notifications.
 func (f *inForce) happened(p *policyState) func([]breaker.Event) {
 	return func(events []breaker.Event) {
 		for i := range events {
@@ -26,7 +26,7 @@ func (f *inForce) happened(p *policyState) func([]breaker.Event) {
 	}
 }
 
-// recorded returns what a record says of a circuit.
+// recorded returns the part of a record that describes a circuit.
 func (f *inForce) recorded(c *circuitState) *records.Circuit {
 	return &records.Circuit{Trail: &c.trail, Backends: c.backendList, Counts: func() records.Counts {
 		t := f.dp.Totals(c.id)
@@ -34,7 +34,7 @@ func (f *inForce) recorded(c *circuitState) *records.Circuit {
 	}}
 }
 
-// hold keeps backends that were learned from traffic from being forgotten while their circuit is not closed.
+// hold keeps learned backends from being evicted or aged while their circuit is not closed.
 func (c *circuitState) hold(now int64) {
 	if c.policy.learned == nil {
 		return
@@ -44,7 +44,7 @@ func (c *circuitState) hold(now int64) {
 	}
 }
 
-// touch notes which of the backends that were learned from traffic have had some.
+// touch notes which learned backends have had traffic.
 func (p *policyState) touch() {
 	for _, c := range p.circuits {
 		at := c.circuit.LastOutcome()

@@ -6,7 +6,7 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// release lets go of the connections of a circuit that is no longer used.
+// release frees a circuit that is no longer used: the next sweep removes its connections.
 func (f *inForce) release(circuit int, now int64) {
 	f.circuitPlaces.Release(circuit, now)
 	maps.DeleteFunc(f.inherited.circuits, func(_ tables.Backend, id int) bool { return id == circuit })
@@ -28,7 +28,7 @@ func (f *inForce) reusePlaces(now int64) {
 	}
 }
 
-// placeMore gives circuits to backends for which there was no room.
+// placeMore assigns circuits to backends for which there was no room before.
 func (f *inForce) placeMore(now int64) {
 	for b := range f.unplaced {
 		is, owned := f.assigners[b.Direction].Owner(b.Addr)

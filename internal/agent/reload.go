@@ -11,8 +11,8 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// apply puts a set in force, or returns an error and changes nothing. New tables are filled before any circuit names them; a
-// backend that is rejected stays rejected throughout, unless it comes under a policy that admits it.
+// apply puts a set in force, or returns an error and changes nothing. New tables are filled before a circuit refers to
+// them. A circuit that rejects goes on rejecting meanwhile, unless its new policy admits.
 func (f *inForce) apply(set *policy.Set) error {
 	now := f.clock()
 	diff := policy.Diff(f.set, set)
@@ -68,7 +68,7 @@ func (f *inForce) canUseXDP() bool {
 	return false
 }
 
-// compileAll compiles policies by name, all or none: everything that can fail comes before anything changes.
+// compileAll compiles policies by name, all or none: whatever can fail is done before anything changes.
 func (f *inForce) compileAll(set *policy.Set, names []string, now int64) (map[string]*policyState, error) {
 	compiled := map[string]*policyState{}
 	for _, name := range names {
@@ -84,8 +84,8 @@ func (f *inForce) compileAll(set *policy.Set, names []string, now int64) (map[st
 	return compiled, nil
 }
 
-// claimAddresses puts what a policy names by address in force at once; discovery will say the same a little later. That
-// of a policy which also has other sources is all that discovery knows only if the policy is new.
+// claimAddresses puts the backends that a policy names by address in force at once; discovery reports them a little later.
+// If the policy is not new and has other sources, too, it does nothing: the backends of these would be removed.
 func (f *inForce) claimAddresses(p *policyState, added bool) discovery.Delta {
 	m := &p.Match
 	if !added && len(m.Hosts)+len(m.Services) > 0 {
@@ -98,8 +98,9 @@ func (f *inForce) claimAddresses(p *policyState, added bool) discovery.Delta {
 	return f.assigners[p.Direction].Set(p.Name, all)
 }
 
-// replacePolicy puts a policy in the place of the one of that name. Circuits stay, unless the new one gives them another
-// meaning: then its backends get others. What it returns is to be assigned in the new policy's direction.
+// replacePolicy replaces the policy of the same name. Its circuits stay, unless they have another meaning under the new
+// policy: then the backends get new circuits. It returns the backends that are to be assigned in the new policy's
+// direction.
 func (f *inForce) replacePolicy(old, fresh *policyState, now int64) []discovery.Delta {
 	dir := tables.Direction(old.Direction)
 	fresh.reported, fresh.complete, fresh.discoveryErr = old.reported, old.complete, old.discoveryErr
@@ -132,7 +133,7 @@ func (f *inForce) replacePolicy(old, fresh *policyState, now int64) []discovery.
 	return deltas
 }
 
-// exchange puts new settings under a policy's circuits, which keep their state.
+// exchange replaces the settings of a policy's circuits, which keep their state.
 func (f *inForce) exchange(old, fresh *policyState, now int64) {
 	fresh.group, fresh.circuits = old.group, old.circuits
 	for _, c := range fresh.circuits {

@@ -7,14 +7,14 @@ import (
 	"github.com/cbagent/cbagent/internal/policy"
 )
 
-// fitAgain is how long the agent waits before it looks again whether there is room for policies.
+// fitAgain is how long the agent waits before it tries again to put policies in force for which there was no room.
 const fitAgain = int64(time.Second)
 
-// reloads is how the policies came to be in force. Agent.mu protects it.
+// reloads holds the results of the attempts to put policies in force. Agent.mu protects it.
 type reloads struct {
 	attempts, failures uint64
 	lastError          string      // of the last attempt; empty when it succeeded
-	unfit              *policy.Set // for which there was no room
+	unfit              *policy.Set // policies for which there was no room
 	nextFit            int64
 }
 
@@ -40,8 +40,8 @@ func (a *Agent) onPolicies(u policy.Update) {
 	r.lastError = ""
 }
 
-// retryPolicies puts policies in force for which there was no room in the tables: places that were in use rest a little
-// before they are free.
+// retryPolicies tries again to put policies in force for which there was no room in the tables: released places become free
+// only after a pause.
 func (a *Agent) retryPolicies(now int64) {
 	r := &a.reloads
 	if r.unfit == nil || now < r.nextFit {
@@ -57,7 +57,7 @@ func (a *Agent) retryPolicies(now int64) {
 	r.lastError = ""
 }
 
-// applyPolicies puts a set in force, and has its backends looked for. The lock is held.
+// applyPolicies puts a set in force and starts the discovery of its backends. The lock is held.
 func (a *Agent) applyPolicies(set *policy.Set) error {
 	if err := a.apply(set); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (a *Agent) applyPolicies(set *policy.Set) error {
 	return nil
 }
 
-// discover hands what the policies match to discovery. Addresses need no lookup: they are in force at once.
+// discover passes the targets of the policies to discovery. Addresses need no lookup: they are in force at once.
 func (a *Agent) discover(set *policy.Set) {
 	targets := make([]discovery.Target, len(set.Policies))
 	for i, p := range set.Policies {

@@ -14,29 +14,29 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// What an agent leaves to the next one is in the kernel: which backend has which circuit, and what its verdict is. The
-// state file adds what the programs need not know, such as who forced a circuit open. Where they differ the kernel is
-// right: it was told first.
+// An agent takes over the state of the former one. The kernel holds the circuit of each backend and its verdict. The state
+// file holds what the programs do not need, such as who forced a circuit open. Where the two differ the kernel is right: it
+// is written first.
 
-// forgetAfter is how long backends of a former agent are kept when discovery does not say whether they are still there.
+// forgetAfter is how long backends of a former agent are kept when discovery does not report whether they still exist.
 const forgetAfter = time.Minute
 
 type circuitName struct{ policy, backend string }
 
-// inheritance is what a former agent left and nobody has claimed yet.
+// inheritance is the state of a former agent that no policy has taken over yet.
 type inheritance struct {
 	circuits  map[tables.Backend]int
-	shared    map[uint64]int // by owner: a policy's one circuit may be another backend's, too
+	shared    map[uint64]int // by owner: several backends may share a policy's circuit
 	snapshots map[circuitName]breaker.Snapshot
 	since     int64
 }
 
-// inherit reads what a former agent left, and keeps its places in the tables from being used for anything else.
+// inherit reads the state of a former agent, and reserves its places in the tables.
 func (f *inForce) inherit() {
 	now := f.clock()
 	f.inherited = inheritance{circuits: map[tables.Backend]int{}, shared: map[uint64]int{}, snapshots: map[circuitName]breaker.Snapshot{}, since: now}
 	if !f.dp.Adopted() {
-		// A state file without its kernel's state is of another life: generations begin anew.
+		// Without the state in the kernel the state file is obsolete: generations begin at 0 again.
 		if err := f.saver.Remove(); err != nil {
 			f.log.Warn("cannot remove the state file of a former agent", "error", err)
 		}
@@ -71,8 +71,8 @@ func ownerOf(p *policyState) uint64 {
 	return h.Sum64()
 }
 
-// adoptPlace gives a backend the place in the table that it had under a former agent. False: it had none, or under another
-// policy.
+// adoptPlace gives a backend the place in the table that it had under a former agent. It returns false if the backend had
+// none, or belonged to another policy.
 func (f *inForce) adoptPlace(c *circuitState, b tables.Backend) bool {
 	id, ok := f.inherited.circuits[b]
 	if c.policy.Breaker.Scope == breaker.ScopePolicy {
@@ -85,7 +85,7 @@ func (f *inForce) adoptPlace(c *circuitState, b tables.Backend) bool {
 	return true
 }
 
-// adopt goes on from the circuit's state under a former agent.
+// adopt restores the circuit's state under a former agent.
 func (f *inForce) adopt(c *circuitState, backend string, now int64) {
 	saved, known := f.inherited.snapshots[circuitName{c.policy.Name, c.name}]
 	s := c.circuit.Adopt(backend, saved, known, breaker.Time(now))
@@ -107,7 +107,8 @@ func (f *inForce) adoptLearned(now int64) {
 	}
 }
 
-// forgetInherited lets go of what a former agent left, once discovery has told of all that is still there.
+// forgetInherited removes the backends of a former agent that no policy took over, once discovery has reported all
+// backends.
 func (f *inForce) forgetInherited(now int64) {
 	if len(f.inherited.circuits) == 0 {
 		return
@@ -143,7 +144,8 @@ func (f *inForce) forgetInherited(now int64) {
 	f.inherited.circuits, f.inherited.shared = nil, nil
 }
 
-// statePath is where the state file is; empty without pins, since it says nothing without the kernel's state.
+// statePath is the path of the state file; empty without pins, because the file is of no use without the state in the
+// kernel.
 func (c *Config) statePath() string {
 	if c.StateDir == "" || c.Datapath.PinPath == "" {
 		return ""
@@ -151,7 +153,7 @@ func (c *Config) statePath() string {
 	return filepath.Join(c.StateDir, "state.json")
 }
 
-// stateToSave is what the next agent may need. Circuits that are as new are left out.
+// stateToSave returns the state for the next agent. It omits circuits that are as new.
 func (f *inForce) stateToSave() *statedir.State {
 	s := &statedir.State{Standing: maps.Clone(f.standing)}
 	for _, c := range f.circuits {

@@ -8,35 +8,35 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// unreadEvery is how often the agent looks for circuits whose connections carry no request.
+// unreadEvery is the interval at which the agent looks for circuits whose connections carry no request.
 const unreadEvery = 10 * time.Second
 
-// Bounds of what is logged of them, at one look and while the agent runs. The status and the metrics have all.
+// Limits of the number of log lines about them, at one look and while the agent runs. The status and the metrics show all.
 const (
 	unreadPerLook = 10
 	unreadPerRun  = 1000
 )
 
-// unread is what the connections of a circuit begin with, of which none has carried a request.
+// unread describes what the connections of a circuit begin with, if none has carried a request.
 type unread struct {
 	policy, direction, backend string
 	counts                     [tables.Openings]uint64
 }
 
-// unreadKey is what is logged once.
+// unreadKey identifies a message that is logged once.
 type unreadKey struct {
 	policy, backend string
 	opening         tables.Opening
 }
 
-// unreadLog is what was logged of circuits without requests. It belongs to the event loop alone.
+// unreadLog is what has been logged about circuits without requests. Only the event loop uses it.
 type unreadLog struct {
 	next   int64
 	logged map[unreadKey]bool
 }
 
-// warnUnread logs which backends of http policies get connections and no requests. No response of theirs is judged, and
-// their circuits look healthy.
+// warnUnread logs which backends of http policies get connections and no requests. The circuits of these look healthy,
+// because none of their responses is judged.
 func (a *Agent) warnUnread(now int64) {
 	if now < a.unread.next {
 		return
@@ -70,8 +70,8 @@ func (a *Agent) findUnread() []unread {
 	return all
 }
 
-// take returns what of a circuit is to be logged now, at most left, and lowers left. A PROXY header alone is not: the
-// request behind it may be on its way.
+// take returns the messages to log now for a circuit, at most left, and lowers left. A PROXY header alone is not logged:
+// the request after it may be on its way.
 func (l *unreadLog) take(u *unread, left *int) []tables.Opening {
 	var all []tables.Opening
 	for _, o := range []tables.Opening{tables.OpeningTLS, tables.OpeningHTTP2, tables.OpeningOther} {

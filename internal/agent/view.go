@@ -14,11 +14,11 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// viewChunk is how many circuits are looked at in one turn with the lock, so that verdicts never wait for a reader.
+// viewChunk is how many circuits are read each time that the lock is taken, so that verdicts do not wait for a reader.
 const viewChunk = 256
 
-// Snapshot returns what the agent is doing. It holds the lock for short turns only, whatever the number of circuits. An
-// agent that is closed has nothing to tell: the snapshot is empty but for its time.
+// Snapshot returns the state of the agent. It takes the lock for short times only, whatever the number of circuits. The
+// snapshot of a closed agent is empty except for its time.
 func (a *Agent) Snapshot() *view.Snapshot {
 	a.viewing.RLock()
 	defer a.viewing.RUnlock()
@@ -69,7 +69,7 @@ func (a *Agent) viewAgent() view.Agent {
 	return v
 }
 
-// viewPolicies puts all policies in force into the snapshot and returns their circuits, to be looked at later.
+// viewPolicies adds all policies in force to the snapshot and returns their circuits, for viewCircuits.
 func (a *Agent) viewPolicies(s *view.Snapshot) [][]*circuitState {
 	if a.set == nil {
 		return nil
@@ -89,7 +89,7 @@ func (a *Agent) viewPolicies(s *view.Snapshot) [][]*circuitState {
 	return circuits
 }
 
-// viewCircuits looks at circuits in turns. One that left meanwhile is left out.
+// viewCircuits reads circuits in chunks. It omits those that were removed meanwhile.
 func (a *Agent) viewCircuits(p *view.Policy, circuits []*circuitState, now breaker.Time, statuses map[int][]view.Status) {
 	p.Circuits = make([]view.Circuit, 0, len(circuits))
 	for chunk := range slices.Chunk(circuits, viewChunk) {
@@ -150,16 +150,17 @@ func (a *Agent) Policies() *policy.Set {
 	return a.set
 }
 
-// Follow returns up to n of the newest records, and all later ones as far as the reader keeps up. There may be too many readers.
+// Follow returns up to n of the newest records, and a follower of all later ones as far as the reader keeps up. It returns
+// an error when there are too many followers.
 func (a *Agent) Follow(n, buffer int) ([]view.Record, *history.Follower, error) {
 	return a.dir.History.Follow(n, buffer)
 }
 
-// Last returns up to n of the newest records, oldest first. They are not to be changed.
+// Last returns up to n of the newest records, oldest first. The records must not be changed.
 func (a *Agent) Last(n int) []view.Record { return a.dir.History.Last(n) }
 
-// Trace has every outcome of the target handed out until the tracer is closed. While there is one, the programs send plain
-// successes as events, too.
+// Trace returns a tracer that gets every outcome of the target until it is closed. While there is one, the programs send
+// plain successes as events, too.
 func (a *Agent) Trace(t control.Target) (control.Tracer, error) {
 	tr, err := a.tracers.Open(t)
 	if err != nil {
@@ -168,7 +169,7 @@ func (a *Agent) Trace(t control.Target) (control.Tracer, error) {
 	return tr, nil
 }
 
-// useTrace calls f with the function that has plain successes sent, nil when the datapath is closed.
+// useTrace calls f with the function that makes the programs send plain successes, or with nil when the datapath is closed.
 func (a *Agent) useTrace(f func(setTrace func(on bool))) {
 	a.viewing.RLock()
 	defer a.viewing.RUnlock()
