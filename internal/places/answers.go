@@ -10,18 +10,18 @@ import (
 // ErrNoAnswer is the error of a table of answers without a free place.
 var ErrNoAnswer = errors.New("the table of answers is full: let policies share bodies, or raise --max-answers")
 
-// adopted is how long places that a former agent used are kept.
+// adopted is how long places that a former agent used stay reserved.
 const adopted = time.Minute
 
-// answerRest is how long an answer stays after its last use: connections that were answered with it may get it again.
+// answerRest is how long an answer stays after its last use: the programs may send it again on connections that got it.
 const answerRest = time.Minute
 
-// AnswerKernel is what Answers needs of the datapath.
+// AnswerKernel is the part of the datapath that Answers uses.
 type AnswerKernel interface {
 	PutAnswer(index int, a tables.Answer) error
 }
 
-// Answers keeps each distinct answer once. The agent's lock protects it.
+// Answers stores each distinct answer once. The agent's lock protects it.
 type Answers struct {
 	kernel    AnswerKernel
 	size      int
@@ -41,11 +41,11 @@ func NewAnswers(k AnswerKernel, size int) *Answers {
 	return &Answers{kernel: k, size: size, byContent: map[string]*Answer{}}
 }
 
-// Adopt keeps the places that a former agent used from being taken for a minute.
+// Adopt reserves the places that a former agent used for a minute.
 func (t *Answers) Adopt(used map[int]bool, now int64) { t.free.reserve(used, now+int64(adopted)) }
 
-// Put returns the place of an answer with these bytes, and writes it there unless it is there already. The error is
-// ErrNoAnswer or one of the kernel.
+// Put returns the place of an answer with these bytes. It writes the answer there unless the place has it already. The
+// error is ErrNoAnswer or an error of the kernel.
 func (t *Answers) Put(a tables.Answer, now int64) (*Answer, error) {
 	key := string(a.Bytes)
 	if s, ok := t.byContent[key]; ok {
@@ -65,7 +65,7 @@ func (t *Answers) Put(a tables.Answer, now int64) (*Answer, error) {
 	return s, nil
 }
 
-// Release gives back one use of an answer.
+// Release ends one use of an answer.
 func (t *Answers) Release(s *Answer, now int64) {
 	if s.uses--; s.uses > 0 {
 		return

@@ -2,9 +2,9 @@ package places
 
 import "maps"
 
-// CircuitKernel is what Circuits needs of the datapath.
+// CircuitKernel is the part of the datapath that Circuits uses.
 type CircuitKernel interface {
-	Release(circuit int) // lets go of the circuit's connections: a sweep ends them
+	Release(circuit int) // frees the circuit; the next sweep removes its connections
 	Connections(circuit int) uint64
 	ForgetStatuses(circuits map[int]bool) error
 }
@@ -14,7 +14,7 @@ type Circuits struct {
 	kernel   CircuitKernel
 	size     int
 	free     slots
-	released []slot // whose connections are being let go
+	released []slot // circuits that connections may still refer to
 }
 
 // NewCircuits returns the places of a table of that size, all free.
@@ -23,9 +23,9 @@ func NewCircuits(k CircuitKernel, size int) *Circuits { return &Circuits{kernel:
 // Size returns how many circuits there can be.
 func (c *Circuits) Size() int { return c.size }
 
-// Adopt keeps the places of a former agent's circuits from being taken before they are released, and returns those that are
-// not in use but have connections: the agent was killed before it had released them. They are released. now is the kernel's
-// monotonic time in ns, as in all of the package.
+// Adopt reserves the places of a former agent's circuits until they are released. It releases those that are not in use but
+// have connections, because the agent was killed before it had released them, and returns how many these are. now is the
+// kernel's monotonic time in ns, as in all of the package.
 func (c *Circuits) Adopt(used map[int]bool, now int64) (unclaimed int) {
 	kept := maps.Clone(used)
 	for id := range c.size {
@@ -39,18 +39,19 @@ func (c *Circuits) Adopt(used map[int]bool, now int64) (unclaimed int) {
 	return unclaimed
 }
 
-// Take returns a free place. False: there is none.
+// Take returns a free place, or false when there is none.
 func (c *Circuits) Take(now int64) (id int, ok bool) { return c.free.take(now, c.size) }
 
-// Release lets go of the connections of a circuit that is no longer used. Its place means something else only when none is
-// left that refers to it: that one would be judged by another's policy, and counted off another's connections.
+// Release frees a circuit that is no longer used. Its place is used again only when no connection refers to it: the
+// programs would judge such a connection by the policy of the new circuit, and subtract it from the connections of that
+// one.
 func (c *Circuits) Release(id int, now int64) {
 	c.kernel.Release(id)
 	c.released = append(c.released, slot{id, now + rest})
 }
 
-// Reuse frees the released places that no connection refers to any more, and reports whether there are any. The error says
-// that counts of a former circuit may be left there; the places are free all the same.
+// Reuse frees the released places that no connection refers to any more, and reports whether there are any. An error says
+// that counts of a former circuit may be left there; the places are free nevertheless.
 func (c *Circuits) Reuse(now int64) (freed bool, err error) {
 	done := map[int]bool{}
 	kept := c.released[:0]

@@ -71,7 +71,7 @@ func TestCircuitWithConnectionsIsNotReused(t *testing.T) {
 	c.Release(0, 0)
 	c.Release(1, 0)
 	if !slices.Equal(k.released, []int{0, 1}) {
-		t.Errorf("connections of %v are let go", k.released)
+		t.Errorf("%v are released", k.released)
 	}
 	reuse := func(now int64, want bool) {
 		t.Helper()

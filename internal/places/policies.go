@@ -9,7 +9,7 @@ import (
 // ErrNoPolicy is the error of a table of policies without a free place.
 var ErrNoPolicy = errors.New("the table of policies is full: raise --max-policies")
 
-// PolicyKernel is what Policies needs of the datapath.
+// PolicyKernel is the part of the datapath that Policies uses.
 type PolicyKernel interface {
 	SetExemptSources(policy int, sources []netip.Prefix) error
 }
@@ -19,13 +19,13 @@ type Policies struct {
 	kernel  PolicyKernel
 	size    int
 	free    slots
-	retired []slot // that programs may still read
+	retired []slot // policies that programs may still read
 }
 
 // NewPolicies returns the places of a table of that size, all free.
 func NewPolicies(k PolicyKernel, size int) *Policies { return &Policies{kernel: k, size: size} }
 
-// Adopt keeps the places that a former agent used from being taken for a minute: its policies may be in force until then.
+// Adopt reserves the places that a former agent used for a minute: its policies may be in force until then.
 func (p *Policies) Adopt(used map[int]bool, now int64) { p.free.reserve(used, now+int64(adopted)) }
 
 // Take returns a free place, or ErrNoPolicy.
@@ -37,11 +37,11 @@ func (p *Policies) Take(now int64) (int, error) {
 	return id, nil
 }
 
-// Retire gives back the place of a policy that no circuit names any more.
+// Retire releases the place of a policy that no circuit refers to any more.
 func (p *Policies) Retire(id int, now int64) { p.retired = append(p.retired, slot{id, now + rest}) }
 
-// Reuse frees retired places that no program reads any more. The error says that clients whom a former policy exempts may be
-// left there; the places are free all the same.
+// Reuse frees retired places that no program reads any more. An error says that exempt clients of a former policy may be
+// left there; the places are free nevertheless.
 func (p *Policies) Reuse(now int64) error {
 	var errs []error
 	n := 0

@@ -1,5 +1,5 @@
-// Package places hands out places in the kernel's tables: of circuits, policies and answers. A place is used again only when
-// no program and no connection can still refer to its former meaning.
+// Package places allocates places in the kernel's tables: of circuits, policies and answers. A place is used again only
+// when no program and no connection can still refer to its former content.
 package places
 
 import (
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// slots hands out small numbers. Of those given back, the one that has been free the longest is handed out first.
+// slots allocates small numbers. It takes the number that has been free the longest first.
 type slots struct {
 	next int
 	free []slot
@@ -17,17 +17,17 @@ type slots struct {
 
 type slot struct {
 	id   int
-	from int64 // not to be handed out before this moment
+	from int64 // not to be taken before this moment
 }
 
 // never is a moment after all others.
 const never = math.MaxInt64
 
-// rest is how long a place rests before it means something else: programs that read it while it is given back are done in
-// microseconds.
+// rest is how long a released place stays free before it is used again: programs that read it when it is released end
+// within microseconds.
 const rest = int64(time.Second)
 
-// reserve keeps numbers that are in use from being handed out before the given moment.
+// reserve reserves numbers that are in use until the given moment.
 func (s *slots) reserve(used map[int]bool, until int64) {
 	for id := range used {
 		s.next = max(s.next, id+1)
@@ -59,7 +59,7 @@ func (s *slots) take(now int64, limit int) (int, bool) {
 	return 0, false
 }
 
-// give takes a number back, not to be handed out before the given moment.
+// give frees a number, which is not taken before the given moment.
 func (s *slots) give(id int, from int64) {
 	at := len(s.free)
 	for at > 0 && s.free[at-1].from > from {
