@@ -11,18 +11,19 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// maxNotices is how many records may wait to be logged and notified: several openings of each circuit of a large node.
+// maxNotices is how many records may wait to be logged and notified: enough for several openings of each circuit of a large
+// node.
 const maxNotices = 8192
 
-// notice is a record on its way out of the agent.
+// notice is a record that is to be logged and notified.
 type notice struct {
 	record   view.Record
 	at       time.Time           // when the verdict was in the kernel
-	event    *breaker.Event      // to be notified; nil: nobody is
+	event    *breaker.Event      // to be passed to happened; nil: none
 	backends []discovery.Backend // behind the event's circuit
 }
 
-// newNotices starts the goroutine that logs records and calls happened, so that nobody waits for either.
+// newNotices starts the goroutine that logs records and calls happened, so that the event loop waits for neither.
 func newNotices(log *slog.Logger, happened func(breaker.Event, []discovery.Backend)) *outbox.Outbox[*notice] {
 	deliver := func(n *notice) error {
 		logRecord(log, n)

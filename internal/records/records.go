@@ -1,5 +1,5 @@
-// Package records makes known what happens to circuits: it keeps records in the history, and has them logged and notified
-// without waiting for either.
+// Package records publishes the events of circuits: it adds records to the history, and logs and notifies them without
+// waiting for either.
 package records
 
 import (
@@ -13,50 +13,50 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// Records makes events known. The agent's lock protects it, except for Close.
+// Records publishes events. The agent's lock protects it, except for Close.
 type Records struct {
 	history  *history.History
 	clock    func() int64
-	happened bool // there is somebody to be notified
+	happened bool // events are to be notified
 	notices  *outbox.Outbox[*notice]
-	verdicts view.Histogram // from the outcome that decided to the verdict in the kernel
+	verdicts view.Histogram // from the decisive outcome to the verdict in the kernel
 }
 
-// Circuit is what Event needs to know of a circuit in force.
+// Circuit describes a circuit in force for Event.
 type Circuit struct {
 	*Trail
 	Counts   func() Counts
 	Backends func() []discovery.Backend
 }
 
-// Counts are what the programs counted for a circuit.
+// Counts are the programs' counts of a circuit.
 type Counts struct {
 	Connections, InFlight uint64 // now
-	Rejected              uint64 // clients, ever
+	Rejected              uint64 // clients since the circuit's reset
 }
 
 // New returns Records that adds to h. clock is the kernel's monotonic time in ns. happened, if not nil, is called for each
-// event of a circuit, with the backends behind it, from one goroutine; nobody waits for it.
+// event of a circuit, with the backends behind it, from one goroutine. Records does not wait for it.
 func New(h *history.History, log *slog.Logger, clock func() int64, happened func(breaker.Event, []discovery.Backend)) *Records {
 	return &Records{history: h, clock: clock, happened: happened != nil, notices: newNotices(log, happened)}
 }
 
-// Close waits for records to be logged and notified, for as long as is given at most.
+// Close waits until records are logged and notified, but at most the given time.
 func (r *Records) Close(within time.Duration) { r.notices.Close(within) }
 
-// View fills in what is to be shown.
+// View fills in the fields of a snapshot.
 func (r *Records) View(v *view.Agent) {
 	v.Verdicts, v.Records = r.verdicts, r.history.Seq()
 	v.Lost = map[string]uint64{view.SinkHistory: r.history.Lost(), view.SinkNotice: r.notices.Dropped()}
 }
 
-// Add keeps a record that is no event of a breaker, and has it logged. now is when the verdict was in force.
+// Add adds a record that is not an event of a breaker to the history, and logs it. now is when the verdict was in force.
 func (r *Records) Add(rec view.Record, now time.Time) {
 	r.notices.Put(&notice{record: r.history.Add(rec), at: now})
 }
 
-// Event keeps an event of a policy's circuit, and has it logged and notified. c is nil when the circuit is gone. The verdict
-// is in force already.
+// Event adds an event of a policy's circuit to the history, and logs and notifies it. c is nil when the circuit is gone.
+// The verdict is in force already.
 func (r *Records) Event(policy, direction string, e *breaker.Event, c *Circuit) {
 	now, wall := r.clock(), time.Now()
 	if c != nil && !c.due(e, now) {
@@ -79,7 +79,7 @@ func (r *Records) Event(policy, direction string, e *breaker.Event, c *Circuit) 
 		c.Last = &rec
 	}
 	if r.happened {
-		copied := *e // it lies in a buffer that is used again
+		copied := *e // its buffer is used again
 		n.event = &copied
 		if c != nil {
 			n.backends = c.Backends()
@@ -88,7 +88,7 @@ func (r *Records) Event(policy, direction string, e *breaker.Event, c *Circuit) 
 	r.notices.Put(n)
 }
 
-// record translates an event. now and wall are the same moment.
+// record converts an event. now and wall are the same moment.
 func record(e *breaker.Event, now int64, wall time.Time) view.Record {
 	at := func(t breaker.Time) time.Time { return wall.Add(time.Duration(int64(t) - now)) }
 	window := view.NewWindow(e.Window)
@@ -98,7 +98,7 @@ func record(e *breaker.Event, now int64, wall time.Time) view.Record {
 		JitterSeconds: e.Jitter.Seconds(), By: e.Who, Why: e.Why, VerdictSeconds: time.Duration(now - int64(e.At)).Seconds(),
 	}
 	if e.HasNumbers {
-		// Copies: the event lies in a buffer that is used again.
+		// Copies, because the event's buffer is used again.
 		value, threshold := e.Value, e.Threshold
 		rec.Value, rec.Threshold = &value, &threshold
 	}
@@ -109,7 +109,7 @@ func record(e *breaker.Event, now int64, wall time.Time) view.Record {
 	return rec
 }
 
-// cause returns what kind of thing is behind an event.
+// cause returns the kind of an event's cause.
 func cause(e *breaker.Event) string {
 	switch {
 	case e.Reason == breaker.ReasonManual:

@@ -7,10 +7,10 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// overflowEvery is how often overflows of one circuit are recorded.
+// overflowEvery is the shortest time between two records of overflows of one circuit.
 const overflowEvery = 10 * time.Second
 
-// Trail is what is remembered of a circuit's events. The zero value is that of a new circuit. The agent's lock protects it.
+// Trail is a summary of a circuit's events so far. The zero value is that of a new circuit. The agent's lock protects it.
 type Trail struct {
 	Transitions []view.Transition
 	RejectedAt  uint64       // clients rejected in all when it last left closed
@@ -18,8 +18,8 @@ type Trail struct {
 	overflow    int64        // when one was recorded last
 }
 
-// due reports whether an event is to be recorded. There is an overflow for each outcome while it lasts: they are counted, but
-// recorded now and then.
+// due reports whether an event is to be recorded. While a window overflows there is an event for each outcome: all are
+// counted, few are recorded.
 func (t *Trail) due(e *breaker.Event, now int64) bool {
 	switch {
 	case e.Kind == breaker.EventTransition:
