@@ -9,12 +9,12 @@ import (
 	"github.com/cbagent/cbagent/internal/neighbour"
 )
 
-// releaseEarly is how long before the deadline of an open circuit its neighbour's entry is no longer held: packets that find
-// out whether the host is back must not go to the link-layer address that it had.
+// releaseEarly is how long before the deadline of an open circuit its neighbour's entry is released: the probes must not go
+// to the link-layer address that the host had before.
 const releaseEarly = 300 * time.Millisecond
 
-// holdEntries has the entries of dead neighbours held as long as their circuits reject: without one, packets of host processes
-// wait for an address resolution and never get to the programs.
+// holdEntries holds the entries of dead neighbours as long as their circuits reject. Without an entry, packets of host
+// processes wait for an address resolution and do not reach the programs.
 func (r *Reactor) holdEntries(now int64) {
 	dead := r.watcher.Dead()
 	if !r.hold || len(dead) == 0 && len(r.holds) == 0 {
@@ -35,8 +35,8 @@ func (r *Reactor) holdEntries(now int64) {
 	r.watcher.SetHolds(until)
 }
 
-// wantedHolds returns for which of the dead neighbours an entry is to be held, and until when (0: no end): those that have a
-// circuit which rejects, and none that is about to find out whether the host is back.
+// wantedHolds returns the dead neighbours whose entries are to be held, and until when (0: no end). These have a circuit
+// that rejects, and none that is about to probe its backend.
 func (r *Reactor) wantedHolds(dead map[netip.Addr]neighbour.Key, now int64) map[neighbour.Key]int64 {
 	want, probing := map[neighbour.Key]int64{}, map[neighbour.Key]bool{}
 	for c := range r.circuits {

@@ -1,5 +1,6 @@
-// Package unreachable reacts to neighbours that do not answer address resolution: it has the attempts to reach the backends
-// behind them recorded, holds the neighbours' entries while circuits reject, and has them verified before a circuit probes.
+// Package unreachable reacts to neighbours that do not answer address resolution: it records the failed attempts to reach
+// the backends behind them, holds the neighbours' entries while circuits reject, and verifies the neighbours before a
+// circuit probes.
 package unreachable
 
 import (
@@ -17,13 +18,13 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// addressesEvery is how often the watcher is given the backends' addresses, and those to verify.
+// addressesEvery is the interval at which the watcher gets the backends' addresses, and the neighbours to verify.
 const addressesEvery = time.Second
 
-// maxNamed is how many backends a log line names.
+// maxNamed is how many backends a log line names at most.
 const maxNamed = 8
 
-// Watcher is what Reactor needs of neighbour.Watcher.
+// Watcher is the part of neighbour.Watcher that Reactor uses.
 type Watcher interface {
 	SetAddresses(map[netip.Addr]bool)
 	SetHolds(map[neighbour.Key]time.Time)
@@ -31,31 +32,31 @@ type Watcher interface {
 	Dead() map[netip.Addr]neighbour.Key
 }
 
-// Recorder is what Reactor needs of loader.Datapath.
+// Recorder is the part of loader.Datapath that Reactor uses.
 type Recorder interface {
 	RecordUnreachable(at int64, all []tables.Unreachable) (loader.UnreachableResult, error)
 }
 
-// Circuit is what Reactor needs to know of a circuit in force.
+// Circuit describes a circuit in force for Reactor.
 type Circuit struct {
 	ID        int
 	Direction tables.Direction
-	Backends  map[netip.AddrPort]discovery.Backend // not to be changed, nor kept
+	Backends  map[netip.AddrPort]discovery.Backend // must be neither changed nor stored
 	Verdict   ledger.Verdict
-	Answers   bool // clients that it rejects are answered with a packet
+	Answers   bool // clients that it rejects get an answer packet
 }
 
 // Circuits yields all circuits in force. It may hold the agent's lock meanwhile.
 type Circuits func(yield func(Circuit) bool)
 
-// Reactor belongs to the event loop alone.
+// Reactor is used by the event loop only.
 type Reactor struct {
 	watcher  Watcher
 	kernel   Recorder
 	circuits Circuits
-	answers  func(link int) bool // whether the programs answer what leaves by an interface
+	answers  func(link int) bool // whether the programs answer packets that leave by an interface
 	log      *slog.Logger
-	hold     bool // entries of dead neighbours
+	hold     bool // whether entries of dead neighbours are held
 
 	nextAddresses int64
 	addresses     map[netip.Addr]bool     // as given to the watcher
@@ -65,16 +66,16 @@ type Reactor struct {
 	failedAt      int64                   // when the last of them failed
 }
 
-// New returns a Reactor for the neighbours that the watcher follows. answers reports whether the programs answer what leaves
-// by an interface; with hold false no entries are held.
+// New returns a Reactor for the neighbours that the watcher follows. answers reports whether the programs answer packets
+// that leave by an interface; with hold false no entries are held.
 func New(w Watcher, kernel Recorder, circuits Circuits, answers func(link int) bool, log *slog.Logger, hold bool) *Reactor {
 	return &Reactor{
 		watcher: w, kernel: kernel, circuits: circuits, answers: answers, log: log, hold: hold, failed: map[netip.Addr]bool{},
 	}
 }
 
-// Apply notes that a neighbour did not answer, or does again. The next Turn does what follows: one failure of a router, or of
-// many hosts at once, is one pass over the connections. now is the kernel's monotonic time in ns.
+// Apply notes that a neighbour did not answer, or answers again. The next Turn reacts to it, so that a failure of a router,
+// or of many hosts at once, takes one pass over the connections. now is the kernel's monotonic time in ns.
 func (r *Reactor) Apply(e neighbour.Event, now int64) {
 	if e.Failed {
 		for _, addr := range e.Behind {
@@ -125,7 +126,7 @@ func interfaceName(index int) string {
 	return strconv.Itoa(index)
 }
 
-// Turn does what is due. now is the kernel's monotonic time in ns.
+// Turn does the work that is due. now is the kernel's monotonic time in ns.
 func (r *Reactor) Turn(now int64) {
 	r.record()
 	if now >= r.nextAddresses {
@@ -139,7 +140,7 @@ func (r *Reactor) Turn(now int64) {
 	r.holdEntries(now)
 }
 
-// record has the kernel record the attempts that failed since the last turn.
+// record makes the kernel record the attempts that failed since the last turn.
 func (r *Reactor) record() {
 	if len(r.failed) == 0 {
 		return

@@ -11,9 +11,10 @@ import (
 // that one does not answer.
 const verifyEarly = 4 * time.Second
 
-// verify has the kernel verify the neighbours of circuits that probe soon, once for each opening. What a host process gets as
-// an answer is to its TCP a sign of life of the backend, so the kernel keeps the neighbour's entry for as long as there are
-// clients, and a host that is back with another link-layer address would not be found.
+// verify makes the kernel verify the neighbours of circuits that probe soon, once for each opening. An answer of the
+// programs confirms the neighbour's entry, because the TCP of the host process takes it for a packet of the backend. So the
+// kernel would keep the entry as long as there are clients, and would not find a host that is back with another link-layer
+// address.
 func (r *Reactor) verify(now int64) {
 	var doubts []netip.Addr
 	verified := map[int]uint32{}
