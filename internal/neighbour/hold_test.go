@@ -103,8 +103,8 @@ func TestHoldWithoutItsHolder(t *testing.T) {
 		l.check(err)
 		defer h.Close()
 		l.check(hold(h, l.key(host), ""))
-		if !l.is(host, nobody.String(), unix.NUD_PROBE) {
-			t.Fatalf("the entry is %v, want one with %s", l.entry(host), nobody)
+		if !l.is(host, placeholder.String(), unix.NUD_PROBE) {
+			t.Fatalf("the entry is %v, want one with %s", l.entry(host), placeholder)
 		}
 		l.up()
 		l.eventually("the host is found", func() bool {
@@ -157,7 +157,7 @@ func TestHoldEnds(t *testing.T) {
 	})
 }
 
-// A neighbour that is there stands the test, and one that is not is dead soon, though nobody sends anything.
+// A neighbour that is there passes verification, and one that is not is dead soon, though no packet is sent to it.
 func TestVerify(t *testing.T) {
 	rootonly.Test(t)
 	t.Parallel()

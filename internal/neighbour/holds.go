@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// early is by how much a hold may end before its time, and still as if that had come.
+// early is how long before its time a hold may end and still count as expired.
 const early = 200 * time.Millisecond
 
-// setHolds holds the entries that are wanted, and releases the others.
+// setHolds holds the entries of dead neighbours in all, and releases the others.
 func (w *Watcher) setHolds(all map[Key]time.Time, now time.Time) {
 	for k, until := range w.held {
 		if _, still := all[k]; !still {
-			// Who sets the time may see that it has come before the watcher does.
+			// The client may notice that the time has come before the watcher does.
 			w.release(k, !until.IsZero() && !now.Add(early).Before(until))
 		}
 	}
@@ -29,11 +29,11 @@ func (w *Watcher) setHolds(all map[Key]time.Time, now time.Time) {
 	}
 }
 
-// renewAll renews what is held, as long as the neighbour does not answer.
+// renewAll renews the held entries whose neighbours still do not answer.
 func (w *Watcher) renewAll() {
 	for k := range w.held {
 		if !w.table.IsDead(k) {
-			delete(w.held, k) // the entry is the kernel's own now
+			delete(w.held, k) // the kernel manages the entry again
 			continue
 		}
 		w.renew(k)
@@ -42,11 +42,11 @@ func (w *Watcher) renewAll() {
 
 func (w *Watcher) renew(k Key) {
 	if err := hold(w.handle, k, w.table.MAC(k)); err != nil {
-		w.log.Debug("neighbour", "interface", k.Link, "error", err)
+		w.log.Debug("cannot renew a held neighbour entry", "interface", k.Link, "error", err)
 	}
 }
 
-// nextDue is when the next hold ends.
+// nextDue returns when the next hold ends, at most an hour from now.
 func (w *Watcher) nextDue() time.Time {
 	next := time.Now().Add(time.Hour)
 	for _, until := range w.held {
@@ -57,7 +57,8 @@ func (w *Watcher) nextDue() time.Time {
 	return next
 }
 
-// releaseDue releases what is held no longer, and asks for the neighbour: whether it is back is known before a client asks.
+// releaseDue releases the entries whose time has come, and resolves their neighbours at once: a neighbour that is back is
+// known before the next client connects.
 func (w *Watcher) releaseDue(now time.Time) {
 	for k, until := range w.held {
 		if !until.IsZero() && !now.Before(until) {
@@ -72,22 +73,22 @@ func (w *Watcher) releaseAll() {
 	}
 }
 
-// release gives up an entry. One that the neighbour has brought to life is the kernel's own, and stays.
-func (w *Watcher) release(k Key, ask bool) {
+// release stops holding an entry and removes it, unless the neighbour answers again. With again it starts a resolution.
+func (w *Watcher) release(k Key, again bool) {
 	delete(w.held, k)
 	if !w.table.IsDead(k) {
 		return
 	}
 	err := drop(w.handle, k)
-	if ask {
+	if again {
 		err = errors.Join(err, resolve(w.handle, k))
 	}
 	if err != nil {
-		w.log.Debug("neighbour", "interface", k.Link, "error", err)
+		w.log.Debug("cannot release a held neighbour entry", "interface", k.Link, "error", err)
 	}
 }
 
-// verify has the kernel probe neighbours that it believes in.
+// verify makes the kernel probe neighbours whose entries are valid.
 func (w *Watcher) verify(all []netip.Addr) {
 	for _, addr := range all {
 		k, mac, ok := w.table.Unverified(addr)
@@ -95,7 +96,7 @@ func (w *Watcher) verify(all []netip.Addr) {
 			continue
 		}
 		if err := hold(w.handle, k, mac); err != nil {
-			w.log.Debug("neighbour", "interface", k.Link, "error", err)
+			w.log.Debug("cannot verify a neighbour", "interface", k.Link, "error", err)
 		}
 	}
 }

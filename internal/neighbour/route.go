@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// routeTo asks the kernel how a packet of this host reaches an address. Rules that look at a packet's source, mark or
-// incoming interface do not apply to the question.
+// routeTo asks the kernel for the route of this host's packets to an address. Rules that match a packet's source, mark or
+// incoming interface do not apply.
 func routeTo(h *netlink.Handle, to netip.Addr) Route {
 	routes, err := h.RouteGetWithOptions(to.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
 	if err != nil || len(routes) == 0 {
@@ -21,7 +21,7 @@ func routeTo(h *netlink.Handle, to netip.Addr) Route {
 // hops returns the neighbours that a route leads through.
 func hops(r *netlink.Route, to netip.Addr) Route {
 	if r.Type != unix.RTN_UNICAST {
-		return nil // an address of the node itself, or one that nothing is sent to
+		return nil // an address of the node itself, or one to which no packet is sent
 	}
 	if len(r.MultiPath) == 0 {
 		return Route{hop(r.LinkIndex, r.Gw, r.Via, to)}

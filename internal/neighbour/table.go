@@ -14,17 +14,17 @@ type Key struct {
 	Addr netip.Addr
 }
 
-// Route is the neighbours through one of which an address is reached: itself where it is on the link, else its next hops.
-// Empty: no neighbour is asked, or there is no route.
+// Route lists the neighbours through one of which an address is reached: the address itself if it is on the link, else its
+// next hops. It is empty if no neighbour is resolved, or there is no route.
 type Route []Key
 
-// Update is what the kernel says of a neighbour.
+// Update is the kernel's state of a neighbour.
 type Update struct {
 	Key
 	State int    // NUD_*, 0 = none
 	MAC   string // as bytes, empty = not known
 	Gone  bool   // the entry was removed
-	Admin bool   // a process asked for it, by netlink: it says nothing about the network
+	Admin bool   // a process made the change by netlink: it says nothing about the network
 }
 
 // Event is a change that concerns addresses of the table.
@@ -35,7 +35,7 @@ type Event struct {
 	Behind    []netip.Addr // addresses that are not reached now, or are again; sorted
 }
 
-// entry is what is known of a neighbour.
+// entry is the known state of a neighbour.
 type entry struct {
 	mac   string // the last known
 	dead  bool   // its last resolution failed, and it has given no sign of life since
@@ -43,7 +43,7 @@ type entry struct {
 	gone  bool   // the kernel has no entry any more; kept as long as an address is behind it
 }
 
-// Table is which neighbours there are, and what is behind them. The zero value is empty. It does no I/O.
+// Table holds the neighbours and the addresses behind them. The zero value is empty. It does no I/O.
 type Table struct {
 	entries map[Key]*entry
 	loaded  bool
@@ -51,7 +51,7 @@ type Table struct {
 	behind  map[Key][]netip.Addr
 }
 
-// SetRoutes says how the addresses of interest are reached, in place of what was said before.
+// SetRoutes replaces the routes to the addresses of interest.
 func (t *Table) SetRoutes(routes map[netip.Addr]Route) {
 	t.routes, t.behind = routes, map[Key][]netip.Addr{}
 	for _, addr := range slices.SortedFunc(maps.Keys(routes), netip.Addr.Compare) {
@@ -64,20 +64,20 @@ func (t *Table) SetRoutes(routes map[netip.Addr]Route) {
 	}
 }
 
-// alive are states that only a sign of life of the neighbour leads to.
+// alive are the states that an entry enters only after a packet of the neighbour.
 const alive = unix.NUD_REACHABLE | unix.NUD_STALE
 
 // static are states of entries that the kernel does not verify.
 const static = unix.NUD_PERMANENT | unix.NUD_NOARP
 
-// Apply takes an update. ok is false if nothing happens to an address of the table.
+// Apply applies an update. ok is false if it changes nothing for an address of the table.
 func (t *Table) Apply(u Update) (ev Event, ok bool) {
 	if t.entries == nil {
 		t.entries = map[Key]*entry{}
 	}
 	e := t.entries[u.Key]
 	if u.Gone {
-		// Entries that failed, or that nobody used, are removed after a while. That is no sign of life.
+		// The kernel removes failed and unused entries after a while. This does not mean that the neighbour answers.
 		if e != nil {
 			e.gone = true
 			t.forget(u.Key, e)
@@ -92,28 +92,28 @@ func (t *Table) Apply(u Update) (ev Event, ok bool) {
 	switch {
 	case u.State&static != 0, !u.Admin && u.State&alive != 0:
 		e.mac = u.MAC
-		return t.turn(u.Key, e, false)
+		return t.setDead(u.Key, e, false)
 	case u.Admin:
 		return Event{}, false
 	case u.State&unix.NUD_FAILED != 0:
-		return t.turn(u.Key, e, true)
+		return t.setDead(u.Key, e, true)
 	case u.MAC != "":
 		e.mac = u.MAC
 	}
 	return Event{}, false
 }
 
-// forget drops an entry that is of no use.
+// forget removes an entry that the kernel does not have and that no address is behind.
 func (t *Table) forget(k Key, e *entry) {
 	if e.gone && len(t.behind[k]) == 0 {
 		delete(t.entries, k)
 	}
 }
 
-// turn notes whether a neighbour answers.
-func (t *Table) turn(k Key, e *entry, failed bool) (ev Event, ok bool) {
+// setDead notes whether a neighbour answers, and returns the event of the change.
+func (t *Table) setDead(k Key, e *entry, failed bool) (ev Event, ok bool) {
 	first := e.dead != failed
-	// The addresses that it takes along when it goes are those that it brings when it comes.
+	// The same addresses are cut off when it fails and reached again when it answers.
 	e.dead = true
 	behind := t.cutOff(k)
 	e.dead = failed
@@ -123,7 +123,7 @@ func (t *Table) turn(k Key, e *entry, failed bool) (ev Event, ok bool) {
 	return Event{Neighbour: k, Failed: failed, First: first, Behind: behind}, true
 }
 
-// cutOff returns the addresses behind a neighbour that no other neighbour leads to.
+// cutOff returns the addresses that are reached through no other neighbour than this one.
 func (t *Table) cutOff(k Key) []netip.Addr {
 	var all []netip.Addr
 	for _, addr := range t.behind[k] {
@@ -135,8 +135,8 @@ func (t *Table) cutOff(k Key) []netip.Addr {
 	return all
 }
 
-// Load takes all entries that there are, after updates were lost or before the first. events is what happened to addresses
-// of the table meanwhile; an entry that failed before the first Load is known as such without an event.
+// Load replaces all entries, at the start and after updates were lost. events are the changes for addresses of the table
+// since; an entry that failed before the first Load has no event.
 func (t *Table) Load(all []Update) (events []Event) {
 	initial := !t.loaded
 	t.loaded = true
@@ -184,8 +184,9 @@ func (t *Table) IsDead(k Key) bool {
 	return e != nil && e.dead
 }
 
-// Unverified returns the link-layer address of a neighbour that is taken to be alive by what may have been no sign of life. ok
-// is false if the neighbour is an address of the table no more, or is known to be dead, or an administrator has fixed its entry.
+// Unverified returns the link-layer address of a neighbour that is taken to be alive by what may have been no sign of life.
+// ok is false if the neighbour is not an address of the table, is known to be dead, or has an entry that an administrator
+// has made permanent.
 func (t *Table) Unverified(addr netip.Addr) (k Key, mac string, ok bool) {
 	r := t.routes[addr]
 	if len(r) != 1 || r[0].Addr != addr {

@@ -81,7 +81,7 @@ func TestTable(t *testing.T) {
 			{state("10.0.0.7", unix.NUD_DELAY, mac(9)), nil},
 			{state("10.0.0.7", unix.NUD_PROBE, mac(9)), nil},
 		}, []string{"10.0.0.7"}},
-		{"of nobody", []step{{state("10.0.0.200", unix.NUD_FAILED, ""), nil}}, nil},
+		{"no address of the table", []step{{state("10.0.0.200", unix.NUD_FAILED, ""), nil}}, nil},
 		{"on another interface", []step{{Update{Key: Key{4, addr("10.0.0.7")}, State: unix.NUD_FAILED}, nil}}, nil},
 		{"of the node itself", []step{{state("10.0.0.9", unix.NUD_FAILED, ""), nil}}, nil},
 		{"a router, of some the only one", []step{

@@ -17,34 +17,34 @@ import (
 
 const (
 	receiveBuffer = 2 << 20          // bytes of notifications that may wait
-	routesAtLeast = time.Second      // between two looks at the routes
+	routesAtLeast = time.Second      // between two reads of the routes
 	routesAtMost  = 30 * time.Second // rules change without a notification
-	routesShare   = 20               // looking at them takes at most this part of the time
+	routesShare   = 20               // reading them takes at most this part of the time
 	ndMsgSize     = 12               // bytes of struct ndmsg
 )
 
 // Watcher follows the neighbours and routes of one network namespace, and holds entries.
 type Watcher struct {
-	log    *slog.Logger
-	handle *netlink.Handle
-	source *rtnetlink.Subscription
-	events chan Event
-	cancel context.CancelFunc
-	done   chan struct{}
-	dead   atomic.Pointer[map[netip.Addr]Key]
-	asked  chan struct{} // something of these has changed:
-	wanted atomic.Pointer[map[netip.Addr]bool]
-	holds  atomic.Pointer[map[Key]time.Time]
-	doubts atomic.Pointer[[]netip.Addr]
+	log      *slog.Logger
+	handle   *netlink.Handle
+	source   *rtnetlink.Subscription
+	events   chan Event
+	cancel   context.CancelFunc
+	done     chan struct{}
+	dead     atomic.Pointer[map[netip.Addr]Key]
+	wake     chan struct{} // one of these fields has changed:
+	wanted   atomic.Pointer[map[netip.Addr]bool]
+	holds    atomic.Pointer[map[Key]time.Time]
+	toVerify atomic.Pointer[[]netip.Addr]
 
 	// Of the goroutine run only.
 	table      Table
 	addrs      map[netip.Addr]bool
 	routes     map[netip.Addr]Route
-	nextRoutes time.Time // when the routes are looked at at the latest
+	nextRoutes time.Time // when the routes are read at the latest
 	lastRoutes time.Time
 	routesTook time.Duration
-	held       map[Key]time.Time // until when; zero: until it is said
+	held       map[Key]time.Time // until when; zero: until SetHolds omits it
 	queue      []Event
 }
 
@@ -61,7 +61,7 @@ func Watch(ctx context.Context, log *slog.Logger, ns netns.NsHandle) (*Watcher, 
 	return w, nil
 }
 
-// open subscribes first and lists then, so that nothing is missed.
+// open subscribes before it lists, so that no change is missed.
 func open(log *slog.Logger, ns netns.NsHandle) (*Watcher, error) {
 	source, err := rtnetlink.Subscribe(ns, receiveBuffer, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
@@ -73,7 +73,7 @@ func open(log *slog.Logger, ns netns.NsHandle) (*Watcher, error) {
 		return nil, err
 	}
 	w := &Watcher{
-		log: log, handle: handle, source: source, events: make(chan Event), asked: make(chan struct{}, 1),
+		log: log, handle: handle, source: source, events: make(chan Event), wake: make(chan struct{}, 1),
 		done: make(chan struct{}), held: map[Key]time.Time{},
 	}
 	w.dead.Store(&map[netip.Addr]Key{})
@@ -85,43 +85,42 @@ func open(log *slog.Logger, ns netns.NsHandle) (*Watcher, error) {
 	return w, nil
 }
 
-// Events is where failures and recoveries of neighbours come out, of those that an address of SetAddresses is behind. It is
+// Events returns the channel of failures and recoveries of the neighbours that addresses of SetAddresses are behind. It is
 // closed at the end.
 func (w *Watcher) Events() <-chan Event { return w.events }
 
-// SetAddresses says which addresses matter, in place of those named before. It does not wait. The map must not change
-// afterwards.
+// SetAddresses replaces the addresses of interest. It does not wait. The map must not change afterwards.
 func (w *Watcher) SetAddresses(all map[netip.Addr]bool) {
 	w.wanted.Store(&all)
-	w.ask()
+	w.signal()
 }
 
-func (w *Watcher) ask() {
+func (w *Watcher) signal() {
 	select {
-	case w.asked <- struct{}{}:
-	default: // it is about to look
+	case w.wake <- struct{}{}:
+	default: // a wake-up is pending already
 	}
 }
 
-// Dead returns the addresses that are on a link and do not answer. The map is not to be changed.
+// Dead returns the addresses that are on a link and do not answer. The map must not be changed.
 func (w *Watcher) Dead() map[netip.Addr]Key { return *w.dead.Load() }
 
-// SetHolds says for which dead neighbours an entry is held, and until when (zero: until it is said), in place of those named
-// before. An entry whose time has come is removed, and the neighbour asked for anew; one that is named no more is removed. It
-// does not wait. The map must not change afterwards.
+// SetHolds replaces the set of dead neighbours whose entries are held, with the time until which each is held (zero: until
+// a later call omits it). An entry whose time has come is removed, and a new resolution starts; one that the new set omits
+// is removed. It does not wait. The map must not change afterwards.
 func (w *Watcher) SetHolds(all map[Key]time.Time) {
 	w.holds.Store(&all)
-	w.ask()
+	w.signal()
 }
 
-// Verify has the kernel ask neighbours whether they are there, at the link-layer addresses that it knows, while packets go on to
-// be sent there. It does not wait. Addresses that are not on a link, or known to be dead, are left out.
+// Verify makes the kernel probe neighbours at their known link-layer addresses, while it goes on to send packets there. It
+// does not wait. Addresses that are not on a link, or are known to be dead, are ignored.
 func (w *Watcher) Verify(all []netip.Addr) {
-	w.doubts.Store(&all)
-	w.ask()
+	w.toVerify.Store(&all)
+	w.signal()
 }
 
-// Close removes what is held, ends the watcher and waits for its end.
+// Close removes the held entries, ends the watcher and waits for its end.
 func (w *Watcher) Close() {
 	w.cancel()
 	<-w.done
@@ -132,7 +131,7 @@ func (w *Watcher) close() {
 	w.handle.Close()
 }
 
-// run owns the table and the holds.
+// run is the watcher's goroutine. It owns the table and the holds.
 func (w *Watcher) run(ctx context.Context, batches <-chan rtnetlink.Batch) {
 	defer close(w.done)
 	defer close(w.events)
@@ -160,11 +159,11 @@ func (w *Watcher) run(ctx context.Context, batches <-chan rtnetlink.Batch) {
 				return
 			}
 			stale = !w.apply(b) || stale
-		case <-w.asked:
+		case <-w.wake:
 			if all := w.wanted.Swap(nil); all != nil {
 				w.setAddresses(*all)
 			}
-			if all := w.doubts.Swap(nil); all != nil {
+			if all := w.toVerify.Swap(nil); all != nil {
 				w.verify(*all)
 			}
 			w.setHolds(*w.holds.Load(), time.Now())
@@ -191,7 +190,7 @@ func (w *Watcher) run(ctx context.Context, batches <-chan rtnetlink.Batch) {
 	}
 }
 
-// apply takes notifications into the table. It returns false when some are lost.
+// apply applies notifications to the table. It returns false when some are lost.
 func (w *Watcher) apply(b rtnetlink.Batch) bool {
 	if b.Err != nil {
 		w.log.Debug("neighbour notifications were lost", "error", b.Err)
@@ -221,7 +220,7 @@ func (w *Watcher) apply(b rtnetlink.Batch) bool {
 	return true
 }
 
-// update translates an entry. ok is false where it is none of an IP address, such as one of a bridge's table.
+// update converts an entry. ok is false if it is not of an IP address, such as one of a bridge's table.
 func update(n *netlink.Neigh) (u Update, ok bool) {
 	addr, ok := netip.AddrFromSlice(n.IP)
 	if !ok || n.Family != unix.AF_INET && n.Family != unix.AF_INET6 || n.Flags&netlink.NTF_PROXY != 0 {
@@ -260,7 +259,7 @@ func (w *Watcher) setAddresses(all map[netip.Addr]bool) {
 	w.setRoutes(routes, start)
 }
 
-// readRoutes asks for all routes anew.
+// readRoutes reads the routes to all addresses of interest.
 func (w *Watcher) readRoutes() {
 	start := time.Now()
 	routes := make(map[netip.Addr]Route, len(w.addrs))
@@ -279,7 +278,7 @@ func (w *Watcher) setRoutes(routes map[netip.Addr]Route, start time.Time) {
 	w.log.Debug("routes to backends", "addresses", len(routes), "took", time.Since(start))
 }
 
-// routesChanged has the routes read soon, but not at every one of many changes.
+// routesChanged schedules a read of the routes: soon, but not for each of many changes.
 func (w *Watcher) routesChanged() {
 	soon := w.lastRoutes.Add(max(routesAtLeast, routesShare*w.routesTook))
 	if soon.Before(w.nextRoutes) {
