@@ -1,5 +1,5 @@
-// Package kubeevents tells on the objects of Kubernetes what becomes of their circuits:
-// `kubectl describe pod` then shows that clients of the pod are rejected, where, and why.
+// Package kubeevents records transitions of circuits as Events of Kubernetes objects: `kubectl describe pod` then shows
+// that clients of the pod are rejected, where, and why.
 package kubeevents
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/cbagent/cbagent/internal/outbox"
 )
 
-// component is who the events are from.
+// component is the source component of the events.
 const component = "cbagent"
 
 // Reasons of the events.
@@ -28,8 +28,8 @@ const (
 	ReasonClosed = "CircuitClosed"
 )
 
-// Of each object a node tells burst things at once, and one more each refill: a circuit that flaps does not fill the
-// cluster's store. What is alike is counted up in one Event.
+// Limits of a node's events of one object: burst at once, and one more each refill, so that a circuit that flaps does not
+// fill the cluster's store. Equal events are counted in one Event.
 const (
 	burst  = 10
 	refill = time.Minute
@@ -39,7 +39,7 @@ const (
 type Object struct {
 	Namespace string
 	Pod       string
-	PodUID    string // by which kubectl describe finds the event
+	PodUID    string // kubectl describe finds the event by it
 	Service   string
 }
 
@@ -49,14 +49,14 @@ const waiting = 1000
 // closing is how long Close waits for a call of the API that is under way.
 const closing = time.Second
 
-// Recorder sends events from a goroutine of its own. What the API refuses is logged, not returned.
+// Recorder sends events from a goroutine of its own. Errors of the API are logged, not returned.
 type Recorder struct {
 	events *outbox.Outbox[*corev1.Event]
 	node   string
 	cancel context.CancelFunc
 }
 
-// New starts a recorder that speaks for a node. Close ends it.
+// New starts a recorder for the events of a node. Close ends it.
 func New(ctx context.Context, client kubernetes.Interface, node string, log *slog.Logger) *Recorder {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &sender{ctx: ctx, client: client, log: log, correlator: record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{
@@ -69,7 +69,7 @@ func New(ctx context.Context, client kubernetes.Interface, node string, log *slo
 	return &Recorder{events: outbox.New(waiting, s.send, report), node: node, cancel: cancel}
 }
 
-// Close ends the recorder; what has not been sent yet is lost.
+// Close ends the recorder; events that have not been sent yet are lost.
 func (r *Recorder) Close() {
 	r.cancel()
 	r.events.Close(closing)
@@ -78,8 +78,8 @@ func (r *Recorder) Close() {
 // Dropped returns how many events were not sent, because the API was too slow or rejected them.
 func (r *Recorder) Dropped() uint64 { return r.events.Dropped() }
 
-// Record tells of a transition, if it is one that changes what clients get: into open from closed, or into closed.
-// An object without a namespace is of no cluster, and nothing is told.
+// Record sends an event for a transition from closed to open, or to closed. Other transitions change nothing for clients.
+// An object without a namespace is not in the cluster, and has no events.
 func (r *Recorder) Record(about Object, e breaker.Event) {
 	if about.Namespace == "" || e.Kind != breaker.EventTransition || e.From == e.To {
 		return
@@ -89,7 +89,7 @@ func (r *Recorder) Record(about Object, e breaker.Event) {
 		r.put(about, corev1.EventTypeWarning, ReasonOpened, r.opened(e))
 	case e.To == breaker.StateClosed:
 		r.put(about, corev1.EventTypeNormal, ReasonClosed,
-			fmt.Sprintf("node %s lets clients through to %s again (policy %s): %s", r.node, e.Backend, e.Group, e.Reason))
+			fmt.Sprintf("node %s admits clients to %s again (policy %s): %s", r.node, e.Backend, e.Group, e.Reason))
 	}
 }
 
@@ -106,16 +106,16 @@ func (r *Recorder) put(about Object, kind, reason, message string) {
 }
 
 func (r *Recorder) opened(e breaker.Event) string {
-	verb := "turns clients of %s away"
+	verb := "rejects clients of %s"
 	if e.Mode == breaker.ModeMonitor {
-		verb = "would turn clients of %s away, but only monitors"
+		verb = "would reject clients of %s, but only monitors"
 	}
 	text := fmt.Sprintf("node %s "+verb+" (policy %s): %s", r.node, e.Backend, e.Group, e.Reason)
 	if e.HasNumbers {
 		text += fmt.Sprintf(" is %s, and %s is the threshold", number(e.Value), number(e.Threshold))
 	}
 	if e.Until != breaker.Never {
-		text += fmt.Sprintf("; it asks again after %s", e.Until.Sub(e.At))
+		text += fmt.Sprintf("; it probes the backend after %s", e.Until.Sub(e.At))
 	}
 	return text
 }

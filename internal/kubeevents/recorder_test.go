@@ -25,8 +25,8 @@ func opened() breaker.Event {
 	}
 }
 
-// told gives what the API was told, once it is want events.
-func told(t *testing.T, client *fake.Clientset, want int) []corev1.Event {
+// sentEvents returns the events that the API has received, once there are so many.
+func sentEvents(t *testing.T, client *fake.Clientset, want int) []corev1.Event {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
@@ -63,23 +63,23 @@ func TestRecord(t *testing.T) {
 		event breaker.Event
 		want  string // kind/name uid type reason: message
 	}{
-		{"opened", pod, opened(), "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 turns clients of 10.244.1.7:8080 away" +
-			" (policy orders): consecutiveFailures is 5, and 5 is the threshold; it asks again after 30s"},
-		{"closed", pod, closed, "Pod/orders-1 uid-1 Normal CircuitClosed: node node-1 lets clients through to 10.244.1.7:8080" +
+		{"opened", pod, opened(), "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 rejects clients of 10.244.1.7:8080" +
+			" (policy orders): consecutiveFailures is 5, and 5 is the threshold; it probes the backend after 30s"},
+		{"closed", pod, closed, "Pod/orders-1 uid-1 Normal CircuitClosed: node node-1 admits clients to 10.244.1.7:8080" +
 			" again (policy orders): probesPassed"},
-		{"only monitored", pod, monitored, "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 would turn clients of 10.244.1.7:8080 away," +
-			" but only monitors (policy orders): consecutiveFailures is 5, and 5 is the threshold; it asks again after 30s"},
-		{"by hand, for ever", pod, byHand, "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 turns clients of 10.244.1.7:8080 away" +
+		{"only monitored", pod, monitored, "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 would reject clients of 10.244.1.7:8080," +
+			" but only monitors (policy orders): consecutiveFailures is 5, and 5 is the threshold; it probes the backend after 30s"},
+		{"by hand, for ever", pod, byHand, "Pod/orders-1 uid-1 Warning CircuitOpened: node node-1 rejects clients of 10.244.1.7:8080" +
 			" (policy orders): manual"},
-		{"a service", Object{Namespace: "shop", Service: "orders"}, opened(), "Service/orders  Warning CircuitOpened: node node-1 turns clients" +
-			" of 10.244.1.7:8080 away (policy orders): consecutiveFailures is 5, and 5 is the threshold; it asks again after 30s"},
+		{"a service", Object{Namespace: "shop", Service: "orders"}, opened(), "Service/orders  Warning CircuitOpened: node node-1 rejects clients" +
+			" of 10.244.1.7:8080 (policy orders): consecutiveFailures is 5, and 5 is the threshold; it probes the backend after 30s"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r, client := newRecorder(t)
 			r.Record(test.about, test.event)
 			var got []string
-			for _, e := range told(t, client, 1) {
+			for _, e := range sentEvents(t, client, 1) {
 				o := e.InvolvedObject
 				got = append(got, fmt.Sprintf("%s/%s %s %s %s: %s", o.Kind, o.Name, o.UID, e.Type, e.Reason, e.Message))
 				if e.Namespace != "shop" || e.Source.Host != "node-1" {
@@ -93,8 +93,8 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// What changes nothing for clients, and what is of no cluster, is not told. The last event, which is, shows that
-// the others had their turn.
+// There is no event for a transition that changes nothing for clients, or for an object outside of the cluster. The last
+// event shows that the others have been handled.
 func TestRecordKeepsQuiet(t *testing.T) {
 	halfOpen, again, overflow, same := opened(), opened(), opened(), opened()
 	halfOpen.From, halfOpen.To = breaker.StateOpen, breaker.StateHalfOpen
@@ -108,13 +108,13 @@ func TestRecordKeepsQuiet(t *testing.T) {
 	}
 	r.Record(Object{}, opened())
 	r.Record(Object{Namespace: "shop", Service: "last"}, opened())
-	got := told(t, client, 1)
+	got := sentEvents(t, client, 1)
 	if len(got) != 1 || got[0].InvolvedObject.Name != "last" {
-		t.Errorf("told: %+v, want the last alone", got)
+		t.Errorf("sent: %+v, want the last alone", got)
 	}
 }
 
-// A circuit that flaps is told of burst times, not more.
+// A circuit that flaps has burst events, not more.
 func TestRecordIsRateLimited(t *testing.T) {
 	r, client := newRecorder(t)
 	for i := range 3 * burst {
@@ -126,17 +126,17 @@ func TestRecordIsRateLimited(t *testing.T) {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		about := map[string]int32{}
-		for _, e := range told(t, client, burst+1) {
+		for _, e := range sentEvents(t, client, burst+1) {
 			about[e.InvolvedObject.Name] += max(1, e.Count)
 		}
 		if about["last"] == 1 {
 			if about["orders-1"] == 0 || about["orders-1"] > burst {
-				t.Errorf("told %d times, want 1 to %d", about["orders-1"], burst)
+				t.Errorf("sent %d times, want 1 to %d", about["orders-1"], burst)
 			}
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the last was not told: %v", about)
+			t.Fatalf("the last was not sent: %v", about)
 		}
 	}
 }

@@ -15,16 +15,16 @@ import (
 	"k8s.io/client-go/tools/record"
 )
 
-// An event that the API does not take is tried again, and given up after a while: those that wait behind it are newer.
+// Retries of an event that the API does not accept. It is dropped in the end: the events that wait behind it are newer.
 const (
 	tries      = 6
 	retryAfter = 10 * time.Second
 )
 
-// callTimeout bounds one call of an API that does not answer.
+// callTimeout is the time limit of one call of the API.
 const callTimeout = 10 * time.Second
 
-// sender sends one event after the other. Like events become one whose count grows.
+// sender sends one event after the other. Equal events become one whose count grows.
 type sender struct {
 	ctx        context.Context
 	client     kubernetes.Interface
@@ -43,7 +43,7 @@ func (s *sender) send(event *corev1.Event) error {
 	}
 	for try := 1; ; try++ {
 		if err = s.write(result); err == nil {
-			s.log.Debug("Kubernetes event", "object", event.InvolvedObject.Name, "reason", event.Reason, "message", event.Message)
+			s.log.Debug("sent a Kubernetes event", "object", event.InvolvedObject.Name, "reason", event.Reason, "message", event.Message)
 			return nil
 		}
 		var refused apierrors.APIStatus
@@ -60,12 +60,12 @@ func (s *sender) send(event *corev1.Event) error {
 
 func (s *sender) failed(event *corev1.Event, err error) error {
 	if s.ctx.Err() == nil {
-		s.log.Warn("Kubernetes event not sent", "object", event.InvolvedObject.Name, "reason", event.Reason, "error", err)
+		s.log.Warn("cannot send a Kubernetes event", "object", event.InvolvedObject.Name, "reason", event.Reason, "error", err)
 	}
 	return fmt.Errorf("send a Kubernetes event: %w", err)
 }
 
-// write creates the event, or patches the one that it counts up.
+// write creates the event, or patches the count of the equal one that exists.
 func (s *sender) write(r *record.EventCorrelateResult) error {
 	ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
 	defer cancel()
@@ -76,7 +76,7 @@ func (s *sender) write(r *record.EventCorrelateResult) error {
 	if again {
 		stored, err = events.Patch(ctx, r.Event.Name, types.StrategicMergePatchType, r.Patch, metav1.PatchOptions{})
 	}
-	if !again || apierrors.IsNotFound(err) { // it may have been removed since
+	if !again || apierrors.IsNotFound(err) { // the API server may have removed it since
 		r.Event.ResourceVersion = ""
 		stored, err = events.Create(ctx, r.Event, metav1.CreateOptions{})
 	}

@@ -13,7 +13,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 )
 
-// logText is a log that may be read while it is written.
+// logText collects log output and may be read while it is written.
 type logText struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -31,7 +31,7 @@ func (l *logText) String() string {
 	return l.text.String()
 }
 
-// An API server that does not answer costs events, which are counted and reported, and nobody's time.
+// Events for an API server that does not answer are dropped, counted and reported, and delay nothing.
 func TestHangingAPI(t *testing.T) {
 	client := fake.NewClientset()
 	answers := make(chan struct{})

@@ -75,7 +75,7 @@ func TestProtect(t *testing.T) {
 				for _, node := range s.Nodes {
 					eventually(t, 10*time.Second, "an Event of "+node.Name+" on the pod", func() error {
 						said := s.kubectl(t, "describe", "pod", "-n=shop", failing.Name)
-						want := "node " + node.Name + " turns clients of " + failing.IP + ":8080 away (policy orders): consecutiveFailures is 5"
+						want := "node " + node.Name + " rejects clients of " + failing.IP + ":8080 (policy orders): consecutiveFailures is 5"
 						if !strings.Contains(said, "CircuitOpened") || !strings.Contains(said, want) {
 							return fmt.Errorf("kubectl describe says %s, want %q", said, want)
 						}
