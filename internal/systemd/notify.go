@@ -1,5 +1,5 @@
-// Package systemd tells the service manager how the agent is: ready, alive, ending.
-// Where there is no service manager every call does nothing. No call waits for it.
+// Package systemd notifies the service manager of the agent's state: ready, alive, stopping. Without a service manager each
+// call does nothing. No call blocks.
 package systemd
 
 import (
@@ -12,16 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Notifier speaks to the socket that the service manager named in the environment.
-// It is used from one goroutine.
+// Notifier sends messages to the service manager's socket, which the environment names. It is used from one goroutine.
 type Notifier struct {
-	watchdog time.Duration // how often Alive must be heard; 0 when nobody listens
-	last     time.Time     // when it was said last
-	unsent   string        // a message that the manager's queue had no room for
+	watchdog time.Duration // the period of the watchdog; 0: none
+	last     time.Time     // when the last keep-alive was sent
+	unsent   string        // a message for which the manager's queue had no room
 }
 
-// NewNotifier reads the environment. An error says that it names a watchdog whose
-// period makes no sense.
+// NewNotifier reads the environment. It returns an error if the period of the watchdog there is invalid.
 func NewNotifier() (*Notifier, error) {
 	period, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -30,15 +28,14 @@ func NewNotifier() (*Notifier, error) {
 	return &Notifier{watchdog: period}, nil
 }
 
-// Ready says that the agent does its work from now on, with a line that
-// `systemctl status` shows. It may be called again when the line changes. If the
-// manager's queue is full the next call of Alive says it.
+// Ready reports that the agent is ready, with a line that `systemctl status` shows. It may be called again when the line
+// changes. If the manager's queue is full the next call of Alive sends it.
 func (n *Notifier) Ready(status string) error {
 	n.unsent = daemon.SdNotifyReady + "\nSTATUS=" + status
 	return n.flush()
 }
 
-// Stopping says that the agent is about to end.
+// Stopping reports that the agent stops.
 func (n *Notifier) Stopping() error {
 	err := notify(daemon.SdNotifyStopping)
 	if errors.Is(err, unix.EAGAIN) {
@@ -47,9 +44,8 @@ func (n *Notifier) Stopping() error {
 	return err
 }
 
-// Alive says that the event loop turns; the service manager restarts an agent that
-// does not say so within the watchdog's period. It may be called as often as one
-// likes: one message goes out for each third of the period.
+// Alive reports that the event loop runs. The service manager restarts an agent that does not do so within the watchdog's
+// period. It may be called at any rate: it sends one message for each third of the period.
 func (n *Notifier) Alive(now time.Time) error {
 	if err := n.flush(); err != nil {
 		return err
@@ -59,7 +55,7 @@ func (n *Notifier) Alive(now time.Time) error {
 	}
 	err := notify(daemon.SdNotifyWatchdog)
 	if errors.Is(err, unix.EAGAIN) {
-		return nil // again at the next call
+		return nil // the next call tries again
 	}
 	n.last = now
 	return err
@@ -90,7 +86,7 @@ func notify(state string) error {
 		_ = unix.Close(s)
 	}
 	if err != nil {
-		return fmt.Errorf("tell the service manager: %w", err)
+		return fmt.Errorf("notify the service manager: %w", err)
 	}
 	return nil
 }

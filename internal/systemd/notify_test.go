@@ -29,9 +29,8 @@ func listen(t *testing.T, watchdog time.Duration) manager {
 	return manager{c}
 }
 
-// heard is the next message, or "" when none has been sent. A datagram is there as
-// soon as it was sent.
-func (m manager) heard(t *testing.T) string {
+// received returns the next message, or "" when none has been sent. A datagram can be read as soon as it is sent.
+func (m manager) received(t *testing.T) string {
 	t.Helper()
 	if err := m.SetReadDeadline(time.Now().Add(5 * time.Millisecond)); err != nil {
 		t.Fatal(err)
@@ -69,8 +68,8 @@ func TestNotifier(t *testing.T) {
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
-		if got := m.heard(t); got != step.want {
-			t.Errorf("%s: the manager heard %q, want %q", step.name, got, step.want)
+		if got := m.received(t); got != step.want {
+			t.Errorf("%s: the manager received %q, want %q", step.name, got, step.want)
 		}
 	}
 }
@@ -92,15 +91,15 @@ func TestManagerThatDoesNotRead(t *testing.T) {
 		t.Errorf("a full queue is an error: %v", err)
 	}
 	for range sent {
-		if got := m.heard(t); got != "STATUS=fills the queue" {
-			t.Fatalf("the manager heard %q", got)
+		if got := m.received(t); got != "STATUS=fills the queue" {
+			t.Fatalf("the manager received %q", got)
 		}
 	}
 	if err := n.Alive(now); err != nil {
 		t.Fatal(err)
 	}
-	if got := m.heard(t) + " " + m.heard(t); got != "READY=1\nSTATUS=late WATCHDOG=1" {
-		t.Errorf("the manager heard %q", got)
+	if got := m.received(t) + " " + m.received(t); got != "READY=1\nSTATUS=late WATCHDOG=1" {
+		t.Errorf("the manager received %q", got)
 	}
 }
 
@@ -123,13 +122,13 @@ func TestWithoutServiceManager(t *testing.T) {
 }
 
 func TestManagerIsGone(t *testing.T) {
-	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "absent"))
 	n, err := NewNotifier()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := n.Ready(""); err == nil {
-		t.Error("nobody listens, and Ready says nothing of it")
+		t.Error("no manager listens, and Ready returns no error")
 	}
 }
 
