@@ -21,7 +21,7 @@ var (
 	green  = lipgloss.NewStyle().Foreground(lipgloss.Green)
 )
 
-// stateStyles colour the states.
+// stateStyles are the colours of the states.
 var stateStyles = map[string]lipgloss.Style{
 	"closed": green, "open": red, "half-open": lipgloss.NewStyle().Foreground(lipgloss.Yellow),
 	"forced-open": lipgloss.NewStyle().Foreground(lipgloss.Magenta), "disabled": lipgloss.NewStyle().Foreground(lipgloss.Blue),
@@ -101,7 +101,7 @@ func (m Model) header() []string {
 	return append(lines, "")
 }
 
-// columns of the table: name, width, whether numbers stand at the right.
+// columns of the table: name, width, whether the content is aligned at the right.
 var columns = []struct {
 	name  string
 	width int
@@ -111,7 +111,7 @@ var columns = []struct {
 	{"AWAY/S", 8, true}, {"FAILED", 7, true}, {"P99", 8, true}, {"CONNS", 6, true}, {"REQUESTS, TURNED AWAY", 41, false},
 }
 
-// table draws as many rows as fit, with the chosen one among them.
+// table draws as many rows as fit, among them the selected one.
 func (m Model) table(height int) []string {
 	var head []string
 	for _, c := range columns {

@@ -10,13 +10,13 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// every is how often the agent is asked.
+// every is the interval between two requests to the agent.
 const every = time.Second
 
-// eventsShown is how many records of a circuit its detail has.
+// eventsShown is how many records the detail of a circuit shows.
 const eventsShown = 8
 
-// Source is where the view gets its data.
+// Source provides the data of the view.
 type Source interface {
 	Status(ctx context.Context, target string) (control.Status, error)
 	Events(ctx context.Context, target string, last int, follow bool, f func(view.Record) error, missed func(uint64)) error
@@ -28,12 +28,12 @@ type Model struct {
 	target string
 
 	status  control.Status
-	known   bool // status is there
+	known   bool // a status has been received
 	err     error
 	rows    map[key]*row
-	shown   []*row // in order
+	shown   []*row // sorted
 	order   int
-	cursor  key // the circuit that is chosen
+	cursor  key // the selected circuit
 	detail  bool
 	events  []view.Record // of the detail's circuit
 	width   int
@@ -41,23 +41,23 @@ type Model struct {
 	stopped bool
 }
 
-// New makes a view of a target, which may be empty.
+// New returns a view of a target, which may be empty.
 func New(source Source, target string) Model {
 	return Model{source: source, target: target, width: 100, height: 30}
 }
 
-// Init asks for the first time.
-func (m Model) Init() tea.Cmd { return m.ask(0) }
+// Init sends the first request.
+func (m Model) Init() tea.Cmd { return m.request(0) }
 
-// news is what the agent said.
-type news struct {
+// answer is the agent's answer to a request.
+type answer struct {
 	status control.Status
 	events []view.Record
 	err    error
 }
 
-// ask asks the agent after a while.
-func (m Model) ask(after time.Duration) tea.Cmd {
+// request sends a request to the agent after a time.
+func (m Model) request(after time.Duration) tea.Cmd {
 	source, target := m.source, m.target
 	about := ""
 	if m.detail {
@@ -66,7 +66,7 @@ func (m Model) ask(after time.Duration) tea.Cmd {
 	return tea.Tick(after, func(time.Time) tea.Msg {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		var n news
+		var n answer
 		if n.status, n.err = source.Status(ctx, target); n.err == nil && about != "" {
 			n.err = source.Events(ctx, about, eventsShown, false, func(r view.Record) error {
 				n.events = append(n.events, r)
@@ -77,21 +77,21 @@ func (m Model) ask(after time.Duration) tea.Cmd {
 	})
 }
 
-// Update takes one message.
+// Update handles one message.
 func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
-	case news:
+	case answer:
 		m.take(msg)
-		return m, m.ask(every)
+		return m, m.request(every)
 	case tea.KeyPressMsg:
 		return m.press(msg.String())
 	}
 	return m, nil
 }
 
-func (m *Model) take(n news) {
+func (m *Model) take(n answer) {
 	m.err = n.err
 	if n.err != nil {
 		return
@@ -101,7 +101,7 @@ func (m *Model) take(n news) {
 	m.resort()
 }
 
-// resort puts the rows in order; the choice stays on its circuit as long as that is there.
+// resort sorts the rows; the same circuit stays selected as long as it exists.
 func (m *Model) resort() {
 	m.shown = sorted(m.rows, m.order)
 	if m.rows[m.cursor] == nil {
@@ -139,7 +139,7 @@ func (m Model) press(k string) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-// position returns where in the table the chosen circuit is.
+// position returns the row of the selected circuit.
 func (m *Model) position() int {
 	for i, r := range m.shown {
 		if keyOf(&r.Circuit) == m.cursor {

@@ -6,13 +6,13 @@ import (
 	"github.com/cbagent/cbagent/internal/control"
 )
 
-// points is how many rates a curve has.
+// points is how many rates a curve has at most.
 const points = 60
 
-// row is a circuit and how fast its counts grow.
+// row is a circuit and the rates at which its counts grow.
 type row struct {
 	control.Circuit
-	requests []float64 // let through a second, oldest first
+	requests []float64 // admitted a second, oldest first
 	away     []float64 // rejected a second
 }
 
@@ -28,7 +28,7 @@ type key struct{ policy, direction, backend string }
 
 func keyOf(c *control.Circuit) key { return key{c.Policy, c.Direction, c.Backend} }
 
-// update makes rows of a new status, with the curves of the rows before it.
+// update returns the rows of a new status, with the curves of the rows before it.
 func update(before map[key]*row, last time.Time, s *control.Status) map[key]*row {
 	rows := map[key]*row{}
 	seconds := s.Time.Sub(last).Seconds()
@@ -37,7 +37,7 @@ func update(before map[key]*row, last time.Time, s *control.Status) map[key]*row
 			r := &row{Circuit: c}
 			if old := before[keyOf(&c)]; old != nil {
 				r.requests, r.away = old.requests, old.away
-				// Counts that went back are those of another agent, or of a backend that left and came again.
+				// Counts that decrease are those of another agent, or of a backend that was removed and added again.
 				if seconds > 0 && c.Admitted >= old.Admitted && c.AllRejected() >= old.AllRejected() {
 					r.requests = push(r.requests, float64(c.Admitted-old.Admitted)/seconds)
 					r.away = push(r.away, float64(c.AllRejected()-old.AllRejected())/seconds)

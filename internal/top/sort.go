@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// orders are the ways to sort, by the key that chooses them.
+// orders are the sort orders, by their keys.
 var orders = []struct {
 	key, name string
 	compare   func(x, y *row) int
@@ -29,7 +29,7 @@ func value(v *float64) float64 {
 	return *v
 }
 
-// sorted returns the rows in an order; equal ones by name, so that nothing jumps.
+// sorted returns the rows in an order; equal ones by name, so that their order is stable.
 func sorted(rows map[key]*row, order int) []*row {
 	all := make([]*row, 0, len(rows))
 	for _, r := range rows {

@@ -4,8 +4,8 @@ import "strings"
 
 var blocks = []rune(" ▁▂▃▄▅▆▇█")
 
-// spark draws the last rates in so many columns, the newest at the right, the largest as a full block. Anything above 0
-// can be seen.
+// spark draws the last rates in so many columns, the newest at the right, the largest as a full block. Each rate above 0 is
+// visible.
 func spark(rates []float64, width int) string {
 	rates = rates[max(0, len(rates)-width):]
 	most := 0.0

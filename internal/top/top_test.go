@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// script is a source that tells one status after the other.
+// script is a source that returns one status after the other.
 type script struct {
 	all   []control.Status
 	asked []string
@@ -64,7 +64,7 @@ func statuses(t *testing.T, n int) []control.Status {
 // next has the model ask and take the answer.
 func next(m tea.Model) tea.Model {
 	model := m.(Model)
-	m, _ = m.Update(model.ask(0)())
+	m, _ = m.Update(model.request(0)())
 	return m
 }
 
@@ -122,7 +122,7 @@ func TestScreens(t *testing.T) {
 	source.err = errors.New("no agent answers")
 	m = next(m)
 	if text := ansi.Strip(m.View().Content); !strings.Contains(text, "! no agent answers") {
-		t.Errorf("the agent's end is not told:\n%s", text)
+		t.Errorf("the agent's end is not shown:\n%s", text)
 	}
 }
 
