@@ -11,21 +11,21 @@ import (
 // Adopted reports whether the maps are those of a former agent.
 func (t *Tables) Adopted() bool { return t.adopted }
 
-// AdoptedBackend is a backend that a former agent has left in the kernel.
+// AdoptedBackend is a backend of a former agent that is still in the kernel.
 type AdoptedBackend struct {
 	Backend
 	Circuit int
 	Flags   BackendFlags
 }
 
-// AdoptedBackends returns the backends that nobody has put or removed since Open, in no order.
+// AdoptedBackends returns the backends of a former agent that have not been put or removed since Open, in no order.
 func (t *Tables) AdoptedBackends() []AdoptedBackend {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Collect(maps.Values(t.inherited))
 }
 
-// UsedTables returns which places of the tables of policies and answers the adopted circuits name.
+// UsedTables returns which places of the tables of policies and answers the adopted circuits refer to.
 func (t *Tables) UsedTables() (policies, answers map[int]bool) {
 	policies, answers = map[int]bool{}, map[int]bool{}
 	for _, b := range t.AdoptedBackends() {
@@ -43,7 +43,7 @@ func (t *Tables) UsedTables() (policies, answers map[int]bool) {
 	return policies, answers
 }
 
-// adopt reads what a former agent left, and counts its ports again.
+// adopt reads the backends and networks of a former agent, and counts their ports.
 func (t *Tables) adopt() error {
 	if !t.adopted {
 		return nil

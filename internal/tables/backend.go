@@ -11,7 +11,7 @@ import (
 	"github.com/cbagent/cbagent/internal/bpf"
 )
 
-// Direction says which clients a backend is watched for.
+// Direction is the place of the clients whose connections to a backend are watched.
 type Direction uint8
 
 // Directions.
@@ -26,7 +26,7 @@ type Backend struct {
 	Direction Direction
 }
 
-// BackendFlags say what is known of where a backend runs.
+// BackendFlags describe where a backend runs.
 type BackendFlags uint32
 
 // Flags of a backend.
@@ -35,8 +35,8 @@ const (
 	LocalPod = BackendFlags(bpf.CBackendFlagBACKEND_LOCAL_POD) // a pod of this node
 )
 
-// PutBackend makes a circuit responsible for a backend, in place of the circuit and the flags that it had before.
-// Connections whose SYN the former circuit answered become the new one's.
+// PutBackend sets the circuit and the flags of a backend, and replaces former ones. Connections whose SYN was admitted
+// under the former circuit become the new one's.
 func (t *Tables) PutBackend(b Backend, circuit int, flags BackendFlags) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -46,7 +46,7 @@ func (t *Tables) PutBackend(b Backend, circuit int, flags BackendFlags) error {
 		return fmt.Errorf("look up backend %s: %w", b.Addr, err)
 	} else if err == nil {
 		t.handOver(int(former.Target), circuit)
-		defer t.handOver(int(former.Target), circuit) // SYNs that were answered until the new circuit was in force
+		defer t.handOver(int(former.Target), circuit) // for SYNs that were answered before the new circuit is in force
 	}
 	if err := t.maps.Backends.Put(key, bpf.CBackend{Target: uint32(circuit), Flags: uint32(flags)}); err != nil {
 		return fmt.Errorf("add backend %s: %w", b.Addr, err)
@@ -75,8 +75,8 @@ func (t *Tables) handOver(from, to int) {
 	}
 }
 
-// RemoveBackend stops watching a backend; one that is not watched is no error. Connections that are followed go on until
-// they end.
+// RemoveBackend stops watching a backend. It returns no error if the backend is not watched. Connections that are followed
+// stay followed until they end.
 func (t *Tables) RemoveBackend(b Backend) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

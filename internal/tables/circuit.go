@@ -8,7 +8,7 @@ import (
 	"github.com/cbagent/cbagent/internal/ledger"
 )
 
-// circuit is what the programs and the agent keep of a circuit, slot one of its two verdicts.
+// circuit is a circuit's part of the maps. slot is one of its two verdicts.
 type (
 	circuit bpf.CCircuit
 	slot    bpf.CVerdict
@@ -31,7 +31,7 @@ func (t *Tables) setPolicy(circuit int, policy uint32) {
 // noPolicy is an index that no policy has.
 const noPolicy = 0xffffffff
 
-// Release frees a circuit: nobody is rejected, nothing judged, and the next Sweep forgets its connections.
+// Release frees a circuit: it admits all, judges nothing, and the next Sweep removes its connections.
 func (t *Tables) Release(circuit int) {
 	t.SetVerdict(circuit, ledger.Verdict{Kind: ledger.Disabled, Generation: 1})
 	t.setPolicy(circuit, noPolicy)
@@ -42,11 +42,11 @@ func (t *Tables) Connections(circuit int) uint64 {
 	return atomic.LoadUint64(&t.targets.vals[circuit].Connections)
 }
 
-// Owner returns what ResetCircuit was last told.
+// Owner returns the owner that the last ResetCircuit stored.
 func (t *Tables) Owner(circuit int) uint64 { return t.circuits.vals[circuit].Owner }
 
-// ResetCircuit clears all that a circuit remembers, before it is used for another backend. owner is any number, kept for
-// the agent that comes after.
+// ResetCircuit clears the counts and the state of a circuit before it is used for another backend. owner is any number,
+// which is stored for the next agent.
 func (t *Tables) ResetCircuit(index int, owner uint64) error {
 	if index < 0 || index >= len(t.circuits.vals) {
 		return fmt.Errorf("circuit %d: the table has %d places: raise --max-circuits", index, len(t.circuits.vals))

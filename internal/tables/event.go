@@ -29,7 +29,7 @@ const (
 // ErrNoEvent says that the ring is empty.
 var ErrNoEvent = errors.New("no event")
 
-// ring reads what the programs report.
+// ring reads the events of the programs.
 type ring struct {
 	reader *ringbuf.Reader
 	record ringbuf.Record // its memory is used again
@@ -50,8 +50,8 @@ func (r *ring) close() error {
 	return r.reader.Close()
 }
 
-// NextEvent waits for an event until the deadline, and returns ErrNoEvent when it passes. A deadline in the past reads what
-// is there. After Close it returns os.ErrClosed. One goroutine at a time.
+// NextEvent waits for an event until the deadline, and returns ErrNoEvent when it passes. With a deadline in the past it
+// does not wait. After Close it returns os.ErrClosed. One goroutine at a time.
 func (t *Tables) NextEvent(deadline time.Time) (ledger.Event, error) {
 	r := t.ring
 	r.reader.SetDeadline(deadline)

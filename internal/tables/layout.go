@@ -16,20 +16,20 @@ import (
 // layoutVersion is raised when the meaning of a map's content changes while its BTF does not.
 const layoutVersion = 3
 
-// scratch is a map that holds nothing between two calls. It is never pinned: a former agent may have died in a call.
+// scratch is a map that is empty between two calls. It is never pinned: a former agent may have died during a call.
 const scratch = "unreachables"
 
 // Pinned reports whether a map of this name outlives the agent. Maps with a dot in their name hold the programs'
 // own variables.
 func Pinned(name string) bool { return !strings.Contains(name, ".") && name != scratch }
 
-// sharedTypes is a struct of what maps hold without their BTF saying so: the event in the ring, and the enums whose
-// constants are stored in plain integers.
+// sharedTypes is a struct of the types that maps hold but their BTF does not contain: the event in the ring, and the enums
+// whose constants are stored in plain integers.
 const sharedTypes = "types"
 
-// Layout returns a hash of what must be equal for a pinned map to be taken over: kind, sizes, flags, and the BTF of key
-// and value. Names of types do not count, names of fields do: two fields of one type may have changed places. It returns
-// an error when a map holds a type whose layout cannot be compared, such as a pointer.
+// Layout returns a hash of the properties that must be equal for an agent to adopt pinned maps: type, sizes, flags, and the
+// BTF of key and value. The hash includes names of fields, because two fields of one type may have changed places, but not
+// names of types. It returns an error when a map holds a type whose layout cannot be compared, such as a pointer.
 func Layout(spec *ebpf.CollectionSpec) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, layoutVersion)
@@ -58,7 +58,7 @@ func Layout(spec *ebpf.CollectionSpec) (string, error) {
 	return hex.EncodeToString(h.Sum(nil))[:12], nil
 }
 
-// writeType writes all that decides which bytes of a value mean what.
+// writeType writes the properties of a type that determine the layout of a value.
 func writeType(w io.Writer, t btf.Type) error {
 	switch t := btf.UnderlyingType(t).(type) {
 	case *btf.Int:

@@ -15,12 +15,12 @@ func (t *Tables) RenewLease(until int64) {
 // SetTrace makes the programs send every outcome through the ring, or only those that the agent needs.
 func (t *Tables) SetTrace(on bool) { t.setFlag(bpf.CNodeFlagNODE_TRACE, on) }
 
-// SetHostBackends says whether any backend is an address of the node itself. If so the programs look at both directions
-// on every interface.
+// SetHostBackends sets whether any backend is an address of the node itself. If so the programs parse both directions on
+// every interface.
 func (t *Tables) SetHostBackends(on bool) { t.setFlag(bpf.CNodeFlagNODE_HOST_BACKENDS, on) }
 
-// SetNATOnLo says whether the programs look for connections on lo that NAT changes. lo must accept answers with addresses
-// of this host then.
+// SetNATOnLo sets whether the programs look for connections on lo that NAT changes. If so, lo must accept packets whose
+// source is an address of this host.
 func (t *Tables) SetNATOnLo(on bool) { t.setFlag(bpf.CNodeFlagNODE_NAT_ON_LO, on) }
 
 func (t *Tables) setFlag(flag bpf.CNodeFlag, on bool) {
@@ -32,8 +32,8 @@ func (t *Tables) setFlag(flag bpf.CNodeFlag, on bool) {
 	}
 }
 
-// SetPodsCgroup names the cgroup (v2) under which all pods run, by its id and its depth (the root's is 0). Host
-// processes outside it are the node's own. An id of 0 says that there is none.
+// SetPodsCgroup names the cgroup (v2) under which all pods run, by its id and its depth (the root's is 0). Host processes
+// outside it are the node's own. An id of 0 means that there is none.
 func (t *Tables) SetPodsCgroup(id uint64, level int) {
 	n := &t.node.vals[0]
 	atomic.StoreUint32(&n.KubepodsLevel, uint32(level))

@@ -7,7 +7,7 @@ import (
 	"github.com/cbagent/cbagent/internal/bpf"
 )
 
-// Protocol is what is spoken on a backend's connections.
+// Protocol is the application protocol of a backend's connections.
 type Protocol uint8
 
 // Protocols.
@@ -16,7 +16,7 @@ const (
 	TCP  = Protocol(bpf.CProtocolPROTOCOL_TCP)
 )
 
-// Reject is what a client gets who is rejected.
+// Reject is what a rejected client gets.
 type Reject uint8
 
 // Ways to reject a client.
@@ -27,7 +27,7 @@ const (
 	rejectCount = int(bpf.CRejectREJECT_MAX)
 )
 
-// PolicySettings are what the programs need to know of a policy.
+// PolicySettings are the settings of a policy for the programs.
 type PolicySettings struct {
 	Failure        [16]uint64    // bit r%64 of word r/64: result r is a failure
 	Ignore         [16]uint64    // ... is not judged

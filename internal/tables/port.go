@@ -5,8 +5,8 @@ import "sync/atomic"
 // portCounts counts the backends and networks on each port.
 type portCounts map[uint16]int
 
-// watchPort counts one more or one fewer on a port, and sets or clears its bit for the programs, which look at no other
-// port's packets.
+// watchPort counts one more or one fewer on a port, and sets or clears its bit for the programs, which ignore packets of
+// other ports.
 func (t *Tables) watchPort(port uint16, by int) {
 	t.ports[port] += by
 	word, bit := &t.node.vals[0].Ports[port/64], uint64(1)<<(port%64)

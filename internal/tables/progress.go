@@ -7,8 +7,8 @@ import (
 	"github.com/cbagent/cbagent/internal/ledger"
 )
 
-// Progress reads the counts of the verdict in force. They are read one after the other, while the programs count on:
-// they are of one moment unless outcomes come faster than that.
+// Progress reads the counts of the verdict in force. It reads them one after the other while the programs count, so they
+// are of one moment unless outcomes come faster than that.
 func (t *Tables) Progress(circuit int) ledger.Progress {
 	s := t.circuits.vals[circuit].slot()
 	p := s.progress()
@@ -33,7 +33,7 @@ func (s *slot) progress() ledger.Progress {
 	}
 }
 
-// Judged is Progress's first two counts alone, for the look at every tick.
+// Judged returns the first two counts of Progress alone, for use at every tick.
 func (t *Tables) Judged(circuit int) (outcomes, events uint64) {
 	judged := atomic.LoadUint64(&t.circuits.vals[circuit].slot().Judged)
 	return judged & (1<<judgedBits - 1), judged >> judgedBits

@@ -15,8 +15,8 @@ type Unreachable struct {
 	Circuit int // its circuit
 }
 
-// PutUnreachable names the backends that the program unreachable looks for; it looks for all that can be named. The
-// caller removes them again with RemoveUnreachable, whatever PutUnreachable returns.
+// PutUnreachable writes the backends for which the program unreachable searches connections. After an error some of them
+// are in the map. The caller removes them with RemoveUnreachable, whatever PutUnreachable returns.
 func (t *Tables) PutUnreachable(all []Unreachable) error {
 	var errs []error
 	for _, u := range all {
@@ -27,7 +27,7 @@ func (t *Tables) PutUnreachable(all []Unreachable) error {
 	return errors.Join(errs...)
 }
 
-// RemoveUnreachable removes what PutUnreachable has named.
+// RemoveUnreachable removes the backends that PutUnreachable has written.
 func (t *Tables) RemoveUnreachable(all []Unreachable) error {
 	var errs []error
 	for _, u := range all {

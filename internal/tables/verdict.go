@@ -24,9 +24,9 @@ func verdictFlags(v *ledger.Verdict) uint8 {
 }
 
 // SetVerdict puts a verdict in force, and reports whether its counts (Progress) begin at 0. They do when the idle one of
-// two slots is filled and made visible by one store: the programs see all of it or nothing. They go on when the verdict
-// in force is changed in place: one of the same kind and generation, and an open one that becomes the closed one after it.
-// One goroutine at a time for a circuit.
+// two slots is filled and made visible by one store: the programs see all of it or nothing. They go on when the verdict in
+// force is changed in place: one of the same kind and generation, and an open one that becomes the closed one after it.
+// Only one goroutine at a time may use it for a circuit.
 func (t *Tables) SetVerdict(circuit int, v ledger.Verdict) (anew bool) {
 	c := &t.circuits.vals[circuit]
 	s := c.slot()
