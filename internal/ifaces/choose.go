@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Select decides on each link, in the order given. It reads nothing but its arguments.
+// Select returns the decision on each link, in the given order. It depends only on its arguments.
 //
 // A name or glob of spec.Attach always attaches. With "auto":
 //
@@ -56,8 +56,8 @@ func Unmatched(links []Link, spec Spec) []string {
 	return none
 }
 
-// isUplink follows the default route from a bridge down to its network cards: a packet that is bridged enters through
-// the card, one that is routed through the bridge.
+// isUplink follows the default route from a bridge down to its network cards: a bridged packet enters through the card, a
+// routed one through the bridge.
 func isUplink(l, master Link, spec Spec) bool {
 	if len(spec.Uplinks) > 0 {
 		_, named := matchAny(spec.Uplinks, l.Name)

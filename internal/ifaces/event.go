@@ -2,7 +2,7 @@ package ifaces
 
 import "fmt"
 
-// Pick is what has been decided of one link.
+// Pick is the decision on one link.
 type Pick struct {
 	Link   Link
 	Attach bool   // attach the datapath to it
@@ -10,16 +10,16 @@ type Pick struct {
 	Reason string // why it is attached or not, in words
 }
 
-// Op is what happened to a pick.
+// Op is the kind of an Event.
 type Op uint8
 
 // Ops.
 const (
 	Added   Op = iota // a link to attach to, or an uplink, is there
-	Removed           // it is gone, or is neither any more; Pick is as it was last
+	Removed           // it is gone, or is neither any more; Pick is its last state
 	Renamed           // the same link has another name; its attachment goes on
 	Changed           // the same link and name: Attach, Uplink, Reason or a property of Link is new
-	Synced            // everything that was there at the start, or again after lost notifications, has been reported
+	Synced            // all links that exist at the start, or again after lost notifications, have been reported
 	ops               // length
 )
 
@@ -37,5 +37,5 @@ func (o Op) String() string {
 type Event struct {
 	Op   Op
 	Pick Pick // zero for Synced
-	Old  Pick // of Renamed and Changed: what it was
+	Old  Pick // of Renamed and Changed: the former state
 }

@@ -1,6 +1,6 @@
 package ifaces
 
-// Link is one network interface as far as the decision needs to know it. It is comparable.
+// Link holds the properties of a network interface that the decision depends on. It is comparable.
 type Link struct {
 	Index  int
 	Name   string
@@ -15,7 +15,7 @@ type Link struct {
 	DefaultRoute bool // a default route of IPv4 or IPv6, in any table, leaves through it
 	TAP          bool // kind tun: carries frames, not packets
 
-	Born uint64 // tells apart two links that had the same index one after the other
+	Born uint64 // distinguishes two links that had the same index one after the other
 }
 
 // HasMAC reports whether its packets start with a MAC header. Those of tun, wireguard, ipip, sit, gre and ppp devices

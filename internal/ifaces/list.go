@@ -25,8 +25,8 @@ func List(ns netns.NsHandle) ([]Link, error) {
 	return t.list(), nil
 }
 
-// dumps is how often a dump is tried that changes have interrupted. The last one is used as it is: what it misses
-// comes as a notification.
+// dumps is how often a dump is tried again that changes have interrupted. The last one is used as it is: notifications
+// report the changes that it misses.
 const dumps = 5
 
 func listLinks(handle *netlink.Handle) ([]Link, error) {
@@ -47,7 +47,7 @@ func listLinks(handle *netlink.Handle) ([]Link, error) {
 	return links, nil
 }
 
-// listDefaultRoutes returns the indices of the links that unicast default routes of any table leave through.
+// listDefaultRoutes returns the indices of the links of the unicast default routes of all tables.
 func listDefaultRoutes(handle *netlink.Handle) (map[int]bool, error) {
 	through := make(map[int]bool)
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {

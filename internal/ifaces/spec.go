@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Spec is what the operator asked for.
+// Spec holds the operator's settings.
 type Spec struct {
 	// Attach are names and globs (path.Match) of interfaces, or "auto" alone or among them.
 	Attach []string
@@ -17,13 +17,13 @@ type Spec struct {
 	Uplinks []string
 }
 
-// Auto is the word in Spec.Attach that leaves the choice to Select.
+// Auto is the word in Spec.Attach for the choice by Select.
 const Auto = "auto"
 
-// maxName is the longest interface name that the kernel takes (IFNAMSIZ less the NUL).
+// maxName is the longest interface name that the kernel accepts (IFNAMSIZ less the NUL).
 const maxName = 15
 
-// Validate lists everything wrong with the spec.
+// Validate returns all errors of the spec.
 func (s Spec) Validate() error {
 	var errs []error
 	if len(s.Attach) == 0 {

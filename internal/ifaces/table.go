@@ -8,14 +8,14 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// table is what is known of the links and default routes of one namespace.
+// table holds the links and default routes of one namespace.
 type table struct {
 	links    map[int]Link
 	defaults map[int]bool
 	births   uint64
 }
 
-// load reads everything anew. Links that were known keep their birth.
+// load reads all links and routes. Links that were known keep their Born.
 func (t *table) load(handle *netlink.Handle) error {
 	links, err := listLinks(handle)
 	if err != nil {
@@ -28,7 +28,7 @@ func (t *table) load(handle *netlink.Handle) error {
 	old := t.links
 	t.links, t.defaults = make(map[int]Link, len(links)), defaults
 	for _, l := range links {
-		// The notifications in between may be lost, so an index that was used again shows only by all else.
+		// The notifications in between may be lost, so only the other properties show that an index was used again.
 		if was, ok := old[l.Index]; ok && was.Kind == l.Kind && was.Encap == l.Encap && (was.Name == l.Name || was.MAC != "" && was.MAC == l.MAC) {
 			l.Born = was.Born
 			t.links[l.Index] = l

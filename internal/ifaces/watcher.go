@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	receiveBuffer = 4 << 20               // bytes of notifications that may wait; a pod's coming is about 10 kB of them
+	receiveBuffer = 4 << 20               // bytes of notifications that may wait; a new pod causes about 10 kB
 	maxGather     = 20 * time.Millisecond // how long notifications that keep coming can put off a decision
 	retryAfter    = time.Second           // until the links are read again when that failed
 )
 
-// Watcher follows the links of one network namespace and decides on each.
+// Watcher follows the links of one network namespace and runs Select on them.
 type Watcher struct {
 	spec   Spec
 	logger *slog.Logger
@@ -33,7 +33,7 @@ type Watcher struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	// Of the goroutine run only.
+	// Used by the goroutine run only.
 	table    table
 	reported map[int]Pick
 	routes   bool // a default route has changed: read them again
@@ -42,12 +42,12 @@ type Watcher struct {
 	status Status
 }
 
-// Status is what a Watcher knows.
+// Status is the state of a Watcher.
 type Status struct {
 	Picks     []Pick   // of every link, attached or not, by index
 	Unmatched []string // names and globs of the spec that match nothing now
 	Resyncs   uint64   // how often all links were read again because notifications were lost
-	LastError string   // why the links could not be read, empty when they could
+	LastError string   // of the last read of the links; empty when it succeeded
 }
 
 // Watch starts to follow the links of a namespace; netns.None() is that of the calling thread. It ends with ctx or
@@ -79,18 +79,18 @@ func Watch(ctx context.Context, logger *slog.Logger, spec Spec, ns netns.NsHandl
 	return w, nil
 }
 
-// Events is where changes come out: first one Added for each pick there is, then Synced. A reader that is slow does
-// not see what came and went in between. It is closed at the end.
+// Events returns the channel of changes: first one Added for each pick there is, then Synced. A slow reader does not get
+// changes that were undone in between. It is closed at the end.
 func (w *Watcher) Events() <-chan Event { return w.events }
 
-// Status returns what is known now, which may be ahead of the events read.
+// Status returns the current state, which may be newer than the events read.
 func (w *Watcher) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.status
 }
 
-// Close ends the watcher and waits for its end. Attachments are none of its business and stay.
+// Close ends the watcher and waits for its end. It does not change attachments.
 func (w *Watcher) Close() error {
 	w.cancel()
 	<-w.done
@@ -102,19 +102,19 @@ func (w *Watcher) closeSockets() {
 	w.handle.Close()
 }
 
-// run owns the table.
+// run is the watcher's goroutine. It owns the table.
 func (w *Watcher) run(ctx context.Context, batches <-chan rtnetlink.Batch) {
 	defer close(w.done)
 	defer close(w.events)
 	defer w.closeSockets()
 	queue := append(w.changes(w.decide()), Event{Op: Synced})
 	var (
-		stale  bool      // the table may be behind: read all
-		since  time.Time // of the oldest change not decided upon
-		again  <-chan time.Time
-		picks  []Pick
-		news   bool // picks are not reported yet
-		synced bool // nor is that all was read
+		stale   bool      // notifications were lost or unreadable: read all links again
+		since   time.Time // time of the oldest change that is not in picks
+		again   <-chan time.Time
+		picks   []Pick
+		changed bool // picks are not reported yet
+		synced  bool // Synced is to be reported, too
 	)
 	for {
 		var out chan<- Event
@@ -145,20 +145,20 @@ func (w *Watcher) run(ctx context.Context, batches <-chan rtnetlink.Batch) {
 				again = time.After(retryAfter)
 				continue
 			}
-			picks, news, synced = w.decide(), true, synced || stale
+			picks, changed, synced = w.decide(), true, synced || stale
 			stale, since = false, time.Time{}
 		}
-		if news && len(queue) == 0 {
+		if changed && len(queue) == 0 {
 			queue = w.changes(picks)
 			if synced {
 				queue = append(queue, Event{Op: Synced})
 			}
-			news, synced = false, false
+			changed, synced = false, false
 		}
 	}
 }
 
-// apply takes notifications into the table. It returns false when some are lost.
+// apply applies notifications to the table. It returns false when some are lost.
 func (w *Watcher) apply(b rtnetlink.Batch) bool {
 	if b.Err != nil {
 		w.logger.Debug("interface notifications were lost", "error", b.Err)
@@ -185,11 +185,11 @@ func (w *Watcher) applyLink(m syscall.NetlinkMessage) bool {
 	}
 	info := nl.DeserializeIfInfomsg(m.Data)
 	if info.Family == unix.AF_BRIDGE {
-		return true // of a bridge's port, not of the link: its DELLINK means that the port left
+		return true // of a bridge's port, not of the link: its DELLINK means that the port left the bridge
 	}
 	if m.Header.Type == unix.RTM_DELLINK {
 		w.table.remove(int(info.Index))
-		w.routes = w.routes || w.table.defaults[int(info.Index)] // the routes of a link go without notice
+		w.routes = w.routes || w.table.defaults[int(info.Index)] // the kernel removes the routes of a link without a notification
 		return true
 	}
 	header := unix.NlMsghdr(m.Header)
@@ -200,13 +200,13 @@ func (w *Watcher) applyLink(m syscall.NetlinkMessage) bool {
 	}
 	l := fromNetlink(link)
 	if was := w.table.links[l.Index]; was.Up && !l.Up {
-		w.routes = true // so do those of a link that goes down
+		w.routes = true // the kernel removes the routes of a link that goes down without a notification, too
 	}
 	w.table.set(l)
 	return true
 }
 
-// refresh brings the table up to date where notifications do not tell; all of it when it is stale.
+// refresh reads what notifications do not contain; with stale, all links and routes.
 func (w *Watcher) refresh(stale bool) (err error) {
 	defer func() {
 		w.mu.Lock()
@@ -233,7 +233,7 @@ func (w *Watcher) refresh(stale bool) (err error) {
 	return nil
 }
 
-// decide selects anew.
+// decide runs Select on the table.
 func (w *Watcher) decide() []Pick {
 	links := w.table.list()
 	picks := Select(links, w.spec)
@@ -243,7 +243,7 @@ func (w *Watcher) decide() []Pick {
 	return picks
 }
 
-// changes returns what is different from what was reported before, and takes it as reported.
+// changes returns the differences from the reported picks, and replaces these.
 func (w *Watcher) changes(picks []Pick) []Event {
 	now := make(map[int]Pick, len(picks))
 	for _, p := range picks {

@@ -255,7 +255,7 @@ func TestWatcherFollowsHundredsOfPods(t *testing.T) {
 	n.until("all but one are gone", func() bool { return n.attached() == want[pods-1] })
 }
 
-// Each comes and goes many times, while nobody reads: what is reported afterwards is what there is.
+// Each comes and goes many times, while nothing reads events: afterwards the reported links are those that exist.
 func TestWatcherReaderMayBeSlow(t *testing.T) {
 	rootonly.Test(t)
 	n := newNode(t)
