@@ -13,29 +13,29 @@ import (
 // bookInterval is the shortest time between two lists of all Services.
 const bookInterval = 30 * time.Second
 
-// addressBook knows the Services' own addresses as of the last time that a policy's addresses changed. It is not a
-// watch: it serves only to explain a mistake.
+// addressBook holds the Services' own addresses as of the last time that a policy's addresses changed. It does not watch
+// the Services: it is used only for an error message.
 type addressBook struct {
 	client  kubernetes.Interface
 	logger  *slog.Logger
 	changed func() // called when the book has changed
-	ask     chan struct{}
+	wake    chan struct{}
 
 	mu    sync.Mutex
 	known ServiceAddresses
 }
 
 func newAddressBook(logger *slog.Logger, client kubernetes.Interface, changed func()) *addressBook {
-	return &addressBook{client: client, logger: logger, changed: changed, ask: make(chan struct{}, 1)}
+	return &addressBook{client: client, logger: logger, changed: changed, wake: make(chan struct{}, 1)}
 }
 
-// refresh has the book read soon. It may be called on a nil book.
+// refresh schedules a read of the Services. It may be called on a nil book.
 func (b *addressBook) refresh() {
 	if b == nil {
 		return
 	}
 	select {
-	case b.ask <- struct{}{}:
+	case b.wake <- struct{}{}:
 	default:
 	}
 }
@@ -45,21 +45,21 @@ func (b *addressBook) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-b.ask:
+		case <-b.wake:
 		}
 		known, err := ListServiceAddresses(ctx, b.client)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			b.logger.Debug("cannot tell the addresses of Services, trying again", "error", err)
+			b.logger.Debug("cannot list the addresses of Services, trying again", "error", err)
 			b.refresh()
 		default:
 			b.mu.Lock()
-			news := !maps.Equal(known, b.known)
+			changed := !maps.Equal(known, b.known)
 			b.known = known
 			b.mu.Unlock()
-			if news {
+			if changed {
 				b.changed()
 			}
 		}
@@ -73,7 +73,7 @@ func (b *addressBook) run(ctx context.Context) {
 	}
 }
 
-// check returns what is wrong with the addresses among the backends. It may be called on a nil book.
+// check returns an error for the addresses of Services among the backends. It may be called on a nil book.
 func (b *addressBook) check(all []Backend) []error {
 	if b == nil {
 		return nil

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Assigner gives each backend to one policy: the first, in file order, of those that claim it. It is told of changes
-// and answers with what they mean, at a cost that grows with the change and not with the number of backends. It is not
-// safe for concurrent use; the zero value is ready.
+// Assigner gives each backend to one policy: the first, in file order, of those that claim it. Its methods apply a change
+// of the claims and return the change of the owners, at a cost that grows with the change and not with the number of
+// backends. It is not safe for concurrent use; the zero value is ready.
 type Assigner struct {
 	order  map[string]int
 	found  map[string][]Backend                   // by policy, sorted by address
 	claims map[netip.AddrPort][]claim             // best first
-	clash  map[netip.AddrPort]Conflict            // that last
+	clash  map[netip.AddrPort]Conflict            // present conflicts
 	sees   map[string]map[netip.AddrPort]struct{} // learned, by policy
 }
 
@@ -36,13 +36,13 @@ type Conflict struct {
 	Losers []string // in file order
 }
 
-// String says it in words.
+// String describes the conflict in words.
 func (c Conflict) String() string {
 	return c.Addr.String() + " belongs to policy " + c.Winner + ", which comes first; also claimed by " + strings.Join(c.Losers, ", ")
 }
 
-// Delta is what a change means for the owners. A backend that moves between policies is in Removed and in Added;
-// Removed should be carried out first.
+// Delta is a change of the owners. A backend that moves between policies is in Removed and in Added; Removed should be
+// applied first.
 type Delta struct {
 	Removed []Owned
 	Added   []Owned
@@ -52,13 +52,13 @@ type Delta struct {
 	Resolved  []netip.AddrPort // no longer in conflict
 }
 
-// Empty reports whether the delta says nothing.
+// Empty reports whether the delta contains no change.
 func (d Delta) Empty() bool {
 	return len(d.Removed)+len(d.Added)+len(d.Changed)+len(d.Conflicts)+len(d.Resolved) == 0
 }
 
-// SetPolicies sets which policies there are, in file order. What a policy that is gone has claimed is let go; what
-// those that stay have claimed is kept.
+// SetPolicies sets the policies, in file order. It removes the claims of policies that are not in the list any more, and
+// keeps the others.
 func (a *Assigner) SetPolicies(names []string) Delta {
 	order := make(map[string]int, len(names))
 	for i, name := range names {
@@ -89,8 +89,8 @@ func (a *Assigner) SetPolicies(names []string) Delta {
 	return a.delta(before)
 }
 
-// Set replaces what discovery has found for a policy (Set.Backends of an Update); what it has learned stays. A policy
-// that SetPolicies has not named is ignored: a late update of one that is gone.
+// Set replaces the backends that discovery has found for a policy (Set.Backends of an Update), and keeps its learned
+// backends. It ignores policies that SetPolicies has not set: the update of a removed policy may come late.
 func (a *Assigner) Set(policy string, backends []Backend) Delta {
 	if !has(a.order, policy) {
 		return Delta{}
@@ -133,7 +133,7 @@ func (a *Assigner) Set(policy string, backends []Backend) Delta {
 	return a.delta(before)
 }
 
-// Learn adds a backend that the traffic of a policy's range has shown; source is the range as written.
+// Learn adds a backend that was seen in the traffic of a policy's range; source is the range as written.
 func (a *Assigner) Learn(policy, source string, addr netip.AddrPort) Delta {
 	addr = Normalize(addr)
 	if _, known := a.sees[policy][addr]; known || !has(a.order, policy) {
@@ -151,7 +151,7 @@ func (a *Assigner) Learn(policy, source string, addr netip.AddrPort) Delta {
 	return a.delta(before)
 }
 
-// Forget takes back what Learn added.
+// Forget removes a backend that Learn added.
 func (a *Assigner) Forget(policy string, addr netip.AddrPort) Delta {
 	addr = Normalize(addr)
 	if _, known := a.sees[policy][addr]; !known {
@@ -185,7 +185,7 @@ func (a *Assigner) All() []Owned {
 	return all
 }
 
-// Conflicts returns the conflicts that last, sorted by address.
+// Conflicts returns the present conflicts, sorted by address.
 func (a *Assigner) Conflicts() []Conflict {
 	all := make([]Conflict, 0, len(a.clash))
 	for _, c := range a.clash {
@@ -210,7 +210,7 @@ func (a *Assigner) put(addr netip.AddrPort, all []claim) {
 	a.claims[addr] = all
 }
 
-// owners notes who owns the addresses now; the zero Owned stands for nobody.
+// owners returns the present owners of the addresses; the zero Owned means that there is none.
 func (a *Assigner) owners(addrs map[netip.AddrPort]struct{}) map[netip.AddrPort]Owned {
 	now := make(map[netip.AddrPort]Owned, len(addrs))
 	for addr := range addrs {
@@ -219,7 +219,7 @@ func (a *Assigner) owners(addrs map[netip.AddrPort]struct{}) map[netip.AddrPort]
 	return now
 }
 
-// delta compares the owners noted before with those of now.
+// delta compares former owners with the present ones.
 func (a *Assigner) delta(before map[netip.AddrPort]Owned) Delta {
 	var d Delta
 	for addr, was := range before {

@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// Kind says where a backend comes from.
+// Kind is the kind of source of a backend.
 type Kind uint8
 
-// Kinds, in the order in which they win when one policy finds the same address twice: the service knows most of it.
+// Kinds, in order of precedence when one policy finds the same address twice: a service provides the most details.
 const (
 	KindService Kind = iota
 	KindHost
@@ -29,16 +29,16 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind-%d", uint8(k))
 }
 
-// Backend is one address that serves requests, with what is known of it. It is comparable.
+// Backend is one address that serves requests, with its known properties. It is comparable.
 type Backend struct {
 	Addr   netip.AddrPort // IPv4 in its 4-byte form, without zone
 	Kind   Kind
-	Source string // what named it: the address, HOST:PORT, NAMESPACE/NAME:PORT; for a learned one the range
+	Source string // the target that it was found by: the address, HOST:PORT, NAMESPACE/NAME:PORT; for a learned one the range
 
 	// Of services only; empty when not known.
 	Namespace   string // of the pod
 	Pod         string
-	PodUID      string // by which Kubernetes tells it from a later pod of the same name
+	PodUID      string // distinguishes the pod from a later one of the same name
 	Node        string
 	Zone        string
 	Terminating bool // it drains: still serving, but no longer ready; gone when it stops serving

@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// ErrNoConfigMap says that the ConfigMap that is followed does not exist.
+// ErrNoConfigMap means that the followed ConfigMap does not exist.
 var ErrNoConfigMap = errors.New("the ConfigMap does not exist")
 
 // ConfigMap follows one ConfigMap through the Kubernetes API. It watches no other, so that a role restricted to its
@@ -20,7 +20,7 @@ var ErrNoConfigMap = errors.New("the ConfigMap does not exist")
 type ConfigMap struct {
 	namespace, name string
 	mirror          *mirror[*corev1.ConfigMap, configMapFiles]
-	tell            func(files map[string]string, err error)
+	report          func(files map[string]string, err error)
 	wake            chan struct{}
 	cancel          context.CancelFunc
 	done            chan struct{}
@@ -30,14 +30,14 @@ type configMapFiles struct {
 	data map[string]string
 }
 
-// FollowConfigMap starts to follow a ConfigMap until Close. tell is called with its files (the data, by key; not to be
-// changed) when they are first known and whenever they change, and with an error when the ConfigMap does not exist or
-// the API cannot be asked. With an error files is what was known last, nil if nothing ever was. Calls come one after
-// the other from a goroutine of the follower; the same news is told once.
-func FollowConfigMap(logger *slog.Logger, client kubernetes.Interface, namespace, name string, tell func(files map[string]string, err error)) *ConfigMap {
+// FollowConfigMap follows a ConfigMap until Close. It calls report with the files (the data, by key; not to be changed)
+// when they are first known and whenever they change, and with an error when the ConfigMap does not exist or the API cannot
+// be read. With an error files are the last known ones, nil if there are none. Calls come one after the other from a
+// goroutine of the follower; equal results are reported once.
+func FollowConfigMap(logger *slog.Logger, client kubernetes.Interface, namespace, name string, report func(files map[string]string, err error)) *ConfigMap {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &ConfigMap{
-		namespace: namespace, name: name, tell: tell,
+		namespace: namespace, name: name, report: report,
 		wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
 	}
 	changed := func() {
@@ -62,7 +62,7 @@ func FollowConfigMap(logger *slog.Logger, client kubernetes.Interface, namespace
 func (c *ConfigMap) run(ctx context.Context, wait func()) {
 	defer close(c.done)
 	defer wait()
-	var told bool
+	var reported bool
 	var lastFiles map[string]string
 	var lastErr error
 	for {
@@ -82,22 +82,22 @@ func (c *ConfigMap) run(ctx context.Context, wait func()) {
 		if answered && !exists && err == nil {
 			err = fmt.Errorf("follow ConfigMap %s/%s: %w", c.namespace, c.name, ErrNoConfigMap)
 		}
-		if told && errorText(err) == errorText(lastErr) && maps.Equal(files, lastFiles) {
+		if reported && errorText(err) == errorText(lastErr) && maps.Equal(files, lastFiles) {
 			continue
 		}
-		told, lastFiles, lastErr = true, files, err
-		c.tell(files, err)
+		reported, lastFiles, lastErr = true, files, err
+		c.report(files, err)
 	}
 }
 
-// Close ends the watch and waits for it. tell is not called after it.
+// Close ends the watch and waits for its end. report is not called after that.
 func (c *ConfigMap) Close() error {
 	c.cancel()
 	<-c.done
 	return nil
 }
 
-// keepConfigMap always gives files, so that nil stands for a ConfigMap never seen.
+// keepConfigMap returns files that are never nil: nil means that the ConfigMap has never been read.
 func keepConfigMap(c *corev1.ConfigMap) configMapFiles {
 	files := make(map[string]string, len(c.Data))
 	maps.Copy(files, c.Data)

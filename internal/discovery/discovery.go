@@ -24,7 +24,7 @@ const (
 // not answered yet: a host replaced by the Service behind it must not lose the circuits of its backends.
 const reloadGrace = 10 * time.Second
 
-// Options say where sources get their answers. The zero value uses the system's files and has no Kubernetes API.
+// Options set where sources get their answers. The zero value uses the system's files and has no Kubernetes API.
 type Options struct {
 	Kube       kubernetes.Interface // nil: policies that name services report an error
 	ResolvConf string               // default /etc/resolv.conf
@@ -62,7 +62,7 @@ type source interface {
 	// answer returns the backends behind one port, not to be changed.
 	answer(port string) answer
 	status() SourceStatus
-	// needs tells which ports are asked for.
+	// needs sets the ports for which answer is called.
 	needs(ports []string)
 	close()
 }
@@ -109,8 +109,8 @@ func New(logger *slog.Logger, opts Options) *Discovery {
 	return d
 }
 
-// Updates is where changes come out. A reader that is slow gets fewer and larger ones, each the newest state. It is
-// closed by Close.
+// Updates returns the channel of changes. A slow reader gets fewer and larger updates, each with the newest state. Close
+// closes the channel.
 func (d *Discovery) Updates() <-chan Update { return d.updates }
 
 // Close ends all lookups and watches and waits for them.
@@ -132,7 +132,7 @@ func (d *Discovery) Close() error {
 // sources that end.
 func (d *Discovery) SetPolicies(targets []Target) {
 	if gone := d.setPolicies(targets); len(gone) > 0 {
-		go func() { // a watch ends when the API server lets it
+		go func() { // the end of a watch may wait for the API server
 			defer d.closing.Done()
 			closeAll(gone)
 		}()
@@ -167,7 +167,7 @@ func (d *Discovery) setPolicies(targets []Target) (gone map[sourceKey]source) {
 			}
 		}
 		d.policies = append(d.policies, p)
-		t.ask(func(key sourceKey, port string) {
+		t.each(func(key sourceKey, port string) {
 			if !slices.Contains(ports[key], port) {
 				ports[key] = append(ports[key], port)
 			}
@@ -209,7 +209,7 @@ func (d *Discovery) start(key sourceKey) source {
 	return newServiceSource(d.ctx, logger, d.kube, key.name, changed)
 }
 
-// Status returns how each source does, hosts first, then services, each by name.
+// Status returns the state of each source: hosts first, then services, each by name.
 func (d *Discovery) Status() []SourceStatus {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -228,7 +228,7 @@ func (d *Discovery) Status() []SourceStatus {
 	return all
 }
 
-// changed is called by a source that has something new to say.
+// changed is called by a source whose answer has changed.
 func (d *Discovery) changed(key sourceKey) {
 	now := time.Now()
 	d.mu.Lock()
@@ -242,7 +242,7 @@ func (d *Discovery) changed(key sourceKey) {
 	d.signal()
 }
 
-// bookChanged has every policy looked at again that has addresses of its own.
+// bookChanged marks all policies with addresses or hosts as dirty.
 func (d *Discovery) bookChanged() {
 	now := time.Now()
 	d.mu.Lock()
@@ -262,7 +262,7 @@ func (d *Discovery) signal() {
 	}
 }
 
-// run passes changes on until the context ends.
+// run delivers changes until the context ends.
 func (d *Discovery) run() {
 	defer close(d.stopped)
 	defer close(d.updates)
@@ -297,7 +297,7 @@ func (d *Discovery) run() {
 	}
 }
 
-// deliver waits for the reader. It returns false when something newer came first.
+// deliver waits for the reader. delivered is false when a newer change came first; ok is false when the context ended.
 func (d *Discovery) deliver(u Update) (delivered, ok bool) {
 	select {
 	case d.updates <- u:
@@ -368,14 +368,14 @@ func (d *Discovery) gather() (u Update, sent func(), again time.Duration) {
 	}, again
 }
 
-// collect asks the sources of one target.
+// collect joins the answers of the sources of one target.
 func (d *Discovery) collect(t Target) *Set {
 	set := &Set{Policy: t.Policy, Complete: true}
 	var errs []error
 	for _, a := range t.Addresses {
 		set.Backends = append(set.Backends, Backend{Addr: Normalize(a), Kind: KindAddress, Source: a.String()})
 	}
-	t.ask(func(key sourceKey, port string) {
+	t.each(func(key sourceKey, port string) {
 		got := d.sources[key].answer(port)
 		set.Backends = append(set.Backends, got.backends...)
 		set.Complete = set.Complete && got.answered

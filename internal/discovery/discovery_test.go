@@ -60,7 +60,7 @@ func TestDiscoverySlowReader(t *testing.T) {
 	}
 	f.until("the last", f.has("a", fmt.Sprintf("10.0.0.%d:80", last)))
 	if n := len(f.updates) - before; n >= last-1 {
-		t.Errorf("%d updates for %d changes that nobody waited for", n, last-1)
+		t.Errorf("%d updates for %d changes without a reader", n, last-1)
 	}
 }
 
@@ -112,7 +112,7 @@ func TestDiscoveryKeepsBackendsOnlyForAWhile(t *testing.T) {
 	f.until("the old host", f.has("p", "10.0.0.1:80"))
 	begun := time.Now()
 	f.d.SetPolicies([]Target{hosts("p", Host{"new.test", 80})})
-	f.until("the old backend is let go", f.has("p"))
+	f.until("the old backend is removed", f.has("p"))
 	if kept := time.Since(begun); kept < reloadGrace {
 		t.Errorf("it was kept for %v, want %v", kept, reloadGrace)
 	}

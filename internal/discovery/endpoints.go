@@ -8,7 +8,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// endpointSlice is what matters of an EndpointSlice.
+// endpointSlice holds the relevant parts of an EndpointSlice.
 type endpointSlice struct {
 	ports     []servicePort
 	endpoints []endpoint
@@ -72,7 +72,7 @@ func sameSlice(a, b endpointSlice) bool {
 	return slices.Equal(a.ports, b.ports) && slices.Equal(a.endpoints, b.endpoints)
 }
 
-// serviceFacts is what matters of a Service.
+// serviceFacts holds the relevant parts of a Service.
 type serviceFacts struct {
 	ports        []servicePort // the Service's own ports, not the target ports
 	externalName string

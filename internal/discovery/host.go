@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Bounds of the time between two lookups of a name.
+// Limits of the time between two lookups of a name.
 const (
 	minTTL         = time.Second
 	maxTTL         = 5 * time.Minute
@@ -20,12 +20,12 @@ const (
 	maxBackoff     = 30 * time.Second
 )
 
-// hostSource looks one name up again whenever the TTL of its addresses has run out.
+// hostSource looks one name up again whenever the TTL of its addresses has expired.
 //
-// A failure (no server answers, or none knows) keeps the addresses of the family that failed and tries again after
-// 1 s, 2 s, 4 s and so on up to 30 s. The answer that the name has no address at all is believed when it comes twice in
-// a row, at least a second apart: then its backends are gone. Until then the old addresses stay. One family without
-// addresses beside one that has some is believed at once.
+// A failure (no server answers, or none knows) keeps the addresses of the family that failed and tries again after 1 s, 2
+// s, 4 s and so on up to 30 s. The answer that the name has no address of either family removes the backends when it comes
+// twice in a row, at least a second apart. Until then the old addresses stay. If only one family has no addresses, its old
+// ones are removed at once.
 type hostSource struct {
 	name    string
 	logger  *slog.Logger
@@ -59,8 +59,8 @@ func (h *hostSource) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		wait, news := h.take(v4, v6, time.Now())
-		if news {
+		wait, changed := h.take(v4, v6, time.Now())
+		if changed {
 			h.changed()
 		}
 		timer := time.NewTimer(wait)
@@ -73,8 +73,9 @@ func (h *hostSource) run(ctx context.Context) {
 	}
 }
 
-// take judges one lookup. It returns how long to wait for the next, and whether addresses or error are new.
-func (h *hostSource) take(v4, v6 family, now time.Time) (wait time.Duration, news bool) {
+// take applies the result of a lookup. It returns how long to wait for the next, and whether addresses or error have
+// changed.
+func (h *hostSource) take(v4, v6 family, now time.Time) (wait time.Duration, changed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	oldV4, oldV6, oldErr, oldAnswered := h.v4, h.v6, h.err, h.state.Answered
@@ -116,12 +117,12 @@ func (h *hostSource) take(v4, v6 family, now time.Time) (wait time.Duration, new
 		wait = clamp(wait, minTTL, maxTTL)
 	}
 	h.note(now, wait, failure, none)
-	news = errorText(oldErr) != errorText(h.err) || oldAnswered != h.state.Answered ||
+	changed = errorText(oldErr) != errorText(h.err) || oldAnswered != h.state.Answered ||
 		!slices.Equal(oldV4, h.v4) || !slices.Equal(oldV6, h.v6)
-	return wait, news
+	return wait, changed
 }
 
-// note keeps the books and logs where a failure begins and ends.
+// note updates the counts and logs the begin and the end of failures.
 func (h *hostSource) note(now time.Time, wait time.Duration, failure error, none bool) {
 	h.state.Next = now.Add(wait)
 	if failure != nil {
@@ -171,7 +172,7 @@ func (h *hostSource) close() {
 	<-h.done
 }
 
-// joinLookupErrors joins the errors of both families, or returns one of them where they say the same.
+// joinLookupErrors joins the errors of both families, or returns one of them if they are equal.
 func joinLookupErrors(a, b error) error {
 	if a != nil && b != nil && a.Error() == b.Error() {
 		return a

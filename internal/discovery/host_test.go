@@ -202,16 +202,16 @@ func TestHostFamiliesFailApart(t *testing.T) {
 	h := &hostSource{name: "orders.test", logger: slog.New(slog.DiscardHandler)}
 	h.take(v4, v6, time.Unix(1, 0))
 	other := family{addrs: []netip.Addr{netip.MustParseAddr("10.0.0.8")}, ttl: time.Minute}
-	wait, news := h.take(other, family{err: errNoSuchHost}, time.Unix(2, 0))
-	if wait != minTTL || !news {
-		t.Fatalf("next lookup after %v, news %v; want %v and true", wait, news, minTTL)
+	wait, changed := h.take(other, family{err: errNoSuchHost}, time.Unix(2, 0))
+	if wait != minTTL || !changed {
+		t.Fatalf("next lookup after %v, changed %v; want %v and true", wait, changed, minTTL)
 	}
 	if got := addrsOf(h.answer("80").backends); !slices.Equal(got, parseAddrs([]string{"10.0.0.8:80", "[2001:db8::7]:80"})) {
 		t.Fatalf("backends %v", got)
 	}
 	h.take(other, family{ttl: time.Minute}, time.Unix(3, 0))
 	if got := addrsOf(h.answer("80").backends); !slices.Equal(got, parseAddrs([]string{"10.0.0.8:80"})) {
-		t.Fatalf("backends %v after the other family said it has none", got)
+		t.Fatalf("backends %v after the answer that the other family has none", got)
 	}
 }
 

@@ -39,7 +39,7 @@ func (f *hostsFile) lookup(name string) []netip.Addr {
 	return f.byName[strings.TrimSuffix(strings.ToLower(name), ".")]
 }
 
-// parseHosts reads lines of the form ADDRESS NAME ...; a # starts a comment, and a line that is neither is left out.
+// parseHosts reads lines of the form ADDRESS NAME ...; a # starts a comment, and other lines are ignored.
 func parseHosts(content []byte) map[string][]netip.Addr {
 	byName := make(map[string][]netip.Addr)
 	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {

@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// ErrNoKube says that there is no Kubernetes API to ask.
+// ErrNoKube means that no Kubernetes API is configured.
 var ErrNoKube = errors.New("no Kubernetes API is known: run in a pod with a service account, or name a kubeconfig")
 
 // The client's own limit of requests. A policy file of a thousand services starts two thousand watches.
@@ -58,8 +58,8 @@ func kubeConfig(kubeconfig string) (*rest.Config, error) {
 	return config, nil
 }
 
-// quiet is a log handler that shows what client-go says only at debug level: what matters of it is in the status of
-// the source and logged once.
+// quiet is a log handler that logs client-go's messages at debug level: relevant errors are in the status of the source,
+// and logged once.
 type quiet struct{ slog.Handler }
 
 func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {

@@ -10,9 +10,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// KubeError is why a watch of the Kubernetes API does not work. Its text tells what mends it, where that is known.
+// KubeError is the error of a watch of the Kubernetes API. Its text names the remedy, where that is known.
 type KubeError struct {
-	What  string // is watched: "EndpointSlices of shop/orders"
+	What  string // the watched objects: "EndpointSlices of shop/orders"
 	Grant string // what a role must grant
 	Err   error
 }

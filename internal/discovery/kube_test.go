@@ -62,7 +62,7 @@ func (c *cluster) must(err error) {
 	}
 }
 
-// service makes a Service without a selector: nobody but the test makes slices for it.
+// service makes a Service without a selector: only the test makes slices for it.
 func (c *cluster) service(name string, ports ...corev1.ServicePort) *corev1.Service {
 	c.t.Helper()
 	made, err := c.admin.CoreV1().Services("shop").Create(c.t.Context(), &corev1.Service{
@@ -275,21 +275,21 @@ func TestKubeAPIGoesAndComesBack(t *testing.T) {
 	}
 }
 
-// told collects what a ConfigMap's follower tells.
-type told struct {
+// reports collects the reports of a ConfigMap follower.
+type reports struct {
 	mu    sync.Mutex
 	calls int
 	files map[string]string
 	err   error
 }
 
-func (d *told) take(files map[string]string, err error) {
+func (d *reports) take(files map[string]string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls, d.files, d.err = d.calls+1, files, err
 }
 
-func (d *told) is(good func(files map[string]string, err error) bool) func() bool {
+func (d *reports) is(good func(files map[string]string, err error) bool) func() bool {
 	return func() bool {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -309,40 +309,40 @@ func TestKubeConfigMap(t *testing.T) {
 			c.must(err)
 		}
 	}
-	var news told
+	var got reports
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	m := FollowConfigMap(logger, c.agent, "cbagent", "cbagent-policy", news.take)
+	m := FollowConfigMap(logger, c.agent, "cbagent", "cbagent-policy", got.take)
 	defer m.Close()
 
 	absent := func(_ map[string]string, err error) bool { return errors.Is(err, ErrNoConfigMap) }
 	files := func(want map[string]string) func(map[string]string, error) bool {
 		return func(got map[string]string, err error) bool { return err == nil && maps.Equal(got, want) }
 	}
-	poll(t, "that it does not exist", news.is(absent))
+	poll(t, "that it does not exist", got.is(absent))
 	first := map[string]string{"a.yaml": "version: 1\n", "b.yaml": "version: 1\npolicies: []\n"}
 	put("another", map[string]string{"x.yaml": "no"})
 	put("cbagent-policy", first)
-	poll(t, "its files", news.is(files(first)))
+	poll(t, "its files", got.is(files(first)))
 	second := map[string]string{"a.yaml": "version: 1 # edited\n"}
 	put("cbagent-policy", second)
-	poll(t, "the edit", news.is(files(second)))
+	poll(t, "the edit", got.is(files(second)))
 	c.must(api.Delete(t.Context(), "cbagent-policy", metav1.DeleteOptions{}))
-	poll(t, "that it is gone, with the last files", news.is(func(got map[string]string, err error) bool {
+	poll(t, "that it is gone, with the last files", got.is(func(got map[string]string, err error) bool {
 		return errors.Is(err, ErrNoConfigMap) && maps.Equal(got, second)
 	}))
 	put("cbagent-policy", first)
-	poll(t, "that it is back", news.is(files(first)))
+	poll(t, "that it is back", got.is(files(first)))
 
 	c.must(c.plane.StopAPI())
-	poll(t, "the failure, with the last files", news.is(func(got map[string]string, err error) bool {
+	poll(t, "the failure, with the last files", got.is(func(got map[string]string, err error) bool {
 		return err != nil && !errors.Is(err, ErrNoConfigMap) && maps.Equal(got, first)
 	}))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c.must(c.plane.StartAPI(ctx))
-	poll(t, "no failure", news.is(files(first)))
+	poll(t, "no failure", got.is(files(first)))
 	put("cbagent-policy", second)
-	poll(t, "an edit after that", news.is(files(second)))
+	poll(t, "an edit after that", got.is(files(second)))
 
 	if _, err := c.agent.CoreV1().ConfigMaps("cbagent").Get(t.Context(), "another", metav1.GetOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("the shipped rights let the agent read another ConfigMap: %v", err)

@@ -18,8 +18,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// kubeBackoff is how a lost API server is tried again: at once a few times, then every 5 s or so, so that its return is
-// noticed soon and a crowd of agents does not fall upon it in one moment.
+// kubeBackoff is the backoff of retries when the API server does not answer: a few at once, then one about every 5 s, so
+// that agents notice its return soon and do not all connect at the same moment.
 var kubeBackoff = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second}
 
 // listWatch are the two calls that a reflector needs.
@@ -31,14 +31,14 @@ type listWatch[L runtime.Object] struct {
 	watch    func(context.Context, metav1.ListOptions) (watch.Interface, error)
 }
 
-// object is what a reflector brings.
+// object is an object of a reflector.
 type object interface {
 	runtime.Object
 	metav1.Object
 }
 
-// mirror keeps what matters (V) of the objects (T) that one watch sees, by name. While the API server is away it keeps
-// what it knows.
+// mirror stores the relevant parts (V) of the objects (T) of one watch, by name. While the API server does not answer it
+// keeps them.
 type mirror[T object, V any] struct {
 	what    string
 	grant   string
@@ -69,7 +69,7 @@ func mirrorObjects[T object, L runtime.Object, V any](ctx context.Context, logge
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			calls.selector(&o)
 			w, err := calls.watch(ctx, o)
-			if err == nil || o.SendInitialEvents == nil || !apierrors.IsInvalid(err) { // else an older server: it is listed instead
+			if err == nil || o.SendInitialEvents == nil || !apierrors.IsInvalid(err) { // else an older server: the reflector lists instead
 				m.note(ctx, err)
 			}
 			return w, err
@@ -85,7 +85,7 @@ func mirrorObjects[T object, L runtime.Object, V any](ctx context.Context, logge
 	return m, func() { <-done }
 }
 
-// note keeps the books of one call.
+// note counts the result of one call and logs the begin and the end of failures.
 func (m *mirror[T, V]) note(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
@@ -115,7 +115,7 @@ func (m *mirror[T, V]) note(ctx context.Context, err error) {
 	}
 }
 
-// snapshot returns the items by name, whether the first answer has come, and what is wrong now.
+// snapshot returns the items by name, whether the first answer has come, and the present error.
 func (m *mirror[T, V]) snapshot() (items map[string]V, answered bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

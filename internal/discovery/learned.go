@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Learned is the bounded set of backends that one policy's ranges have shown in traffic. When it is full, the one that
-// has been idle longest makes room. It reads no clock: times are distances from any fixed origin and should not go
-// back. Every method but Age takes constant time. It is not safe for concurrent use.
+// Learned is the bounded set of backends that were seen in the traffic of one policy's ranges. When it is full, a new one
+// evicts the one that has been idle longest. It reads no clock: times are distances from any fixed origin and should not
+// decrease. Every method but Age takes constant time. It is not safe for concurrent use.
 type Learned struct {
 	max     int
 	idle    time.Duration
@@ -26,10 +26,10 @@ type learned struct {
 
 // LearnedCounters only grow.
 type LearnedCounters struct {
-	Learned  uint64 // taken in
-	Evicted  uint64 // made room for another because the bound bit
-	Rejected uint64 // not taken in: full, and everything in it was held
-	Aged     uint64 // left after the idle time
+	Learned  uint64 // added
+	Evicted  uint64 // removed for another because the set was full
+	Rejected uint64 // not added: the set was full, and all in it were held
+	Aged     uint64 // removed after the idle time
 }
 
 // NewLearned returns an empty set of at most max backends (1 or more), each kept for idle after its last use (more
@@ -41,8 +41,8 @@ func NewLearned(max int, idle time.Duration) (*Learned, error) {
 	return &Learned{max: max, idle: idle, byAddr: make(map[netip.AddrPort]*learned), byUse: list.New()}, nil
 }
 
-// Learn takes addr in, or marks it used when it is known. It returns whether addr is in the set now, and the backend
-// that had to leave for it (the zero AddrPort if none had to).
+// Learn adds addr, or marks it used when it is in the set. It returns whether addr is in the set now, and the backend that
+// it evicted (the zero AddrPort if none).
 func (l *Learned) Learn(addr netip.AddrPort, now time.Duration) (admitted bool, evicted netip.AddrPort) {
 	addr = Normalize(addr)
 	if l.Touch(addr, now) {
@@ -79,8 +79,8 @@ func (l *Learned) Touch(addr netip.AddrPort, now time.Duration) bool {
 }
 
 // Hold keeps addr from being evicted or aged while held is true, which is for as long as its circuit is not closed: a
-// client that touches many addresses must not make the agent forget a failing one. Its end counts as a use. An address
-// that is not in the set is ignored.
+// client that connects to many addresses must not evict a failing one. Its end counts as a use. An address that is not in
+// the set is ignored.
 func (l *Learned) Hold(addr netip.AddrPort, held bool, now time.Duration) {
 	entry, ok := l.byAddr[Normalize(addr)]
 	switch {

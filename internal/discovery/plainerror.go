@@ -7,8 +7,8 @@ import (
 	"net/url"
 )
 
-// plainError takes out of a network error what differs from one try to the next, such as the local port and the query
-// of a URL: the same failure should read the same, and be reported once.
+// plainError removes from a network error what differs from one try to the next, such as the local port and the query of a
+// URL: the same failure has the same text, and is reported once.
 func plainError(err error) error {
 	var inURL *url.Error
 	if errors.As(err, &inURL) {

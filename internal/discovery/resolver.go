@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	hostsFileTTL   = 5 * time.Second // how often a name of the hosts file is looked at again
+	hostsFileTTL   = 5 * time.Second // interval of the lookups of a name of the hosts file
 	maxCNAMEs      = 8
 	maxLookups     = 16   // at once
 	ednsBufferSize = 1232 // fits a packet on any path
 )
 
-// errNoSuchHost says that the name has no address, which is an answer and not a failure to get one.
+// errNoSuchHost means that the name has no address, which is an answer and not a failed lookup.
 var errNoSuchHost = errors.New("no such host")
 
-// resolver looks names up as the system does: the hosts file first, then the servers of resolv.conf with its search
-// list and ndots. Unlike the system's own it tells the TTLs.
+// resolver looks names up as the system does: the hosts file first, then the servers of resolv.conf with its search list
+// and ndots. Unlike the system's own it returns the TTLs.
 type resolver struct {
 	resolvConf string
 	hosts      hostsFile
@@ -42,15 +42,15 @@ func newResolver(resolvConf, hosts string) *resolver {
 	return &resolver{resolvConf: resolvConf, hosts: hostsFile{path: hosts}, slots: make(chan struct{}, maxLookups)}
 }
 
-// family is what is known of the addresses of one family. Without addresses and without err the name has none.
+// family is the result of a lookup in one address family. Without addresses and without err the name has none.
 type family struct {
 	addrs []netip.Addr
 	ttl   time.Duration // also of the answer that there is none
 	err   error
 }
 
-// lookup asks for both families. Of several names that the search list makes of one, the first that has an address
-// counts; a failure ends the search, because the next name would be another host.
+// lookup looks a name up in both families. Of the candidates of the search list it uses the first that has an address; a
+// failure ends the search, because the next candidate would be another host.
 func (r *resolver) lookup(ctx context.Context, name string) (v4, v6 family) {
 	if known := r.hosts.lookup(name); len(known) > 0 {
 		v4.ttl, v6.ttl = hostsFileTTL, hostsFileTTL
@@ -94,7 +94,7 @@ func (r *resolver) both(ctx context.Context, conf *dns.ClientConfig, name string
 	return v4, v6
 }
 
-// resolve follows the aliases of name to its addresses, asking again where a server does not follow them itself.
+// resolve follows the aliases of name to its addresses, with further queries if a server does not follow them itself.
 func resolve(ctx context.Context, conf *dns.ClientConfig, name string, qtype uint16) family {
 	ttl := time.Duration(1<<31-1) * time.Second
 	for range maxCNAMEs {
@@ -118,8 +118,8 @@ func resolve(ctx context.Context, conf *dns.ClientConfig, name string, qtype uin
 	return family{err: fmt.Errorf("look up %s: more than %d aliases in a row", name, maxCNAMEs)}
 }
 
-// follow goes through the records of an answer from name on. It returns the addresses at the end of the chain of
-// aliases, the name there, and the shortest TTL on the way.
+// follow follows the records of an answer, starting at name. It returns the addresses at the end of the chain of aliases,
+// the name there, and the shortest TTL on the way.
 func follow(answer []dns.RR, name string, qtype uint16) (addrs []netip.Addr, last string, ttl time.Duration, err error) {
 	ttl = time.Duration(1<<31-1) * time.Second
 	for range maxCNAMEs {
@@ -153,7 +153,7 @@ func follow(answer []dns.RR, name string, qtype uint16) (addrs []netip.Addr, las
 	return nil, name, ttl, fmt.Errorf("look up %s: more than %d aliases in a row", name, maxCNAMEs)
 }
 
-// negativeTTL is how long the answer that there is nothing holds (RFC 2308); 0 when the server does not say.
+// negativeTTL is the TTL of a negative answer (RFC 2308); 0 when the server does not give one.
 func negativeTTL(reply *dns.Msg) time.Duration {
 	for _, rr := range reply.Ns {
 		if soa, ok := rr.(*dns.SOA); ok {
@@ -163,8 +163,7 @@ func negativeTTL(reply *dns.Msg) time.Duration {
 	return 0
 }
 
-// ask puts one question to the servers in turn, as often as resolv.conf says, until one answers it. That the name or
-// the type does not exist is an answer.
+// ask sends one query to the servers in turn, as often as resolv.conf says, until one answers. A negative answer counts.
 func ask(ctx context.Context, conf *dns.ClientConfig, name string, qtype uint16) (*dns.Msg, error) {
 	question := new(dns.Msg)
 	question.SetQuestion(dns.Fqdn(name), qtype)
@@ -215,11 +214,11 @@ func exchange(ctx context.Context, conf *dns.ClientConfig, network, server strin
 		return nil, err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })() // the client only minds the context's deadline
+	defer context.AfterFunc(ctx, func() { conn.Close() })() // the client uses only the context's deadline
 	reply, _, err := client.ExchangeWithConnContext(ctx, question, conn)
 	switch {
 	case err != nil && network == "udp" && reply != nil && reply.Truncated:
-		return reply, nil // cut in the middle of a record
+		return reply, nil // truncated in the middle of a record
 	case err != nil:
 		return nil, err
 	case !reply.Response || len(reply.Question) != 1 || !sameQuestion(reply.Question[0], question.Question[0]):

@@ -17,7 +17,7 @@ const (
 	scaleEndpoints = 100 // of each service, in one slice
 )
 
-// scale is a Discovery whose slices come from the test instead of a watch, at the place where a watch hands them over.
+// scale is a Discovery whose slices come from the test instead of a watch.
 type scale struct {
 	d       *Discovery
 	mirrors []*mirror[*discoveryv1.EndpointSlice, endpointSlice]
@@ -59,7 +59,7 @@ func newScale(tb testing.TB) *scale {
 	return s
 }
 
-// change moves one endpoint of one slice to an address that nobody has had.
+// change moves one endpoint of one slice to an address that no endpoint has had.
 func (s *scale) change(n int) error {
 	i := n % scaleServices
 	slice := s.slices[i].DeepCopy()

@@ -30,7 +30,7 @@ type serviceSource struct {
 	slicesDone      func()
 
 	mu          sync.Mutex
-	service     *mirror[*corev1.Service, serviceFacts] // nil unless a port is asked for by number
+	service     *mirror[*corev1.Service, serviceFacts] // nil unless a target names a port by number
 	stopService func()
 }
 
@@ -67,7 +67,7 @@ func (s *serviceSource) needs(ports []string) {
 		}, &corev1.Service{}, keepService, sameService, s.changed)
 		s.service, s.stopService = service, func() { cancel(); wait() }
 	case !numbered && s.service != nil:
-		go s.stopService() // it may be waiting in changed for the lock that our client holds
+		go s.stopService() // it may wait in changed for a lock that the caller holds
 		s.service, s.stopService = nil, nil
 	}
 }
@@ -109,12 +109,12 @@ func (s *serviceSource) answer(port string) answer {
 	return got
 }
 
-// portName maps the number of a Service's port to its name. Where it cannot, it completes the answer and returns false.
+// portName returns the name of a Service's port by its number. If it cannot, it sets the answer's error and returns false.
 func (s *serviceSource) portName(port string, got *answer) (name string, known bool) {
 	s.mu.Lock()
 	service := s.service
 	s.mu.Unlock()
-	if service == nil { // the port is about to be asked for, or no longer is
+	if service == nil { // needs has not been called yet, or the port is not needed any more
 		got.answered = false
 		return "", false
 	}
@@ -187,7 +187,7 @@ func (s *serviceSource) close() {
 	}
 }
 
-// unavailable is a service without an API to ask.
+// unavailable is a service without a configured API.
 type unavailable struct{ err error }
 
 func (u unavailable) answer(string) answer { return answer{err: u.err} }

@@ -10,12 +10,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// servicePage is how many Services are asked for at once.
+// servicePage is how many Services one request lists.
 const servicePage = 500
 
-// ServiceAddresses are the addresses that Services answer on themselves (cluster IPs, external IPs, load balancer IPs),
-// each with the NAMESPACE/NAME of its Service. After NAT no packet carries one of them as its destination, so as a
-// backend it would never match.
+// ServiceAddresses are the Services' own addresses (cluster IPs, external IPs, load balancer IPs), each with the
+// NAMESPACE/NAME of its Service. After NAT no packet carries one of them as its destination, so as a backend it would never
+// match.
 type ServiceAddresses map[netip.Addr]string
 
 // ListServiceAddresses reads the Services of all namespaces once.
@@ -49,7 +49,7 @@ func (known ServiceAddresses) add(s *corev1.Service) {
 	}
 }
 
-// Check returns an error that names what to write instead when at is a Service's own address.
+// Check returns an error, with the target to use instead, when at is a Service's own address.
 func (known ServiceAddresses) Check(at netip.AddrPort) error {
 	service, ok := known[at.Addr().Unmap()]
 	if !ok {

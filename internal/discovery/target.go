@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Target is what one policy names, ranges excepted.
+// Target holds the targets that one policy names, except ranges.
 type Target struct {
 	Policy    string // unique
 	Addresses []netip.AddrPort
@@ -15,8 +15,8 @@ type Target struct {
 	Services  []Service
 }
 
-// ask calls f for each source and port that t needs.
-func (t Target) ask(f func(key sourceKey, port string)) {
+// each calls f for each source and port that t needs.
+func (t Target) each(f func(key sourceKey, port string)) {
 	for _, h := range t.Hosts {
 		f(sourceKey{KindHost, h.key()}, strconv.Itoa(int(h.Port)))
 	}
@@ -39,7 +39,7 @@ type Host struct {
 // String returns NAME:PORT.
 func (h Host) String() string { return h.Name + ":" + strconv.Itoa(int(h.Port)) }
 
-// key is the name without what makes no difference to DNS.
+// key is the name in lower case: DNS ignores case.
 func (h Host) key() string { return strings.ToLower(h.Name) }
 
 // Service is one port of a Kubernetes Service.

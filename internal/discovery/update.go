@@ -2,26 +2,26 @@ package discovery
 
 import "time"
 
-// Update is what has changed since the one before. Policies that are not in it are as they were.
+// Update holds the changes since the one before. Policies that are not in it are unchanged.
 type Update struct {
 	Sets  []Set     // in file order
 	Since time.Time // when the oldest event in it was seen
 }
 
-// Set is the whole new set of one policy's backends.
+// Set is the complete new set of one policy's backends.
 type Set struct {
 	Policy   string
 	Backends []Backend // sorted by address, each address once; not to be changed
 
-	// Complete is false until every source of the policy has answered once. Until then a backend that is missing may
-	// just not be known yet, and what an earlier agent left in the kernel for it should stay.
+	// Complete is false until every source of the policy has answered once. Until then a missing backend may not be known
+	// yet, and the state of an earlier agent for it should stay in the kernel.
 	Complete bool
 
-	// Err joins what is wrong with the policy's sources now; nil when all of them are fresh.
+	// Err joins the present errors of the policy's sources; nil when all of them are up to date.
 	Err error
 }
 
-// SourceStatus tells how one source does.
+// SourceStatus is the state of one source.
 type SourceStatus struct {
 	Kind     string   // host, service or configmap
 	Name     string   // the host name, or NAMESPACE/NAME
