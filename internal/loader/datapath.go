@@ -33,7 +33,7 @@ type Datapath struct {
 	closed   bool
 }
 
-// objects are all maps, and the programs that every node needs.
+// objects are all maps, and the programs that each node needs.
 type objects struct {
 	bpf.CMaps
 	Egress      *ebpf.Program `ebpf:"egress"`
@@ -50,8 +50,9 @@ func (o *objects) close() error {
 	return errors.Join(errs...)
 }
 
-// Load loads the programs. With Options.PinPath it takes over the maps that a former agent left there, provided that
-// their layout is the same; Adopted then says true. The error names what the kernel or the process lacks.
+// Load loads the programs. With Options.PinPath it adopts the maps that a former agent pinned there, if their layout is the
+// same; Adopted then returns true. The error names the features that the kernel lacks and the rights that the process
+// lacks.
 func Load(opts Options) (*Datapath, error) {
 	opts = opts.withDefaults()
 	if err := Supported(); err != nil {
@@ -97,8 +98,8 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-// Close detaches what is not pinned and frees everything else. Calling it again does nothing. With Options.PinPath the
-// programs go on without this process, and reject clients until the lease runs out: see Detach.
+// Close detaches programs that are not pinned and frees all other resources. Calling it again does nothing. With
+// Options.PinPath the programs stay attached without this process, and reject clients until the lease expires: see Detach.
 func (d *Datapath) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -111,10 +112,10 @@ func (d *Datapath) Close() error {
 		errs = append(errs, d.releaseHook(h, d.pins != nil))
 	}
 	for _, l := range d.xdp {
-		errs = append(errs, d.pins.letGo(l.Link, true))
+		errs = append(errs, d.pins.closeLink(l.Link, true))
 	}
 	for _, l := range d.others {
-		errs = append(errs, d.pins.letGo(l, true))
+		errs = append(errs, d.pins.closeLink(l, true))
 	}
 	if d.Tables != nil {
 		errs = append(errs, d.Tables.Close())

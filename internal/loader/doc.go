@@ -1,3 +1,3 @@
-// Package loader keeps the life cycle of the programs: it loads them, attaches them to interfaces, pins and adopts what
-// outlives the agent, and detaches them. What is in their maps is package tables.
+// Package loader manages the life cycle of the programs: it loads them, attaches them to interfaces, pins and adopts maps
+// and links that outlive the agent, and detaches them. Package tables accesses the content of the maps.
 package loader

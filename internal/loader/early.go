@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// XDPMode says how the XDP program is attached.
+// XDPMode is the way in which the XDP program is attached.
 type XDPMode string
 
-// Modes of XDP. Auto is native where the driver can, generic else.
+// Modes of XDP. Auto is native if the driver supports it, else generic.
 const (
 	XDPAuto    XDPMode = "auto"
 	XDPNative  XDPMode = "native"
 	XDPGeneric XDPMode = "generic"
 )
 
-// AttachXDP puts the XDP program on an uplink of the calling thread's network namespace. It is not for the veths of
-// pods: native XDP on them takes segmentation offload away.
+// AttachXDP attaches the XDP program to an uplink of the calling thread's network namespace. It is not for the veths of
+// pods: native XDP disables their segmentation offload.
 func (d *Datapath) AttachXDP(name string, mode XDPMode) (used XDPMode, err error) {
 	ifc, err := net.InterfaceByName(name)
 	if err != nil {
@@ -57,7 +57,7 @@ func (d *Datapath) AttachXDP(name string, mode XDPMode) (used XDPMode, err error
 	return "", errors.Join(errs...)
 }
 
-// attachOnce takes over the link that a former agent has pinned under the name, or makes one and pins it.
+// attachOnce adopts the link that a former agent has pinned under the name, or creates one and pins it.
 func (d *Datapath) attachOnce(name string, prog *ebpf.Program, attach func() (link.Link, error)) (link.Link, error) {
 	if l := d.pins.adopt(name, prog); l != nil {
 		return l, nil
@@ -72,7 +72,7 @@ func (d *Datapath) attachOnce(name string, prog *ebpf.Program, attach func() (li
 	return l, nil
 }
 
-// DetachXDP takes the XDP program off an interface.
+// DetachXDP detaches the XDP program from an interface.
 func (d *Datapath) DetachXDP(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -81,7 +81,7 @@ func (d *Datapath) DetachXDP(ifindex int) error {
 		return nil
 	}
 	delete(d.xdp, ifindex)
-	return d.pins.letGo(l.Link, false)
+	return d.pins.closeLink(l.Link, false)
 }
 
 // XDPModes returns how the XDP program is attached, by interface index.
@@ -100,8 +100,9 @@ type xdpLink struct {
 	mode XDPMode
 }
 
-// AttachConnect rejects connect() of the processes of a cgroup (v2) to backends whose policy says reset, with
-// ECONNREFUSED, before there is a packet. It sees the address that is dialled, so it helps where that is the backend's.
+// AttachConnect rejects connect() of the processes of a cgroup (v2) to backends whose policy says reset, with ECONNREFUSED,
+// before there is a packet. The program sees the destination of connect(), so it works only if that is the backend's
+// address.
 func (d *Datapath) AttachConnect(path string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -139,8 +140,8 @@ func CheckConnectCgroup(path string) error {
 	return nil
 }
 
-// AttachLookup rejects connections to listeners of this host in the calling thread's network namespace after NAT, where
-// no TC hook sees the address of the backend. It can only reset, so it is for policies that say reset.
+// AttachLookup rejects connections to listeners of this host in the calling thread's network namespace after NAT, where no
+// TC hook sees the address of the backend. It can only reset, so it applies only to policies that reject with reset.
 func (d *Datapath) AttachLookup() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

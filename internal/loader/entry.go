@@ -11,11 +11,12 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// RejectAtEntry lets clients be rejected where they enter the node when that is sure: by an open or forced-open circuit
-// of a policy that exempts nobody by address, at the backend's own address. Else, and with on false, they are where they
-// leave it. Interfaces that have programs of others are left out: those would not see the packets that are taken before
-// them, and might drop an answer that they know nothing of. Others come and go, so it must be called again and again, by one
-// goroutine at a time; it takes some 100 us for each interface, and keeps nobody else from the datapath meanwhile.
+// RejectAtEntry makes the programs reject clients where they enter the node, if the rejection is certain: by an open or
+// forced-open circuit of a policy without exempt addresses, at the backend's own address. Otherwise, and with on false, the
+// programs reject them where they leave the node. Interfaces with programs of others are excluded: those would not see the
+// rejected packets, and might drop the answers. Such programs may be attached or detached at any time, so the method must
+// be called repeatedly, by one goroutine at a time. It takes some 100 us for each interface, and does not block other
+// methods meanwhile.
 func (d *Datapath) RejectAtEntry(on bool) error {
 	var alone []int
 	var errs []error
@@ -53,7 +54,7 @@ func programIDs(all ...*ebpf.Program) ([]ebpf.ProgramID, error) {
 	return ids, nil
 }
 
-// alone reports whether an interface has our programs for Ethernet, and nobody else's.
+// alone reports whether an interface has our programs for Ethernet, and no others.
 func (h Hook) alone(own []ebpf.ProgramID) (bool, error) {
 	if h.L3 {
 		return false, nil

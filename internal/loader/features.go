@@ -13,18 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Feature is one thing that the programs need or can use, and whether it is there.
+// Feature is a feature of the kernel that the programs need or can use, and whether the kernel has it.
 type Feature struct {
 	Name     string
 	Kernel   string // the first Linux that has it
 	Required bool
-	Err      error // nil: it is there; ErrNotSupported: it is not; else: could not tell
+	Err      error // nil: the kernel has it; ErrNotSupported: it does not; other errors: not known
 }
 
-// OK reports whether the feature is there.
+// OK reports whether the kernel has the feature.
 func (f Feature) OK() bool { return f.Err == nil }
 
-// Features asks the kernel what it has, by trying.
+// Features probes the kernel for each feature.
 func Features() []Feature {
 	all := []Feature{
 		{"ring buffer", "5.8", true, features.HaveMapType(ebpf.RingBuf)},
@@ -37,7 +37,7 @@ func Features() []Feature {
 	return all
 }
 
-// ErrNotPermitted says that this process may not do what the programs need.
+// ErrNotPermitted means that this process lacks rights to load or attach the programs.
 var ErrNotPermitted = errors.New("not permitted to load and attach BPF programs")
 
 // Supported returns nil when the programs can run here, or one error that names all that is missing.
@@ -84,7 +84,7 @@ func MissingCapabilities() []string {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
-		return nil // the kernel will say so itself
+		return nil // the kernel reports missing rights itself
 	}
 	has := func(c uint) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }
 	var missing []string
@@ -101,7 +101,7 @@ func MissingCapabilities() []string {
 
 func haveTCX() bool { return tcx() == nil }
 
-// tcx asks by attaching to an interface that does not exist: a kernel without tcx refuses the command itself.
+// tcx probes by attaching to an interface that does not exist: a kernel without tcx rejects the command itself.
 var tcx = sync.OnceValue(func() error {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SchedCLS, License: "MIT",

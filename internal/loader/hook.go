@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hook is the programs on one interface.
+// Hook represents the programs on one interface.
 type Hook struct {
 	Name    string
 	Index   int
@@ -20,7 +20,7 @@ type Hook struct {
 	lo      bool   // the loopback device
 	links   []link.Link
 	filters []*netlink.BpfFilter
-	qdisc   netlink.Qdisc // the clsact qdisc; removed when nobody else's filter is on it
+	qdisc   netlink.Qdisc // the clsact qdisc; removed unless it has filters of others
 }
 
 type attachment struct {
@@ -30,9 +30,9 @@ type attachment struct {
 	name   string
 }
 
-// Attach puts the programs on an interface of the calling thread's network namespace, at the head of what is attached
-// there. An interface that has them is left as it is. With nothing pinned, they vanish with this process, unless clsact
-// was used: then they stay, and admit everybody once the lease has run out.
+// Attach attaches the programs to an interface of the calling thread's network namespace, before all other programs there.
+// It does not change an interface that has them. Without pins they are detached when this process ends, unless clsact is
+// used: then they stay, and admit all clients after the lease has expired.
 func (d *Datapath) Attach(name string) (*Hook, error) {
 	l, err := netlink.LinkByName(name)
 	if err != nil {
@@ -60,10 +60,10 @@ func (d *Datapath) Attach(name string) (*Hook, error) {
 	return h, nil
 }
 
-// attachments are the programs for an interface, and where they go. d.mu is held.
+// attachments returns the programs for an interface and their hooks. d.mu is held.
 func (d *Datapath) attachments(h *Hook) ([]attachment, error) {
 	if h.lo {
-		// Every packet of the loopback device passes both of its hooks: one sees all.
+		// Each packet of the loopback device passes both of its hooks: one hook is enough.
 		lo, err := d.program("loopback")
 		return []attachment{{lo, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-loopback"}}, err
 	}
@@ -77,7 +77,7 @@ func (d *Datapath) attachments(h *Hook) ([]attachment, error) {
 			return nil, err
 		}
 	}
-	// The way back first: what leaves is never followed without its answers being seen.
+	// The hook for responses comes first: a followed request must not have an unseen response.
 	return []attachment{
 		{in, ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, "cbagent-ingress"},
 		{out, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, "cbagent-egress"},
@@ -101,7 +101,7 @@ func (d *Datapath) attach(h *Hook, want []attachment) error {
 		}
 	}
 	if h.Mode == "tcx" {
-		// Filters of a former agent that used clsact would see every packet, too.
+		// Filters of a former agent that used clsact would count each packet again.
 		return removeFilters(h.Index)
 	}
 	return nil
@@ -129,11 +129,11 @@ func (h *Hook) attachTCX(a attachment, p *pins) error {
 	return p.pin(linkName(h.Index, a), l)
 }
 
-// filterHandle marks our filters among others of the same qdisc and priority.
+// filterHandle distinguishes our filters from others of the same qdisc and priority.
 const filterHandle = 0xcb
 
-// firstPriority returns where our filter is already, or else the priority that comes first among those where it can be:
-// nobody else's is there, or only such of the same kind and protocol, for the kernel keeps others apart.
+// firstPriority returns the priority of our filter if there is one, else the first possible one. A priority is possible if
+// it has no filters, or only filters of the same kind and protocol: the kernel allows no others there.
 func firstPriority(ifindex int, parent uint32) (uint16, error) {
 	filters, err := netlink.FilterList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, parent)
 	if err != nil {
@@ -185,7 +185,7 @@ func (h *Hook) attachClsact(a attachment) error {
 	return nil
 }
 
-// Detach takes the programs off an interface. An interface that is gone is no error.
+// Detach detaches the programs from an interface. It returns no error if the interface is gone.
 func (d *Datapath) Detach(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -197,7 +197,7 @@ func (d *Datapath) Detach(ifindex int) error {
 	return d.releaseHook(h, false)
 }
 
-// Hooks lists where the programs are attached, in no order.
+// Hooks returns the interfaces with attached programs, in no order.
 func (d *Datapath) Hooks() []Hook {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -208,7 +208,7 @@ func (d *Datapath) Hooks() []Hook {
 	return all
 }
 
-// releaseHook releases a hook, and what goes with its interface.
+// releaseHook releases a hook and the state of its interface.
 func (d *Datapath) releaseHook(h *Hook, keep bool) error {
 	var err error
 	if h.lo {
@@ -217,7 +217,7 @@ func (d *Datapath) releaseHook(h *Hook, keep bool) error {
 	return errors.Join(h.release(keep), err)
 }
 
-// release lets go of the hook; keep leaves the programs attached.
+// release closes the hook's links and filters; with keep the programs stay attached.
 func (h *Hook) release(keep bool) error {
 	var errs []error
 	for _, l := range h.links {
@@ -242,7 +242,7 @@ func (h *Hook) release(keep bool) error {
 	return errors.Join(errs...)
 }
 
-// removeIfEmpty removes a clsact qdisc unless others have put filters on it meanwhile.
+// removeIfEmpty removes a clsact qdisc unless it has filters of others.
 func removeIfEmpty(q netlink.Qdisc) error {
 	l, err := netlink.LinkByIndex(q.Attrs().LinkIndex)
 	if err != nil {

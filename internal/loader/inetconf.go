@@ -11,7 +11,7 @@ import (
 // inetSetting is an IPv4 setting of an interface (net.ipv4.conf.NAME.*), by its number in IFLA_INET_CONF.
 type inetSetting uint16
 
-// The settings that are needed, from linux/ip.h.
+// The settings that the agent changes, from linux/ip.h.
 const (
 	acceptLocal    inetSetting = 23
 	routeLocalnet  inetSetting = 26
@@ -29,8 +29,8 @@ func (s inetSetting) String() string {
 	return fmt.Sprintf("setting %d", uint16(s))
 }
 
-// inetConf reads and writes IPv4 settings of interfaces by rtnetlink, which needs no writable /proc/sys. It stays with
-// the network namespace of the thread that made it.
+// inetConf reads and writes IPv4 settings of interfaces by rtnetlink, which needs no writable /proc/sys. It uses the
+// network namespace of the thread that created it.
 type inetConf struct{ socket *nl.NetlinkSocket }
 
 func newInetConf() (*inetConf, error) {

@@ -10,23 +10,24 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// answerSettings let answers arrive that the programs redirect to lo's ingress. Such a packet has no route yet, so the
-// kernel checks its addresses as if it came from a wire: an address of this host as the source (accept_local), or one of
-// 127.0.0.0/8 (route_localnet), would be forged. The settings change nothing else. What processes send each other keeps
-// its route over lo and is never checked, and no other host can send to lo: so they do no harm after an agent was killed.
+// answerSettings make the kernel accept answers that the programs redirect to lo's ingress. Such a packet has no route yet,
+// so the kernel checks its addresses like those of a packet from outside: it drops packets whose source is an address of
+// this host (unless accept_local is set) or in 127.0.0.0/8 (unless route_localnet is set). The settings change nothing
+// else. Packets between processes keep their route over lo and are not checked, and no other host can send to lo, so the
+// settings are harmless if an agent is killed.
 var answerSettings = []inetSetting{acceptLocal, routeLocalnet}
 
-// natOnLo is what the programs need to follow connections that NAT changes before lo.
+// natOnLo is the state that the programs need to follow connections that NAT changes before lo.
 type natOnLo struct {
 	on       bool
 	ifindex  int
 	conf     *inetConf               // nil: lo is not attached
-	backends map[tables.Backend]bool // those that are processes of this host
+	backends map[tables.Backend]bool // backends that are processes of this host
 	changed  map[inetSetting]bool    // settings to be restored
-	trouble  string                  // the last error, so that it is logged once
+	trouble  string                  // the last error, to log it once
 }
 
-// attachNAT begins to look through NAT on lo. It runs in lo's network namespace.
+// attachNAT starts to follow connections through NAT on lo. It runs in lo's network namespace.
 func (d *Datapath) attachNAT(ifindex int) {
 	conf, err := newInetConf()
 	if err != nil {
@@ -34,11 +35,11 @@ func (d *Datapath) attachNAT(ifindex int) {
 		return
 	}
 	d.nat.ifindex, d.nat.conf, d.nat.changed = ifindex, conf, d.pins.marks()
-	// Also where nothing is wanted: a former agent may have left it on.
+	// Also if no backend needs it: a former agent may have left it on.
 	d.applyNAT(len(d.nat.backends) > 0)
 }
 
-// detachNAT ends it; keep leaves all as it is, for the next agent.
+// detachNAT undoes attachNAT; with keep all stays as it is, for the next agent.
 func (d *Datapath) detachNAT(keep bool) error {
 	if d.nat.conf == nil {
 		return nil
@@ -52,7 +53,8 @@ func (d *Datapath) detachNAT(keep bool) error {
 	return err
 }
 
-// PutBackend is Tables.PutBackend. It begins to look through NAT on lo when the backend is the first on this host.
+// PutBackend is Tables.PutBackend. It starts to follow connections through NAT on lo when the backend is the first on this
+// host.
 func (d *Datapath) PutBackend(b tables.Backend, circuit int, flags tables.BackendFlags) error {
 	if err := d.Tables.PutBackend(b, circuit, flags); err != nil {
 		return err
@@ -61,7 +63,8 @@ func (d *Datapath) PutBackend(b tables.Backend, circuit int, flags tables.Backen
 	return nil
 }
 
-// RemoveBackend is Tables.RemoveBackend. It ends to look through NAT on lo when the backend was the last on this host.
+// RemoveBackend is Tables.RemoveBackend. It stops following connections through NAT on lo when the backend was the last on
+// this host.
 func (d *Datapath) RemoveBackend(b tables.Backend) error {
 	if err := d.Tables.RemoveBackend(b); err != nil {
 		return err
@@ -79,7 +82,7 @@ func (d *Datapath) noteHostBackend(b tables.Backend, onHost bool) {
 	}
 }
 
-// note remembers whether a backend is a process of this host.
+// note records whether a backend is a process of this host.
 func (n *natOnLo) note(b tables.Backend, onHost bool) {
 	b.Addr = netip.AddrPortFrom(b.Addr.Addr().Unmap(), b.Addr.Port())
 	if onHost {
@@ -94,7 +97,7 @@ func onThisHost(b tables.Backend, flags tables.BackendFlags) bool {
 	return b.Direction == tables.Outbound && (flags&tables.OnHost != 0 || b.Addr.Addr().Unmap().IsLoopback())
 }
 
-// KeepNAT sets the settings of lo again that somebody has set back, and tries again what failed. It logs what is wrong.
+// KeepNAT sets settings of lo again that another process has reset, and tries again what failed. It logs errors.
 func (d *Datapath) KeepNAT() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -144,7 +147,7 @@ func (d *Datapath) startNAT() error {
 	return nil
 }
 
-// stopNAT also restores what a former agent with the same pins has changed.
+// stopNAT restores the settings of lo, also those that a former agent with the same pins has changed.
 func (d *Datapath) stopNAT() error {
 	d.nat.on = false
 	d.SetNATOnLo(false)
@@ -161,7 +164,7 @@ func (d *Datapath) stopNAT() error {
 }
 
 // restoreLo restores the settings of lo that an agent with these pins has changed, in the calling thread's network
-// namespace. It returns what it did, in words.
+// namespace. It returns a description of each change.
 func (p *pins) restoreLo() (done []string, err error) {
 	marks := p.marks()
 	if len(marks) == 0 {

@@ -2,7 +2,7 @@ package loader
 
 import "log/slog"
 
-// Options size the kernel's tables. Zero fields take the default.
+// Options set the sizes of the kernel's tables, and how programs are attached. The default replaces zero sizes.
 type Options struct {
 	Circuits int // verdicts and totals; default 16384
 	Policies int // compiled policies, two for each while it is being replaced; default 2048
@@ -10,7 +10,7 @@ type Options struct {
 	Flows    int // followed connections; default 262144
 	Ring     int // bytes of the event ring, a power of two and a multiple of the page; default 4 MiB
 
-	// PinPath is a directory of a BPF file system under which maps and links survive the agent. Empty: nothing survives.
+	// PinPath is a directory of a BPF file system under which maps and links survive the agent. Empty: nothing is pinned.
 	PinPath string
 	// Clsact attaches with clsact filters even where the kernel has tcx.
 	Clsact bool

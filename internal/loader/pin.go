@@ -86,7 +86,7 @@ func (d *Datapath) loadObjects(spec *ebpf.CollectionSpec) error {
 	err := spec.LoadAndAssign(&d.objs, &opts)
 	var ve *ebpf.VerifierError
 	if errors.As(err, &ve) {
-		d.log.Debug("verifier", "log", fmt.Sprintf("%+v", ve))
+		d.log.Debug("the verifier rejected a program", "log", fmt.Sprintf("%+v", ve))
 	}
 	if err != nil {
 		return fmt.Errorf("load the programs: %w", err)
@@ -98,8 +98,7 @@ func linkName(index int, a attachment) string {
 	return fmt.Sprintf("%d-%s", index, strings.TrimPrefix(a.name, "cbagent-"))
 }
 
-// adopt puts a new program in the place of the one that a former agent attached, without a moment between. Nil: there is
-// none.
+// adopt atomically replaces the program of a link that a former agent has pinned. It returns nil if there is no such link.
 func (p *pins) adopt(name string, prog *ebpf.Program) link.Link {
 	if p == nil {
 		return nil
@@ -124,7 +123,7 @@ func (p *pins) adopt(name string, prog *ebpf.Program) link.Link {
 	return l
 }
 
-// pin makes a link outlive this process.
+// pin pins a link, so that it outlives this process.
 func (p *pins) pin(name string, l link.Link) error {
 	if p == nil {
 		return nil
@@ -140,16 +139,16 @@ func (p *pins) pin(name string, l link.Link) error {
 	return nil
 }
 
-// letGo closes a link; keep leaves what is pinned attached.
-func (p *pins) letGo(l link.Link, keep bool) error {
+// closeLink closes a link; with keep a pinned link stays attached.
+func (p *pins) closeLink(l link.Link, keep bool) error {
 	if keep && p != nil {
 		return l.Close()
 	}
 	return errors.Join(l.Unpin(), l.Close())
 }
 
-// Prune removes what a former agent has attached and this one has not, and maps of other layouts. It is called once
-// everything of the start is attached.
+// Prune removes links of a former agent that this one does not use, and maps of other layouts. It is called when all
+// programs are attached at the start.
 func (d *Datapath) Prune() error {
 	if d.pins == nil {
 		return nil
@@ -161,7 +160,7 @@ func (d *Datapath) Prune() error {
 	if err != nil {
 		return fmt.Errorf("list pins: %w", err)
 	}
-	if d.nat.conf == nil { // this one has nothing on lo
+	if d.nat.conf == nil { // this agent is not attached to lo
 		_, err := d.pins.restoreLo()
 		errs = append(errs, err, d.pins.unmarkAll())
 	}
@@ -200,9 +199,9 @@ func removeTree(dir string) error {
 	return errors.Join(append(errs, os.Remove(dir))...)
 }
 
-// DetachAll removes everything that agents with these pins have left: links, maps, and clsact filters on interfaces of
-// the calling thread's network namespace. What others have pinned in the same directory stays. It refuses while such an
-// agent runs. An empty path means that nothing is pinned. It returns what it removed, in words.
+// DetachAll removes all that agents with these pins have left: links, maps, and clsact filters on interfaces of the calling
+// thread's network namespace. Pins of others in the same directory stay. It returns an error while such an agent runs. An
+// empty path means that nothing is pinned. It returns a description of each removed object.
 func DetachAll(path string) ([]string, error) {
 	var removed []string
 	var errs []error
@@ -222,7 +221,7 @@ func DetachAll(path string) ([]string, error) {
 				removed = append(removed, restored...)
 				errs = append(errs, err)
 			}
-			// Programs first: maps without them do nothing, programs without maps do not exist.
+			// Programs first: they use the maps.
 			slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 			others := 0
 			for _, e := range entries {

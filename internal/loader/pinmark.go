@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// markPrefix begins the name of a directory among the pins that stands for a changed setting of lo. It outlives the maps,
-// whose layout the next agent may not know.
+// markPrefix begins the name of a directory among the pins that records a changed setting of lo. The directory outlives the
+// maps: their layout may be another one under the next agent.
 const markPrefix = "lo-"
 
 func markName(s inetSetting) string { return markPrefix + s.String() }
@@ -21,7 +21,7 @@ func isMark(name string) bool {
 	return slices.ContainsFunc(answerSettings, func(s inetSetting) bool { return name == markName(s) })
 }
 
-// mark notes that a setting is to be restored.
+// mark records that a setting is to be restored.
 func (p *pins) mark(s inetSetting) error {
 	if p == nil {
 		return nil
@@ -32,7 +32,7 @@ func (p *pins) mark(s inetSetting) error {
 	return nil
 }
 
-// unmark notes that it is restored.
+// unmark removes the mark of a setting that is restored.
 func (p *pins) unmark(s inetSetting) error {
 	if p == nil {
 		return nil
@@ -57,7 +57,7 @@ func (p *pins) marks() map[inetSetting]bool {
 	return all
 }
 
-// unmarkAll forgets them all, with a network namespace whose lo is gone.
+// unmarkAll removes all marks, if the network namespace of lo is gone.
 func (p *pins) unmarkAll() error {
 	var errs []error
 	for s := range p.marks() {

@@ -15,18 +15,18 @@ import (
 	"github.com/cbagent/cbagent/internal/filelock"
 )
 
-// Errors of pins that are somebody else's, for errors.Is.
+// Errors of pins of other agents, for errors.Is.
 var (
 	ErrBusy      = errors.New("another agent is running with these pins")
 	ErrElsewhere = errors.New("the pins are those of an agent of another network namespace")
 )
 
-// inPod is what a manifest needs for pins, as a remedy.
+// inPod is the remedy in a pod: what a manifest needs for pins.
 const inPod = "in a pod the volume `hostPath: {path: /sys/fs/bpf}` at `mountPath: /sys/fs/bpf`"
 
 // CheckPinPath returns nil when an agent could pin below path: it is on a BPF file system or would be, and can be written.
 func CheckPinPath(path string) error {
-	// The directory itself need not be there yet, but what it will be in.
+	// The directory itself need not exist yet, but its parent must.
 	var st unix.Statfs_t
 	at := path
 	err := unix.Statfs(at, &st)
@@ -49,7 +49,7 @@ func CheckPinPath(path string) error {
 	return nil
 }
 
-// cannotPin adds to an error of the file system what mends it.
+// cannotPin adds the remedy to an error of the file system.
 func cannotPin(path string, err error) error {
 	switch {
 	case errors.Is(err, unix.EROFS):
@@ -60,7 +60,7 @@ func cannotPin(path string, err error) error {
 	return fmt.Errorf("--bpffs %s: %w", path, err)
 }
 
-// lockDir holds the directory for this process while the file that it returns is open.
+// lockDir locks the directory for this process as long as the returned file is open.
 func lockDir(path string) (*os.File, error) {
 	dir, err := os.Open(path)
 	if err != nil {
@@ -81,7 +81,7 @@ func lockDir(path string) (*os.File, error) {
 
 const ownerPrefix = "netns-"
 
-// ours reports whether an agent makes a directory of this name for its pins.
+// ours reports whether the name is that of a directory that an agent creates for its pins.
 func ours(name string) bool {
 	return name == "links" || strings.HasPrefix(name, "maps-") || strings.HasPrefix(name, ownerPrefix) || isMark(name)
 }
@@ -95,9 +95,9 @@ func ownerName() (string, error) {
 	return ownerPrefix + strconv.FormatUint(st.Ino, 10), nil
 }
 
-// claim writes down that the pins are those of the calling thread's network namespace. Links go by the number of their
-// interface, which another namespace gives to others: while an agent's of another one are attached they are not touched.
-// Those whose interfaces have gone with their namespace are forgotten.
+// claim records that the pins are those of the calling thread's network namespace. Links are named by the index of their
+// interface, which is ambiguous between namespaces: it returns an error while links of another namespace are attached. It
+// removes links whose interfaces are gone with their namespace.
 func (p *pins) claim() error {
 	own, err := ownerName()
 	if err != nil {
@@ -128,7 +128,7 @@ func (p *pins) claim() error {
 	return nil
 }
 
-// attached names the pinned links that are attached to something.
+// attached returns the names of the pinned links that are attached.
 func (p *pins) attached() []string {
 	entries, err := os.ReadDir(p.links())
 	if err != nil {
@@ -146,7 +146,7 @@ func (p *pins) attached() []string {
 	return names
 }
 
-// alive reports whether what a link was attached to is still there: the kernel then knows it by its number.
+// alive reports whether the target of a link still exists: for one that is gone the kernel returns the number 0.
 func alive(l link.Link) bool {
 	info, err := l.Info()
 	if err != nil {

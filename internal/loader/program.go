@@ -10,8 +10,8 @@ import (
 	"github.com/cbagent/cbagent/internal/bpf"
 )
 
-// programs are those that not every node needs, by their name in C. Each is loaded when it is first asked for: the verifier
-// takes a fifth of a second for the largest, and a kernel that lacks the kind of one still runs the others.
+// programs are those that not every node needs, by their name in C. Each is loaded at its first use: the verifier takes a
+// fifth of a second for the largest, and a kernel that does not support the type of one still runs the others.
 type programs map[string]*ebpf.Program
 
 // program returns one of d.programs. d.mu is held.
@@ -27,7 +27,7 @@ func (d *Datapath) program(name string) (*ebpf.Program, error) {
 	return p, nil
 }
 
-// loadOne loads a single program onto the maps that are in use.
+// loadOne loads a single program that uses the loaded maps.
 func (d *Datapath) loadOne(name string) (*ebpf.Program, error) {
 	spec, err := bpf.LoadC()
 	if err != nil {
@@ -61,5 +61,5 @@ func (p programs) close() error {
 	return errors.Join(errs...)
 }
 
-// Program returns one of the programs by its name in C, to be measured by BPF_PROG_TEST_RUN. The caller closes it.
+// Program returns one of the programs by its name in C, for BPF_PROG_TEST_RUN. The caller closes it.
 func (d *Datapath) Program(name string) (*ebpf.Program, error) { return d.loadOne(name) }

@@ -11,16 +11,16 @@ import (
 	"github.com/cbagent/cbagent/internal/bpf"
 )
 
-// SweepResult is what one sweep saw.
+// SweepResult is the result of one sweep.
 type SweepResult struct {
 	Flows  int           // followed connections
 	Number int64         // of the sweep, for Pending
-	Took   time.Duration // of a CPU: what others did on it meanwhile does not count
-	Due    int64         // when the first of what is pending now will have timed out; 0: nothing will
+	Took   time.Duration // CPU time of the sweep
+	Due    int64         // when the next pending request or SYN times out; 0: none does
 }
 
-// Sweep ends requests that hang, SYNs that nobody answers, and connections that were silent for longer than idle. One
-// goroutine at a time.
+// Sweep times out requests and SYNs that get no reply, and removes connections that were silent for longer than idle. Only
+// one goroutine at a time may call it.
 func (d *Datapath) Sweep(idle time.Duration) (SweepResult, error) {
 	return d.sweep(bpf.CSweepArgs{Idle: uint64(idle)})
 }

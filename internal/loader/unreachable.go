@@ -10,15 +10,16 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// UnreachableResult is what one call of RecordUnreachable recorded.
+// UnreachableResult is the result of one call of RecordUnreachable.
 type UnreachableResult struct {
 	Ended  int // attempts whose SYN had been seen
 	Unseen int // backends of which no attempt was seen: one outcome each
 }
 
-// RecordUnreachable records that an address resolution which has failed at the given moment kept clients from these
-// backends: the attempts that wait for a SYN-ACK end as `unreachable`; where there is none, one outcome is recorded, with a
-// permit in half-open. A circuit that rejects gets none. One goroutine at a time.
+// RecordUnreachable records that clients could not reach these backends, because an address resolution failed at the given
+// moment. The attempts that wait for a SYN-ACK end as `unreachable`. For a backend without such an attempt it records one
+// outcome, with a permit in half-open; for a circuit that rejects it records none. Only one goroutine at a time may call
+// it.
 func (d *Datapath) RecordUnreachable(at int64, all []tables.Unreachable) (UnreachableResult, error) {
 	errs := []error{d.PutUnreachable(all)}
 	args := bpf.CUnreachableArgs{Now: uint64(at)}
