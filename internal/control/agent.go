@@ -10,7 +10,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// Agent is what the API needs of an agent. Its methods are called concurrently.
+// Agent is the part of an agent that the API uses. Its methods are called concurrently.
 type Agent interface {
 	Ready() error // nil, or what the agent waits for
 	Snapshot() *view.Snapshot
@@ -21,18 +21,18 @@ type Agent interface {
 	Trace(Target) (Tracer, error)
 }
 
-// Order is an Override that was found to make sense.
+// Order is a valid Override.
 type Order struct {
 	Action string
-	For    time.Duration // 0: until it is taken back
+	For    time.Duration // 0: until it is removed
 	By     string
 	Reason string
 }
 
-// Tracer hands out outcomes as they happen.
+// Tracer provides outcomes as they happen.
 type Tracer interface {
 	Lines() <-chan TraceLine
-	Missed() uint64 // since it was asked last
+	Missed() uint64 // since the last call
 	Close()
 }
 

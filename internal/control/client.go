@@ -18,7 +18,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// Client speaks to an agent.
+// Client is a client of an agent's API.
 type Client struct {
 	socket   string
 	timeout  time.Duration // CallTimeout, except in tests
@@ -26,7 +26,7 @@ type Client struct {
 	listener atomic.Int32 // process that listens on the socket; 0: not known
 }
 
-// NewClient makes a client of the agent that listens on a socket. It connects when it is first used. Its methods return
+// NewClient returns a client of the agent that listens on a socket. It connects at its first use. Its methods return
 // ErrNoAnswer when the agent does not answer within CallTimeout.
 func NewClient(socket string) *Client {
 	c := &Client{socket: socket, timeout: CallTimeout}
@@ -44,14 +44,14 @@ func NewClient(socket string) *Client {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Status asks what the agent is doing. A target is POLICY, BACKEND, POLICY/BACKEND or empty.
+// Status returns the state of the agent. A target is POLICY, BACKEND, POLICY/BACKEND or empty.
 func (c *Client) Status(ctx context.Context, target string) (Status, error) {
 	var s Status
 	err := c.get(ctx, "ask for the status", "/v1/status", url.Values{"target": {target}}, &s)
 	return s, err
 }
 
-// Ready asks whether the agent is ready.
+// Ready returns whether the agent is ready.
 func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 	var r Readiness
 	err := c.get(ctx, "ask whether the agent is ready", "/v1/ready", nil, &r)
@@ -65,7 +65,7 @@ func (c *Client) Policies(ctx context.Context, target string) (json.RawMessage, 
 	return raw, err
 }
 
-// Override has the agent lay hands on circuits. After ErrNoAnswer it may still do so.
+// Override applies an override to circuits. After ErrNoAnswer the agent may still apply it.
 func (c *Client) Override(ctx context.Context, o Override) (Overridden, error) {
 	var done Overridden
 	body, err := json.Marshal(o)
@@ -80,7 +80,8 @@ func (c *Client) Override(ctx context.Context, o Override) (Overridden, error) {
 }
 
 // Events calls f for up to last records of the target, oldest first, and with follow for each new one until the context
-// ends or f returns an error, which it returns. missed is called when the client was too slow for some.
+// ends or f returns an error, which it returns. It calls missed with the number of records for which the client was too
+// slow.
 func (c *Client) Events(ctx context.Context, target string, last int, follow bool, f func(view.Record) error, missed func(uint64)) error {
 	q := url.Values{"target": {target}, "last": {strconv.Itoa(last)}, "follow": {strconv.FormatBool(follow)}}
 	return c.lines(ctx, "ask for the events", "/v1/events", q, follow, missed, func(line []byte) error {
@@ -99,8 +100,8 @@ func (c *Client) Trace(ctx context.Context, target string, f func(line []byte) e
 
 var missedPrefix = []byte(`{"missed":`)
 
-// lines calls f with each line of an answer. The deadline of a call that does not follow is the agent's alone: the answer is
-// read to its end first, for f may wait for whoever reads its output.
+// lines calls f with each line of an answer. The deadline of a call that does not follow limits only the agent's time: the
+// answer is read to its end first, because f may block on its output.
 func (c *Client) lines(ctx context.Context, what, path string, q url.Values, follow bool, missed func(uint64), f func([]byte) error) error {
 	ctx, limit := withDeadline(ctx, c.timeout)
 	defer limit.end()
@@ -136,7 +137,7 @@ func (c *Client) lines(ctx context.Context, what, path string, q url.Values, fol
 	return nil
 }
 
-// cut says why an answer ended early; nil when the user ended it.
+// cut returns the reason why an answer ended early; nil when the user ended it.
 func (c *Client) cut(ctx context.Context, what string, err error) error {
 	switch {
 	case context.Cause(ctx) == errLate:
@@ -171,7 +172,7 @@ func (c *Client) call(ctx context.Context, what, method, path string, q url.Valu
 	return nil
 }
 
-// do returns an answer that is no error.
+// do makes a request and returns the answer, or the error that the answer contains.
 func (c *Client) do(ctx context.Context, what, method, path string, q url.Values, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://cbagent"+path+"?"+q.Encode(), bytes.NewReader(body))
 	if err != nil {

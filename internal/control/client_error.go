@@ -13,15 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Errors that a client may want to tell apart.
+// Errors that a client may need to distinguish.
 var (
-	ErrNoAgent      = errors.New("no agent answers")    // nobody listens on the socket
-	ErrNoAnswer     = errors.New("no answer in time")   // somebody listens, and does not answer within CallTimeout
-	ErrNotPermitted = errors.New("not permitted")       // the socket is for others
+	ErrNoAgent      = errors.New("no agent answers")    // no process listens on the socket
+	ErrNoAnswer     = errors.New("no answer in time")   // a process listens, and does not answer within CallTimeout
+	ErrNotPermitted = errors.New("not permitted")       // the user may not use the socket
 	ErrUnknown      = errors.New("nothing of the name") // no such policy or backend
 )
 
-// unreachable says why the agent could not be spoken to, and what to do. The context is the call's.
+// unreachable returns the reason why the agent could not be reached, and the remedy. The context is the call's.
 func (c *Client) unreachable(ctx context.Context, what string, err error) error {
 	switch {
 	case context.Cause(ctx) == errLate:
@@ -37,7 +37,7 @@ func (c *Client) unreachable(ctx context.Context, what string, err error) error 
 	return fmt.Errorf("%s: speak to the agent at %s: %w", what, c.socket, err)
 }
 
-// whoMay says who may use a socket.
+// whoMay describes the users who may use a socket.
 func whoMay(path string) string {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -57,7 +57,7 @@ func whoMay(path string) string {
 	return fmt.Sprintf("it is for root and the members of group %s, and %s is none", name, me)
 }
 
-// textError is an error with a text of its own.
+// textError is an error whose text replaces that of the wrapped one.
 type textError struct {
 	text string
 	is   error

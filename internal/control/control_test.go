@@ -22,7 +22,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view/viewtest"
 )
 
-// standIn is an agent in the middle of an incident that obeys nobody.
+// standIn is an agent in the middle of an incident that applies no orders.
 type standIn struct {
 	snapshot *view.Snapshot
 	history  *history.History
@@ -176,7 +176,7 @@ func TestListen(t *testing.T) {
 	}
 }
 
-// An agent that ends in the middle of a stream is told from one that has no more to say.
+// The end of the agent in the middle of a stream is an error, and the end of a complete stream is not.
 func TestAgentEndsWhileFollowed(t *testing.T) {
 	a := newStandIn(t)
 	a.history.Add(view.Record{Kind: view.KindLease})

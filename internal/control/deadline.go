@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// CallTimeout is how long a call may take that does not follow, and how long one that follows waits for the first answer.
+// CallTimeout is the time limit of a call that does not follow, and of the first answer of one that follows.
 const CallTimeout = 5 * time.Second
 
 // errLate is the cause of a context that ended because the agent did not answer in time.
 var errLate = errors.New("the agent did not answer in time")
 
-// deadline bounds a call.
+// deadline is the deadline of a call.
 type deadline struct {
 	timer  *time.Timer
 	cancel context.CancelCauseFunc
@@ -28,7 +28,7 @@ func withDeadline(ctx context.Context, after time.Duration) (context.Context, *d
 	return ctx, &deadline{time.AfterFunc(after, func() { cancel(errLate) }), cancel}
 }
 
-// lift lets the call go on without a bound.
+// lift removes the deadline.
 func (d *deadline) lift() { d.timer.Stop() }
 
 func (d *deadline) end() {
@@ -36,7 +36,7 @@ func (d *deadline) end() {
 	d.cancel(nil)
 }
 
-// note keeps the number of the process at the other end of a connection. What listens is the same for all connections of a client,
+// note stores the number of the process at the other end of a connection. It is the same for all connections of a client,
 // unless the agent is restarted: then the last one counts.
 func (c *Client) note(conn net.Conn) {
 	if peer := peerOf(conn); peer.known {
@@ -44,7 +44,7 @@ func (c *Client) note(conn net.Conn) {
 	}
 }
 
-// noAnswer is the error of a call that the agent did not answer in time.
+// noAnswer returns the error of a call that the agent did not answer in time.
 func (c *Client) noAnswer(what string) error {
 	pid := c.listener.Load()
 	text := fmt.Sprintf("%s: the agent at %s did not answer within %s: ", what, c.socket, c.timeout)

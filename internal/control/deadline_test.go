@@ -96,7 +96,7 @@ func TestSilentAgent(t *testing.T) {
 	}
 }
 
-// A socket whose queue nobody empties is told from one on which nobody listens.
+// A socket whose queue is full has another error than one on which no process listens.
 func TestQueueOfConnectionsIsFull(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "cb.sock")
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -16,19 +16,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultSocket is where the agent listens and its commands look, unless told otherwise.
+// DefaultSocket is the default path of the agent's socket, for the agent and its commands.
 const DefaultSocket = "/run/cbagent/cbagent.sock"
 
-// Errors of Listen that are the client's.
+// Errors of Listen that the operator can correct.
 var (
 	ErrInUse     = errors.New("another agent answers there")
 	ErrElsewhere = errors.New("an agent of another network namespace answers there")
 	ErrGroup     = errors.New("there is no such group")
 )
 
-// Listen opens the socket for root, and for a group if one is named. It has its owner and mode before its name exists. One
-// that a dead agent left is replaced; one on which somebody answers is ErrInUse, or ErrElsewhere if he is known to be in
-// another network namespace: then he is no rival, but has the name.
+// Listen opens the socket for root, and for a group if one is named. The socket has its owner and mode before its name
+// exists. It replaces the socket of a dead agent. If a process answers on the socket, the error is ErrInUse, or
+// ErrElsewhere if that process is known to be in another network namespace: then its agent is not in conflict, but has the
+// path.
 func Listen(path, group string) (net.Listener, error) {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		defer func() { _ = c.Close() }()
@@ -36,7 +37,7 @@ func Listen(path, group string) (net.Listener, error) {
 			return nil, fmt.Errorf("control socket %s: %w: use another --control-socket", path, ErrElsewhere)
 		}
 		return nil, fmt.Errorf("control socket %s: %w: stop it, or use another --control-socket", path, ErrInUse)
-	} else if errors.Is(err, syscall.EAGAIN) { // somebody listens, and does not accept: a stopped agent is not a dead one
+	} else if errors.Is(err, syscall.EAGAIN) { // a process listens and does not accept: a stopped agent is not a dead one
 		return nil, fmt.Errorf("control socket %s: %w, and its queue is full: stop it, or use another --control-socket", path, ErrInUse)
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
@@ -60,7 +61,7 @@ func Listen(path, group string) (net.Listener, error) {
 	return l, nil
 }
 
-// elsewhere reports whether a process is in another network namespace than this one; false when that cannot be told.
+// elsewhere reports whether a process is in another network namespace than this one; false when that is not known.
 func elsewhere(pid int32) bool {
 	own, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
@@ -70,7 +71,7 @@ func elsewhere(pid int32) bool {
 	return err == nil && theirs != own
 }
 
-// bind makes the socket under another name and renames it: whoever sees the name finds a socket that is listened on.
+// bind creates the socket under another name and renames it, so that under its name a process always listens.
 func bind(path string, gid int) (net.Listener, error) {
 	temp := path + ".new"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -101,7 +102,7 @@ func bind(path string, gid int) (net.Listener, error) {
 	return &listener{UnixListener: l, path: path, inode: inodeOf(path)}, nil
 }
 
-// listener removes its socket when it is closed, unless another agent's is there by now.
+// listener removes its socket when it is closed, unless another agent has replaced it.
 type listener struct {
 	*net.UnixListener
 	path  string

@@ -12,7 +12,7 @@ import (
 
 type clientKey struct{}
 
-// client is who is at the other end of the socket, as the kernel says.
+// client is the user at the other end of the socket, as reported by the kernel.
 type client struct {
 	uid   uint32
 	pid   int32
@@ -45,7 +45,7 @@ func peerOf(c net.Conn) client {
 	return peer
 }
 
-// String returns the name of the user, or the number.
+// String returns the name of the user, or the number if there is none.
 func (c client) String() string {
 	if !c.known {
 		return "unknown"
@@ -57,7 +57,7 @@ func (c client) String() string {
 	return "uid " + id
 }
 
-// onBehalf adds what root says of who sent it.
+// onBehalf adds the user on whose behalf root sends the request, if root names one.
 func (c client) onBehalf(of string) string {
 	if of == "" || of == c.String() || len(of) > 64 {
 		return c.String()

@@ -14,10 +14,10 @@ import (
 	"github.com/cbagent/cbagent/internal/policy"
 )
 
-// writeTimeout is how long one write to a reader of a stream may take before the reader counts as dead.
+// writeTimeout is the time limit of one write to a reader of a stream. After it the stream ends.
 const writeTimeout = 10 * time.Second
 
-// followBuffer is how many records a reader may be behind.
+// followBuffer is how many records may wait for a reader.
 const followBuffer = 1024
 
 type server struct {
@@ -106,13 +106,13 @@ func (s *server) override(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, s.agent.Override(t, order))
 }
 
-// Bounds of what an operator writes.
+// Limits of the fields of an Override.
 const (
 	maxReason = 500
 	maxFor    = 365 * 24 * time.Hour
 )
 
-// check says what is wrong with an Override, all at once.
+// check returns all errors of an Override.
 func (o *Override) check() (Order, error) {
 	order := Order{Action: o.Action, For: time.Duration(o.ForSeconds * float64(time.Second)), Reason: o.Reason}
 	var wrong string
@@ -200,7 +200,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// resolveForHistory also knows what is gone by now but still in the history.
+// resolveForHistory also resolves names that exist only in the history.
 func resolveForHistory(a Agent, text string) (Target, error) {
 	t, err := Resolve(a.Snapshot(), text)
 	if err == nil {
@@ -219,10 +219,11 @@ func resolveForHistory(a Agent, text string) (Target, error) {
 	return t, err
 }
 
-// aliveEvery is how often a trace without outcomes moves its clock, which also finds out whether its reader is gone.
+// aliveEvery is the interval at which a trace without outcomes advances its clock, which also detects that its reader is
+// gone.
 const aliveEvery = time.Second
 
-// aliveLag is how far that clock stays behind, since outcomes may be on their way.
+// aliveLag is how far that clock stays behind, because outcomes may arrive late.
 const aliveLag = time.Second / 2
 
 func (s *server) trace(w http.ResponseWriter, r *http.Request) {
@@ -295,7 +296,7 @@ func fail(w http.ResponseWriter, err error) {
 	answer(w, statusOf(err), body)
 }
 
-// ConnContext notes who is at the other end of a connection; it fits http.Server.
+// ConnContext adds the user at the other end of a connection to the context. It is for http.Server.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, clientKey{}, peerOf(c))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// NewStatus says in the API's words what a snapshot shows of a target. Policies without a circuit that is meant are left
-// out, unless they are meant by name.
+// NewStatus returns the part of a snapshot that a target names, in the format of the API. It omits policies without a
+// circuit of the target, unless the target names the policy.
 func NewStatus(s *view.Snapshot, t Target) Status {
 	out := Status{Time: s.At, Agent: agentOf(s), Policies: []Policy{}, Interfaces: []Interface{}, Sources: []Source{}}
 	for i := range s.Policies {

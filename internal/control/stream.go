@@ -20,7 +20,7 @@ type stream struct {
 func newStream(w http.ResponseWriter) *stream {
 	w.Header().Set("Content-Type", "application/jsonl")
 	c := http.NewResponseController(w)
-	// The server's time for a whole request must not end a stream: its client has said all, and reads. This fails only for
+	// The server's time limit of a request must not end a stream: its client has sent all, and reads. This fails only for
 	// writers without deadlines, which tests use.
 	_ = c.SetReadDeadline(time.Time{})
 	return &stream{control: c, w: bufio.NewWriterSize(w, 1<<16)}
@@ -49,7 +49,7 @@ func (s *stream) encode(v any) {
 	s.write(append(line, '\n'))
 }
 
-// records writes the newest of those that a target has.
+// records writes the newest records of a target.
 func (s *stream) records(all []view.Record, t Target, most int) {
 	var kept []*view.Record
 	for i := range all {
@@ -74,5 +74,5 @@ func (s *stream) flush() error {
 	return s.err
 }
 
-// limit gives the reader its time for the next write. It fails only for writers without deadlines, which tests use.
+// limit sets the deadline of the next write. It fails only for writers without deadlines, which tests use.
 func (s *stream) limit() { _ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) }

@@ -13,10 +13,10 @@ import (
 // Target names circuits: those of a policy, of a backend, of both, or all.
 type Target struct {
 	Policy  string // empty: any
-	Backend string // as the circuit is called; empty: any
+	Backend string // name of the circuit; empty: any
 }
 
-// String returns the target as one writes it.
+// String returns the target in the notation of commands.
 func (t Target) String() string {
 	switch {
 	case t.Policy == "" && t.Backend == "":
@@ -29,12 +29,12 @@ func (t Target) String() string {
 	return t.Policy + "/" + t.Backend
 }
 
-// Has reports whether a circuit is meant.
+// Has reports whether the target includes a circuit.
 func (t Target) Has(policy, backend string) bool {
 	return (t.Policy == "" || t.Policy == policy) && (t.Backend == "" || t.Backend == backend)
 }
 
-// unknownError is an error about a name that nothing has.
+// unknownError is an error about a name that does not exist.
 type unknownError struct {
 	message string
 	nearest []string
@@ -53,7 +53,7 @@ func unknown(names []string, given, format string, args ...any) error {
 	return &unknownError{fmt.Sprintf(format, args...), nearest.Names(given, names)}
 }
 
-// Resolve finds what a text means among what is there. Backends go by address and port or by the name of their pod.
+// Resolve returns the target that a text names in a snapshot. A backend is named by address and port or by its pod.
 func Resolve(s *view.Snapshot, text string) (Target, error) {
 	if text == "" {
 		return Target{}, nil
@@ -96,7 +96,7 @@ func find(s *view.Snapshot, name string) *view.Policy {
 	return nil
 }
 
-// covers reports whether a policy or one of its circuits is meant.
+// covers reports whether the target includes a policy or one of its circuits.
 func covers(p *view.Policy, t Target) bool {
 	if t.Backend == "" {
 		return t.Has(p.Name, "")

@@ -9,14 +9,14 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 )
 
-// TraceKind tells lines of a trace apart.
+// TraceKind is the kind of a line of a trace.
 type TraceKind uint8
 
 // Kinds of lines.
 const (
 	TraceOutcome TraceKind = iota // a request or connection attempt ended
 	TraceAttempt                  // a half-open permit was taken
-	TraceReturn                   // ... and came back unused
+	TraceReturn                   // ... and was returned unused
 )
 
 // TraceLine is something that happened to a backend, on the kernel's clock.
@@ -35,22 +35,22 @@ type TraceLine struct {
 	Sent       int64 // ns; when the request's last byte was sent: the latency counts from there
 }
 
-// TraceWriter writes lines in the format of cbagent replay. Times are those of the kernel's clock, so that buckets of time
-// windows fall as they did in the agent; they never go back, although the CPUs of the node may overtake one another.
+// TraceWriter writes lines in the format of cbagent replay. Times are those of the kernel's clock, so that the buckets of
+// time windows are those of the agent. They never decrease, although events of several CPUs may arrive out of order.
 type TraceWriter struct {
 	last     int64
-	attempts map[netip.AddrPort][]attempt // probes that are out, oldest first
+	attempts map[netip.AddrPort][]attempt // probes in flight, oldest first
 }
 
 // attempt is a permit that was taken.
 type attempt struct {
 	generation uint32
 	began      int64
-	written    int64 // what the trace says of it
+	written    int64 // its time in the trace
 }
 
-// take returns when the trace says that an outcome began. A permit that a connection reserved is used by its first request,
-// which is sent later: an outcome with a permit that was taken at no known moment belongs to the oldest one.
+// take returns the time in the trace at which an outcome began. A permit that a connection reserved is used by its first
+// request, which is sent later: an outcome whose permit has no known begin belongs to the oldest one.
 func (w *TraceWriter) take(l *TraceLine) int64 {
 	all := w.attempts[l.Backend]
 	i := slices.IndexFunc(all, func(a attempt) bool { return a.began == l.Began && a.generation == l.Generation })
@@ -89,7 +89,7 @@ func (w *TraceWriter) Append(b []byte, l *TraceLine) []byte {
 	began := w.take(l)
 	result := l.Result
 	if l.Kind == TraceReturn {
-		result = breaker.ResultUnknown // no policy can call that a failure: it gives the permit back
+		result = breaker.ResultUnknown // no policy can classify this result as a failure: it only returns the permit
 	}
 	if status, ok := result.Status(); ok {
 		b = append(b, `,"status":`...)

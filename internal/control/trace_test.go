@@ -31,7 +31,7 @@ func TestTraceWriter(t *testing.T) {
 		}, `{"t":4,"backend":"192.0.2.7:8080","attempt":true}` + "\n" +
 			`{"t":6,"backend":"192.0.2.7:8080","status":200,"latency_ms":1000,"began":4}` + "\n" +
 			`{"t":7,"backend":"192.0.2.7:8080","status":200,"latency_ms":1000,"began":6}` + "\n"},
-		{"an attempt that is told of late", []TraceLine{
+		{"an attempt that is reported late", []TraceLine{
 			{Backend: at, Result: 200, At: 5 * s, Began: 5 * s, Sent: 5 * s},
 			{Kind: TraceAttempt, Backend: at, At: 4 * s, Began: 4 * s, Sent: 4 * s, Generation: 3},
 			{Kind: TraceReturn, Backend: at, At: 6 * s, Began: 4 * s, Sent: 4 * s, Generation: 3},

@@ -16,7 +16,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// Status is what the agent is doing.
+// Status is the state of the agent.
 type Status struct {
 	Time       time.Time   `json:"time"`
 	Agent      AgentInfo   `json:"agent"`
@@ -25,7 +25,7 @@ type Status struct {
 	Sources    []Source    `json:"sources"`
 }
 
-// AgentInfo is what concerns no single policy.
+// AgentInfo is the state that belongs to no single policy.
 type AgentInfo struct {
 	Version        string    `json:"version"`
 	Node           string    `json:"node,omitempty"`
@@ -52,7 +52,7 @@ type AgentInfo struct {
 	VerdictP99Seconds *float64 `json:"verdict_p99_seconds"` // at most; null before the first transition by an outcome
 }
 
-// Readiness says whether policies are in force and interfaces attached.
+// Readiness reports whether policies are in force and interfaces attached.
 type Readiness struct {
 	Ready    bool   `json:"ready"`
 	WaitsFor string `json:"waits_for,omitempty"` // while it is not ready
@@ -104,7 +104,7 @@ type Circuit struct {
 	LatencyP50         *float64          `json:"latency_p50_ms"` // at most, since the backend became known; null without responses
 	LatencyP99         *float64          `json:"latency_p99_ms"`
 	RateLimitAvailable *int              `json:"rate_limit_available,omitempty"`
-	Last               *view.Record      `json:"last,omitempty"` // what happened to it last
+	Last               *view.Record      `json:"last,omitempty"` // its last event
 }
 
 // AllRejected returns how many clients were rejected, for whatever reason.
@@ -120,7 +120,7 @@ func (c *Circuit) AllRejected() uint64 {
 type Endpoint struct {
 	Address   string `json:"address"`
 	Kind      string `json:"kind"`   // service, host, address, learned
-	Source    string `json:"source"` // what of the policy named it
+	Source    string `json:"source"` // the target of the policy that it was found by
 	Namespace string `json:"namespace,omitempty"`
 	Pod       string `json:"pod,omitempty"`
 	Node      string `json:"node,omitempty"`
@@ -128,11 +128,11 @@ type Endpoint struct {
 	Draining  bool   `json:"draining,omitempty"`
 }
 
-// OverrideInfo is an operator's mode in the place of the policy's.
+// OverrideInfo is an operator's mode that replaces the policy's.
 type OverrideInfo struct {
 	Mode  string     `json:"mode"`
 	Since time.Time  `json:"since"`
-	Until *time.Time `json:"until,omitempty"` // absent: until it is taken back
+	Until *time.Time `json:"until,omitempty"` // absent: until it is removed
 	By    string     `json:"by"`
 	Why   string     `json:"why"`
 }
@@ -145,7 +145,7 @@ type Probes struct {
 	Bad      int    `json:"bad"`
 }
 
-// Interface is an interface that was looked at.
+// Interface is an interface of the node.
 type Interface struct {
 	Name     string `json:"name"`
 	Index    int    `json:"index"`
@@ -173,27 +173,27 @@ type Source struct {
 // Actions of an Override.
 const (
 	ActionOpen    = "open"    // reject all clients
-	ActionClose   = "close"   // end an opening now, and what an operator forced
-	ActionDisable = "disable" // let all clients through and judge nothing
-	ActionAuto    = "auto"    // take back what an operator did
+	ActionClose   = "close"   // end an opening now, and an operator's override
+	ActionDisable = "disable" // admit all clients and judge nothing
+	ActionAuto    = "auto"    // remove an operator's override
 )
 
-// Override is what an operator wants.
+// Override is an operator's request.
 type Override struct {
 	Action     string  `json:"action"`
 	Target     string  `json:"target"`                // POLICY or POLICY/BACKEND
-	ForSeconds float64 `json:"for_seconds,omitempty"` // open and disable; 0: until it is taken back
+	ForSeconds float64 `json:"for_seconds,omitempty"` // open and disable; 0: until it is removed
 	Reason     string  `json:"reason"`
-	By         string  `json:"by,omitempty"` // who asks on whose behalf, such as sudo's caller; the socket knows who connects
+	By         string  `json:"by,omitempty"` // the user on whose behalf root connects, such as sudo's caller; the kernel reports who connects
 }
 
-// Overridden is what became of it, for each circuit.
+// Overridden is the result of an Override, for each circuit.
 type Overridden struct {
 	Changes []Change `json:"changes"`
-	Warning string   `json:"warning,omitempty"` // what a restart would forget, because it could not be saved
+	Warning string   `json:"warning,omitempty"` // what a restart would lose, because it could not be saved
 }
 
-// Change is what an Override did to one circuit. Without a change of state and mode it was so already.
+// Change is the result of an Override for one circuit. State and mode may be unchanged.
 type Change struct {
 	Policy  string     `json:"policy"`
 	Backend string     `json:"backend"`
@@ -201,16 +201,16 @@ type Change struct {
 	To      string     `json:"to"`
 	Mode    string     `json:"mode"` // in force from now on
 	Until   *time.Time `json:"until,omitempty"`
-	Note    string     `json:"note,omitempty"` // why nothing, or something else than asked for, happened
+	Note    string     `json:"note,omitempty"` // why the circuit is unchanged, or changed in another way than requested
 }
 
 // Error is the body of an answer with a status of 400 or above.
 type Error struct {
 	Message string   `json:"error"`
-	Nearest []string `json:"nearest,omitempty"` // names that may have been meant
+	Nearest []string `json:"nearest,omitempty"` // existing names that are similar
 }
 
-// Missed stands in a stream for what the reader was too slow for.
+// Missed is a line of a stream in place of records for which the reader was too slow.
 type Missed struct {
 	Missed uint64 `json:"missed"`
 }
