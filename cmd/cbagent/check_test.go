@@ -47,7 +47,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("maxRequests: code %d, stdout %q, stderr %q, want %q", code, stdout, stderr, wantNote)
 	}
 
-	// What a pipe brings is read from standard input: a path must be a regular file.
+	// Data from a pipe is read from standard input: a path must be a regular file.
 	if stdout, stderr, code := cbagent(t, "policies: [{name: piped, match: {addresses: ['192.0.2.1:80']}}]", "check", "-"); code != 0 || !strings.HasPrefix(stdout, "piped: ") {
 		t.Errorf("standard input: code %d, %q, %q", code, stdout, stderr)
 	}

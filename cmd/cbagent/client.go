@@ -19,11 +19,11 @@ import (
 // Exit codes besides 0 and 1.
 const (
 	exitNoAgent      = 3 // no agent answers on the socket, or not in time
-	exitNotPermitted = 4 // the socket is for others
+	exitNotPermitted = 4 // the user may not use the socket
 	exitUnknown      = 5 // there is no such policy or backend
 )
 
-// exitCode says what a command ends with after an error.
+// exitCode returns the exit code of a command after an error.
 func exitCode(err error) int {
 	switch {
 	case errors.Is(err, control.ErrNoAgent), errors.Is(err, control.ErrNoAnswer):
@@ -36,10 +36,10 @@ func exitCode(err error) int {
 	return 1
 }
 
-// exitCodes is what the help of commands says of them.
+// exitCodes describes the exit codes in the help of commands.
 const exitCodes = "\n\nExit codes: 0 done, 1 bad input or another failure, 3 no agent answers, 4 not permitted, 5 no such policy or backend."
 
-// socketFlag adds the flag of commands that speak to the agent, and completion of policies and backends.
+// socketFlag adds the flag of commands that call the agent, and completion of policies and backends.
 func socketFlag(cmd *cobra.Command) *string {
 	path := cmd.Flags().String("control-socket", control.DefaultSocket, "`path` of the agent's control socket")
 	cmd.Long += exitCodes
@@ -52,7 +52,7 @@ func socketFlag(cmd *cobra.Command) *string {
 	return path
 }
 
-// targets lists what a target can be; nothing when no agent answers.
+// targets returns all possible targets; none when no agent answers.
 func targets(ctx context.Context, socket string) []string {
 	if ctx == nil {
 		ctx = context.Background()
@@ -76,7 +76,7 @@ func targets(ctx context.Context, socket string) []string {
 	return all
 }
 
-// interruptible is a context that ends when the user has seen enough.
+// interruptible returns a context that ends when the user interrupts the command.
 func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 	ctx := cmd.Context()
 	if ctx == nil {
@@ -85,7 +85,7 @@ func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
 }
 
-// oneOf is an error about a flag's value unless it is one of those.
+// oneOf returns an error about a flag's value unless it is one of the accepted ones.
 func oneOf(flag, got string, accepted ...string) error {
 	for _, a := range accepted {
 		if got == a {
@@ -118,7 +118,7 @@ func printJSON(e *env, v any) error {
 	return enc.Encode(v)
 }
 
-// printYAML prints what JSON would say.
+// printYAML prints the same data as printJSON, as YAML.
 func printYAML(e *env, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -137,7 +137,7 @@ func printYAML(e *env, v any) error {
 	return err
 }
 
-// plain takes away the brackets and quotes of JSON; the encoder puts back those that are needed.
+// plain removes the brackets and quotes of JSON; the encoder adds those that are needed.
 func plain(n *yaml.Node) {
 	n.Style = 0
 	for _, child := range n.Content {

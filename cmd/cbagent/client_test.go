@@ -28,11 +28,11 @@ import (
 var update = flag.Bool("update", false, "write the files that the tests compare with")
 
 func TestMain(m *testing.M) {
-	time.Local = time.UTC // what commands print is the same everywhere
+	time.Local = time.UTC // the output of commands does not depend on the time zone
 	os.Exit(m.Run())
 }
 
-// standIn answers on a control socket as an agent in the middle of an incident does.
+// standIn answers on a control socket like an agent in the middle of an incident.
 type standIn struct {
 	snapshot *view.Snapshot
 	history  *history.History
@@ -117,7 +117,7 @@ func startStandIn(t *testing.T) (*standIn, string) {
 	return a, socket
 }
 
-// TestGolden compares what commands print with files.
+// TestGolden compares the output of commands with files.
 func TestGolden(t *testing.T) {
 	_, socket := startStandIn(t)
 	for name, args := range map[string][]string{
@@ -191,7 +191,7 @@ func TestOverrideOrders(t *testing.T) {
 	}
 }
 
-// What a restart would forget is said where it is not taken for a result.
+// The warning about a restart goes to standard error, apart from the result.
 func TestOverrideThatIsNotSaved(t *testing.T) {
 	a, socket := startStandIn(t)
 	a.warning = "in force, but not saved: no space left on device"
@@ -206,7 +206,7 @@ func TestOverrideThatIsNotSaved(t *testing.T) {
 	}
 }
 
-// What cbagent policy prints is a policy file that says the same.
+// The output of cbagent policy is an equivalent policy file.
 func TestPolicyCanBeReadAgain(t *testing.T) {
 	a, socket := startStandIn(t)
 	stdout, stderr, code := cbagent(t, "", "policy", "--control-socket", socket)
@@ -287,7 +287,7 @@ func TestDoctor(t *testing.T) {
 	if at < 0 {
 		t.Fatalf("no word of the agent in\n%s", stdout)
 	}
-	// What comes before is of the machine that runs the test.
+	// The lines before depend on the machine that runs the test.
 	compare(t, "testdata/doctor.txt", squeeze(stdout[at+1:]))
 	for _, want := range []string{"kernel ", "capabilities ", "ring buffer ", "tcx ", "bpf file system ", "cgroup v2 "} {
 		if !strings.Contains(stdout[:at], want) {
@@ -300,7 +300,7 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// squeeze makes any number of spaces one, since columns are as wide as what the machine says.
+// squeeze replaces runs of spaces by one, because the width of columns depends on the machine.
 func squeeze(s string) string {
 	var b strings.Builder
 	for line := range strings.Lines(s) {

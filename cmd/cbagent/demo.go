@@ -38,7 +38,7 @@ func newDemoCommand(e *env) *cobra.Command {
 
 // runDemo shows the run on stdout and then reports; as JSON, stdout is for the report alone.
 func runDemo(e *env, asJSON bool) error {
-	// SIGPIPE too: a reader that goes away must not keep the demo from cleaning up.
+	// SIGPIPE, too: the demo must clean up when its reader is gone.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	out := e.stdout

@@ -31,8 +31,8 @@ func parseConfigMapRef(s string) (configMapRef, error) {
 
 func (r configMapRef) String() string { return r.namespace + "/" + r.name }
 
-// kubeClient returns a client for the cluster that this process is in, or that the kubeconfig names; nil when there is
-// none, unless one is required.
+// kubeClient returns a client for the cluster of this process, or for the one that the kubeconfig names. It returns nil
+// when there is none, or an error if one is required.
 func kubeClient(kubeconfig string, required bool) (kubernetes.Interface, error) {
 	client, err := discovery.NewKubeClient(kubeconfig, "cbagent")
 	if errors.Is(err, discovery.ErrNoKube) && !required {
@@ -41,9 +41,9 @@ func kubeClient(kubeconfig string, required bool) (kubernetes.Interface, error) 
 	return client, err
 }
 
-// followConfigMap gives the policies of a ConfigMap's *.yaml, at first and whenever they change, until ctx is done. While
-// the API has never answered it says why, by updates with agent.ErrNotYet, and goes on asking: a node may start before
-// its API does. What only somebody's hand can mend is an update with another error.
+// followConfigMap returns the channel of the policies of a ConfigMap's *.yaml: the first ones and each change, until ctx is
+// done. Until the API answers, it sends updates with agent.ErrNotYet and the reason, and tries again, because a node may
+// start before its API does. An error that only an operator can correct is an update with another error.
 func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.Interface, ref configMapRef) <-chan policy.Update {
 	updates := make(chan policy.Update)
 	var reload policy.Reload
@@ -65,17 +65,17 @@ func followConfigMap(ctx context.Context, log *slog.Logger, client kubernetes.In
 	go func() {
 		<-ctx.Done()
 		if err := follower.Close(); err != nil {
-			log.Warn("ConfigMap", "error", err)
+			log.Warn("cannot stop following the ConfigMap", "error", err)
 		}
 		close(updates)
 	}()
 	return updates
 }
 
-// errNeedsHand marks what will not mend itself.
+// errNeedsHand marks errors that an operator must correct.
 var errNeedsHand = errors.New("waiting does not mend it")
 
-// final marks errors of the API that will not mend themselves.
+// final marks errors of the API that an operator must correct.
 func final(ref configMapRef, err error) error {
 	switch {
 	case errors.Is(err, discovery.ErrNoConfigMap):
@@ -87,7 +87,7 @@ func final(ref configMapRef, err error) error {
 	return err
 }
 
-// configMapSources are the policy files of a ConfigMap, in the order of their names, as in a directory.
+// configMapSources returns the policy files of a ConfigMap, in the order of their names, as in a directory.
 func configMapSources(ref configMapRef, files map[string]string) []policy.Source {
 	var sources []policy.Source
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -98,7 +98,7 @@ func configMapSources(ref configMapRef, files map[string]string) []policy.Source
 	return sources
 }
 
-// kubeObject is what a circuit's events are told on: its pod, or the service that it was found by.
+// kubeObject returns the object of a circuit's events: its pod, or the service that it was found by.
 func kubeObject(backends []discovery.Backend) kubeevents.Object {
 	if len(backends) == 0 || backends[0].Kind != discovery.KindService {
 		return kubeevents.Object{}
@@ -112,7 +112,7 @@ func kubeObject(backends []discovery.Backend) kubeevents.Object {
 	return kubeevents.Object{Namespace: b.Namespace, Pod: b.Pod, PodUID: b.PodUID, Service: service}
 }
 
-// tellKubernetes returns a function that makes Kubernetes events of what happens to circuits.
-func tellKubernetes(r *kubeevents.Recorder) func(breaker.Event, []discovery.Backend) {
+// notifyKubernetes returns a function that records events of circuits as Kubernetes events.
+func notifyKubernetes(r *kubeevents.Recorder) func(breaker.Event, []discovery.Backend) {
 	return func(e breaker.Event, backends []discovery.Backend) { r.Record(kubeObject(backends), e) }
 }

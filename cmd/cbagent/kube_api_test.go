@@ -14,7 +14,7 @@ import (
 	"github.com/cbagent/cbagent/test/k8s/controlplane"
 )
 
-// next is the follower's next update.
+// next returns the follower's next update.
 func next(t *testing.T, updates <-chan policy.Update) policy.Update {
 	t.Helper()
 	select {
@@ -26,7 +26,7 @@ func next(t *testing.T, updates <-chan policy.Update) policy.Update {
 	}
 }
 
-// With a real API: a ConfigMap that is missing, made, spoilt, mended, and forbidden.
+// With a real API: a ConfigMap that is missing, created, invalid, corrected, and forbidden.
 func TestFollowConfigMap(t *testing.T) {
 	c := controlplane.ForTest(t)
 	kubectl := func(args ...string) {
@@ -68,7 +68,7 @@ func TestFollowConfigMap(t *testing.T) {
 		t.Errorf("mended: %+v, want one policy", u)
 	}
 
-	if u := next(t, follow("nobody")); !errors.Is(u.Err, errNeedsHand) || !strings.Contains(u.Err.Error(), "resourceNames [breakers]") {
+	if u := next(t, follow("stranger")); !errors.Is(u.Err, errNeedsHand) || !strings.Contains(u.Err.Error(), "resourceNames [breakers]") {
 		t.Errorf("forbidden: %v, want the Role that mends it", u.Err)
 	}
 }

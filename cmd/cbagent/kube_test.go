@@ -29,7 +29,7 @@ func TestParseConfigMapRef(t *testing.T) {
 	}
 }
 
-// An API server that does not answer: the update says so, to whoever asks what the agent waits for, and what to look at.
+// The update for an API server that does not answer names the reason, which readiness shows, and the remedy.
 func TestSilentAPI(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := os.WriteFile(config, []byte(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",

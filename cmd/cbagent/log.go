@@ -15,14 +15,14 @@ import (
 	"github.com/cbagent/cbagent/internal/outbox"
 )
 
-// logLines is how many lines may wait for who reads the log: those of some hundred circuits that open at once.
+// logLines is how many lines may wait for the reader of the log: enough for some hundred circuits that open at once.
 const logLines = 1024
 
-// lastWords is how long the end of the agent waits for who reads the log.
+// lastWords is how long the end of the agent waits for the reader of the log.
 const lastWords = 2 * time.Second
 
-// agentLog is the agent's log. Logging never waits for the reader. Lines are formatted where they are logged: what they
-// show cannot change before they are written.
+// agentLog is the agent's log. Logging never waits for the reader. Lines are formatted when they are logged, so that later
+// changes of the values do not show.
 type agentLog struct {
 	*slog.Logger
 	queue lineQueue
@@ -61,15 +61,15 @@ func newLog(e *env, format, level string) (*agentLog, error) {
 	return &agentLog{slog.New(handler(queue)), queue}, nil
 }
 
-// takeOver makes the log that of the whole process: what libraries log goes there too, and a reader that is gone is an error
-// of a write, not the end of the process.
+// takeOver makes it the log of the whole process: libraries log to it, too, and a write to a pipe without a reader is an
+// error and not the end of the process.
 func (l *agentLog) takeOver() {
 	slog.SetDefault(l.Logger)
 	klog.SetSlogLogger(l.Logger)
 	signal.Ignore(unix.SIGPIPE)
 }
 
-// end writes why the agent ends, if with an error, and what is still in the queue.
+// end writes the error with which the agent ends, if any, and the lines in the queue.
 func (l *agentLog) end(err error) {
 	if err != nil {
 		fmt.Fprintln(l.queue, "cbagent:", err)

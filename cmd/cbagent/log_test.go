@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// failing is a command line of an agent that ends before it loads anything.
+// failing is the command line of an agent that ends before it loads programs.
 var failing = []string{"run", "--policy", "/there/is/none.yaml", "--interface", "cb-none*"}
 
 func TestLastWordsAreWritten(t *testing.T) {

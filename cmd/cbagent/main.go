@@ -11,19 +11,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// env is all that a command may touch of the world around it.
+// env is the environment of a command: it uses nothing else of the process.
 type env struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
-	global bool // the command is alone in its process: it may change what belongs to all of it
+	global bool // the command may change the state of the whole process
 }
 
 func main() {
 	os.Exit(run(os.Args[1:], &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, global: true}))
 }
 
-// run executes the command line and returns the exit code: 0, or what exitCode says of an error that it has printed.
+// run executes the command line and returns the exit code: 0, or that of an error, which it prints.
 func run(args []string, e *env) int {
 	root := newRootCommand(e)
 	root.SetArgs(args)
@@ -37,7 +37,7 @@ func run(args []string, e *env) int {
 	return exitCode(err)
 }
 
-// errReported ends a command that has printed its errors itself.
+// errReported is the error of a command that has printed its errors itself.
 var errReported = errors.New("errors were printed")
 
 // reported marks an error as printed. nil stays nil.

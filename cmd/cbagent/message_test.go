@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What the documentation says that messages have is what the code says.
+// The code has each message that the documentation lists.
 func TestDocumentedMessages(t *testing.T) {
 	page, err := os.ReadFile("../../docs/kubernetes.md")
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Whoever starts an agent as the README and the unit do keeps circuits over a restart.
+// The command lines of the README and of the unit keep circuits over a restart.
 func TestShippedCommandsPin(t *testing.T) {
 	for path, command := range map[string]string{
 		"../../README.md":                      "$ cbagent run ",

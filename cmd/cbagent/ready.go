@@ -11,7 +11,7 @@ import (
 	"github.com/cbagent/cbagent/internal/control"
 )
 
-// readyEvery is how often an agent is asked again.
+// readyEvery is the interval between two requests to the agent.
 const readyEvery = 50 * time.Millisecond
 
 func newReadyCommand(e *env) *cobra.Command {

@@ -26,14 +26,14 @@ func TestReady(t *testing.T) {
 
 func TestTellEnd(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "termination-log")
-	tellEnd(path, errors.New("the reason"))
+	writeEnd(path, errors.New("the reason"))
 	if _, err := os.Stat(path); err == nil {
 		t.Error("a file was made where there is none")
 	}
 	if err := os.WriteFile(path, []byte("what was there before, and longer"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tellEnd(path, errors.New("the reason"))
+	writeEnd(path, errors.New("the reason"))
 	if got, err := os.ReadFile(path); err != nil || string(got) != "the reason" {
 		t.Errorf("%q, %v", got, err)
 	}

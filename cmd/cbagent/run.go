@@ -51,7 +51,7 @@ type runOptions struct {
 	connect    string
 	lookup     bool
 	metrics    string
-	anyMetrics bool // nobody asked for that address
+	anyMetrics bool // the address is the default
 	socket     string
 	group      string
 	circuits   int
@@ -70,7 +70,7 @@ func newRunCommand(e *env) *cobra.Command {
 			o.anyMetrics = !cmd.Flags().Changed("metrics-address")
 			log, err := newLog(e, o.logFormat, o.logLevel)
 			if err := errors.Join(o.validate(), err); err != nil {
-				tellEnd(endMessagePath, err)
+				writeEnd(endMessagePath, err)
 				return err
 			}
 			if e.global {
@@ -78,7 +78,7 @@ func newRunCommand(e *env) *cobra.Command {
 			}
 			err = runAgent(cmd.Context(), log, o)
 			if err != nil {
-				tellEnd(endMessagePath, err)
+				writeEnd(endMessagePath, err)
 			}
 			log.end(err)
 			return reported(err)
@@ -148,7 +148,7 @@ func (o *runOptions) validate() error {
 	return errors.Join(errs...)
 }
 
-// unpinned is logged once, at the start of an agent whose programs and maps end with it.
+// unpinned is logged at the start of an agent whose programs and maps do not outlive it.
 const unpinned = "without --bpffs a restart of the agent closes all circuits; --bpffs /sys/fs/bpf/cbagent keeps them"
 
 func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
@@ -173,17 +173,17 @@ func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
 	if err != nil {
 		return err
 	}
-	told := func(err error) {
+	logged := func(err error) {
 		if err != nil {
-			logger.Warn("service manager", "error", err)
+			logger.Warn("cannot notify the service manager", "error", err)
 		}
 	}
 	lost := map[string]func() uint64{view.SinkLog: log.queue.Dropped}
-	var tell func(breaker.Event, []discovery.Backend)
+	var happened func(breaker.Event, []discovery.Backend)
 	if kube != nil {
 		recorder := kubeevents.New(ctx, kube, o.nodeName, logger)
 		defer recorder.Close()
-		tell = tellKubernetes(recorder)
+		happened = notifyKubernetes(recorder)
 		lost[view.SinkKubernetes] = recorder.Dropped
 	}
 	cfg := agent.Config{
@@ -199,9 +199,9 @@ func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
 			ControlSocket: o.socket, ControlGroup: o.group,
 		},
 		Logger: logger, Lost: lost,
-		Ready:    func() { told(notifier.Ready("circuits are in force")) },
-		Alive:    func() { told(notifier.Alive(time.Now())) },
-		Happened: tell,
+		Ready:    func() { logged(notifier.Ready("circuits are in force")) },
+		Alive:    func() { logged(notifier.Alive(time.Now())) },
+		Happened: happened,
 	}
 	if err := agent.Preflight(cfg); err != nil {
 		return err
@@ -212,12 +212,12 @@ func runAgent(ctx context.Context, log *agentLog, o runOptions) error {
 	}
 	err = a.Run(ctx)
 	logger.Info("stopping")
-	told(notifier.Stopping())
+	logged(notifier.Stopping())
 	return errors.Join(err, a.Close())
 }
 
-// policies gives those that the options name, at first and whenever they change. Bad ones in a file are an error before
-// anything is loaded.
+// policies returns the channel of the policies that the options name: the first ones and each change. Errors in a policy
+// file are returned before anything is loaded.
 func (o *runOptions) policies(ctx context.Context, log *slog.Logger, kube kubernetes.Interface) (<-chan policy.Update, error) {
 	if o.configMap != "" {
 		ref, err := parseConfigMapRef(o.configMap)

@@ -50,7 +50,7 @@ and no request was seen is named above the table; in json, other_protocols says 
 		clock := time.NewTicker(max(every, 100*time.Millisecond))
 		defer clock.Stop()
 		for {
-			// Drawn aside first: a terminal that is cleared and filled at once does not flicker.
+			// Rendered into memory first: a terminal that is cleared and filled by one write does not flicker.
 			var screen bytes.Buffer
 			if err := showStatus(ctx, &env{stdout: &screen, stderr: e.stderr}, client, target, output); err != nil {
 				if ctx.Err() != nil {

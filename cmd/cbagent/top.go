@@ -35,7 +35,7 @@ curves of the last minute, failures, latency. Enter shows one circuit in detail,
 		if len(args) > 0 {
 			target = args[0]
 		}
-		// What is wrong from the start is an error, not a picture.
+		// An error of the first request ends the command before it draws.
 		if _, err := client.Status(ctx, target); err != nil {
 			return err
 		}

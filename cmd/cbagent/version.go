@@ -1,4 +1,4 @@
 package main
 
-// version is what the build names itself; scripts/build.sh sets it.
+// version is the version of the build; scripts/build.sh sets it.
 var version = "unknown"
