@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Bounds are what a setting that is a number or a duration may be: Low to High, both included, but for Low where Above is
-// true. Durations are in nanoseconds, which a float64 holds exactly up to MaxDuration.
+// Bounds are the accepted values of a setting that is a number or a duration: Low to High, both included, except Low if
+// Above is true. Durations are in nanoseconds, which a float64 holds exactly up to MaxDuration.
 type Bounds struct {
 	Low, High float64
 	Above     bool // Low itself is not accepted
@@ -73,7 +73,7 @@ func (b Bounds) String() string {
 	return text
 }
 
-// want says what is accepted.
+// want describes the accepted values.
 func (b Bounds) want() string {
 	if b.Above {
 		return fmt.Sprintf("must be above %s and at most %s", b.text(b.Low), b.text(b.High))

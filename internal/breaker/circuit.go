@@ -8,8 +8,8 @@ type Circuit struct {
 	backend  string
 	order    uint64 // by creation, among those of the group
 	place    int    // in group.circuits
-	deadline Time   // when time alone will do something next
-	heapAt   int    // in group.due, -1 = not there
+	deadline Time   // when the next transition or check by time alone is due
+	heapAt   int    // index in group.due, -1 = not in it
 
 	state      State
 	generation uint32
@@ -28,10 +28,10 @@ type Circuit struct {
 	pendingNext  int // index of the next of program.ages to be reached
 
 	half    *halfOpen // in half-open with probes
-	yielded bool      // half-open: it gave its place among the ejected up
+	yielded bool      // half-open: it does not count as ejected any more
 
 	step      int
-	decay     int64 // full open.durations spent closed that were looked at
+	decay     int64 // full open.durations spent closed that have been counted
 	decaySeen bool  // a success was seen in the one that runs
 	ejected   uint64
 	openings  uint64
@@ -58,13 +58,13 @@ func (c *Circuit) Mode() Mode {
 	return c.group.plan.Mode
 }
 
-// Metric returns what the window says at now, which may be earlier than times seen before: then it is taken as those.
+// Metric returns the content of the window at now. If now is earlier than a time seen before, that one is used.
 func (c *Circuit) Metric(now Time) Metric {
 	c.expire(max(now, c.group.now))
 	return c.window.metric()
 }
 
-// Status returns what the circuit is doing as of the last call that carried a time.
+// Status returns the state of the circuit as of the last call that carried a time.
 func (c *Circuit) Status() Status {
 	c.decayBackoff(c.group.now)
 	s := Status{
@@ -80,7 +80,7 @@ func (c *Circuit) Status() Status {
 	return s
 }
 
-// Probing reports whether the circuit is half-open and hands out permits, one for each probe.
+// Probing reports whether the circuit is half-open and grants permits, one for each probe.
 func (c *Circuit) Probing() bool { return c.half != nil }
 
 // program returns the trippers that run in the present state, nil when none do.
@@ -113,8 +113,8 @@ func (c *Circuit) clientHorizon() int64 {
 	return int64(c.window.seq) - int64(shape.size)
 }
 
-// forget clears all that was learned of outcomes.
-func (c *Circuit) forget() {
+// clearOutcomes clears the recorded outcomes.
+func (c *Circuit) clearOutcomes() {
 	c.window.clear()
 	c.streak = 0
 	clear(c.streaks)
@@ -122,13 +122,13 @@ func (c *Circuit) forget() {
 	c.count()
 }
 
-// expire lets leave what is too old at now.
+// expire removes outcomes that are too old at now.
 func (c *Circuit) expire(now Time) {
 	c.window.expire(&c.group.plan.shape, now)
 	c.count()
 }
 
-// cause is why something happens, for the event.
+// cause is the cause of an event.
 type cause struct {
 	reason           Reason
 	source           Source
@@ -140,7 +140,7 @@ func because(r Reason) cause {
 	return cause{reason: r, source: SourceOutcomes, value: math.NaN(), threshold: math.NaN()}
 }
 
-// by is the cause of what is done by hand.
+// by is the cause of an operator's action.
 func by(who, reason string) cause {
 	why := because(ReasonManual)
 	why.source, why.who, why.why = SourceOperator, who, reason

@@ -2,11 +2,11 @@ package breaker
 
 import "net/netip"
 
-// minClientsKept is up to how many distinct clients are counted exactly, whatever a policy asks for.
+// minClientsKept is the number of distinct clients up to which they are counted exactly, whatever the policy.
 const minClientsKept = 16
 
-// clients are the clients whose requests failed, the latest failure first, each once. As many are kept as the largest
-// number that a policy asks for, which is enough to say whether there are that many.
+// clients are the clients whose requests failed, the latest failure first, each once. It keeps as many as the largest
+// number in a policy's trippers, which is enough to decide whether there are that many.
 type clients []client
 
 type client struct {
@@ -14,8 +14,8 @@ type client struct {
 	at   int64 // time window: number of the bucket; count window: ordinal of the outcome
 }
 
-// saw moves addr to the front.
-func (l *clients) saw(addr netip.Addr, at int64, keep int) {
+// add moves addr to the front.
+func (l *clients) add(addr netip.Addr, at int64, keep int) {
 	if !addr.IsValid() {
 		return
 	}

@@ -12,7 +12,7 @@ const maxSlow = 8
 // maxStreaks is the number of different lists of classes that consecutiveFailures of one policy may name.
 const maxStreaks = 8
 
-// sample is one outcome as a window keeps it.
+// sample is one outcome as a window stores it.
 type sample struct {
 	latency uint64 // ns, 0 unless timed
 	flags   uint16 // sampleFailure, sampleTimed, sampleSlow << slot
@@ -24,14 +24,15 @@ const (
 	sampleSlow // slot 0; slot i is sampleSlow << i
 )
 
-// counts are the sums over a window. They wrap on the way and are right again when what wrapped has left.
+// counts are the sums over a window. They may wrap meanwhile, and are right again when the outcomes that wrapped them are
+// subtracted.
 type counts struct {
 	total, failures, timed uint64
 	high, low              uint64 // duration in ns
 	slow                   [maxSlow]uint64
 }
 
-// add adds n outcomes equal to s; with n = -m it takes m away.
+// add adds n outcomes equal to s; with n = -m it subtracts m.
 func (c *counts) add(s sample, n uint64) {
 	c.total += n
 	if s.flags&sampleFailure != 0 {
@@ -71,7 +72,7 @@ func (c *counts) addOne(s sample) {
 	}
 }
 
-// takeOne takes one outcome equal to s away.
+// takeOne subtracts one outcome equal to s.
 func (c *counts) takeOne(s sample) {
 	c.total--
 	if s.flags&sampleFailure != 0 {

@@ -2,8 +2,8 @@ package breaker
 
 import "time"
 
-// DefaultSettings returns the settings of an http policy that says nothing: five failures in a row, or half of at
-// least twenty outcomes within 10 s, open a circuit for 30 s, doubling up to 5 min; three probes close it.
+// DefaultSettings returns the settings of an http policy without keys: five failures in a row, or half of at least twenty
+// outcomes within 10 s, open a circuit for 30 s, doubling up to 5 min; three probes close it.
 func DefaultSettings() Settings {
 	s := Settings{
 		Mode:  ModeEnforce,

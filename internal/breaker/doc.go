@@ -1,4 +1,4 @@
-// Package breaker decides when a backend must be left alone and when it may be tried again.
+// Package breaker decides when the clients of a backend are rejected and when the backend is probed again.
 //
 // It holds windows, trippers, circuits and ejection. It does no I/O, starts no goroutine, and never reads a clock:
 // every method that needs the time takes it. The same code judges the outcomes that the kernel observed and the
@@ -34,6 +34,6 @@
 // buf is a []Event to which events are appended. No method allocates once a circuit's window has grown to its size
 // and buf has room. A call about one circuit may append events of others of its group that were due before.
 //
-// Each transition adds one to a circuit's generation. A circuit that opened as g is half-open as g+1 from the
-// deadline on (with HalfOpen.Calls 0: closed as g+1), so whoever knows the deadline can move on by himself.
+// Each transition adds one to a circuit's generation. A circuit that opened as g is half-open as g+1 from the deadline on
+// (with HalfOpen.Calls 0: closed as g+1), so the kernel, which knows the deadline, makes the transition itself.
 package breaker

@@ -2,7 +2,7 @@ package breaker
 
 import "time"
 
-// idleLeast is how long a half-open circuit keeps its place among the ejected without a probe, at least.
+// idleLeast is how long a half-open circuit counts as ejected without a probe, at least.
 const idleLeast = 30 * time.Second
 
 // ejects returns 1 when the circuit counts as ejected, else 0.
@@ -15,8 +15,8 @@ func (c *Circuit) ejects() int {
 	return 0
 }
 
-// yieldDue returns when a half-open circuit gives its place among the ejected up, unless a probe is admitted before. A
-// backend may get no calls for hours, and the limits must not keep other circuits closed for as long.
+// yieldDue returns when a half-open circuit stops counting as ejected, unless a probe is admitted before. A backend may get
+// no requests for hours, and the limits must not keep other circuits closed for as long.
 func (c *Circuit) yieldDue() Time {
 	p := c.group.plan
 	if c.half == nil || c.yielded || p.Scope == ScopePolicy {
@@ -25,16 +25,16 @@ func (c *Circuit) yieldDue() Time {
 	return later(c.half.asked, max(idleLeast, p.Open.Duration))
 }
 
-// yield gives the place up. From now on a re-opening needs leave.
+// yield stops counting the circuit as ejected. From now on the limits must allow a re-opening.
 func (c *Circuit) yield() {
 	c.group.ejectedNow -= c.ejects()
 	c.yielded, c.ejected = true, 0
 	c.schedule()
 }
 
-// retake takes the place again, as the newest ejection, if the limits allow it: the backend gets calls again, and the
-// circuit rejects all but its probes.
-func (c *Circuit) retake() {
+// countAsEjected counts the circuit as ejected again, as the newest ejection, if the limits allow it: the backend gets requests
+// again, and the circuit rejects all but its probes.
+func (c *Circuit) countAsEjected() {
 	if !c.yielded || !c.group.mayEject() {
 		return
 	}
@@ -54,7 +54,7 @@ func (g *Group) within(ejected int) bool {
 	return 100*float64(ejected)/float64(len(g.known)) <= e.MaxPercent && len(g.known)-ejected >= e.MinHealthy
 }
 
-// enforceLimits takes back the newest ejections by outcome while there are more than the limits allow.
+// enforceLimits closes the newest ejected circuits while there are more than the limits allow.
 func (g *Group) enforceLimits(now Time, buf []Event) []Event {
 	for g.plan.Scope == ScopeBackend && g.ejectedNow > 0 && !g.within(g.ejectedNow) {
 		var newest *Circuit

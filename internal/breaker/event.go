@@ -5,33 +5,33 @@ import (
 	"time"
 )
 
-// Never is a moment that does not come: the deadline of what has none.
+// Never is a moment after all others: the deadline if there is none.
 const Never Time = math.MaxInt64
 
-// EventKind tells events apart.
+// EventKind is the kind of an event.
 type EventKind uint8
 
 // Kinds of events.
 const (
 	EventTransition EventKind = iota // the state changed from From to To
 	EventOverflow                    // a trip that the ejection limits did not allow; nothing changed
-	EventOverride                    // an operator's mode came or went without a change of state
+	EventOverride                    // an override began or ended without a change of state
 	eventKinds                       // length
 )
 
-// Reason says what caused an event: a tripper or one of the constants below. String gives the name used in traces.
+// Reason is the cause of an event: a tripper or one of the constants below. String returns the name used in traces.
 type Reason uint8
 
 // Reasons. ReasonTrip+Reason(kind) is a trip by that tripper.
 const (
 	ReasonNone          Reason = iota
-	ReasonDeadline             // the time of an opening or of an operator's mode was over
-	ReasonProbesPassed         // as many probes as asked for have finished
+	ReasonDeadline             // the time of an opening or of an override has passed
+	ReasonProbesPassed         // halfOpen.calls probes have finished
 	ReasonProbeFailed          // more bad probes than tolerated; the last one failed or was slow
 	ReasonProbeTimeout         // more bad probes than tolerated; the last one did not report in time
 	ReasonRampPassed           // the ramp ended without a trip
-	ReasonEjectionLimit        // fewer backends are known, or a re-opening needed leave and there was none
-	ReasonManual               // an operator's hand
+	ReasonEjectionLimit        // fewer backends are known, or the limits did not allow a re-opening
+	ReasonManual               // an operator's action
 	ReasonReload               // new settings
 	ReasonTrip                 // first of the trippers
 )
@@ -50,24 +50,24 @@ func (r Reason) String() string {
 	return name(reasonNames, uint8(r))
 }
 
-// Event is something that happened to a circuit. Methods append events to a buffer of the client's; they call nobody.
+// Event is something that happened to a circuit. Methods append events to a buffer of the caller; there are no callbacks.
 type Event struct {
 	Kind       EventKind
 	From, To   State
 	Reason     Reason
-	Source     Source  // who caused it
-	HasNumbers bool    // Value and Threshold mean something
-	Value      float64 // what was compared; durations in seconds
-	Threshold  float64 // what it was compared with
-	At         Time    // when it was due, also when it was noticed later
+	Source     Source  // the source that caused it
+	HasNumbers bool    // Value and Threshold are valid
+	Value      float64 // the compared value; durations in seconds
+	Threshold  float64 // the value that it was compared with
+	At         Time    // when it was due, even if it was noticed later
 	Until      Time    // end of the state To, of the ramp, or of the operator's mode; Never when nothing ends it
 	Jitter     time.Duration
-	Step       int    // openings so far less what was earned back; an overflow: the step it would have had
+	Step       int    // step of the backoff: openings less decayed steps; of an overflow: the step it would have had
 	Generation uint32 // of the circuit from now on
 	Mode       Mode   // in force from now on
 	Circuit    *Circuit
 	Group      string
 	Backend    string // "*" for scope: policy
-	Window     Metric // what was in the window; a transition clears it
+	Window     Metric // content of the window; a transition clears it
 	Who, Why   string // of a manual event, or of the override that ended
 }

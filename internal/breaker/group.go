@@ -11,10 +11,10 @@ import (
 // SharedBackend is the backend of the one circuit of a group with scope: policy.
 const SharedBackend = "*"
 
-// ErrScope says that new settings have another scope, which needs a new group.
+// ErrScope means that new settings have another scope, which needs a new group.
 var ErrScope = errors.New("the scope of a group cannot change")
 
-// Group is one policy: its settings, its circuits, and what they share.
+// Group is one policy: its settings, its circuits, and their shared state.
 type Group struct {
 	name     string
 	plan     *plan
@@ -24,17 +24,17 @@ type Group struct {
 	due      deadlines
 	circuits []*Circuit
 	known    map[string]*Circuit
-	made     uint64 // circuits ever made
+	made     uint64 // circuits created so far
 
 	fields    []field // for successRateOutlier
-	fieldsEnd Time    // they are right until then, as far as time goes
+	fieldsEnd Time    // no outcome in them expires before
 
 	ejectedNow int    // circuits for which Circuit.ejects is 1
-	ejections  uint64 // by outcome, ever
+	ejections  uint64 // by outcome, so far
 }
 
-// NewGroup makes a group without backends. The seed decides jitter and ramps, together with the name, so that groups of
-// one seed differ. Impossible settings are an error that lists all of them.
+// NewGroup returns a group without backends. The seed, together with the name, determines jitter and ramps, so that groups
+// with the same seed differ. The error lists all invalid settings.
 func NewGroup(name string, s Settings, seed uint64) (*Group, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("policy %s: %w", name, err)
@@ -62,8 +62,8 @@ func (g *Group) Settings() Settings { return g.plan.Settings }
 // Known returns the number of backends.
 func (g *Group) Known() int { return len(g.known) }
 
-// Ejected returns the number of circuits that are open, half-open or forced open, less those half-open ones that gave
-// their place up since no probe was admitted for long.
+// Ejected returns the number of circuits that are open, half-open or forced open, less the half-open ones that do not count
+// because no probe was admitted for long.
 func (g *Group) Ejected() int { return g.ejectedNow }
 
 // Circuits returns the circuits in the order in which they were added; with scope: policy there is one at most.
@@ -73,7 +73,7 @@ func (g *Group) Circuits() []*Circuit { return g.circuits }
 // Circuit returns the circuit of a backend, nil when it is not known.
 func (g *Group) Circuit(backend string) *Circuit { return g.known[backend] }
 
-// Add makes a backend known and returns its circuit.
+// Add adds a backend and returns its circuit.
 func (g *Group) Add(backend string, now Time) *Circuit {
 	if c := g.known[backend]; c != nil {
 		return c
@@ -113,8 +113,8 @@ func (g *Group) newCircuit(id string, now Time) *Circuit {
 	return c
 }
 
-// Remove forgets a backend and its circuit (with scope: policy: when it was the last). Fewer known backends may take
-// back the newest ejections of others, for which it appends events.
+// Remove removes a backend and its circuit (with scope: policy: when it was the last). With fewer backends the limits may
+// close the newest ejected circuits of others, for which it appends events.
 func (g *Group) Remove(backend string, now Time, buf []Event) []Event {
 	now, buf = g.clock(now, buf)
 	c := g.known[backend]
@@ -138,18 +138,17 @@ func (g *Group) Remove(backend string, now Time, buf []Event) []Event {
 	return g.enforceLimits(now, buf)
 }
 
-// Advance does everything that was due at or before now, in the order in which it was due. Whoever reads outcomes from
-// elsewhere calls it with the time up to which he has read all of them: a probe that reported in time must not be found
-// to be late.
+// Advance makes all transitions that were due at or before now, in the order in which they were due. now must be a time up
+// to which all outcomes have been read: otherwise a probe that ended in time could count as timed out.
 func (g *Group) Advance(now Time, buf []Event) []Event {
 	_, buf = g.clock(now, buf)
 	return buf
 }
 
-// NextDeadline returns when Advance will have something to do, Never when there is nothing to wait for.
+// NextDeadline returns when Advance has work to do, Never when there is none.
 func (g *Group) NextDeadline() Time { return g.next }
 
-// clock takes note of the time, does what was due, and returns the time to go on with: it never runs backwards.
+// clock makes the transitions that were due at now and returns the time to use: it never decreases.
 func (g *Group) clock(now Time, buf []Event) (Time, []Event) {
 	for g.next <= now {
 		g.now = max(g.now, g.next)

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// halfOpen is what a half-open period with probes knows of its probes.
+// halfOpen holds the probes of a half-open period.
 type halfOpen struct {
 	Probes
 	list  []probe // not finished, or timed out; by time of admission
-	asked Time    // when the latest probe was admitted, at first when the period began
+	asked Time    // when the latest probe was admitted, or the period began
 }
 
 type probe struct {
 	began    Time
 	timedOut bool
-	guessed  bool // nobody told of it: when it began is not known
+	guessed  bool // its admission was not reported: its begin is not known
 }
 
 // free reports whether one more probe may be sent.
@@ -36,12 +36,12 @@ func (h *halfOpen) admit(began Time) *probe {
 // admit takes a permit for a request sent at began.
 func (c *Circuit) admit(began Time) *probe {
 	c.half.asked = max(c.half.asked, began)
-	c.retake()
+	c.countAsEjected()
 	return c.half.admit(began)
 }
 
-// find returns the index of a probe sent at began, one in flight if there is one; else of one of which it is not known
-// when it was sent; -1 when there is none.
+// find returns the index of a probe sent at began, one in flight if there is one; else of a probe whose begin is not known;
+// -1 when there is none.
 func (h *halfOpen) find(began Time) int {
 	found, guess := -1, -1
 	for i := range h.list {
@@ -125,8 +125,8 @@ func (c *Circuit) takePermit(now Time) bool {
 	return true
 }
 
-// Began tells of a probe that somebody else admitted at began, when the circuit was half-open of that generation. It is
-// never refused. An outcome with a permit that was not told of counts as told of at its Began.
+// Began records a probe that the kernel admitted at began, when the circuit was half-open in that generation. It never
+// fails. An outcome with a permit whose probe was not recorded also records the probe, at its Began.
 func (c *Circuit) Began(began Time, generation uint32, buf []Event) []Event {
 	_, buf = c.group.clock(began, buf)
 	if c.half != nil && c.generation == generation {
@@ -136,8 +136,8 @@ func (c *Circuit) Began(began Time, generation uint32, buf []Event) []Event {
 	return buf
 }
 
-// Release gives back the permit of a probe that was sent at began and will have no outcome. Permits of other
-// generations, and those of probes that have timed out, are not given back.
+// Release returns the permit of a probe that was sent at began and will have no outcome. It ignores permits of other
+// generations, and those of probes that have timed out.
 func (c *Circuit) Release(now Time, generation uint32, began Time, buf []Event) []Event {
 	_, buf = c.group.clock(now, buf)
 	if c.half != nil && c.generation == generation {
@@ -192,7 +192,7 @@ func (c *Circuit) recordProbe(now Time, o *Outcome, kind class, buf []Event) (Ju
 	return Judged, buf
 }
 
-// probeTimeout counts a probe that did not report in time as a bad one.
+// probeTimeout counts a probe without an outcome in time as a bad one.
 func (c *Circuit) probeTimeout(at Time, q *probe, buf []Event) []Event {
 	q.timedOut = true
 	c.half.InFlight--

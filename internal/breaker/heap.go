@@ -2,10 +2,10 @@ package breaker
 
 import "container/heap"
 
-// deadlines is a heap of circuits by deadline, then by age. Only circuits that wait for something are in it.
+// deadlines is a heap of circuits by deadline, then by age. Only circuits with a deadline are in it.
 type deadlines []*Circuit
 
-// put brings c to its place: in, out or elsewhere.
+// put inserts, moves or removes c, according to its deadline.
 func (h *deadlines) put(c *Circuit) {
 	switch {
 	case c.deadline == Never:
@@ -17,7 +17,7 @@ func (h *deadlines) put(c *Circuit) {
 	}
 }
 
-// take removes c, if it is there.
+// take removes c, if it is in the heap.
 func (h *deadlines) take(c *Circuit) {
 	if c.heapAt >= 0 {
 		heap.Remove(h, c.heapAt)

@@ -46,7 +46,7 @@ func (l *leaf) holds(c *Circuit, now Time) bool {
 	return false
 }
 
-// numbers returns what the leaf compares: durations in seconds.
+// numbers returns the values that the leaf compares: durations in seconds.
 func (l *leaf) numbers(c *Circuit, now Time) (value, threshold float64) {
 	w := &c.window
 	switch l.kind {
@@ -76,7 +76,7 @@ func (l *leaf) numbers(c *Circuit, now Time) (value, threshold float64) {
 	return math.NaN(), math.NaN()
 }
 
-// explain names the tripper that is to blame for a trip and what it compared.
+// explain returns the tripper that caused a trip and the values that it compared.
 func (p *program) explain(c *Circuit, now Time) (r Reason, value, threshold float64) {
 	n := p.blame(&p.tree, c, now)
 	r = TripReason(n.kind)
@@ -87,7 +87,8 @@ func (p *program) explain(c *Circuit, now Time) (r Reason, value, threshold floa
 	return r, value, threshold
 }
 
-// blame finds, below a true node, the first true child of an any and the last telling child of an all.
+// blame returns the leaf that caused a true node: below an any the first true child, below an all the last child that is
+// none of minCalls, minClients, state and not.
 func (p *program) blame(n *tripNode, c *Circuit, now Time) *tripNode {
 	switch n.kind {
 	case TripAny:

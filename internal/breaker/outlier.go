@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// field is what the backends with so many calls have in common, kept up to date so that comparing one backend with all
-// does not take a look at each. Rates are kept as whole numbers, so that nothing drifts.
+// field holds sums over the backends with so many calls, kept up to date so that comparing one backend with all does not
+// visit each. Rates are whole numbers, so that there is no rounding drift.
 type field struct {
 	calls     uint64 // minCalls of a successRateOutlier
 	hosts     uint64
@@ -20,7 +20,7 @@ const (
 	doubt = 1e-9
 )
 
-// share is a circuit's part in a field: its success rate in rateUnits, plus one; 0 when it has too few calls.
+// share returns a circuit's value in a field: its success rate in rateUnits, plus one; 0 when it has too few calls.
 func share(c *counts, calls uint64) uint64 {
 	if c.total < calls {
 		return 0
@@ -66,7 +66,7 @@ func (f *field) threshold(stdev float64) float64 {
 	return (float64(f.sum) - stdev*deviation) / (float64(f.hosts) * rateUnit)
 }
 
-// count brings the fields up to date with the circuit's window.
+// count updates the fields from the circuit's window.
 func (c *Circuit) count() {
 	for i := range c.group.fields {
 		f := &c.group.fields[i]
@@ -78,7 +78,7 @@ func (c *Circuit) count() {
 	}
 }
 
-// uncount takes the circuit out of the fields.
+// uncount removes the circuit from the fields.
 func (c *Circuit) uncount() {
 	for i := range c.shares {
 		c.group.fields[i].take(c.shares[i])
@@ -86,7 +86,7 @@ func (c *Circuit) uncount() {
 	}
 }
 
-// recount makes the fields anew.
+// recount computes the fields again.
 func (g *Group) recount() {
 	g.fields = nil
 	for _, calls := range g.plan.fields {
@@ -99,7 +99,8 @@ func (g *Group) recount() {
 	}
 }
 
-// refresh lets leave, from the windows of all circuits, what is too old at now. Nothing does before the end of a bucket.
+// refresh removes from the windows of all circuits the outcomes that are too old at now. None are before the end of a
+// bucket.
 func (g *Group) refresh(now Time) {
 	if now < g.fieldsEnd {
 		return

@@ -1,8 +1,8 @@
 package breaker
 
-// Impose puts a mode in the place of the policy's, for this circuit, until o.Until; Since is set to now. It replaces the
-// one that o.Source imposed before, and holds unless a higher source has imposed one. Until must be Never or a moment to
-// come; one that has passed ends at once.
+// Impose overrides the policy's mode for this circuit until o.Until; Since is set to now. It replaces the override of the
+// same source. An override of a higher source takes precedence. Until must be Never or in the future; one that has passed
+// ends at once.
 func (c *Circuit) Impose(now Time, o Override, buf []Event) []Event {
 	now, buf = c.group.clock(now, buf)
 	o.Since = now
@@ -14,7 +14,7 @@ func (c *Circuit) Impose(now Time, o Override, buf []Event) []Event {
 	return buf
 }
 
-// Auto takes an operator's mode back. A circuit that it had forced open or disabled starts anew as closed.
+// Auto removes an operator's override. A circuit that it had forced open or disabled starts again as closed.
 func (c *Circuit) Auto(now Time, who, reason string, buf []Event) []Event {
 	now, buf = c.group.clock(now, buf)
 	if !c.overrides.take(SourceOperator) {
@@ -26,8 +26,8 @@ func (c *Circuit) Auto(now Time, who, reason string, buf []Event) []Event {
 	return buf
 }
 
-// Close closes by hand a circuit that outcomes have opened. It changes no other state. In each state it sets the step of
-// the backoff to 0: the next opening is a first one.
+// Close closes a circuit that outcomes have opened, on an operator's behalf. It changes no other state. In each state it
+// sets the step of the backoff to 0: the next opening is a first one.
 func (c *Circuit) Close(now Time, who, reason string, buf []Event) []Event {
 	now, buf = c.group.clock(now, buf)
 	c.step = 0
@@ -48,7 +48,7 @@ func (c *Circuit) overrideEnds(at Time, buf []Event) []Event {
 	return buf
 }
 
-// applyMode brings the state in line with the mode in force.
+// applyMode makes the transition that the mode in force requires, if any.
 func (c *Circuit) applyMode(at Time, why *cause, buf []Event) []Event {
 	o := c.decides()
 	want, until := StateClosed, Never
@@ -63,7 +63,7 @@ func (c *Circuit) applyMode(at Time, why *cause, buf []Event) []Event {
 		}
 	}
 	if want != c.state {
-		return append(buf, c.move(at, want, until, why))
+		return append(buf, c.transition(at, want, until, why))
 	}
 	if want != StateOpen && want != StateHalfOpen {
 		c.until = until

@@ -2,9 +2,8 @@ package breaker
 
 import "time"
 
-// SetOldestPending tells when the oldest unanswered request of the present generation was sent; ok is false when there
-// is none. It is forgotten at each transition. Nothing happens before the next call of Advance or of another method that
-// takes the time.
+// SetOldestPending sets when the oldest unanswered request of the present generation was sent; ok is false when there is
+// none. Each transition clears it. It takes effect at the next call of Advance or of another method that takes the time.
 func (c *Circuit) SetOldestPending(sent Time, ok bool) {
 	p := c.program()
 	if p == nil || len(p.ages) == 0 {
@@ -18,7 +17,7 @@ func (c *Circuit) SetOldestPending(sent Time, ok bool) {
 	default:
 		younger := c.pendingKnown && sent > c.pending
 		c.pending, c.pendingKnown, c.pendingNext = sent, true, 0
-		// What the younger one has reached by now, the older one had reached too: trippers have seen it.
+		// The former, older request has reached these ages before: trippers have run for them.
 		for younger && c.pendingNext < len(p.ages) && later(sent, p.ages[c.pendingNext]) <= c.group.now {
 			c.pendingNext++
 		}
@@ -35,7 +34,7 @@ func (c *Circuit) pendingDue() Time {
 	return later(c.pending, p.ages[c.pendingNext])
 }
 
-// pendingReached runs the trippers because a request has become so old.
+// pendingReached runs the trippers because the oldest request has reached an age.
 func (c *Circuit) pendingReached(at Time, buf []Event) []Event {
 	p := c.program()
 	if p == nil {
@@ -53,7 +52,7 @@ func (c *Circuit) pendingReached(at Time, buf []Event) []Event {
 	return buf
 }
 
-// schedule works out what time alone will do next.
+// schedule computes the next deadline.
 func (c *Circuit) schedule() {
 	next := c.pendingDue()
 	switch {
@@ -74,7 +73,7 @@ func (c *Circuit) schedule() {
 
 func (c *Circuit) probeTime() time.Duration { return c.group.plan.HalfOpen.Timeout }
 
-// due does the first thing that was due at or before at.
+// due makes the first transition or check that was due at or before at.
 func (c *Circuit) due(at Time, buf []Event) []Event {
 	switch {
 	case c.overrides.ended(at) != nil:

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// class is what the policy makes of a result.
+// class is a policy's classification of a result.
 type class uint8
 
 const (
@@ -14,7 +14,7 @@ const (
 	classIgnored
 )
 
-// plan is Settings made ready for judging: what would have to be searched for at each outcome is looked up instead.
+// plan is Settings compiled for judging, with lookup tables in place of searches at each outcome.
 type plan struct {
 	Settings
 	classes  [MaxStatus + 1]class
@@ -23,7 +23,7 @@ type plan struct {
 	surely   uint16          // sample flag of the smallest threshold
 	streaks  []ResultSet     // consecutiveFailures of certain classes
 	fields   []uint64        // minCalls of successRateOutlier, each once
-	clients  int             // clients to keep, 0 = no tripper asks
+	clients  int             // clients to keep, 0 = no tripper counts them
 	closed   program         // trippers in closed, and in half-open with a ramp
 	halfOpen program         // trippers in half-open with probes
 }
@@ -86,7 +86,7 @@ func (p *plan) class(r Result) class {
 	return classIgnored
 }
 
-// sample makes of an outcome what a window keeps.
+// sample converts an outcome to a window's sample.
 func (p *plan) sample(o *Outcome, c class) sample {
 	var s sample
 	if c&classFailure != 0 {
@@ -104,7 +104,7 @@ func (p *plan) sample(o *Outcome, c class) sample {
 	return s
 }
 
-// slot returns the slow slot of a threshold and makes one for a new one.
+// slot returns the slow slot of a threshold, and adds one for a new threshold.
 func (p *plan) slot(over time.Duration) int {
 	if over == 0 || over == p.slow[0] {
 		return 0

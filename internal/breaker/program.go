@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// program is a tripper and all that it is made of. Deciding walks leaves with two jumps each, explaining walks the tree.
+// program is a compiled tripper. Deciding walks leaves with two jumps each, explaining walks the tree.
 type program struct {
 	tree   tripNode
 	leaves []leaf
@@ -36,7 +36,7 @@ const (
 	endFalse = -2
 )
 
-// compile makes the program of a valid trip. It adds what it needs to p: slow slots, streaks, clients.
+// compile compiles a valid trip. It adds slow slots, streaks and clients to p as needed.
 func compile(p *plan, t *Trip) program {
 	c := compiler{plan: p}
 	c.program.tree = c.node(t, endTrue, endFalse)

@@ -1,16 +1,16 @@
 package breaker
 
-// Lost counts outcomes of probes of which only the numbers are known.
+// Lost counts outcomes of probes whose events were lost.
 type Lost struct {
 	Failures int // of an unknown class
 	Slow     int // slow successes
 	Plain    int // other successes
 }
 
-// Reconcile brings a half-open period of that generation in line with whoever admits its probes, when news of some was
-// lost: used is how many permits are taken and not given back, lost are outcomes that were not told of. Probes that were
-// not told of are taken to have been admitted at now; outcomes are those of the oldest probes, and so are permits that
-// came back. An outcome with a permit that fits no probe is that of one that was not told of.
+// Reconcile updates a half-open period of that generation from the kernel's counts, when events of its probes were lost:
+// used is how many permits are taken and not returned, lost are the outcomes of lost events. It takes unreported probes to
+// have been admitted at now. It assigns outcomes, and returned permits, to the oldest probes. A later outcome with a permit
+// that fits no probe is that of an unreported one.
 func (c *Circuit) Reconcile(now Time, generation uint32, used int, lost Lost, buf []Event) []Event {
 	now, buf = c.group.clock(now, buf)
 	h := c.half

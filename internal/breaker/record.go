@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// Results of outcomes that are known by number only: of one that failed or was slow nothing more is known, a plain
-// success belongs to no class of a streak.
+// Results of outcomes of which only the number is known: one that failed or was slow has an unknown result, a plain success
+// belongs to no class of a streak.
 const (
 	resultLost  = ResultNone
 	resultPlain = MaxStatus + 1
 )
 
-// Record judges one outcome that ended at now, and appends what it caused.
+// Record judges one outcome that ended at now, and appends the events that it causes.
 func (c *Circuit) Record(now Time, o *Outcome, buf []Event) (Judgement, []Event) {
 	g := c.group
 	if now < g.now {
@@ -60,7 +60,7 @@ func (c *Circuit) recordOther(now Time, o *Outcome, kind class, buf []Event) (Ju
 	return Judged, buf
 }
 
-// learn puts n equal outcomes into the circuit's memory.
+// learn adds n equal outcomes to the window, the streaks and the clients.
 func (c *Circuit) learn(now Time, o *Outcome, s sample, n uint64) {
 	p := c.group.plan
 	c.window.add(&p.shape, now, s, n)
@@ -89,7 +89,7 @@ func (c *Circuit) learnClient(o *Outcome) {
 	if c.group.plan.shape.kind == WindowCount {
 		at = int64(c.window.seq)
 	}
-	c.failing.saw(o.Client, at, c.group.plan.clients)
+	c.failing.add(o.Client, at, c.group.plan.clients)
 }
 
 func (c *Circuit) learnStreaks(r Result, n uint64) {
@@ -103,7 +103,7 @@ func (c *Circuit) learnStreaks(r Result, n uint64) {
 }
 
 // RecordN judges up to n outcomes equal to o that ended at now, as n calls of Record would, but at a cost that does not
-// grow with n. It stops after one that caused an event; rest is how many it did not come to.
+// grow with n. It stops after an outcome that causes an event; rest is the number of the remaining ones.
 func (c *Circuit) RecordN(now Time, o *Outcome, n uint64, buf []Event) (rest uint64, j Judgement, after []Event) {
 	if n == 0 {
 		return 0, Ignored, buf
@@ -149,10 +149,10 @@ func (c *Circuit) recordEqual(now Time, o *Outcome, s sample, n uint64, buf []Ev
 	return 0, buf
 }
 
-// RecordSuccesses judges n plain successes (neither failed nor slow, nor of a class that a streak asks for) that were sent
-// in one generation and are known only by their number and the sum of their latencies (negative: not known), as n calls
-// of Record would. A trip may be completed by any of them; those after it are not judged. Of the overflows that they cause
-// only the first is appended, all are counted.
+// RecordSuccesses judges n plain successes (neither failed nor slow, nor of a class of a streak) that were sent in one
+// generation and are known only by their number and the sum of their latencies (negative: not known), as n calls of Record
+// would. A trip may be completed by any of them; those after it are not judged. Of the overflows that they cause only the
+// first is appended, all are counted.
 func (c *Circuit) RecordSuccesses(now Time, generation uint32, n uint64, total time.Duration, buf []Event) (Judgement, []Event) {
 	if n == 0 {
 		return Ignored, buf
@@ -185,7 +185,7 @@ func (c *Circuit) RecordLost(now Time, generation uint32, failures, slow uint64,
 	return j, buf
 }
 
-// recordKnown judges n outcomes whose class needs no looking up. In half-open with probes they had no permit.
+// recordKnown judges n outcomes whose class is known. In half-open with probes they had no permit.
 func (c *Circuit) recordKnown(now Time, o *Outcome, s sample, n uint64, buf []Event) (Judgement, []Event) {
 	now, buf = c.group.clock(now, buf)
 	switch {

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// Result says how one request or connection attempt ended: an HTTP status (100..999) or one of the constants below.
-// The kernel programs use the same numbers (enum result in bpf/types.h).
+// Result is the end of one request or connection attempt: an HTTP status (100..999) or one of the constants below. The
+// kernel programs use the same numbers (enum result in bpf/types.h).
 type Result uint16
 
 // Results that are not an HTTP status.
@@ -22,7 +22,7 @@ const (
 	ResultUnknown                      // the direction of the responses was never seen; counted, not judged
 	ResultAbandoned                    // the client left before the response, after outcome.patience
 	ResultRaced                        // the request crossed the backend's closing of a used connection
-	ResultUnreachable                  // the network said that the backend cannot be reached
+	ResultUnreachable                  // the network reported that the backend cannot be reached
 	resultNamed                        // length of the named part
 )
 
@@ -86,14 +86,14 @@ func ParseResult(s string) (Result, error) {
 // as the kernel programs read them: bit r of word r/64 is result r.
 type ResultSet [16]uint64
 
-// Add puts r in the set. Results above 999 are ignored.
+// Add adds r to the set. Results above 999 are ignored.
 func (s *ResultSet) Add(r Result) {
 	if r <= MaxStatus {
 		s[r/64] |= 1 << (r % 64)
 	}
 }
 
-// AddRange puts first..last, both included, in the set.
+// AddRange adds first..last, both included, to the set.
 func (s *ResultSet) AddRange(first, last Result) {
 	for r := first; r <= last && r <= MaxStatus; r++ {
 		s.Add(r)

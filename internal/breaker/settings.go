@@ -2,8 +2,8 @@ package breaker
 
 import "time"
 
-// Time is a moment in nanoseconds. Its zero is the client's choice (the kernel's CLOCK_MONOTONIC in the agent, the
-// trace's zero in a replay); buckets of time windows are aligned to it.
+// Time is a moment in nanoseconds. The caller chooses its zero (the kernel's CLOCK_MONOTONIC in the agent, the trace's zero
+// in a replay); buckets of time windows are aligned to it.
 type Time int64
 
 // Add returns t+d.
@@ -12,8 +12,8 @@ func (t Time) Add(d time.Duration) Time { return t + Time(d) }
 // Sub returns t-u.
 func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
 
-// Settings are all that a Group needs to know of its policy. The zero value is not valid; start from
-// DefaultSettings. Validate lists every impossible value.
+// Settings are the settings of a policy for its Group. The zero value is not valid; start from DefaultSettings. Validate
+// lists all invalid values.
 type Settings struct {
 	Mode     Mode
 	Scope    Scope
@@ -25,10 +25,10 @@ type Settings struct {
 	Ejection Ejection
 }
 
-// Mode is what an operator asked of a policy or, by hand, of one circuit.
+// Mode is the mode of a policy or, by an override, of one circuit.
 type Mode uint8
 
-// Modes. In monitor the state machine runs and nobody is rejected.
+// Modes. In monitor the state machine runs and no client is rejected.
 const (
 	ModeEnforce Mode = iota
 	ModeMonitor
@@ -36,7 +36,7 @@ const (
 	ModeForcedOpen
 )
 
-// Scope says what shares a circuit.
+// Scope is the set of backends that share a circuit.
 type Scope uint8
 
 // Scopes: a circuit for each backend, or one for all backends of the policy.
@@ -62,7 +62,7 @@ const (
 	WindowCount
 )
 
-// Window is the memory of a circuit.
+// Window sets the window of a circuit.
 type Window struct {
 	Type   WindowType
 	Size   time.Duration // time: 1s..1h
@@ -104,7 +104,7 @@ type Trip struct {
 	Children    []Trip
 }
 
-// Backoff says how the duration of an opening grows with the step.
+// Backoff is the growth of the duration of an opening with the step.
 type Backoff uint8
 
 // Backoffs: duration; n x duration; duration x multiplier^(n-1).
@@ -114,7 +114,7 @@ const (
 	BackoffExponential
 )
 
-// Open says how long a circuit stays open.
+// Open sets how long a circuit stays open.
 type Open struct {
 	Duration   time.Duration
 	Backoff    Backoff
@@ -123,7 +123,7 @@ type Open struct {
 	Jitter     float64       // 0..1: share of the duration, +-, drawn once per opening
 }
 
-// HalfOpen says how a circuit finds out whether its backend has recovered.
+// HalfOpen sets how a circuit checks whether its backend has recovered.
 type HalfOpen struct {
 	Calls      int // probes that must finish; 0 = straight back to closed
 	Concurrent int // probes in flight at once, 1..Calls
@@ -138,7 +138,7 @@ type Ramp struct {
 	Over     time.Duration
 }
 
-// Ejection keeps the circuits of one policy from taking too many backends away at once.
+// Ejection limits how many backends of one policy may be ejected at once.
 type Ejection struct {
 	MaxPercent float64 // of the known backends, 0..100
 	MinHealthy int
@@ -147,7 +147,7 @@ type Ejection struct {
 // State is the state of a circuit.
 type State uint8
 
-// States. Forced-open and disabled come from a policy's mode or from an operator's hand.
+// States. Forced-open and disabled follow from a policy's mode or an operator's override.
 const (
 	StateClosed State = iota
 	StateOpen

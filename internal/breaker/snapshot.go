@@ -1,6 +1,6 @@
 package breaker
 
-// Snapshot returns what of the circuit must survive a restart.
+// Snapshot returns the part of the circuit's state that must survive a restart.
 func (c *Circuit) Snapshot() Snapshot {
 	s := Snapshot{
 		State: c.state, Generation: c.generation, Step: c.step, Since: c.since, Until: c.until, Ejected: c.ejected,
@@ -12,10 +12,10 @@ func (c *Circuit) Snapshot() Snapshot {
 	return s
 }
 
-// Restore makes a backend known and its circuit what it was when the snapshot was taken. Deadlines that have passed since
-// are met at the next call that carries a time. A half-open period with probes begins anew, in the next generation. If
-// the mode in force asks for another state, it is changed with the reason reload, for which an event is appended. Ejection
-// limits are not asked. A circuit that exists already is changed all the same; with scope: policy the last one holds.
+// Restore adds a backend and restores its circuit from the snapshot. Transitions that were due since are made at the next
+// call that carries a time. A half-open period with probes starts again, in the next generation. If the mode in force
+// requires another state, the state changes with the reason reload, for which an event is appended. Ejection limits do not
+// apply. A circuit that exists already is replaced, too; with scope: policy the last snapshot counts.
 func (g *Group) Restore(backend string, s Snapshot, now Time, buf []Event) (*Circuit, []Event) {
 	now, buf = g.clock(now, buf)
 	c := g.Add(backend, now)
@@ -27,7 +27,7 @@ func (g *Group) Restore(backend string, s Snapshot, now Time, buf []Event) (*Cir
 	g.ejectedNow += c.ejects()
 	g.ejections = max(g.ejections, s.Ejected)
 	c.pendingKnown, c.pendingNext = false, 0
-	c.forget()
+	c.clearOutcomes()
 	if s.Overridden {
 		c.overrides.put(s.Override)
 	}

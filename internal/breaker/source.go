@@ -2,7 +2,7 @@ package breaker
 
 import "slices"
 
-// Source is who decides what a circuit does. Of two sources the one with the smaller number decides.
+// Source is a source of decisions on a circuit. Of two sources the one with the smaller number takes precedence.
 type Source uint8
 
 // Sources.
@@ -13,11 +13,11 @@ const (
 	sources                      // length
 )
 
-// overrides are the modes that sources above the policy's have imposed on a circuit: one of each at most, the one that
-// decides first.
+// overrides are the overrides of a circuit by sources above the policy's mode: at most one of each source, in order of
+// precedence.
 type overrides []Override
 
-// put adds an override in the place of the one of its source.
+// put adds an override, and replaces that of the same source.
 func (l *overrides) put(o Override) {
 	i, found := l.find(o.Source)
 	if found {
@@ -59,7 +59,7 @@ func (l overrides) end() Time {
 	return end
 }
 
-// decides returns the override that decides; without one, the policy's mode as if it were one.
+// decides returns the override in force; without one, the policy's mode in the form of an override.
 func (c *Circuit) decides() Override {
 	if len(c.overrides) > 0 {
 		return c.overrides[0]

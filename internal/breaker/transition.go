@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// move makes a transition: the one place where a state changes. until is the end of the new state, Never if it has none.
-func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
+// transition changes the state, and is the only place that does. until is the end of the new state, Never if it has none.
+func (c *Circuit) transition(at Time, to State, until Time, why *cause) Event {
 	from, window := c.state, c.Metric(at)
 	c.group.ejectedNow -= c.ejects()
 	c.state, c.yielded = to, false
@@ -15,7 +15,7 @@ func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
 	c.since, c.until = at, until
 	c.half = nil
 	c.pendingKnown, c.pendingNext = false, 0
-	c.forget()
+	c.clearOutcomes()
 	if to == StateClosed {
 		c.decay, c.decaySeen = 0, false
 	}
@@ -28,8 +28,8 @@ func (c *Circuit) move(at Time, to State, until Time, why *cause) Event {
 	return e
 }
 
-// open opens a circuit that was closed or half-open. One that gave its place among the ejected up needs leave, and closes
-// if there is none.
+// open opens a circuit that was closed or half-open. One that does not count as ejected closes if the limits do not allow
+// the ejection.
 func (c *Circuit) open(at Time, why *cause, buf []Event) []Event {
 	if c.yielded && !c.group.mayEject() {
 		limit := c.group.tooMany(c.group.ejectedNow + 1)
@@ -43,29 +43,29 @@ func (c *Circuit) open(at Time, why *cause, buf []Event) []Event {
 	c.step++
 	c.openings++
 	wait, jitter := c.group.plan.Open.wait(c.step, c.group.random.Float64)
-	e := c.move(at, StateOpen, later(at, wait), why)
+	e := c.transition(at, StateOpen, later(at, wait), why)
 	e.Jitter = jitter
 	return append(buf, e)
 }
 
-// enterHalfOpen is what happens at the end of an opening.
+// enterHalfOpen makes the transition at the end of an opening.
 func (c *Circuit) enterHalfOpen(at Time, buf []Event) []Event {
 	h := &c.group.plan.HalfOpen
 	why := because(ReasonDeadline)
 	switch {
 	case h.Ramp != nil:
-		return append(buf, c.move(at, StateHalfOpen, later(at, h.Ramp.Over), &why))
+		return append(buf, c.transition(at, StateHalfOpen, later(at, h.Ramp.Over), &why))
 	case h.Calls == 0:
 		return c.closeCircuit(at, &why, buf)
 	}
-	e := c.move(at, StateHalfOpen, Never, &why)
+	e := c.transition(at, StateHalfOpen, Never, &why)
 	c.half = &halfOpen{asked: at}
 	c.schedule()
 	return append(buf, e)
 }
 
 func (c *Circuit) closeCircuit(at Time, why *cause, buf []Event) []Event {
-	return append(buf, c.move(at, StateClosed, Never, why))
+	return append(buf, c.transition(at, StateClosed, Never, why))
 }
 
 // decayBackoff lowers the step by one for each full open.duration spent closed in which a success was seen.

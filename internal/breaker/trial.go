@@ -1,10 +1,9 @@
 package breaker
 
-// trial asks what trippers would say after k more outcomes equal to s, without recording them. While it runs, the sums of
-// the circuit are those of the k under question; they are put back before it returns.
-//
-// It rests on evenness: over k from 1 to even(n), each outcome comes in as s and each that leaves is like the others that
-// leave. Sums are then linear in k, rates and means monotonic, and each leaf changes its mind at most once.
+// trial evaluates trippers after k more outcomes equal to s, without recording them. While it runs, the sums of the circuit
+// are those after the present k; it restores them before it returns. It depends on evenness: over k from 1 to even(n), all
+// added outcomes are equal, and so are all that leave the window. Sums are then linear in k, rates and means monotonic, and
+// each leaf changes its value at most once.
 type trial struct {
 	circuit *Circuit
 	program *program
@@ -33,7 +32,7 @@ func newTrial(c *Circuit, p *program, now Time, o *Outcome, s sample) trial {
 	return t
 }
 
-// even returns how many of n outcomes, at least one, make up an even step.
+// even returns how many of n outcomes, at least one, form an even step.
 func (t *trial) even(n uint64) uint64 {
 	w, shape := &t.circuit.window, &t.circuit.group.plan.shape
 	if shape.kind == WindowCount {
@@ -78,7 +77,7 @@ func (t *trial) first(n uint64) (k uint64, trips bool) {
 	return best, true
 }
 
-// flip returns the first k of 2..n for which the leaf says other than for 1, or 0 when there is none.
+// flip returns the first k of 2..n for which the value of the leaf differs from that for 1, or 0 when there is none.
 func (t *trial) flip(l *leaf, n uint64) uint64 {
 	t.set(1)
 	before := l.holds(t.circuit, t.now)
@@ -99,7 +98,7 @@ func (t *trial) flip(l *leaf, n uint64) uint64 {
 	return high
 }
 
-// set makes the circuit's sums those after k more outcomes.
+// set sets the circuit's sums to those after k more outcomes.
 func (t *trial) set(k uint64) {
 	c := t.circuit
 	w := &c.window

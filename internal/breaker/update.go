@@ -2,8 +2,8 @@ package breaker
 
 import "math"
 
-// Update puts new settings in force. Circuits keep their state, deadline and step; they keep their windows if those
-// would have been recorded alike, and a half-open period goes on unless it is decided under the new rules. Impossible
+// Update puts new settings in force. Circuits keep their state, deadline and step; they keep their windows if the new
+// settings would have recorded the same, and a half-open period continues unless the new settings decide it. Invalid
 // settings, and another scope (ErrScope), are errors that change nothing.
 func (g *Group) Update(s Settings, now Time, buf []Event) ([]Event, error) {
 	if err := s.Validate(); err != nil {
@@ -18,7 +18,7 @@ func (g *Group) Update(s Settings, now Time, buf []Event) ([]Event, error) {
 	same := g.plan.sameMemory(before)
 	for _, c := range g.circuits {
 		if !same {
-			c.remake()
+			c.resetWindow()
 		}
 		if before.Open.Duration != s.Open.Duration && c.state == StateClosed {
 			c.decay, c.decaySeen = int64(now.Sub(c.since)/s.Open.Duration), false
@@ -29,8 +29,8 @@ func (g *Group) Update(s Settings, now Time, buf []Event) ([]Event, error) {
 	return g.enforceLimits(now, buf), nil
 }
 
-// remake gives the circuit an empty memory of the shape that is now in force.
-func (c *Circuit) remake() {
+// resetWindow gives the circuit an empty window of the shape that is now in force.
+func (c *Circuit) resetWindow() {
 	c.window = window{end: math.MinInt64}
 	c.streak, c.streaks, c.failing = 0, nil, nil
 	if n := len(c.group.plan.streaks); n > 0 {
@@ -38,7 +38,7 @@ func (c *Circuit) remake() {
 	}
 }
 
-// reloaded brings a circuit in line with new settings.
+// reloaded applies new settings to a circuit.
 func (c *Circuit) reloaded(now Time, before *plan, buf []Event) []Event {
 	p := c.group.plan
 	why := because(ReasonReload)
@@ -47,7 +47,7 @@ func (c *Circuit) reloaded(now Time, before *plan, buf []Event) []Event {
 		buf = c.applyMode(now, &why, buf)
 	}
 	if c.state == StateHalfOpen && !p.sameProbing(before) {
-		buf = c.reprobe(now, before, buf)
+		buf = c.continueProbing(now, before, buf)
 	}
 	c.pendingNext = 0
 	if ages := c.program(); ages == nil || len(ages.ages) == 0 {
@@ -57,9 +57,9 @@ func (c *Circuit) reloaded(now Time, before *plan, buf []Event) []Event {
 	return buf
 }
 
-// reprobe goes on with a half-open period under other rules: one that is decided by them ends, one of the other kind
-// begins now.
-func (c *Circuit) reprobe(now Time, before *plan, buf []Event) []Event {
+// continueProbing continues a half-open period under new settings: it ends one that they decide, and restarts one of the other
+// kind.
+func (c *Circuit) continueProbing(now Time, before *plan, buf []Event) []Event {
 	h := &c.group.plan.HalfOpen
 	why := because(ReasonReload)
 	switch {
@@ -70,7 +70,7 @@ func (c *Circuit) reprobe(now Time, before *plan, buf []Event) []Event {
 		}
 		c.half, c.until = nil, later(start, h.Ramp.Over)
 		c.since = start
-		c.retake()
+		c.countAsEjected()
 	case h.Calls == 0:
 		return c.closeCircuit(now, &why, buf)
 	case c.half == nil:

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Limits of settings, of which Bounds are made where a setting is a number.
+// Limits of settings. Bounds uses those of numbers.
 const (
 	MinWindowSize  = time.Second
 	MaxWindowSize  = time.Hour
@@ -22,7 +22,7 @@ const (
 	MaxCallCount   = 1_000_000_000 // minCalls, failureCount, consecutiveFailures
 )
 
-// Problem is one impossible setting.
+// Problem is one invalid setting.
 type Problem struct {
 	Key  string // path below the policy, as in the file: "window.size", "trip.any[1].all[0].minCalls"
 	Want string // what is accepted: "must be between 1s and 1h"
@@ -41,7 +41,7 @@ func (s *Settings) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Problems returns every impossible setting, in the order of the policy file.
+// Problems returns all invalid settings, in the order of the policy file.
 func (s *Settings) Problems() []Problem {
 	v := &validator{settings: s}
 	v.check(s.Mode <= ModeForcedOpen, "mode", "must be enforce, monitor, disabled or forced-open", s.Mode)

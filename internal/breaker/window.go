@@ -1,6 +1,6 @@
 package breaker
 
-// windowShape is what of the settings the memory of a window depends on.
+// windowShape is the part of the settings that the layout of a window depends on.
 type windowShape struct {
 	kind    WindowType
 	bucket  int64 // time: ns
@@ -9,8 +9,8 @@ type windowShape struct {
 	slots   int // slow thresholds in use
 }
 
-// window is the memory of one circuit. It is empty until something is recorded, and then as large as what it holds.
-// Sums are kept up to date, so that reading costs the same for every size.
+// window holds the recent outcomes of one circuit. It allocates no memory until an outcome is recorded, and grows with its
+// content. Sums are kept up to date, so that the cost of reading does not depend on the size.
 type window struct {
 	counts
 	end  Time   // time: end of the current bucket; nothing expires before
@@ -24,7 +24,7 @@ type window struct {
 	runs    []run    // count: a ring of equal neighbours
 }
 
-// add records n outcomes equal to s at now. It reads nothing of s but what the window keeps.
+// add records n outcomes equal to s at now. It reads only the fields of s that the window stores.
 func (w *window) add(shape *windowShape, now Time, s sample, n uint64) {
 	if shape.kind == WindowCount {
 		w.addRun(shape, s, n)
@@ -34,14 +34,14 @@ func (w *window) add(shape *windowShape, now Time, s sample, n uint64) {
 	w.addBucket(shape, s, n)
 }
 
-// expire forgets what is too old at now. A count window never expires.
+// expire removes outcomes that are too old at now. A count window never expires.
 func (w *window) expire(shape *windowShape, now Time) {
 	if now >= w.end && shape.kind == WindowTime {
 		w.rotate(shape, now)
 	}
 }
 
-// clear forgets everything and keeps the memory.
+// clear removes all outcomes and keeps the memory.
 func (w *window) clear() {
 	w.counts = counts{}
 	w.seq, w.head, w.n = 0, 0, 0
