@@ -14,7 +14,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// read returns the records of a file and how many of its lines are none. A file that is not there is empty.
+// read returns the records of a file and the number of its unreadable lines. A missing file counts as empty.
 func read(path string) (records []view.Record, bad int, err error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -34,10 +34,10 @@ func read(path string) (records []view.Record, bad int, err error) {
 	return records, bad, nil
 }
 
-// retryEvery is how long a file that could not be written is left alone.
+// retryEvery is the time from a failed write to the next attempt.
 const retryEvery = time.Second
 
-// errBehind means that a record was not written because of an earlier failure.
+// errBehind means that a record is not written because of an earlier failure.
 var errBehind = errors.New("the history's file cannot be written")
 
 // file is the history's file, open for appending. It belongs to one goroutine.
@@ -45,12 +45,12 @@ type file struct {
 	path  string
 	f     *os.File
 	lines int
-	last  uint64    // number of the newest record in it
-	gap   bool      // it lacks records that there was no room for while they waited
-	retry time.Time // when to write it anew after a failure; zero: it did not fail
+	last  uint64    // number of the newest record in the file
+	gap   bool      // the queue had no room for some records, which the file lacks
+	retry time.Time // when to rewrite the file after a failure; zero: no write failed
 }
 
-// create writes the records to a new file, which takes the place of the old one at once, and leaves it open.
+// create writes the records to a new file, which atomically replaces the old one, and leaves it open.
 func create(path string, records []view.Record) (*file, error) {
 	temp, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -88,12 +88,12 @@ func appendTo(w io.Writer, r *view.Record) error {
 	return err
 }
 
-// write appends a record. The file is written anew when most of it is no longer kept, and some time after a failure: then
-// it may end in half a line, and lacks what could not be written since. A failure is logged once; the records in memory are
-// not touched by it.
+// write appends a record. It rewrites the file when most of its records are no longer kept, and some time after a failure:
+// then the file may end in half a line, and lacks the records since. A failure is logged once and does not affect the
+// records in memory.
 func (h *History) write(f *file, r *view.Record) error {
 	if r.Seq <= f.last {
-		return nil // written anew with the others already
+		return nil // rewritten with the others already
 	}
 	failed := !f.retry.IsZero()
 	if failed && time.Now().Before(f.retry) {
@@ -110,7 +110,7 @@ func (h *History) write(f *file, r *view.Record) error {
 	return h.note(f, err)
 }
 
-// note keeps the books of an attempt to write.
+// note records and logs the result of an attempt to write.
 func (h *History) note(f *file, err error) error {
 	failed := !f.retry.IsZero()
 	if err == nil {
@@ -124,7 +124,7 @@ func (h *History) note(f *file, err error) error {
 	return err
 }
 
-// rewrite writes the file anew with all records that are kept.
+// rewrite replaces the file by one with all kept records.
 func (h *History) rewrite(f *file) error {
 	again, err := create(f.path, h.Last(Kept))
 	if err != nil {
@@ -135,7 +135,7 @@ func (h *History) rewrite(f *file) error {
 	return nil
 }
 
-// caughtUp makes a file whole when the disk is fast enough again.
+// caughtUp completes the file when the disk is fast enough again.
 func (h *History) caughtUp(f *file, lost uint64) {
 	h.log.Warn("records came faster than the disk took them", "file", f.path, "late", lost)
 	if f.gap {
@@ -143,7 +143,7 @@ func (h *History) caughtUp(f *file, lost uint64) {
 	}
 }
 
-// close makes a file whole that could not be written before, if it can be now.
+// close completes a file that could not be written before, if that is possible now, and closes it.
 func (h *History) close(f *file) {
 	if f.gap || !f.retry.IsZero() {
 		_ = h.note(f, h.rewrite(f))

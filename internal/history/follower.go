@@ -7,20 +7,20 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// Follower gets each new record, as far as it keeps up.
+// Follower receives each new record, as far as it keeps up.
 type Follower struct {
 	history *History
 	records chan view.Record
 	missed  atomic.Uint64
 }
 
-// MaxFollowers bounds what followers can cost: a buffer of a thousand records is some hundred kilobytes.
+// MaxFollowers limits the memory of followers: a buffer of a thousand records is some hundred kilobytes.
 const MaxFollowers = 32
 
-// ErrFollowers says that MaxFollowers follow already.
+// ErrFollowers means that there are MaxFollowers followers already.
 var ErrFollowers = fmt.Errorf("%d readers follow the events already: end one of them, or ask again without following", MaxFollowers)
 
-// Follow returns up to n of the newest records and a Follower of all later ones. It misses those for which its buffer has
+// Follow returns up to n of the newest records and a Follower of all later ones. It misses records for which its buffer has
 // no room. Close ends it. The error is ErrFollowers.
 func (h *History) Follow(n, buffer int) ([]view.Record, *Follower, error) {
 	h.mu.Lock()
@@ -39,20 +39,20 @@ func (h *History) Follow(n, buffer int) ([]view.Record, *Follower, error) {
 	return past, f, nil
 }
 
-// Records is where new ones come out. It is closed when the history is.
+// Records returns the channel of new records. It is closed when the history is.
 func (f *Follower) Records() <-chan view.Record { return f.records }
 
-// Missed returns how many records did not fit since it was asked last.
+// Missed returns how many records did not fit since the last call.
 func (f *Follower) Missed() uint64 { return f.missed.Swap(0) }
 
-// Close ends it. Calling it again, or after the end of the history, does nothing.
+// Close ends the follower. Calling it again, or after the end of the history, does nothing.
 func (f *Follower) Close() {
 	f.history.mu.Lock()
 	defer f.history.mu.Unlock()
 	delete(f.history.followers, f)
 }
 
-// offer hands over a record if there is room. The history's lock is held.
+// offer sends a record if there is room. The history's lock is held.
 func (f *Follower) offer(r view.Record) {
 	select {
 	case f.records <- r:
@@ -64,7 +64,8 @@ func (f *Follower) offer(r view.Record) {
 
 func (f *Follower) end() { close(f.records) }
 
-// Followers returns how many there are now, how many records they all missed ever, and how many there was no room for.
+// Followers returns the number of followers now, of the records that all followers have missed so far, and of the rejected
+// followers.
 func (h *History) Followers() (now int, missed, rejected uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package history keeps the last records of what happened: in memory for those who ask, in a file over restarts. Adding a
-// record never waits for the disk or for a reader.
+// Package history keeps the last records of events, in memory for readers and in a file over restarts. Adding a record
+// never waits for the disk or for a reader.
 package history
 
 import (
@@ -16,14 +16,14 @@ import (
 // Kept is how many records are kept.
 const Kept = 1000
 
-// History is the last records. Its methods may be called from any goroutine.
+// History holds the last records. Its methods may be called from any goroutine.
 type History struct {
 	log     *slog.Logger
 	dropped atomic.Uint64 // records that followers missed
 
 	mu        sync.Mutex
 	seq       uint64
-	records   []view.Record // oldest first, the last Kept of them count
+	records   []view.Record // oldest first; only the last Kept are valid
 	followers map[*Follower]struct{}
 	rejected  uint64 // followers for which there was no room
 	closed    bool
@@ -32,9 +32,9 @@ type History struct {
 	written *outbox.Outbox[view.Record] // to the file; nil without one
 }
 
-// Open reads what a file holds and goes on writing there. An empty path keeps records in memory only. Lines that cannot be
-// read, such as the last one after a crash, are left out with a warning. A file that cannot be written, such as on a full disk,
-// is tried again.
+// Open reads the records of a file and appends new ones to it. With an empty path records are in memory only. Lines that
+// cannot be read, such as the last one after a crash, are omitted with a warning. Writes that fail, such as on a full disk,
+// are tried again.
 func Open(path string, logger *slog.Logger) (*History, error) {
 	h := &History{log: logger, followers: map[*Follower]struct{}{}}
 	if path == "" {
@@ -87,7 +87,7 @@ func (h *History) Last(n int) []view.Record {
 	return slices.Clone(h.records[max(0, len(h.records)-min(n, Kept)):])
 }
 
-// Seq returns the number of the newest record, 0 when there was none ever.
+// Seq returns the number of the newest record, 0 if there has been none.
 func (h *History) Seq() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -102,8 +102,8 @@ func (h *History) Lost() uint64 {
 	return h.written.Dropped()
 }
 
-// Close writes what is waiting and closes the file. Followers end. It does not wait longer than the given time for the disk.
-// A second call does nothing.
+// Close writes the waiting records, closes the file and ends followers. It waits for the disk at most the given time. A
+// second call does nothing.
 func (h *History) Close(within time.Duration) {
 	h.mu.Lock()
 	if h.closed {
