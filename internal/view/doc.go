@@ -1,3 +1,3 @@
-// Package view holds what an agent shows of itself: the moment's snapshot, and the records of what happened. Metrics, the
-// control socket and the page all read these, so that they cannot tell different stories.
+// Package view holds the visible state of an agent: the snapshot of a moment, and the records of events. Metrics, the
+// control socket and the page all use these, so that they agree.
 package view

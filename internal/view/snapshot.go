@@ -12,8 +12,8 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// Snapshot is an agent at a moment. Circuits are read one after the other, each at once: two of them may be some
-// milliseconds apart.
+// Snapshot is the state of an agent at a moment. Circuits are read one after the other, each at once: the moments of two
+// circuits may differ by some milliseconds.
 type Snapshot struct {
 	At    time.Time
 	Clock int64 // At on the kernel's clock: breaker.Time and tables.Now
@@ -21,7 +21,7 @@ type Snapshot struct {
 	Agent      Agent
 	Policies   []Policy // in file order
 	Interfaces []Interface
-	Packets    []tables.PacketCounts // what was counted, zeros left out
+	Packets    []tables.PacketCounts // without zero counts
 	Sources    []discovery.SourceStatus
 	Node       tables.NodeCounts
 }
@@ -34,7 +34,7 @@ func (s *Snapshot) Wall(t breaker.Time) time.Time {
 	return s.At.Add(time.Duration(int64(t) - s.Clock))
 }
 
-// Agent is what concerns no single policy.
+// Agent is the state that belongs to no single policy.
 type Agent struct {
 	Version string
 	Node    string // its name in Kubernetes, empty elsewhere
@@ -43,34 +43,34 @@ type Agent struct {
 
 	WaitsFor string // while it is not ready
 
-	PoliciesLoaded time.Time // when those in force were taken over
+	PoliciesLoaded time.Time // when the present ones were put in force
 	Reloads        uint64    // attempts
 	ReloadFailures uint64
 	ReloadError    string // of the last attempt; empty when it succeeded
 
 	RingEvents      uint64            // read from the ring
-	Recovered       uint64            // of those lost, put into windows from the totals
-	Records         uint64            // in the history, ever
+	Recovered       uint64            // of the lost events, recovered from the counters
+	Records         uint64            // added to the history so far
 	Lost            map[string]uint64 // records that a sink missed, by its name: see the constants
-	StateBehind     time.Time         // since when the state file lacks something; zero: it is whole, or there is none
-	StateErr        error             // why it does; nil: it is being written
+	StateBehind     time.Time         // since when the state file is out of date; zero: it is up to date, or there is none
+	StateErr        error             // why it is; nil: it is being written
 	StateFailures   uint64            // attempts to write it
 	Readers         int               // of events, now
-	ReadersRejected uint64            // of events, for whom there was no room
+	ReadersRejected uint64            // of events, rejected because there were too many
 	Tracers         int               // readers of traces, now
-	ReaderDropped   uint64            // what was not handed to readers because they were slow
+	ReaderDropped   uint64            // lines and records that slow readers missed
 	Servers         []Server
 	CircuitsMax     int
 	Sweep           loader.SweepResult
-	Verdicts        Histogram // from the outcome that decided to the verdict in the kernel
+	Verdicts        Histogram // from the decisive outcome to the verdict in the kernel
 }
 
-// Server is what clients have open at one of the agent's servers.
+// Server holds the connections of one of the agent's servers.
 type Server struct {
 	Name        string // metrics or control
 	Connections int    // now
 	Evicted     uint64 // closed while they waited for a request, to make room for others
-	Rejected    uint64 // answered and closed at once, since all others were busy
+	Rejected    uint64 // answered and closed at once, because all others were busy
 }
 
 // Sinks of records, by which Agent.Lost counts.
@@ -84,14 +84,14 @@ const (
 // Policy is a policy in force.
 type Policy struct {
 	*policy.Policy
-	Complete     bool  // discovery has heard from every source
-	DiscoveryErr error // what is wrong with its sources now
+	Complete     bool  // each source of discovery has answered
+	DiscoveryErr error // the present errors of its sources
 	Known        int   // backends
 	Ejected      int   // circuits open, half-open or forced open, less those half-open ones that are idle
 	Circuits     []Circuit
 }
 
-// Circuit is one circuit and what the kernel counted for it.
+// Circuit is one circuit with the kernel's counts.
 type Circuit struct {
 	ID          int
 	Name        string // the backend's address and port, or * for a circuit of the whole policy
@@ -103,23 +103,23 @@ type Circuit struct {
 	Statuses    []Status
 	Transitions []Transition
 	RejectedAt  uint64  // clients rejected in all when it last left closed
-	Last        *Record // what happened to it last; nil when nothing did since the agent's start
+	Last        *Record // its last event; nil when there is none since the agent's start
 }
 
-// Status is how often a status was answered.
+// Status is the number of responses with a status.
 type Status struct {
 	Code  int
 	Count uint64
 }
 
-// Transition is how often one state was followed by another for a reason.
+// Transition is the number of transitions between two states for a reason.
 type Transition struct {
 	From, To breaker.State
 	Reason   breaker.Reason
 	Count    uint64
 }
 
-// Interface is an interface that the agent has decided on.
+// Interface is an interface with the agent's decision on it.
 type Interface struct {
 	ifaces.Pick
 	Attached bool

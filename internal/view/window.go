@@ -2,7 +2,7 @@ package view
 
 import "github.com/cbagent/cbagent/internal/breaker"
 
-// NewWindow says what a metric says.
+// NewWindow converts a metric.
 func NewWindow(m breaker.Metric) Window {
 	w := Window{Outcomes: m.Total, Failures: m.Failures, Slow: m.Slow}
 	if r, ok := m.FailureRate(); ok {

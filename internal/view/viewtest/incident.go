@@ -19,7 +19,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// Incident is an agent in the middle of an incident: everything has something to tell. Its time is 2026-01-02 03:04:05 UTC.
+// Incident is an agent in the middle of an incident: no part of the snapshot is empty. Its time is 2026-01-02 03:04:05 UTC.
 func Incident(t testing.TB) *view.Snapshot {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "policy.yaml")
