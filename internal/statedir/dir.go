@@ -1,5 +1,5 @@
-// Package statedir keeps what survives a restart of the agent: the last events and the state of circuits that the kernel does
-// not keep. A full or hanging disk costs nobody time.
+// Package statedir keeps the data that survive a restart of the agent: the last events, and the state of circuits that the
+// kernel does not keep. A full or hanging disk does not delay the agent.
 package statedir
 
 import (
@@ -26,8 +26,8 @@ type Dir struct {
 	lock    *os.File // held while it is open; nil: there is no directory, or it cannot be locked
 }
 
-// Open locks the directory for this agent and opens what is kept there. Where nothing can be kept, such as on a read-only
-// file system or a disk that does not answer, and for an empty path, the history is in memory only.
+// Open locks the directory for this agent and opens its files. If that is not possible, such as on a read-only file system
+// or a disk that does not answer, and for an empty path, the history is in memory only.
 func Open(path string, log *slog.Logger) (*Dir, error) {
 	if path == "" {
 		h, err := history.Open("", log)
@@ -45,7 +45,7 @@ func Open(path string, log *slog.Logger) (*Dir, error) {
 	return d, err
 }
 
-// Close leaves the directory to others. It does not close the history.
+// Close unlocks the directory. It does not close the history.
 func (d *Dir) Close() error {
 	if d.lock == nil {
 		return nil
@@ -53,7 +53,7 @@ func (d *Dir) Close() error {
 	return d.lock.Close()
 }
 
-// open returns what it has got also with an error.
+// open returns the opened files also with an error.
 func open(path string, log *slog.Logger) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func open(path string, log *slog.Logger) (*Dir, error) {
 	return d, err
 }
 
-// lockDir locks the directory for this process while the file that it returns is open.
+// lockDir locks the directory for this process as long as the returned file is open.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 // ErrNoDisk marks the error of a call of the file system that has not returned in time.
 var ErrNoDisk = errors.New("the disk does not answer")
 
-// withDisk calls f, which works on path, and returns ErrNoDisk when it takes longer than the given time. f goes on then, and
-// its result is lost.
+// withDisk calls f, which works on path, and returns ErrNoDisk when it takes longer than the given time. Then f continues,
+// and its result is lost.
 func withDisk[T any](path string, within time.Duration, f func() (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -17,8 +17,8 @@ const (
 	logEvery    = time.Minute     // time between two log lines about the same error
 )
 
-// File writes states to a file from a goroutine of its own: a full or hanging disk costs nobody else time. Of states
-// that wait only the newest is written. Its methods may be called from any goroutine.
+// File writes states to a file from a goroutine of its own: a full or hanging disk does not delay others. Of the waiting
+// states it writes only the newest. Its methods may be called from any goroutine.
 type File struct {
 	path string // empty: no state is kept
 	log  *slog.Logger
@@ -36,7 +36,7 @@ type File struct {
 	failures  uint64
 }
 
-// NewFile returns a File that writes to path and does not read what is there. With an empty path no state is kept.
+// NewFile returns a File that writes to path and does not read the file. With an empty path no state is kept.
 func NewFile(path string, log *slog.Logger) *File {
 	f := &File{path: path, log: log, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	if path != "" {
@@ -45,7 +45,7 @@ func NewFile(path string, log *slog.Logger) *File {
 	return f
 }
 
-// Put has a state written, in the place of one that still waits, and returns its number for Await. It does not wait.
+// Put submits a state for writing, replaces one that still waits, and returns its number for Await. It does not wait.
 func (f *File) Put(s *State) uint64 {
 	if f.path == "" {
 		return 0
@@ -65,7 +65,7 @@ func (f *File) Put(s *State) uint64 {
 	return n
 }
 
-// Await waits until the state of that number, or a newer one, is in the file. The error says why it is not.
+// Await waits until the state of that number, or a newer one, is in the file. It returns the reason if it is not.
 func (f *File) Await(number uint64, within time.Duration) error {
 	timeout := time.NewTimer(within)
 	defer timeout.Stop()
@@ -84,12 +84,12 @@ func (f *File) Await(number uint64, within time.Duration) error {
 	}
 }
 
-// Load returns what the file holds. It waits for the disk no longer than a start may take.
+// Load returns the state in the file. It waits for the disk at most startPatience.
 func (f *File) Load() (State, error) {
 	return withDisk(f.path, startPatience, func() (State, error) { return read(f.path) })
 }
 
-// Remove removes the file, if there is one. It waits for the disk no longer than a start may take.
+// Remove removes the file, if there is one. It waits for the disk at most startPatience.
 func (f *File) Remove() error {
 	if f.path == "" {
 		return nil
@@ -101,15 +101,15 @@ func (f *File) Remove() error {
 	return err
 }
 
-// Due reports whether a state may be written that nobody waits for.
+// Due reports whether a state without an order of an operator may be written now.
 func (f *File) Due() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.path != "" && f.next == nil && f.attempted == f.submitted && time.Now().After(f.idleUntil)
 }
 
-// View returns since when a state waits to be written, the zero Time when all are, why it does, and how many attempts
-// have failed.
+// View returns since when a state waits to be written (the zero Time when none does), why, and how many attempts have
+// failed.
 func (f *File) View() (behind time.Time, err error, failures uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -120,7 +120,7 @@ func (f *File) View() (behind time.Time, err error, failures uint64) {
 	return f.behind, err, f.failures
 }
 
-// LogTrouble logs, at most once a minute, that the state is not written, and once that it is again.
+// LogTrouble logs, at most once a minute, that the state cannot be written, and once that it is written again.
 func (f *File) LogTrouble() {
 	behind, err, _ := f.View()
 	f.mu.Lock()
@@ -159,7 +159,7 @@ func (f *File) run() {
 	}
 }
 
-// note records the result of an attempt, and reports whether there is more to write at once.
+// note records the result of an attempt, and reports whether another state is to be written at once.
 func (f *File) note(s *State, number uint64, began time.Time, err error) (again bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 )
 
-// State is what the state file holds: what the next agent may need and the kernel does not keep.
+// State is the content of the state file: the state for the next agent that the kernel does not keep.
 type State struct {
-	Boot     string    `json:"boot"` // id of the boot: monotonic times mean nothing after another; empty: this one
+	Boot     string    `json:"boot"` // id of the boot, because monotonic times are valid only in one boot; empty: this one
 	Circuits []Circuit `json:"circuits"`
 
 	Standing map[string]breaker.Override `json:"standing,omitempty"` // of whole policies
@@ -41,13 +41,13 @@ func write(path string, s *State) error {
 	}
 	tmp := path + ".new"
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		_ = os.Remove(tmp) // half a file only takes space
+		_ = os.Remove(tmp) // an incomplete file only takes space
 		return err
 	}
 	return os.Rename(tmp, path)
 }
 
-// read returns what the file holds. No file, an empty path and a state of another boot are an empty state.
+// read returns the state in the file. Without a file, with an empty path and for another boot it returns an empty state.
 func read(path string) (State, error) {
 	var s State
 	if path == "" {
