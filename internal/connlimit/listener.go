@@ -1,5 +1,5 @@
-// Package connlimit bounds how many connections an HTTP server has at once. A connection that waits for a request costs its
-// client nothing and the server some kilobytes: without a bound anybody who reaches a port takes all memory.
+// Package connlimit limits how many connections an HTTP server has at once. A connection that waits for a request costs its
+// client nothing and the server some kilobytes: without a limit any client that reaches a port can use up the memory.
 package connlimit
 
 import (
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Listener hands out a bounded number of connections to an http.Server whose ConnState is the method of that name. For a new
-// one above the bound, the connection that has waited longest for a request is closed. Where all are busy the new one gets an
+// Listener accepts a limited number of connections for an http.Server whose ConnState is the method of that name. For a new
+// one above the limit, it closes the connection that has waited longest for a request. If all are busy the new one gets an
 // answer and is closed. Its methods may be called from any goroutine.
 type Listener struct {
 	net.Listener
@@ -34,7 +34,7 @@ type Counts struct {
 	Rejected uint64 // answered and closed at once, since all others were busy
 }
 
-// New bounds a listener to so many connections, 1 or more. What a client above the bound gets is the answer, a whole HTTP
+// New limits a listener to so many connections, 1 or more. A client above the limit gets the answer, a complete HTTP
 // response that closes the connection.
 func New(l net.Listener, most int, answer string) *Listener {
 	return &Listener{Listener: l, most: most, answer: []byte(answer), lingerer: make(chan struct{}, most), open: map[net.Conn]waiting{}}
@@ -90,7 +90,7 @@ func (l *Listener) longestWaiting() net.Conn {
 	return longest
 }
 
-// ConnState follows what the server does with a connection; it fits http.Server.
+// ConnState follows the states of a connection. It is for http.Server.
 func (l *Listener) ConnState(c net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,9 +119,9 @@ func (l *Listener) Counts() Counts {
 // linger is how long a rejected client may take to send its request and to read its answer.
 const linger = time.Second
 
-// reject answers a connection and closes it: after it has sent something, for clients take an answer that comes before their
-// request for an error; and not before it has closed, for that takes the answer away again while its request is not read. A
-// bounded number of goroutines wait for that, above it the answer comes at once.
+// reject answers a connection and closes it. It answers after the client has sent data, because clients take an earlier
+// answer for an error. It closes after the client has closed, because a close with unread data resets the connection, and
+// the client loses the answer. A limited number of goroutines wait for that; above it, reject answers at once.
 func (l *Listener) reject(c net.Conn) {
 	_ = c.SetDeadline(time.Now().Add(linger))
 	select {

@@ -111,7 +111,7 @@ func TestIdleOnesMakeRoom(t *testing.T) {
 	}
 }
 
-// Where all are busy, the next is told so, and there is room again when one is done.
+// If all are busy, the next one gets an answer that says so, and there is room again when one is done.
 func TestBusyOnesStay(t *testing.T) {
 	l, release := serve(t)
 	var busy []*client

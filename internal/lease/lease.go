@@ -1,5 +1,5 @@
-// Package lease renews the time for which the kernel obeys verdicts, and reports when clients were admitted because it had
-// run out.
+// Package lease renews the time for which the kernel applies verdicts, and reports clients that were admitted because it
+// had expired.
 package lease
 
 import "time"
@@ -7,16 +7,16 @@ import "time"
 const (
 	renewEvery = time.Second // at most
 	renewShare = 4           // and so many times within the length
-	lookEvery  = time.Second // between two looks at what was admitted
+	lookEvery  = time.Second // between two reads of the count
 )
 
-// Kernel is what Lease needs of the datapath.
+// Kernel is the part of the datapath that Lease uses.
 type Kernel interface {
 	RenewLease(until int64) // until is the kernel's monotonic time in ns
-	LeaseExpired() uint64   // clients that were admitted because the lease had run out, since the maps exist
+	LeaseExpired() uint64   // clients that were admitted because the lease had expired, since the maps exist
 }
 
-// Lease is renewed by an agent that lives. The agent's lock protects it.
+// Lease is the agent's lease of verdicts. The agent's lock protects it.
 type Lease struct {
 	kernel    Kernel
 	length    int64 // ns
@@ -25,8 +25,8 @@ type Lease struct {
 	reported  uint64 // of LeaseExpired
 }
 
-// New returns a Lease of the given length, which is > 0. reported is what LeaseExpired said when it was reported last, by
-// this agent or the one before.
+// New returns a Lease of the given length, which is > 0. reported is the last reported value of LeaseExpired, by this agent
+// or the one before.
 func New(k Kernel, length time.Duration, reported uint64) *Lease {
 	return &Lease{kernel: k, length: int64(length), reported: reported}
 }
@@ -41,8 +41,8 @@ func (l *Lease) Renew(now int64) {
 	l.nextRenew = now + min(int64(renewEvery), l.length/renewShare)
 }
 
-// Admitted returns how many clients have been admitted since the last call because the lease had run out, and how many in
-// all. It looks once a second. now is the kernel's monotonic time in ns.
+// Admitted returns how many clients have been admitted since the last call because the lease had expired, and how many in
+// all. It reads the count once a second. now is the kernel's monotonic time in ns.
 func (l *Lease) Admitted(now int64) (n, total uint64) {
 	if now < l.nextLook {
 		return 0, l.reported

@@ -204,8 +204,8 @@ func latencyCounts(kernel *[tables.LatencyBuckets]uint64) (ours [latencyBuckets]
 	return ours, any
 }
 
-// Available returns how many the rate limiter would let through at now. next is the moment at which the next one would be
-// due at an even pace.
+// Available returns how many requests the rate limiter would admit at now. next is the moment at which the next one would
+// be due at an even pace.
 func Available(r *policy.RateLimit, next, now int64) int {
 	interval := (int64(r.Period) + int64(r.Limit) - 1) / int64(r.Limit)
 	ahead := time.Duration(max(next-now, 0))

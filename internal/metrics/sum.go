@@ -9,7 +9,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// sum shows all circuits of a policy as one. The series of states tell how many circuits are in each.
+// sum exports all circuits of a policy as one. The series of states count the circuits in each.
 func (b *builder) sum(s *view.Snapshot, p *view.Policy, base labels) {
 	all := view.Circuit{Name: breaker.SharedBackend}
 	var inState [len(stateLabels)]int

@@ -1,5 +1,5 @@
-// Package outbox hands things to a slow receiver, such as a disk, a log's reader or an API server, from a goroutine of its
-// own. Whoever puts something in never waits: what a full outbox has no room for is dropped and counted.
+// Package outbox delivers items to a slow receiver, such as a disk, a log's reader or an API server, from a goroutine of
+// its own. Senders never wait: items for which there is no room are dropped and counted.
 package outbox
 
 import (
@@ -47,7 +47,7 @@ func (o *Outbox[T]) Put(item T) {
 // Waiting returns how many items wait for their delivery.
 func (o *Outbox[T]) Waiting() int { return len(o.items) }
 
-// Dropped returns how many items were not delivered, ever.
+// Dropped returns how many items have not been delivered so far.
 func (o *Outbox[T]) Dropped() uint64 { return o.dropped.Load() }
 
 // Close waits until all items are delivered, for at most the given time, and reports whether they are. A second call waits

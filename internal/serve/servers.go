@@ -22,7 +22,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// Bounds of what clients of the agent's servers can cost.
+// Limits of the resources that clients of the agent's servers can use.
 const (
 	maxMetricsConnections = 64
 	maxControlConnections = 128
@@ -35,7 +35,7 @@ const (
 	responseTimeout = 30 * time.Second
 )
 
-// What a client gets for which there is no connection left. The control socket's is an answer of its API.
+// The answer for a client above the limit of connections. That of the control socket has the format of its API.
 const (
 	noMetricsConnection = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
 		"all connections of this server are busy; see cbagent_server_connections\n"
@@ -43,19 +43,19 @@ const (
 		`{"error":"all connections of the control socket are busy: end commands that follow, or try again"}` + "\n"
 )
 
-// Options say what to open.
+// Options set which servers to open.
 type Options struct {
 	MetricsAddress  string // ADDRESS:PORT of metrics, health and the page; empty: none
 	MetricsOptional bool   // an address that cannot be opened is no error
 	MetricsCircuits int    // with series of their own; more are summed by policy
 	ControlSocket   string // path; empty: none
-	ControlGroup    string // whose members may use the socket besides root; empty: nobody
+	ControlGroup    string // group whose members may use the socket besides root; empty: none
 }
 
-// Agent is what the servers need of an agent.
+// Agent is the part of an agent that the servers use.
 type Agent interface {
 	control.Agent
-	Healthy() error // nil, or what is wrong with the event loop
+	Healthy() error // nil, or an error of the event loop
 }
 
 // Servers are the listeners. View may be called from any goroutine.
@@ -67,7 +67,7 @@ type Servers struct {
 // New returns Servers that are not open yet.
 func New(log *slog.Logger) *Servers { return &Servers{log: log} }
 
-// View returns what is to be shown of the listeners that are open.
+// View returns the state of the open listeners.
 func (s *Servers) View() []view.Server {
 	var all []view.Server
 	for name, p := range map[string]*atomic.Pointer[connlimit.Listener]{"control": &s.control, "metrics": &s.metrics} {
@@ -80,7 +80,7 @@ func (s *Servers) View() []view.Server {
 	return all
 }
 
-// Open opens what the options say. The function that it returns closes it.
+// Open opens the servers of the options. The function that it returns closes them.
 func (s *Servers) Open(o Options, a Agent) (stop func(), err error) {
 	stopMetrics, err := s.openMetrics(&o, a)
 	if err != nil {
@@ -97,9 +97,9 @@ func (s *Servers) Open(o Options, a Agent) (stop func(), err error) {
 	}, nil
 }
 
-// openControl opens the control socket. Where it cannot be created, such as on a read-only file system, the agent goes on
-// without: clients' protection matters more. So it does where an agent of another network namespace has the socket, which
-// shares nothing else with this one. Another agent of this namespace, or a group that does not exist, is an error.
+// openControl opens the control socket. If it cannot be created, such as on a read-only file system, the agent runs without
+// it, because protection has priority. The same holds if an agent of another network namespace has the socket, which shares
+// nothing else with this one. Another agent of this namespace, or a group that does not exist, is an error.
 func (s *Servers) openControl(o *Options, a Agent) (stop func(), err error) {
 	if o.ControlSocket == "" {
 		return func() {}, nil

@@ -1,4 +1,4 @@
-// Package tracing hands every outcome out to the readers of traces.
+// Package tracing delivers each outcome to the readers of traces.
 package tracing
 
 import (
@@ -11,10 +11,10 @@ import (
 	"github.com/cbagent/cbagent/internal/ledger"
 )
 
-// maxTracers bounds what readers of traces can cost.
+// maxTracers limits the memory of readers of traces.
 const maxTracers = 8
 
-// buffer is how many lines a reader of a trace may be behind.
+// buffer is how many lines may wait for a reader of a trace.
 const buffer = 16384
 
 // Errors of Open.
@@ -39,7 +39,7 @@ func New(kernel func(f func(setTrace func(on bool)))) *Tracers {
 	return &Tracers{kernel: kernel, all: map[*Tracer]struct{}{}}
 }
 
-// Tracer hands outcomes to one reader.
+// Tracer delivers outcomes to one reader.
 type Tracer struct {
 	tracers *Tracers
 	target  control.Target
@@ -47,7 +47,7 @@ type Tracer struct {
 	missed  atomic.Uint64
 }
 
-// Open has every outcome of the target handed out until the Tracer is closed. The error is ErrTooMany or ErrStopped.
+// Open returns a Tracer that receives each outcome of the target until it is closed. The error is ErrTooMany or ErrStopped.
 func (t *Tracers) Open(target control.Target) (tr *Tracer, err error) {
 	t.kernel(func(setTrace func(on bool)) {
 		t.mu.Lock()
@@ -93,7 +93,7 @@ func (t *Tracers) Count() int { return int(t.count.Load()) }
 // Dropped returns how many lines did not fit into readers' buffers.
 func (t *Tracers) Dropped() uint64 { return t.dropped.Load() }
 
-// Trace hands an event of a circuit to those who read it. It does not wait for them.
+// Trace sends an event of a circuit to its readers. It does not wait for them.
 func (t *Tracers) Trace(policy, circuit string, ev *ledger.Event) {
 	l := control.TraceLine{
 		Policy: policy, Circuit: circuit, Backend: ev.Backend, Client: ev.Client.Addr(), At: ev.At, Began: ev.Began, Sent: ev.Sent,
