@@ -12,7 +12,7 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// addressesEvery is how often the node's addresses are listed.
+// addressesEvery is the interval at which the node's addresses are listed.
 const addressesEvery = time.Second
 
 // Addresses are those of the node, except loopback ones. The agent's lock protects them.
@@ -45,7 +45,7 @@ func listAddresses() (map[netip.Addr]bool, error) {
 	return all, nil
 }
 
-// Expire has the next Refresh list the addresses whatever the time is.
+// Expire makes the next Refresh list the addresses at any time.
 func (a *Addresses) Expire() { a.next = 0 }
 
 // Refresh lists the addresses when that is due, and reports whether they have changed. now is the kernel's monotonic time in
@@ -65,7 +65,7 @@ func (a *Addresses) Refresh(now int64) (changed bool) {
 	return changed
 }
 
-// Flags returns what the kernel needs to know of where a backend runs.
+// Flags returns the flags that describe where a backend runs.
 func (a *Addresses) Flags(b discovery.Backend) tables.BackendFlags {
 	var f tables.BackendFlags
 	if a.own[b.Addr.Addr()] {

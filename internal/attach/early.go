@@ -8,14 +8,14 @@ import (
 	"github.com/cbagent/cbagent/internal/cgroup"
 )
 
-// EarlyDatapath is what Early needs of loader.Datapath.
+// EarlyDatapath is the part of loader.Datapath that Early uses.
 type EarlyDatapath interface {
 	AttachConnect(cgroup string) error
 	AttachLookup() error
 }
 
-// Early attaches what is not bound to an interface: the connect programs to a cgroup, unless its path is empty, and the
-// sk_lookup program to the network namespace of the calling thread, if lookup says so.
+// Early attaches the programs that do not belong to an interface: the connect programs to a cgroup, unless its path is
+// empty, and the sk_lookup program to the network namespace of the calling thread, if lookup is true.
 func Early(dp EarlyDatapath, connect string, lookup bool) error {
 	if connect != "" {
 		if err := dp.AttachConnect(connect); err != nil {
@@ -28,12 +28,12 @@ func Early(dp EarlyDatapath, connect string, lookup bool) error {
 	return nil
 }
 
-// PodsDatapath is what Pods needs of loader.Datapath.
+// PodsDatapath is the part of loader.Datapath that Pods uses.
 type PodsDatapath interface {
 	SetPodsCgroup(id uint64, level int)
 }
 
-// Pods has the datapath distinguish the node's own checks of its pods from calls of pods.
+// Pods makes the datapath distinguish the node's own checks of its pods from connections of pods.
 func Pods(dp PodsDatapath, log *slog.Logger, pods cgroup.NodePods) error {
 	if !pods.Known() {
 		return nil
@@ -47,21 +47,21 @@ func Pods(dp PodsDatapath, log *slog.Logger, pods cgroup.NodePods) error {
 	return nil
 }
 
-// entriesEvery is how often Entries looks at the interfaces.
+// entriesEvery is the interval at which Entries checks the interfaces.
 const entriesEvery = 2 * time.Second
 
-// EntryDatapath is what Entries needs of loader.Datapath.
+// EntryDatapath is the part of loader.Datapath that Entries uses.
 type EntryDatapath interface {
 	KeepNAT()
 	RejectAtEntry(on bool) error
 }
 
-// Entries keeps up to date by which interfaces clients can be rejected as they enter, and whether answers can still come in
-// through lo. Both take time and need no lock: it belongs to the event loop alone.
+// Entries keeps up to date at which interfaces clients can be rejected as they enter, and whether lo accepts answers. Both
+// take time and need no lock: only the event loop uses it.
 type Entries struct {
 	dp      EntryDatapath
 	log     *slog.Logger
-	reject  bool // at entry, if that is sure
+	reject  bool // at entry, if the rejection is certain
 	next    int64
 	trouble string // the last error that was logged
 }
@@ -71,7 +71,7 @@ func NewEntries(dp EntryDatapath, log *slog.Logger, reject bool) *Entries {
 	return &Entries{dp: dp, log: log, reject: reject}
 }
 
-// Turn looks again when it is due. now is the kernel's monotonic time in ns.
+// Turn checks the interfaces when that is due. now is the kernel's monotonic time in ns.
 func (e *Entries) Turn(now int64) {
 	if now < e.next {
 		return

@@ -1,5 +1,5 @@
 // Package attach keeps the programs attached where the policies need them: to the chosen interfaces, to uplinks by XDP, to
-// a cgroup and to a network namespace. It also knows which addresses are the node's own.
+// a cgroup and to a network namespace. It also lists the node's own addresses.
 package attach
 
 import (
@@ -20,7 +20,7 @@ import (
 // listPatience is how long the kernel may take to list its interfaces at the start.
 const listPatience = 10 * time.Second
 
-// Datapath is what Interfaces needs of loader.Datapath.
+// Datapath is the part of loader.Datapath that Interfaces uses.
 type Datapath interface {
 	Attach(name string) (*loader.Hook, error)
 	Detach(index int) error
@@ -32,7 +32,7 @@ type Datapath interface {
 	Hooks() []loader.Hook
 }
 
-// Watcher is what Interfaces needs of ifaces.Watcher.
+// Watcher is the part of ifaces.Watcher that Interfaces uses.
 type Watcher interface {
 	Events() <-chan ifaces.Event
 	Status() ifaces.Status
@@ -45,17 +45,17 @@ type Interfaces struct {
 	log *slog.Logger
 	xdp loader.XDPMode // on uplinks; empty: never
 
-	mu      sync.Mutex // protects what follows; held while programs are attached
+	mu      sync.Mutex // protects the fields below; held while programs are attached
 	watcher Watcher    // nil before Sync
 	picks   map[int]ifaces.Pick
-	pending map[int]ifaces.Pick // to be attached, but it failed
-	uplinks map[int]bool        // as the datapath knows them
+	pending map[int]ifaces.Pick // interfaces to which attaching failed
+	uplinks map[int]bool        // as set in the datapath
 	useXDP  bool                // a policy can use XDP
 	noXDP   map[int]bool        // interfaces to which XDP cannot be attached
 	gone    []int               // interfaces that were removed since the last ForgetGone
 }
 
-// New returns Interfaces that knows of no interface yet. An empty mode means that XDP is never attached.
+// New returns Interfaces without interfaces. An empty mode means that XDP is never attached.
 func New(dp Datapath, log *slog.Logger, xdp loader.XDPMode) *Interfaces {
 	return &Interfaces{
 		dp: dp, log: log, xdp: xdp,
@@ -110,7 +110,7 @@ func (i *Interfaces) sync(w Watcher, patience time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// Apply does what an event of the watcher asks for.
+// Apply attaches, detaches or renames according to an event of the watcher.
 func (i *Interfaces) Apply(e ifaces.Event) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -156,7 +156,7 @@ func (i *Interfaces) attach(p ifaces.Pick) {
 	i.log.Info("attached to the interface", "interface", h.Name, "mode", h.Mode, "uplink", p.Uplink, "because", p.Reason)
 }
 
-// Retry attaches to the interfaces where attaching failed before.
+// Retry attaches to the interfaces to which attaching failed before.
 func (i *Interfaces) Retry() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -198,7 +198,7 @@ func (i *Interfaces) ForgetGone(idle time.Duration) {
 	i.gone = i.gone[:0]
 }
 
-// Answers reports whether the programs answer what leaves by the interface of that index.
+// Answers reports whether the programs answer packets that leave by the interface of that index.
 func (i *Interfaces) Answers(index int) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -216,7 +216,7 @@ func (i *Interfaces) Names() []string {
 	return names
 }
 
-// View joins what was decided on each interface with what is attached to it.
+// View joins the decision on each interface with the programs attached to it.
 func (i *Interfaces) View() []view.Interface {
 	i.mu.Lock()
 	w, pending := i.watcher, maps.Clone(i.pending)

@@ -2,8 +2,8 @@ package attach
 
 import "github.com/cbagent/cbagent/internal/loader"
 
-// UseXDP attaches XDP to the uplinks when a policy can use it, and detaches it when none can. It leaves veths alone unless
-// the mode is named: native XDP takes segmentation offload away from them.
+// UseXDP attaches XDP to the uplinks when a policy can use it, and detaches it when none can. It skips veths unless the
+// mode is named: native XDP disables their segmentation offload.
 func (i *Interfaces) UseXDP(useful bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
