@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Transition is a change of a circuit's state as the agent's log tells it.
+// Transition is a change of a circuit's state in the agent's log.
 type Transition struct {
 	Policy    string
 	Backend   string // IP:port, or * for a circuit of a whole policy
@@ -17,10 +17,10 @@ type Transition struct {
 	Step      int
 	Until     time.Time     // when the state ends by itself; zero: never
 	At        time.Time     // soon after the verdict was published to the kernel
-	Took      time.Duration // from what caused it to the verdict
+	Took      time.Duration // from the cause to the verdict
 }
 
-// Why tells the reason, with its numbers if it has any.
+// Why returns the reason, with its numbers if it has any.
 func (t Transition) Why() string {
 	if t.Threshold == 0 {
 		return t.Reason
@@ -28,7 +28,7 @@ func (t Transition) Why() string {
 	return fmt.Sprintf("%s %g of %g", t.Reason, t.Value, t.Threshold)
 }
 
-// logLine are the fields of the agent's log that are read here.
+// logLine holds the fields of the agent's log that this package reads.
 type logLine struct {
 	Level          string  `json:"level"`
 	Msg            string  `json:"msg"`
@@ -53,12 +53,12 @@ const (
 	msgTransition = "transition"
 )
 
-// parseLine reads one line of the log; ok is false for what is not a JSON object of the agent's.
+// parseLine reads one line of the log; ok is false if it is not a JSON object of the agent's.
 func parseLine(line []byte) (l logLine, ok bool) {
 	return l, json.Unmarshal(line, &l) == nil
 }
 
-// transition returns the transition that the line tells of.
+// transition returns the transition that the line reports.
 func (l logLine) transition() Transition {
 	return Transition{
 		Policy: l.Policy, Backend: l.Backend, From: l.From, To: l.To,
@@ -67,5 +67,5 @@ func (l logLine) transition() Transition {
 	}
 }
 
-// opens reports whether the line says that a circuit was opened, by its policy or by an operator.
+// opens reports whether the line is the opening of a circuit, by its policy or by an operator.
 func (l logLine) opens() bool { return l.Policy != "" && (l.To == "open" || l.To == "forced-open") }

@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// places are where an agent puts its files. Agents in different network namespaces share the file system: each gets a
-// directory of its own, unless the client says where.
+// places are the paths of an agent's files. Agents in different network namespaces share the file system: each gets a
+// directory of its own, unless the caller of Start sets the paths.
 type places struct {
-	dir   string // empty: the client said all
+	dir   string // empty: the caller has set all
 	flags []string
 }
 
@@ -18,7 +18,7 @@ func ownPlaces(command []string) (places, error) {
 	var p places
 	names := map[string]string{"--control-socket": "cbagent.sock", "--state-dir": ""}
 	if slices.Contains(command, "--bpffs") {
-		delete(names, "--state-dir") // what outlives one agent is for the next
+		delete(names, "--state-dir") // the next agent uses the files of this one
 	}
 	for flag, name := range names {
 		if slices.Contains(command, flag) {
@@ -41,7 +41,7 @@ func (p places) remove() {
 	}
 }
 
-// ControlSocket returns where the agent's control socket is, empty when the client of Start said where.
+// ControlSocket returns the path of the agent's control socket, empty when the caller of Start has set it.
 func (p *Process) ControlSocket() string {
 	if i := slices.Index(p.places.flags, "--control-socket"); i >= 0 {
 		return p.places.flags[i+1]

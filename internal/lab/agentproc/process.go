@@ -20,7 +20,7 @@ import (
 type Process struct {
 	cmd    *exec.Cmd
 	places places
-	grace  time.Duration // how long it may take to end when it is asked to
+	grace  time.Duration // how long it may take to end after SIGTERM
 	ready  chan struct{} // closed when the agent has attached
 	ended  chan struct{} // closed when the process is gone
 	err    error         // how it ended; valid after ended
@@ -30,11 +30,11 @@ type Process struct {
 	transitions []Transition
 	changed     chan struct{} // closed and replaced at each transition
 	said        []string      // its last warnings, errors and lines that are not JSON
-	warnings    []string      // lines of these two levels, as they are, but for changes of circuits
+	warnings    []string      // lines of these two levels, unchanged, except changes of circuits
 }
 
-// Start starts the command, with --log-format json added, in a namespace. The process is in a process group of its
-// own: a ctrl-C on the terminal reaches the client alone. It ends with its client, and is stopped with Stop.
+// Start starts the command, with --log-format json added, in a namespace. The process is in a process group of its own: a
+// ctrl-C on the terminal reaches only the caller. It ends with the caller's process, or by Stop.
 func Start(in *netlab.Namespace, command ...string) (*Process, error) {
 	flags := append(slices.Clone(command[1:]), "--log-format", "json")
 	own, err := ownPlaces(command)
@@ -78,7 +78,7 @@ func (p *Process) follow(log io.Reader) {
 	_, _ = io.Copy(io.Discard, log) // an overlong line must not block the agent
 }
 
-// read takes one line of the log.
+// read handles one line of the log.
 func (p *Process) read(line []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +100,7 @@ func (p *Process) read(line []byte) {
 	}
 }
 
-// How many lines are kept of what the agent logs.
+// Limits of the lines of the log that are kept.
 const (
 	maxSaid     = 20
 	maxWarnings = 1000
@@ -143,7 +143,7 @@ func (p *Process) Ready() bool {
 	return p.isReady
 }
 
-// AwaitReady returns when the agent has attached, or an error with what the agent said.
+// AwaitReady returns when the agent has attached, or an error with the agent's log.
 func (p *Process) AwaitReady(ctx context.Context) error {
 	select {
 	case <-p.ready:
@@ -192,7 +192,8 @@ func (p *Process) Await(ctx context.Context, backend, to string, since time.Time
 	}
 }
 
-// Complaint makes an error of what happened and what the agent said last: warnings, errors, and what is not JSON.
+// Complaint returns an error with a description and the last lines of the agent's log: warnings, errors, and lines that are
+// not JSON.
 func (p *Process) Complaint(what string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -202,8 +203,8 @@ func (p *Process) Complaint(what string) error {
 	return fmt.Errorf("%s; it said:\n  %s", what, strings.Join(p.said, "\n  "))
 }
 
-// Stop asks the agent to end with SIGTERM, kills it if it does not within 5 s, and returns an error if it did not end well. A
-// second call returns the same.
+// Stop ends the agent with SIGTERM, kills it if it does not end within 5 s, and returns an error if it did not end cleanly.
+// A second call returns the same.
 func (p *Process) Stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only if it has ended
 	timer := time.NewTimer(p.grace)
@@ -221,7 +222,7 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// Kill ends the agent with SIGKILL, which it cannot see coming, and returns when it is gone.
+// Kill ends the agent with SIGKILL and returns when it is gone.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // fails only if it has ended
 	<-p.ended

@@ -22,7 +22,7 @@ type Agent struct {
 	metrics string // address; empty: none
 	pinned  bool
 
-	last   sync.Once // the counters are read
+	last   sync.Once // guards the last read of the counters
 	counts ringCounts
 	err    error // why they are not known
 
@@ -59,7 +59,7 @@ func Start(t testing.TB, node *netlab.Namespace, command ...string) *Agent {
 	return a
 }
 
-// metricsAddress returns where the agent serves its metrics.
+// metricsAddress returns the address of the agent's metrics.
 func metricsAddress(command []string) string {
 	if i := slices.Index(command, "--metrics-address"); i >= 0 && i+1 < len(command) {
 		return command[i+1]
@@ -74,7 +74,7 @@ func (a *Agent) Expect(patterns ...string) { a.announce(true, patterns) }
 // Allow announces log lines of level WARN or ERROR that may come, in the form of Expect.
 func (a *Agent) Allow(patterns ...string) { a.announce(false, patterns) }
 
-// WithoutMetrics says that the agent cannot serve its metrics, so that its counters are not looked at.
+// WithoutMetrics declares that the agent cannot serve its metrics, so that its counters are not checked.
 func (a *Agent) WithoutMetrics() { a.metrics = "" }
 
 func (a *Agent) announce(certain bool, patterns []string) {
@@ -85,13 +85,13 @@ func (a *Agent) announce(certain bool, patterns []string) {
 	}
 }
 
-// Stop ends the agent as agentproc.Process.Stop does, after a last look at its counters.
+// Stop ends the agent as agentproc.Process.Stop does, after a last read of its counters.
 func (a *Agent) Stop() error {
 	a.look()
 	return a.Process.Stop()
 }
 
-// Kill ends the agent with SIGKILL, after a last look at its counters. Its exit status is no fault.
+// Kill ends the agent with SIGKILL, after a last read of its counters. Its exit status is no fault.
 func (a *Agent) Kill() {
 	a.look()
 	a.mu.Lock()
@@ -100,7 +100,7 @@ func (a *Agent) Kill() {
 	a.Process.Kill()
 }
 
-// lookWithin bounds the time for a last look at an agent's counters.
+// lookWithin is the time limit of the last read of an agent's counters.
 const lookWithin = 5 * time.Second
 
 // look reads the counters if the agent is running.
@@ -118,10 +118,10 @@ func (a *Agent) look() {
 	})
 }
 
-// unpinned is the warning of an agent whose circuits end with it.
+// unpinned is the warning of an agent whose circuits do not outlive it.
 var unpinned = regexp.MustCompile("without --bpffs a restart of the agent closes all circuits")
 
-// faults returns what the agent did that a test must not overlook.
+// faults returns the faults of the agent that fail a test.
 func (a *Agent) faults() []string {
 	announced := a.announced
 	if !a.pinned {
@@ -134,7 +134,7 @@ func (a *Agent) faults() []string {
 	return faults
 }
 
-// judge compares what an agent counted and logged with what was announced.
+// judge compares an agent's counters and log with the announced lines.
 func judge(counts ringCounts, warnings []string, announced []announcement) (faults []string) {
 	if counts.recovered > 0 && counts.lost == 0 {
 		faults = append(faults, fmt.Sprintf("the agent recovered %v events although the ring lost none", counts.recovered))
@@ -159,7 +159,7 @@ func judge(counts ringCounts, warnings []string, announced []announcement) (faul
 	return faults
 }
 
-// StartInVain starts an agent that cannot start, and returns what it says; nil if it is ready within the time.
+// StartInVain starts an agent that cannot start, and returns its error; nil if it is ready within the time.
 func StartInVain(t testing.TB, node *netlab.Namespace, within time.Duration, command ...string) error {
 	t.Helper()
 	p, err := agentproc.Start(node, command...)

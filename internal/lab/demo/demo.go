@@ -16,7 +16,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/testserver"
 )
 
-// What the load to each backend consists of.
+// The load on each backend.
 const (
 	port        = 8080
 	keptWorkers = 4   // clients that keep their connection
@@ -26,7 +26,7 @@ const (
 	failing     = 1   // the index of the backend that fails
 )
 
-// Options say how the demo runs.
+// Options set how the demo runs.
 type Options struct {
 	Agent  []string // the command that runs the agent, to which flags are added, such as cbagent run
 	Script Script
@@ -46,7 +46,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err == nil {
 		err = r.play(ctx)
 	}
-	// What went wrong in the play is told after the agent has ended: it may know why.
+	// The error of the play is reported after the agent has ended: the agent's error may explain it.
 	err = errors.Join(err, r.tearDown())
 	if err != nil && !errors.Is(err, errStalled) {
 		return Report{}, err
@@ -60,7 +60,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	return report, nil
 }
 
-// ErrFaults is matched by errors that say what a working breaker would not have done.
+// ErrFaults is matched by errors that name faults of the breaker.
 var ErrFaults = errors.New("the breaker did not do its job")
 
 type faultError struct{ error }
@@ -155,13 +155,13 @@ func (r *run) play(ctx context.Context) error {
 	return r.linger(ctx, r.Script.Closed)
 }
 
-// begin begins a phase and says so.
+// begin begins a phase and shows it.
 func (r *run) begin(p Phase, at time.Time) {
 	r.recorder.begin(p, at)
 	r.View.Say(fmt.Sprintf("%-9s  %s", p, phaseSays[p]))
 }
 
-// enter begins the phase that a transition leads to, and says why it happened.
+// enter begins the phase that a transition leads to, and shows its reason.
 func (r *run) enter(p Phase, t agentproc.Transition) {
 	r.recorder.begin(p, t.At)
 	r.View.Say(fmt.Sprintf("%-9s  %s (%s)", p, phaseSays[p], t.Why()))
@@ -186,7 +186,7 @@ func (r *run) startLoad(ctx context.Context, targets []netip.AddrPort) {
 // frame is the time between two pictures.
 const frame = 100 * time.Millisecond
 
-// linger lets the load go on for d, and shows it.
+// linger waits for d, and shows the load meanwhile.
 func (r *run) linger(ctx context.Context, d time.Duration) error {
 	return r.show(ctx, time.Now().Add(d), nil)
 }
@@ -231,7 +231,7 @@ func (r *run) show(ctx context.Context, until time.Time, happens <-chan struct{}
 	}
 }
 
-// tearDown removes everything that was made, the clients first.
+// tearDown removes all that setUp has created, the clients first.
 func (r *run) tearDown() error {
 	var errs []error
 	if r.stopLoad != nil {

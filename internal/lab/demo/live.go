@@ -9,7 +9,7 @@ import (
 	"charm.land/lipgloss/v2"
 )
 
-// Live is the view for a terminal: redrawn in place, with what was said above it.
+// Live is the view for a terminal: redrawn in place, with the messages above it.
 type Live struct {
 	program *tea.Program
 	ended   chan error
@@ -82,7 +82,7 @@ const (
 	barFull  = 400
 )
 
-// text returns the picture: what was said, a table of backends, and the progress.
+// text returns the picture: the messages, a table of backends, and the progress.
 func (s screen) text() string {
 	var b strings.Builder
 	for _, e := range s.events {
@@ -125,7 +125,7 @@ func (b BackendRates) bar() string {
 	return out.String() + strings.Repeat(" ", left)
 }
 
-// words tells the rates of a backend.
+// words describes the rates of a backend.
 func (b BackendRates) words() string {
 	var parts []string
 	for i, c := range b.counts() {

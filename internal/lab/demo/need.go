@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// needed are the capabilities without which nothing can be shown, each with its use.
+// needed are the capabilities that the demo needs, each with its use.
 var needed = []struct {
 	number int
 	name   string

@@ -30,7 +30,7 @@ var phaseSays = [phases]string{
 // String returns the name used in reports.
 func (p Phase) String() string { return phaseNames[p] }
 
-// Script says how long the demo lingers where nothing has to happen.
+// Script sets the durations of the demo.
 type Script struct {
 	Healthy  time.Duration // load before b2 fails
 	Open     time.Duration // open.duration of the policy

@@ -20,7 +20,7 @@ type sample struct {
 	latency time.Duration
 }
 
-// recording is all that happened in a run.
+// recording holds the events of a run.
 type recording struct {
 	backends    []netip.AddrPort
 	samples     []sample               // in the order in which they ended, nearly
@@ -66,7 +66,7 @@ func (r *recorder) begin(p Phase, at time.Time) {
 	r.rec.began[p], r.rec.phase = at, p
 }
 
-// recording returns a copy of what was recorded so far, with the transitions that the agent told of.
+// recording returns a copy of the recording so far, with the transitions in the agent's log.
 func (r *recorder) recording(transitions []agentproc.Transition) recording {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/loadgen"
 )
 
-// Report says what happened in a run. Its JSON form is a contract.
+// Report is the result of a run. Its JSON form is stable.
 type Report struct {
 	OK bool `json:"ok"`
 	// From the first failing response to the verdict.
@@ -35,8 +35,8 @@ type PhaseReport struct {
 	ByStatus map[string]int `json:"by_status"` // by status, or by how a request without an answer ended
 }
 
-// report judges a recording. The error names everything that a working breaker would not have done; inFlight is how
-// many requests may have been under way to the failing backend when its circuit opened.
+// report judges a recording. The error names all faults of the breaker; inFlight is how many requests to the failing
+// backend may have been in flight when its circuit opened.
 func (rec *recording) report(failing, inFlight int) (Report, error) {
 	r := Report{
 		LeakedRequests: len(rec.leaks(failing, time.Time{})),
@@ -73,7 +73,7 @@ func (rec *recording) report(failing, inFlight int) (Report, error) {
 	return r, err
 }
 
-// judge lists what a working breaker would not have done.
+// judge returns all faults of the breaker.
 func (rec *recording) judge(r Report, failing, inFlight int) error {
 	var wrong []error
 	fault := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }

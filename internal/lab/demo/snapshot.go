@@ -8,7 +8,7 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/agentproc"
 )
 
-// Snapshot is what a view shows of a moment.
+// Snapshot is the state of the demo at a moment, for a view.
 type Snapshot struct {
 	Elapsed  time.Duration
 	Progress float64 // 0..1 of the expected time

@@ -49,7 +49,7 @@ func (l *Lines) Show(s Snapshot) {
 // Close does nothing.
 func (l *Lines) Close() error { return nil }
 
-// count is a number of requests in a second, and what became of them.
+// count is a number of requests in a second with the same outcome.
 type count struct {
 	n    int
 	what string

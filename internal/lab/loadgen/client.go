@@ -99,7 +99,7 @@ func (c *Client) exchange(req Request, r *Result) (keep bool, err error) {
 	}
 }
 
-// conn remembers why reading ended: of a head cut short, http.ReadResponse says only that it is malformed.
+// conn stores the error that ended reading: for a truncated head, http.ReadResponse reports only that it is malformed.
 type conn struct {
 	net.Conn
 	readErr error

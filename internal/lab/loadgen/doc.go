@@ -1,3 +1,3 @@
-// Package loadgen sends HTTP/1.1 requests as clients do, on kept connections and on new ones, and says exactly what
-// became of each. Nothing is repeated behind the client's back: what http.Transport would retry is seen here.
+// Package loadgen sends HTTP/1.1 requests as clients do, on kept connections and on new ones, and reports the exact result
+// of each. It repeats no request: failures that http.Transport would retry are visible.
 package loadgen

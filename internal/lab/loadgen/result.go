@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Class says how a request ended without an answer.
+// Class is the end of a request without an answer.
 type Class string
 
 // Classes. A request that was answered has none.
@@ -23,10 +23,10 @@ const (
 	Reset          Class = "reset"   // RST before the whole answer, also while connecting
 	Closed         Class = "closed"  // FIN before the whole answer
 	Timeout        Class = "timeout" // connected, but no whole answer in time
-	Failed         Class = "failed"  // anything else: Result.Err tells
+	Failed         Class = "failed"  // any other error: see Result.Err
 )
 
-// Result is what became of one request.
+// Result is the result of one request.
 type Result struct {
 	Status  int           // of the final answer; 0 = none
 	Class   Class         // how it ended without an answer
@@ -55,7 +55,7 @@ func (r Result) Outcome() string {
 	return string(r.Class)
 }
 
-// classify names an error of connecting, or of a connection.
+// classify returns the class of an error of connecting, or of a connection.
 func classify(err error, connecting bool) Class {
 	var netErr net.Error
 	switch {

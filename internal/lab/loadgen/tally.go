@@ -15,7 +15,7 @@ type Tally struct {
 	counts Counts
 }
 
-// Counts are what a Tally holds.
+// Counts are the counts of a Tally.
 type Counts struct {
 	Requests   int
 	ByOutcome  map[string]int                    // by Result.Outcome: statuses in digits, and classes

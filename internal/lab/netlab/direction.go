@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// RelayCounts are what a direction of a relay has done to frames.
+// RelayCounts counts the frames of a direction of a relay.
 type RelayCounts struct {
 	Frames     uint64 // came in
 	Carried    uint64 // went out, copies and injected ones included
@@ -145,7 +145,7 @@ func (d *Direction) hold(frame []byte, number uint64, due time.Time) {
 	d.held = append(d.held, h)
 }
 
-// overtake says that a frame leaves at a time, and has those held frames follow that wait for no other one.
+// overtake notes that a frame leaves at a time, and schedules the held frames that wait for no other one.
 func (d *Direction) overtake(at time.Time) {
 	d.held = slices.DeleteFunc(d.held, func(h *departure) bool {
 		if h.index < 0 {
@@ -164,7 +164,7 @@ func (d *Direction) overtake(at time.Time) {
 	})
 }
 
-// depart sends what is due, and starts the timer for the rest.
+// depart sends the frames that are due, and starts the timer for the others.
 func (d *Direction) depart(now time.Time) {
 	for len(d.waiting) > 0 && !d.waiting[0].due.After(now) {
 		w := heap.Pop(&d.waiting).(*departure)
@@ -193,7 +193,7 @@ func (d *Direction) carry(frame []byte, number uint64) {
 	d.counts.Carried++
 }
 
-// close drops what waits. Nothing is sent afterwards.
+// close drops the waiting frames. Nothing is sent afterwards.
 func (d *Direction) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -20,8 +20,8 @@ type Impairment struct {
 	Delay, Jitter time.Duration
 }
 
-// Fate is what a hook wants done with one frame. The zero value leaves it to the random impairment of the direction, of
-// which any other value leaves only the delay.
+// Fate is a hook's decision on one frame. With the zero value the random impairment of the direction applies; with any
+// other value only its delay does.
 type Fate struct {
 	Pass   bool          // neither lose, duplicate nor reorder it
 	Drop   bool          // lose it
@@ -33,7 +33,7 @@ type Fate struct {
 // in the order of their arrival. A hook calls no method of its relay.
 type Hook func(frame []byte) Fate
 
-// plan is what becomes of a frame.
+// plan is the treatment of a frame.
 type plan struct {
 	lost   bool
 	copies int           // besides the frame itself
@@ -42,8 +42,8 @@ type plan struct {
 	alone  time.Duration // without them
 }
 
-// plan draws what becomes of the next frame. Each frame takes as many random numbers as any other, so that a change of
-// one probability does not change what becomes of frames otherwise.
+// plan draws the treatment of the next frame. Each frame takes the same number of random numbers, so that a change of one
+// probability does not change the rest of the treatment.
 func (i Impairment) plan(r *rand.Rand) plan {
 	lost, duplicated, held, jitter := r.Float64(), r.Float64(), r.Float64(), r.Float64()
 	p := plan{
@@ -57,7 +57,7 @@ func (i Impairment) plan(r *rand.Rand) plan {
 	return p
 }
 
-// apply replaces all of a plan but its delay by what a hook decided, if it did.
+// apply replaces all of a plan except its delay by a hook's decision, if there is one.
 func (f Fate) apply(p plan) plan {
 	if f == (Fate{}) {
 		return p
@@ -65,7 +65,7 @@ func (f Fate) apply(p plan) plan {
 	return plan{lost: f.Drop, copies: f.Copies, delay: p.delay, alone: f.Delay}
 }
 
-// withDefaults fills in what ReorderBy and ReorderFor mean when they are 0.
+// withDefaults sets the defaults of ReorderBy and ReorderFor.
 func (i Impairment) withDefaults() Impairment {
 	if i.ReorderBy <= 0 {
 		i.ReorderBy = 3

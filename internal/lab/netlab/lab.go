@@ -19,7 +19,7 @@ const upWithin = 5 * time.Second
 // Lab owns a set of namespaces. The zero value is an empty lab.
 type Lab struct {
 	namespaces []*Namespace
-	open       []io.Closer    // what carries packets as long as it is open
+	open       []io.Closer    // devices that carry packets as long as they are open
 	carrying   sync.WaitGroup // goroutines that end with it
 }
 
@@ -114,7 +114,7 @@ func (l *Lab) Bridge(in *Namespace, name string, ports []string, addresses []net
 	return in.ready(name, addresses)
 }
 
-// Close lets go of all namespaces; each is gone as soon as no process and no socket is left in it. Nothing may use the
+// Close closes all namespaces; the kernel frees each as soon as no process and no socket is left in it. Nothing may use the
 // lab at the same time. A second call does nothing.
 func (l *Lab) Close() error {
 	var errs []error

@@ -159,7 +159,7 @@ func (n *Namespace) awaitUp(iface string, limit time.Duration) error {
 			return fmt.Errorf("find %s in %s: %w", iface, n.name, err)
 		}
 		state := link.Attrs().OperState
-		if state == netlink.OperUp || (state == netlink.OperUnknown && !tellsState(link.Type())) {
+		if state == netlink.OperUp || (state == netlink.OperUnknown && !reportsState(link.Type())) {
 			return nil
 		}
 		if time.Now().After(deadline) {
@@ -169,10 +169,10 @@ func (n *Namespace) awaitUp(iface string, limit time.Duration) error {
 	}
 }
 
-// tellsState reports whether devices of the kind say when they carry packets. Others do as soon as they are up.
-func tellsState(kind string) bool { return kind == "veth" || kind == "bridge" || kind == "vlan" }
+// reportsState reports whether devices of the kind have an operational state. Others carry packets as soon as they are up.
+func reportsState(kind string) bool { return kind == "veth" || kind == "bridge" || kind == "vlan" }
 
-// close lets go of the namespace; it is gone when nothing else holds it. A second call does nothing.
+// close closes the namespace; the kernel frees it when nothing else uses it. A second call does nothing.
 func (n *Namespace) close() error {
 	if n.links != nil {
 		n.links.Close()

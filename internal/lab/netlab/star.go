@@ -32,7 +32,7 @@ type Backend struct {
 	Relay     *Relay // forward from the node to the backend; nil without Options.BackendRelays
 }
 
-// Options say what a Star looks like.
+// Options set the parts of a Star.
 type Options struct {
 	Backends int  // 0..250
 	Bridge   bool // the backends share a bridge
@@ -161,11 +161,11 @@ func (s *Star) addBackend(i int, o Options) error {
 	return err
 }
 
-// connect makes a link between two ends.
+// connect creates a link between two ends.
 type connect = func(near, far End) error
 
-// attach connects n to the node; n's default routes go to the node's addresses, which are put on the node's interface
-// if own says so.
+// attach connects n to the node; n's default routes go to the node's addresses, which are added to the node's interface if
+// own is true.
 func (s *Star) attach(n *Namespace, iface string, there, here [2]string, own bool, connect connect) error {
 	far := End{In: n, Interface: "eth0", Addresses: prefixes(there)}
 	near := End{In: s.Node, Interface: iface}

@@ -18,7 +18,7 @@ type Behaviour struct {
 	Ending  Ending        // other than with an answer
 }
 
-// Ending says how a request ends.
+// Ending is the end of a request.
 type Ending uint8
 
 // Endings. All but EndAnswer leave the client without a full status line.
@@ -62,8 +62,8 @@ func Cycle(parts ...Part) Decide {
 	}
 }
 
-// FakeTraffic returns n bytes that look like HTTP requests and responses, to be used as a body: whoever takes a body
-// for a head counts wrongly.
+// FakeTraffic returns n bytes that look like HTTP requests and responses, for use as a body: a parser that takes a body for
+// a head counts wrongly.
 func FakeTraffic(n int) []byte {
 	const text = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n" +
 		"GET /fake HTTP/1.1\r\nHost: fake\r\n\r\nHTTP/1.1 200 OK\r\n\r\nPOST /fake HTTP/1.1\r\n\r\n"

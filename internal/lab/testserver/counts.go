@@ -2,8 +2,8 @@ package testserver
 
 import "sync/atomic"
 
-// Counts are what a server did since it was made. A request is counted when its behaviour is decided, an outcome just
-// before its first byte is sent: whoever has seen an outcome finds it counted.
+// Counts are the counts of a server since it was created. A request is counted when its behaviour is decided, an outcome
+// just before its first byte is sent: a client that has received an outcome finds it counted.
 type Counts struct {
 	Connections   uint64         // accepted, those reset at once included
 	AcceptResets  uint64         // connections reset at once

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listener hands net/http connections that can be told to misbehave.
+// listener accepts connections for net/http that can fail on purpose.
 type listener struct {
 	net.Listener
 	server *Server
@@ -29,9 +29,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// shut closes a listener, and its port at once: a process that is being started has copies of all sockets until it runs its
-// program, and with a copy the port of a socket that is only closed stays open.
-func shut(l net.Listener) error {
+// closePort closes a listener and its port at once. A child process has copies of all sockets until its exec, so without a
+// shutdown the port would stay open that long.
+func closePort(l net.Listener) error {
 	var stopped error
 	if tcp, ok := l.(*net.TCPListener); ok {
 		raw, err := tcp.SyscallConn()
@@ -47,10 +47,10 @@ func shut(l net.Listener) error {
 	return stopped
 }
 
-// splitBytes is how much of each write is cut into small segments.
+// splitBytes is how much of each write is split into small segments.
 const splitBytes = 64
 
-// conn cuts the beginning of each write into segments as Server.SetSplit says.
+// conn splits the beginning of each write into segments of the size of Server.SetSplit.
 type conn struct {
 	net.Conn
 	server *Server

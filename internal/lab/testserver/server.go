@@ -34,7 +34,7 @@ type Server struct {
 	closed    bool
 }
 
-// New starts a server that answers 200. The client closes it.
+// New starts a server that answers 200. The caller closes it.
 func New(listen Listen, addrs ...netip.AddrPort) (*Server, error) {
 	s := &Server{listen: listen, addrs: addrs, closing: make(chan struct{})}
 	s.Set(Behaviour{})
@@ -48,7 +48,7 @@ func New(listen Listen, addrs ...netip.AddrPort) (*Server, error) {
 // Set makes the server behave in one way from the next request on.
 func (s *Server) Set(b Behaviour) { s.SetDecide(Always(b)) }
 
-// SetDecide makes the server ask d from the next request on.
+// SetDecide makes the server use d from the next request on.
 func (s *Server) SetDecide(d Decide) { s.decide.Store(&d) }
 
 // SetSplit makes the server send the first 64 bytes of everything that it writes in segments of n bytes; 0 ends that.
@@ -57,16 +57,16 @@ func (s *Server) SetSplit(n int) { s.split.Store(int64(n)) }
 // SetResetOnAccept makes the server reset each new connection as soon as it is accepted.
 func (s *Server) SetResetOnAccept(on bool) { s.resets.Store(on) }
 
-// Counts returns what the server did so far.
+// Counts returns the counts so far.
 func (s *Server) Counts() Counts { return s.counts.read() }
 
-// Refuse closes the ports: new connections are refused, open ones live on.
+// Refuse closes the ports: new connections are refused, open ones stay.
 func (s *Server) Refuse() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
 	for _, l := range s.listeners {
-		errs = append(errs, shut(l))
+		errs = append(errs, closePort(l))
 	}
 	s.listeners = nil
 	s.serving.Wait()
@@ -109,7 +109,7 @@ func (s *Server) Close() error {
 	return errors.Join(err, s.http.Close())
 }
 
-// handle does with one request as decided.
+// handle serves one request with the decided behaviour.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	n := s.counts.requests.Add(1) - 1
 	b := (*s.decide.Load())(r, n)
