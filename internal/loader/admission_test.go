@@ -21,7 +21,7 @@ func (c *conn) another(port uint16) *conn {
 	return &o
 }
 
-// kinds shows events by what they tell.
+// kinds formats events by their kinds.
 func kinds(events []ledger.Event) []string {
 	names := map[ledger.EventKind]string{ledger.EventOutcome: "outcome", ledger.EventProbe: "probe", ledger.EventReturn: "return", ledger.EventLearn: "learn"}
 	var all []string
@@ -388,7 +388,7 @@ func TestLease(t *testing.T) {
 			c.answer(failed)
 			c.r.wantTotals(want{Connections: 1, Admitted: 1, Unjudged: 1, Outcomes: map[string]uint64{"5xx": 1}})
 			if n := c.r.d.NodeCounts().LeaseExpired - before; n != 1 {
-				t.Errorf("%d were admitted for want of a lease, expected 1", n)
+				t.Errorf("%d were admitted because the lease had expired, expected 1", n)
 			}
 			c.r.d.RenewLease(tables.Now() + int64(time.Minute))
 			c.did(c.send(psh|ack, get), c.answers, c.hookOut+" respond "+map[ledger.Kind]string{ledger.ForcedOpen: "forced-open", ledger.Open: "open"}[v.Kind])
@@ -413,7 +413,7 @@ func TestExemptClients(t *testing.T) {
 	}{
 		{"the client", "192.0.2.10/32", "2001:db8:1::10/128", true},
 		{"its network", "192.0.2.0/24", "2001:db8:1::/48", true},
-		{"everybody", "0.0.0.0/0", "::/0", true},
+		{"all clients", "0.0.0.0/0", "::/0", true},
 		{"its neighbour", "192.0.2.11/32", "2001:db8:1::11/128", false},
 	} {
 		for i, f := range families {

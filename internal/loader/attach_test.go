@@ -107,7 +107,7 @@ func attached(t *testing.T, name string) []string {
 	return all
 }
 
-// wantAttached waits until that is so: the kernel takes links that nobody holds away a moment later.
+// wantAttached waits until that is so: the kernel removes links without a reference a moment later.
 func wantAttached(t *testing.T, name string, want ...string) {
 	t.Helper()
 	want = append([]string{}, want...)

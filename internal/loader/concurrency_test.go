@@ -100,7 +100,7 @@ func TestConnectionsThatComeAndGo(t *testing.T) {
 			if _, _, err := r.run(r.d.objs.Egress, frame, skbContext{}); err != nil {
 				t.Error(err)
 			}
-			// Whoever lost a race counts for a moment, one on each CPU.
+			// An attempt that lost a race counts for a moment, one on each CPU.
 			if n := r.d.Totals(1).Connections; n > worst.Load() {
 				worst.Store(n)
 			}

@@ -283,7 +283,7 @@ func TestRateLimitHoldsInEverySpan(t *testing.T) {
 	}
 }
 
-// Whoever asks as fast as possible gets what was promised: the burst at once, and then all of the rate.
+// A client that sends as fast as possible gets the configured limit: the burst at once, and then all of the rate.
 func TestRateLimitIsReached(t *testing.T) {
 	r := newRig(t)
 	d := newDecider(t, r)

@@ -29,13 +29,13 @@ func TestEntryLeavesToEgress(t *testing.T) {
 				c.r.t.Fatal(err)
 			}
 		}},
-		"a frame for others":    {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{2, 0, 0, 0, 0, 9} }},
-		"a frame for everybody": {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{255, 255, 255, 255, 255, 255} }},
-		"inbound policy":        {verdict: forced, policy: tables.PolicySettings{Direction: tables.Inbound}},
+		"a frame for others": {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{2, 0, 0, 0, 0, 9} }},
+		"a broadcast frame":  {verdict: forced, prepare: func(c *conn) { c.to = [6]byte{255, 255, 255, 255, 255, 255} }},
+		"inbound policy":     {verdict: forced, policy: tables.PolicySettings{Direction: tables.Inbound}},
 		"other backend": {verdict: forced, prepare: func(c *conn) {
 			c.backend = netip.AddrPortFrom(c.backend.Addr().Next(), c.backend.Port())
 		}},
-		"policy that exempts somebody": {verdict: forced, policy: tables.PolicySettings{ExemptSome: true}},
+		"policy that exempts clients": {verdict: forced, policy: tables.PolicySettings{ExemptSome: true}},
 		"an L3 device": {verdict: forced, prepare: func(c *conn) {
 			c.out, c.in, c.l3 = c.r.program("ingress_l3"), c.r.program("egress_l3"), true
 		}},
@@ -99,7 +99,7 @@ func TestEntryLeavesFollowedConnections(t *testing.T) {
 		c.r.d.SetVerdict(1, openFor(time.Minute))
 		ingress.passed(ingress.send(syn, ""), "ingress", "foreign")
 
-		// Somebody else is answered at the entry, so that more than SYNs is looked at there.
+		// Another client is answered at the entry, so that the program parses more than SYNs there.
 		other := *c
 		other.client = netipPort(c.client, 41000)
 		other.answeredSYN("open")

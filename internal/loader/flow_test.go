@@ -350,7 +350,7 @@ func TestOutcomes(t *testing.T) {
 			c.ack = 5000
 			c.passed(c.recv(syn|ack, ""), c.hookIn, "flow")
 			c.passed(c.send(ack, ""), c.hookOut, "flow")
-			c.answer(ok) // not followed: nobody saw it asked for
+			c.answer(ok) // not followed: no hook saw the request
 			c.ask(get)
 			c.answer(failed)
 			c.end()

@@ -8,7 +8,7 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// Packets of somebody who knows the addresses and ports of a connection, but not its numbers, change nothing.
+// Packets of an attacker who knows the addresses and ports of a connection, but not its sequence numbers, change nothing.
 func TestForgedPackets(t *testing.T) {
 	const out = "out-of-sequence"
 	far := []uint32{100, 1 << 20, 1 << 29, 1 << 31, ^uint32(99)}
@@ -134,7 +134,7 @@ func TestForgedPackets(t *testing.T) {
 				c.seq = seq + d
 				c.passed(c.recvAt(c.ack, ack, ""), c.hookIn, "flow")
 			}
-			// A part of the body, after a gap: nobody has acknowledged what is missing.
+			// A part of the body, after a gap: the missing bytes are not acknowledged.
 			s := c.segment(psh|ack, get)
 			c.seq = seq
 			s.seq = seq + 100

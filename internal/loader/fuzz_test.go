@@ -129,7 +129,7 @@ func (z *zoo) try(t *testing.T, h hookUnderTest, frame []byte, ctx skbContext) {
 	switch verdict {
 	case verdictNext:
 		if !pass || !bytes.Equal(frame, out) {
-			t.Fatalf("%s: % x: let go, but counted otherwise or changed: % x", h.name, frame, out)
+			t.Fatalf("%s: % x: passed, but counted otherwise or changed: % x", h.name, frame, out)
 		}
 		return
 	case verdictRedirect, verdictOK:
@@ -182,7 +182,7 @@ func (z *zoo) addsUp(t *testing.T) {
 		for _, n := range total.Outcomes {
 			ended += n
 		}
-		// With tcp connections are admitted, and their outcome is told once they are established.
+		// With tcp connections are admitted, and their outcome is reported once they are established.
 		if i != 5 && ended < total.Admitted-total.InFlight {
 			t.Errorf("circuit %d: %d were admitted, %d are in flight, %d outcomes", c, total.Admitted, total.InFlight, ended)
 		}

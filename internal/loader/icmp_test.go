@@ -79,7 +79,7 @@ func (e icmpError) bytes(l3 bool, vlans []uint16) []byte {
 	return frame
 }
 
-// comeBack puts an error to the program that sees what comes back from the backend. It must be let go as it is.
+// comeBack runs the program for packets from the backend on an error. It must pass the error unchanged.
 func (c *conn) comeBack(e icmpError, reason string) {
 	c.r.t.Helper()
 	frame := e.bytes(c.l3, c.vlans)
@@ -154,7 +154,7 @@ func TestICMPErrorsThatEndNothing(t *testing.T) {
 		{name: "another sequence number", change: func(e *icmpError) { e.about.seq++ }, reason: "flow"},
 		{name: "another client port", change: func(e *icmpError) { e.about.src = netipPort(e.about.src, 41111) }, reason: "untracked"},
 		{name: "another backend", change: func(e *icmpError) { e.about.dst = netip.AddrPortFrom(e.about.dst.Addr().Next(), e.about.dst.Port()) }, reason: "untracked"},
-		{name: "a port that nobody watches", change: func(e *icmpError) { e.about.dst = netipPort(e.about.dst, 9) }, reason: "foreign"},
+		{name: "a port that is not watched", change: func(e *icmpError) { e.about.dst = netipPort(e.about.dst, 9) }, reason: "foreign"},
 		{name: "another type", change: func(e *icmpError) { e.kind = 4 }, reason: "foreign"},
 		{name: "less than the sequence number", change: func(e *icmpError) { e.quotes = 7 }, reason: "foreign"},
 		{name: "nothing of TCP", change: func(e *icmpError) { e.quotes = 0 }, reason: "foreign"},
@@ -223,7 +223,7 @@ func TestICMPErrorOfAProbe(t *testing.T) {
 	})
 }
 
-// Where no backend is an address of the node, errors that leave it are looked at by nobody.
+// If no backend is an address of the node, no program parses errors that leave it.
 func TestICMPErrorsThatLeaveTheNode(t *testing.T) {
 	r := newRig(t)
 	r.put(backendV4, unreachableSettings, ledger.Verdict{Kind: ledger.Closed})

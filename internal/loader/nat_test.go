@@ -8,7 +8,8 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// A reset or a SYN-ACK that no socket sends is known by what the client dialled. Sockets, which tell the rest, are the end-to-end tests'.
+// A reset or a SYN-ACK that no socket sends is matched by the destination that the client dialled. The end-to-end tests
+// cover packets of sockets.
 func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 	for _, f := range []struct {
 		family
@@ -33,12 +34,12 @@ func TestPacketsWithoutASocketBehindNAT(t *testing.T) {
 			want    want
 		}{
 			{"no backend is on this host", rst | ack, true, true, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
-			{"nobody dialled it", rst | ack, false, false, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
+			{"no client dialled it", rst | ack, false, false, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
 			{"its connection is over", rst | ack, false, true, func(*conn) {}, passes, want{}},
 			{"rejected", rst | ack, false, true, func(c *conn) { c.send(syn, "") }, "flow", outcomes(0, 1, 1, "connect-refused")},
 			{"reset", rst | ack, false, true, func(c *conn) { c.open().ask(get) }, "flow", outcomes(1, 1, 1, "reset")},
 			{"SYN-ACK", syn | ack, false, true, func(c *conn) { c.send(syn, "") }, "flow", want{Connections: 1}},
-			{"SYN-ACK that nobody dialled", syn | ack, false, false, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
+			{"SYN-ACK that no client dialled", syn | ack, false, false, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
 			{"late acknowledgement", ack, false, true, func(c *conn) { c.send(syn, "") }, passes, want{Connections: 1}},
 		} {
 			t.Run(f.vip+"/"+tc.name, func(t *testing.T) {

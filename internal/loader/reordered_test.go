@@ -9,7 +9,7 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// Segments of a rejected request that overtake the first are dropped, and come again: TCP repeats what nobody acknowledges.
+// Segments of a rejected request that overtake the first are dropped, and come again: TCP retransmits unacknowledged data.
 func TestSegmentsThatOvertakeTheFirst(t *testing.T) {
 	wherever(t, tables.PolicySettings{Existing: true}, openFor(time.Minute), func(t *testing.T, c *conn) {
 		c.answeredSYN("open")

@@ -394,7 +394,7 @@ func TestRequestOnOpenConnectionIsAnswered(t *testing.T) {
 			res = c.send(fin|psh|ack, strings.Repeat("b", 500))
 			c.did(res, c.answers, c.hookOut+" ack answered")
 			c.is(res.segment, ack, end, c.seq, swapped)
-			// A reset is the backend's to hear, if it has lost the one from here.
+			// The backend must receive a reset, in case it has lost the one from here.
 			for range 2 {
 				c.passed(c.send(rst, ""), c.hookOut, "answered")
 			}
@@ -487,7 +487,7 @@ func TestDropPolicy(t *testing.T) {
 	})
 }
 
-// With existing off, whoever has a connection is served.
+// With existing off, clients with a connection are served.
 func TestOpenConnectionsAreLeftAlone(t *testing.T) {
 	for _, proto := range []tables.Protocol{tables.HTTP, tables.TCP} {
 		t.Run([]string{"http", "tcp"}[proto], func(t *testing.T) {
@@ -567,8 +567,8 @@ func TestAnswersOfEachReason(t *testing.T) {
 	}
 }
 
-// What a network card summed up must follow the change of a packet that stays as long as it is; in others the kernel
-// itself lets go of it.
+// A checksum that a network card computed must follow the change of a packet whose length stays; for others the kernel drops it
+// itself.
 func TestSumsOfNetworkCardsFollow(t *testing.T) {
 	ingress := places[slices.IndexFunc(places, func(p place) bool { return p.name == "ingress" }):][:1]
 	at(t, append(ingress, entries...), tables.PolicySettings{Reject: tables.Respond}, ledger.Verdict{Kind: ledger.ForcedOpen}, func(t *testing.T, c *conn) {

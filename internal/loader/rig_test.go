@@ -564,7 +564,7 @@ func (c *conn) recvAt(seq uint32, flags uint8, payload string) result {
 	}, skbContext{})
 }
 
-// passed checks that a packet was let go as it is, and counted once for that reason.
+// passed checks that a packet was passed unchanged, and counted once for that reason.
 func (c *conn) passed(res result, hook, reason string) {
 	c.r.t.Helper()
 	c.did(res, verdictNext, hook+" pass "+reason)
@@ -588,14 +588,14 @@ func (c *conn) did(res result, verdict int, counters ...string) {
 	}
 }
 
-// open makes the connection, and checks that nobody objects.
+// open opens the connection, and checks that no packet is rejected.
 func (c *conn) open() *conn {
 	c.r.t.Helper()
 	c.connect("admitted")
 	return c
 }
 
-// connect is open for a SYN that is let go for another reason.
+// connect is open for a SYN that is passed for another reason.
 func (c *conn) connect(reason string) {
 	c.r.t.Helper()
 	c.passed(c.send(syn, ""), c.hookOut, reason)
@@ -612,7 +612,7 @@ const (
 	proceed = "HTTP/1.1 100 Continue\r\n\r\n"
 )
 
-// ask sends a request and checks that it is let go.
+// ask sends a request and checks that it is passed.
 func (c *conn) ask(request string) {
 	c.r.t.Helper()
 	c.passed(c.send(psh|ack, request), c.hookOut, "admitted")
@@ -683,7 +683,8 @@ func enter(r *rig, c *conn) {
 	c.out, c.in, c.hookOut, c.hookIn = r.d.objs.Ingress, r.d.objs.Egress, "ingress", "egress"
 }
 
-// entry has clients rejected as they enter, or not. The programs are not attached, so the datapath cannot tell by itself.
+// entry sets whether clients are rejected as they enter. The programs are not attached, so the datapath cannot find out by
+// itself.
 func (r *rig) entry(on bool) {
 	var where []int
 	if on {

@@ -31,7 +31,7 @@ func TestSweep(t *testing.T) {
 		{"a request that hangs", policy, func(c *conn) { c.open().ask(get) }, 30 * time.Second, false,
 			want{Connections: 1, Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"timeout": 1}},
 			func(c *conn) {
-				c.answer(ok) // too late: told already
+				c.answer(ok) // too late: the outcome is reported already
 				c.ask(get)
 				c.answer(ok)
 			},
@@ -60,7 +60,7 @@ func TestSweep(t *testing.T) {
 			want{Connections: 1}, func(c *conn) {
 				c.passed(c.recv(syn|ack, ""), c.hookIn, "flow")
 			}, want{Connections: 1}},
-		{"a SYN that nobody answers", policy, func(c *conn) { c.send(syn, "") }, 3 * time.Second, false,
+		{"a SYN without an answer", policy, func(c *conn) { c.send(syn, "") }, 3 * time.Second, false,
 			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}},
 			func(c *conn) {
 				c.ack = 5000
@@ -71,11 +71,11 @@ func TestSweep(t *testing.T) {
 			want{
 				Connections: 1, Admitted: 1, Judged: 2, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1, "2xx": 1},
 			}},
-		{"a SYN that nobody answers, and then refused", policy, func(c *conn) { c.send(syn, "") }, 3 * time.Second, false,
+		{"a SYN without an answer, and then refused", policy, func(c *conn) { c.send(syn, "") }, 3 * time.Second, false,
 			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}},
 			func(c *conn) { c.passed(c.recvAt(0, rst|ack, ""), c.hookIn, "flow") },
 			want{Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}}},
-		{"a SYN that nobody answers, tcp", tcp, func(c *conn) { c.send(syn, "") }, 3 * time.Second, false,
+		{"a SYN without an answer, tcp", tcp, func(c *conn) { c.send(syn, "") }, 3 * time.Second, false,
 			want{Admitted: 1, Judged: 1, Failures: 1, Outcomes: map[string]uint64{"connect-timeout": 1}},
 			func(c *conn) {
 				c.ack = 5000
@@ -303,7 +303,7 @@ func TestForgetInterface(t *testing.T) {
 	})
 }
 
-// A SYN that nobody answers must not hold its place for ever, and one that goes on needs a place.
+// A SYN without an answer must not keep its place for ever, and one that is answered needs a place.
 func TestConnectTimeoutGivesItsPlaceBack(t *testing.T) {
 	policy := tables.PolicySettings{MaxConnections: 1, ConnectTimeout: 3 * time.Second}
 	everywhere(t, policy, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {

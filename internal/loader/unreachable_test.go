@@ -13,7 +13,7 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// unreachable records that nobody answers for the backend of circuit 1, and checks what that says it did.
+// unreachable records that the neighbour of circuit 1's backend does not answer, and checks the result.
 func (c *conn) unreachable(at int64, ended, unseen int) {
 	c.r.t.Helper()
 	got, err := c.r.d.RecordUnreachable(at, []tables.Unreachable{{Backend: tables.Backend{Addr: c.backend}, Circuit: 1}})
@@ -119,7 +119,7 @@ func TestRecordUnreachableOfSomeBackends(t *testing.T) {
 	r.wantTotals(want{Connections: 3, Judged: 3, Failures: 3, Outcomes: map[string]uint64{"unreachable": 3}})
 }
 
-// A circuit that another backend has taken over meanwhile is not told of the old one.
+// A circuit that another backend has taken over meanwhile gets no outcome of the old one.
 func TestRecordUnreachableOfAReleasedCircuit(t *testing.T) {
 	r := newRig(t)
 	r.put(backendV4, unreachableSettings, ledger.Verdict{Kind: ledger.Closed})
@@ -160,7 +160,7 @@ func TestUnreachableBackendsAreNotAdopted(t *testing.T) {
 	}
 }
 
-// Nobody is the client of an attempt that no hook saw.
+// An attempt that no hook saw has no client.
 func TestUnseenAttemptHasNoClient(t *testing.T) {
 	for _, f := range families {
 		r := newRig(t)
