@@ -222,7 +222,7 @@ func TestProbeOfTheKernel(t *testing.T) {
 		t.Fatalf("%d probes in flight, want 2", got)
 	}
 	c.Release(34*sec, g, 31*sec, nil)
-	for _, began := range []Time{32 * sec, 33 * sec, 34 * sec} { // the last two were never told of
+	for _, began := range []Time{32 * sec, 33 * sec, 34 * sec} { // the last two were never reported
 		r.wantState(c, StateHalfOpen)
 		c.Record(35*sec, &Outcome{Result: 200, Generation: g, Permit: true, Began: began}, nil)
 	}

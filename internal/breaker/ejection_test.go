@@ -30,7 +30,7 @@ func TestReopeningNeedsNoLeaveAndForcedOpenIgnoresLimits(t *testing.T) {
 	r.at(30*sec).send(a, "F")
 	r.wantEvents("0 closed>open consecutiveFailures", "1 closed>forced-open manual", "30 open>half-open deadline",
 		"30 half-open>open probeFailed")
-	r.events = r.group.Remove("nobody", 31*sec, r.events)
+	r.events = r.group.Remove("absent", 31*sec, r.events)
 	r.wantEvents()
 }
 

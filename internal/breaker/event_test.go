@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A transition clears the window; its event tells what was in it.
+// A transition clears the window; its event has the content.
 func TestEventsCarryTheWindow(t *testing.T) {
 	s := DefaultSettings()
 	s.Trip = Trip{Kind: TripFailureCount, N: 3}

@@ -29,7 +29,7 @@ func halfOpened(t *testing.T, calls, tolerate int) (*Circuit, Time) {
 func TestReconcile(t *testing.T) {
 	for name, test := range map[string]struct {
 		calls, tolerate int
-		told            []Time // admissions, after the period's begin
+		reported        []Time // admissions, after the period's begin
 		used            int
 		lost            Lost
 		want            Probes
@@ -46,7 +46,7 @@ func TestReconcile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, at := halfOpened(t, test.calls, test.tolerate)
-			for _, began := range test.told {
+			for _, began := range test.reported {
 				c.Began(at+began, c.Generation(), nil)
 			}
 			c.Reconcile(at+10, c.Generation()-1, test.calls, Lost{Failures: 9}, nil) // of an earlier period
@@ -58,7 +58,7 @@ func TestReconcile(t *testing.T) {
 	}
 }
 
-// What comes of probes that nobody told of is theirs, whenever they began; without it they time out.
+// Outcomes of unreported probes are assigned to them, whenever they began; without an outcome they time out.
 func TestOutcomesOfUntoldProbes(t *testing.T) {
 	c, at := halfOpened(t, 2, 0)
 	c.Reconcile(at+10, c.Generation(), 2, Lost{}, nil)

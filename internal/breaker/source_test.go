@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Whoever comes first in the precedence decides, in whatever order they came; the others wait.
+// The source with the highest precedence decides, whatever the order of the overrides; the others wait.
 func TestOverridesBySource(t *testing.T) {
 	const high, low = SourceOperator, SourceMode
 	var l overrides

@@ -10,14 +10,14 @@ import (
 	"pgregory.net/rapid"
 )
 
-// told is an outcome as the model keeps it: all of them, for ever.
-type told struct {
+// recorded is an outcome of the model, which keeps all of them.
+type recorded struct {
 	at Time
 	s  sample
 }
 
 // naive says what a window must say, by looking at every outcome there ever was since it was cleared.
-func naive(shape *windowShape, all []told, now Time) (c counts, total *big.Int) {
+func naive(shape *windowShape, all []recorded, now Time) (c counts, total *big.Int) {
 	if shape.kind == WindowCount && uint64(len(all)) > shape.size {
 		all = all[uint64(len(all))-shape.size:]
 	}
@@ -69,7 +69,7 @@ func TestWindowAgainstAListOfOutcomes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		shape := drawShape(t)
 		w := window{end: math.MinInt64}
-		var all []told
+		var all []recorded
 		now := Time(rapid.Int64Range(-5_000_000_000, 5_000_000_000).Draw(t, "start"))
 		check := func(*rapid.T) {
 			want, duration := naive(&shape, all, now)
@@ -104,11 +104,11 @@ func TestWindowAgainstAListOfOutcomes(t *testing.T) {
 	})
 }
 
-func record(t *rapid.T, w *window, shape *windowShape, all *[]told, now Time, n uint64) {
+func record(t *rapid.T, w *window, shape *windowShape, all *[]recorded, now Time, n uint64) {
 	s := drawSample(t, shape.slots)
 	w.add(shape, now, s, n)
 	for range n {
-		*all = append(*all, told{at: now, s: s})
+		*all = append(*all, recorded{at: now, s: s})
 	}
 }
 

@@ -86,7 +86,7 @@ func TestReopeningAfterThePlaceIsGivenUp(t *testing.T) {
 		play func(r *rig, a, b *Circuit)
 		want []string
 	}{
-		{"nobody else is ejected", func(r *rig, a, b *Circuit) { r.send(a, "F") },
+		{"no other is ejected", func(r *rig, a, b *Circuit) { r.send(a, "F") },
 			[]string{"61 half-open>open probeFailed"}},
 		{"another one is", func(r *rig, a, b *Circuit) { r.send(b, "FFFFF"); r.send(a, "F") },
 			[]string{"61 closed>open consecutiveFailures", "61 half-open>closed ejectionLimit"}},
