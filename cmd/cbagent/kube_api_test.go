@@ -52,7 +52,7 @@ func TestFollowConfigMap(t *testing.T) {
 
 	updates := follow("agent", "system:masters")
 	if u := next(t, updates); !errors.Is(u.Err, errNeedsHand) || !strings.Contains(u.Err.Error(), "default/breakers") {
-		t.Errorf("missing: %v, want an error that names the ConfigMap and what mends it", u.Err)
+		t.Errorf("missing: %v, want an error that names the ConfigMap and the remedy", u.Err)
 	}
 	kubectl("create", "configmap", "breakers", "--from-literal=a.yaml={version: 1, policies: []}")
 	if u := next(t, updates); u.Err != nil || u.Set == nil {
@@ -65,10 +65,10 @@ func TestFollowConfigMap(t *testing.T) {
 	kubectl("patch", "configmap", "breakers", "--type=merge", "-p",
 		`{"data":{"a.yaml":"version: 1\npolicies: [{name: x, match: {addresses: [\"192.0.2.1:80\"]}}]"}}`)
 	if u := next(t, updates); u.Err != nil || len(u.Set.Policies) != 1 {
-		t.Errorf("mended: %+v, want one policy", u)
+		t.Errorf("corrected: %+v, want one policy", u)
 	}
 
 	if u := next(t, follow("stranger")); !errors.Is(u.Err, errNeedsHand) || !strings.Contains(u.Err.Error(), "resourceNames [breakers]") {
-		t.Errorf("forbidden: %v, want the Role that mends it", u.Err)
+		t.Errorf("forbidden: %v, want the Role that is missing", u.Err)
 	}
 }

@@ -86,7 +86,7 @@ func (l *Listener) await(t *testing.T, what string, ok func(Counts) bool) {
 	}
 }
 
-// Those who wait for nothing make room, the longest waiting first; whoever comes is served.
+// Idle connections are closed for new ones, the longest idle first; each new client is served.
 func TestIdleOnesMakeRoom(t *testing.T) {
 	l, _ := serve(t)
 	used := dial(t, l)

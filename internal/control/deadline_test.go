@@ -17,7 +17,7 @@ import (
 	"github.com/cbagent/cbagent/internal/view"
 )
 
-// impatient returns a client that waits a short time for whoever listens on the socket.
+// impatient returns a client that waits a short time for the process that listens on the socket.
 func impatient(t *testing.T, socket string) *Client {
 	c := NewClient(socket)
 	t.Cleanup(c.Close)
@@ -116,7 +116,7 @@ func TestQueueOfConnectionsIsFull(t *testing.T) {
 	if want := "ask for the status: the agent at " + socket + " accepts no connection, its queue is full"; !errors.Is(err, ErrNoAnswer) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("%v; want %s", err, want)
 	}
-	// Whoever listens there, he is not dead: another agent does not take his socket.
+	// The process that listens there is not dead: another agent does not replace its socket.
 	if l, err := Listen(socket, ""); !errors.Is(err, ErrInUse) {
 		t.Errorf("a second agent on the socket: %v", err)
 		_ = l.Close()

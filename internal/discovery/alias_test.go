@@ -10,7 +10,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// An answer holds for the shortest TTL on the way to the addresses, whichever record has it and whoever follows the aliases.
+// An answer is valid for the shortest TTL on the way to the addresses, whichever record has it, and whether the server or
+// the resolver follows the aliases.
 func TestTTLOfAliases(t *testing.T) {
 	for name, c := range map[string]struct {
 		records []string

@@ -53,7 +53,7 @@ func TestAssigner(t *testing.T) {
 		{"the first claims one of them", func() Delta { return a.Set("first", found(x)) },
 			"-second/10.0.0.1:80 +first/10.0.0.1:80 !10.0.0.1:80:first>second"},
 		{"the conflict is reported once", func() Delta { return a.Set("first", found(x, z)) }, "+first/10.0.0.3:80"},
-		{"the first lets go", func() Delta { return a.Set("first", found(z)) }, "-first/10.0.0.1:80 +second/10.0.0.1:80 =10.0.0.1:80"},
+		{"the first releases its claim", func() Delta { return a.Set("first", found(z)) }, "-first/10.0.0.1:80 +second/10.0.0.1:80 =10.0.0.1:80"},
 		{"a mapped spelling of the same", func() Delta { return a.Set("first", found(z, "[::ffff:10.0.0.1]:80")) },
 			"-second/10.0.0.1:80 +first/10.0.0.1:80 !10.0.0.1:80:first>second"},
 		{"the other order", func() Delta { return a.SetPolicies([]string{"second", "first"}) },

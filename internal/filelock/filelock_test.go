@@ -38,7 +38,7 @@ func TestLock(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := Lock(second); err != nil {
-			t.Errorf("%s: %v, though nobody has it", path, err)
+			t.Errorf("%s: %v, though no process has it", path, err)
 		}
 	}
 }

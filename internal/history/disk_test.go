@@ -98,7 +98,7 @@ func TestHangingDisk(t *testing.T) {
 	select {
 	case <-ended:
 	case <-time.After(patience):
-		t.Fatal("somebody waits for the disk")
+		t.Fatal("a call waits for the disk")
 	}
 	if got := h.Last(Kept); len(got) != Kept || got[Kept-1].Seq < all {
 		t.Errorf("%d records in memory, the newest is %d", len(got), got[len(got)-1].Seq)

@@ -35,7 +35,7 @@ func TestSlowReceiver(t *testing.T) {
 	deadline := time.Now().Add(patience)
 	for o.Waiting() > 0 { // until the goroutine has it
 		if time.Now().After(deadline) {
-			t.Fatal("nobody takes the first item")
+			t.Fatal("the first item is not delivered")
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -20,7 +20,7 @@ import (
 // patience bounds every wait; only a failing test waits so long.
 const patience = 10 * time.Second
 
-// state is one that can be told from others.
+// state returns a state that differs from others.
 func state(name string) *State {
 	return &State{Boot: bootID(), Standing: map[string]breaker.Override{name: {}}}
 }
@@ -100,7 +100,7 @@ func TestFileOnFullDisk(t *testing.T) {
 	}
 }
 
-// Whoever gives a state to a disk that does not answer goes on; whoever waits for it gets an error in time.
+// Put does not wait for a disk that does not answer; Await returns an error in time.
 func TestFileOnHangingDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.json")
 	if err := unix.Mkfifo(path+".new", 0o600); err != nil { // who opens it for writing waits for a reader

@@ -110,7 +110,7 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// A reader that does not keep up misses lines, which are counted, and keeps nobody waiting.
+// A reader that does not keep up misses lines, which are counted, and delays nothing.
 func TestSlowReader(t *testing.T) {
 	all := New((&kernel{}).use)
 	slow := open(t, all, control.Target{})

@@ -39,16 +39,16 @@ func soon(t *testing.T) context.Context {
 }
 
 const (
-	ready   = `echo '{"level":"INFO","msg":"ready"}' >&2; `
-	opens   = `echo '{"msg":"transition","backend":"10.21.2.2:8080","from":"closed","to":"open","at_unix_ns":2000000000}' >&2; `
-	obeys   = `trap 'exit 0' TERM; ` // before it says that it is ready
-	ignores = `trap '' TERM; `
-	waits   = `while :; do sleep 0.02; done`
+	ready      = `echo '{"level":"INFO","msg":"ready"}' >&2; `
+	opens      = `echo '{"msg":"transition","backend":"10.21.2.2:8080","from":"closed","to":"open","at_unix_ns":2000000000}' >&2; `
+	endsOnTERM = `trap 'exit 0' TERM; ` // before it says that it is ready
+	ignores    = `trap '' TERM; `
+	waits      = `while :; do sleep 0.02; done`
 )
 
 func TestLife(t *testing.T) {
 	rootonly.Test(t)
-	p := start(t, obeys+ready+opens+waits)
+	p := start(t, endsOnTERM+ready+opens+waits)
 	if err := p.AwaitReady(soon(t)); err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func TestAgentThatDoesNothing(t *testing.T) {
 	}
 }
 
-// An agent that claims transitions but rejects nobody is found out.
+// The report detects an agent that logs transitions but rejects no clients.
 func TestAgentThatLies(t *testing.T) {
 	rootonly.Test(t)
 	claim := func(backend, from, to string) string {

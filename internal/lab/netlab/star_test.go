@@ -161,7 +161,7 @@ func TestNothingLeftBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A process of the namespace keeps it, and tells when it is gone: the other end of its veth pair goes with it.
+	// A process of the namespace keeps it. The namespace is gone when the other end of its veth pair is.
 	b := s.Backends[0]
 	cmd := exec.Command("cat")
 	in, err := cmd.StdinPipe()
