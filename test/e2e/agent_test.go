@@ -21,7 +21,7 @@ func TestKilledAgentReleasesClients(t *testing.T) {
 			t.Run(name+" "+mode, func(t *testing.T) {
 				t.Parallel()
 				p := places[name](t)
-				flags := []string{"--lease", "4s"}
+				flags := []string{"--lease", "8s"}
 				if mode == "clsact" {
 					flags = append(flags, "--clsact")
 				}
@@ -70,7 +70,7 @@ func TestHalfOpenAdmitsExactlyItsCalls(t *testing.T) {
 	t.Parallel()
 	p := places["IPv4"](t)
 	agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, "trip: [{consecutiveFailures: 3}]",
-		"open: {duration: 500ms}", "halfOpen: {calls: 3, timeout: 10s}"), p.interfaces)
+		"open: {duration: 500ms}", "halfOpen: {calls: 3, timeout: 1m}"), p.interfaces)
 	c := client(t, p.client, p.dial)
 	wantStatus(t, call(t, c), 200)
 	opened := openCircuit(t, agent, p.server, c)
