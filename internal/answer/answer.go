@@ -59,10 +59,10 @@ type Rendered struct {
 
 // Render returns the answer to a client who is rejected for the given reason.
 //
-// With retryAfter it has a field of RetryFieldLen bytes, "       0", that whoever sends it overwrites with the seconds in
-// decimal, on the right, and blanks before them. More blanks bring that field to an even offset and the answer to a multiple
-// of 4, which keeps the arithmetic of checksums in the kernel simple. All blanks stand before a value: those after one belong
-// to it for some clients, although they mean nothing either (RFC 9110, 5.5).
+// With retryAfter it has a field of RetryFieldLen bytes, "       0", that the sender overwrites with the seconds in
+// decimal, on the right, and blanks before them. More blanks bring that field to an even offset and the answer to a
+// multiple of 4, which keeps the arithmetic of checksums in the kernel simple. All blanks stand before a value: those after
+// one belong to it for some clients, although they mean nothing either (RFC 9110, 5.5).
 func Render(s Spec, reason string, retryAfter bool) Rendered {
 	var b strings.Builder
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\nServer: cbagent\r\nConnection: close\r\n", s.Status, http.StatusText(s.Status))

@@ -1,2 +1,2 @@
-// Package console says in words and tables what an agent tells: for cbagent status, events and top.
+// Package console formats an agent's status and events as text and tables: for cbagent status, events and top.
 package console

@@ -11,7 +11,7 @@ import (
 	"github.com/cbagent/cbagent/internal/control"
 )
 
-// maxExplained is how many circuits are explained one by one; when everything is down nobody reads more.
+// maxExplained is how many circuits are explained one by one at most.
 const maxExplained = 10
 
 // Status writes what the agent is doing: what is wrong with it, a table of circuits, and why those that are not closed are
@@ -103,7 +103,7 @@ func table(w io.Writer, s *control.Status, wide bool) {
 	_ = t.Flush() // into memory
 }
 
-// state says the state, with a star when an operator had a hand in it and a word when nobody is rejected.
+// state returns the state, with a star for an operator's override and a word when no client is rejected.
 func state(c *control.Circuit) string {
 	text := c.State
 	if c.Mode == "monitor" {

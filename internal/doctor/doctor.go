@@ -121,7 +121,7 @@ func NoAgent(err error) Check {
 	return c
 }
 
-// Agent looks at what an agent tells of itself.
+// Agent checks the status of an agent.
 func Agent(s *control.Status) []Check {
 	a := &s.Agent
 	all := []Check{{Name: "agent", Level: OK, Says: fmt.Sprintf("%s, for %s; %d circuits", a.Version, console.Age(s.Time.Sub(a.Started)), a.Circuits)}}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// EventKind tells events apart.
+// EventKind is the kind of an event.
 type EventKind uint8
 
 // Kinds of events.

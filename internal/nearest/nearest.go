@@ -1,4 +1,4 @@
-// Package nearest finds the names that somebody may have meant.
+// Package nearest finds the existing names that are similar to a given one.
 package nearest
 
 import (

@@ -88,7 +88,7 @@ func (p *page) serveData(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(data)
 }
 
-// state looks at the agent, unless somebody else did just now.
+// state reads the agent's state, unless a request has read it just now.
 func (p *page) state() ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

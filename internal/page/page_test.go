@@ -23,7 +23,7 @@ func get(t *testing.T, mux *http.ServeMux, path string) *httptest.ResponseRecord
 	return w
 }
 
-// The page is one file that needs nothing from anywhere else, and the browser is told so.
+// The page is one file that loads nothing else, and its headers forbid the browser to do so.
 func TestFile(t *testing.T) {
 	mux := http.NewServeMux()
 	Register(mux, func() *view.Snapshot { return viewtest.Incident(t) }, func(int) []view.Record { return nil })

@@ -31,8 +31,8 @@ type Spec struct {
 
 // Keys are the keys of a policy that may have a default in the file.
 type Keys struct {
-	// Mode is enforce, monitor (the state machine runs and nobody is rejected), disabled (admit all, judge nothing)
-	// or forced-open (reject all).
+	// Mode is enforce, monitor (the state machine runs and no client is rejected), disabled (admit all, judge nothing) or
+	// forced-open (reject all).
 	Mode string `json:"mode" default:"enforce" enum:"enforce,monitor,disabled,forced-open"`
 	// Scope is backend (a circuit for each backend) or policy (one circuit for all of them).
 	Scope string `json:"scope" default:"backend" enum:"backend,policy"`

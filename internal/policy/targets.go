@@ -48,7 +48,7 @@ func addressHint(text string) string {
 	return ""
 }
 
-// parseCIDR reads PREFIX:PORT. masked tells whether bits after the prefix were set.
+// parseCIDR reads PREFIX:PORT. masked reports whether bits after the prefix were set.
 func parseCIDR(text string) (c CIDR, masked bool, err error) {
 	prefixText, portText, ok := cutPort(text)
 	prefixText = strings.TrimSuffix(strings.TrimPrefix(prefixText, "["), "]")

@@ -120,7 +120,7 @@ func (w *watcher) reload() {
 	var update Update
 	update.Set, update.Err = w.files.parse(w.path, sources, unread)
 	select {
-	case <-w.updates: // an older one that nobody has taken
+	case <-w.updates: // an older one that the reader has not taken
 	default:
 	}
 	w.updates <- update

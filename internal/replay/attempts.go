@@ -55,8 +55,8 @@ func (b *backend) forget() {
 	b.oldest = 0
 }
 
-// tellPending tells the circuit how long its oldest request of this generation has been waiting.
-func (r *record) tellPending() {
+// setPending reports the oldest unanswered request of this generation to the circuit.
+func (r *record) setPending() {
 	if !r.pends {
 		return
 	}

@@ -153,7 +153,7 @@ func (p *player) attempt(b *backend) {
 	p.writeAttempt(b.circuit, &a)
 	if a.Admitted {
 		b.attempts = append(b.attempts, attempt{at: p.now, generation: a.Generation, permit: a.Permit})
-		b.tellPending()
+		b.setPending()
 	}
 }
 
@@ -179,7 +179,7 @@ func (p *player) outcome(b *backend, l *line) {
 			n = p.equal(b, &o, n)
 		}
 		p.report()
-		b.tellPending()
+		b.setPending()
 	}
 }
 
