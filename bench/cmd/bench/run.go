@@ -163,7 +163,7 @@ func measure(ctx context.Context, o options, p part.Part, bench *peer.Bench, log
 	if f.Host.Others, err = othersBusy(ctx); err != nil {
 		return err
 	}
-	log.Info("measuring", "part", p.Name, "rounds", rounds, "others", fmt.Sprintf("%.2f cores", f.Host.Others))
+	log.Info("measuring a part", "part", p.Name, "rounds", rounds, "others", fmt.Sprintf("%.2f cores", f.Host.Others))
 	err = p.Run(ctx, &part.Run{Bench: bench, Rounds: rounds, Quick: o.quick, Log: log, File: f})
 	f.Ended = time.Now().UTC().Truncate(time.Second)
 	f.Host.LoadAfter = row.LoadAverage()
