@@ -567,8 +567,8 @@ func TestAnswersOfEachReason(t *testing.T) {
 	}
 }
 
-// A checksum that a network card computed must follow the change of a packet whose length stays; for others the kernel drops it
-// itself.
+// A checksum that a network card computed must follow the change of a packet whose length stays; for other packets the
+// kernel discards that checksum itself.
 func TestSumsOfNetworkCardsFollow(t *testing.T) {
 	ingress := places[slices.IndexFunc(places, func(p place) bool { return p.name == "ingress" }):][:1]
 	at(t, append(ingress, entries...), tables.PolicySettings{Reject: tables.Respond}, ledger.Verdict{Kind: ledger.ForcedOpen}, func(t *testing.T, c *conn) {
