@@ -99,7 +99,7 @@ func newRunCommand(e *env) *cobra.Command {
 	f.StringVar(&o.datapath.PinPath, "bpffs", "", "`directory` of a BPF file system, such as /sys/fs/bpf/cbagent, where programs and state outlive the agent")
 	f.StringVar(&o.stateDir, "state-dir", "/run/cbagent", "`directory` for what a restart must not lose: the last events and, with --bpffs, the state of circuits")
 	f.StringVar(&o.xdp, "xdp", "auto", "XDP on uplinks, for inbound policies that reset or drop: auto (not on veths), native, generic or off")
-	f.BoolVar(&o.atEntry, "reject-at-entry", true, "turn clients of a backend's own address away where they enter the node, before its firewall and routing, not where they leave it")
+	f.BoolVar(&o.atEntry, "reject-at-entry", true, "reject clients of a backend's own address where they enter the node, before its firewall and routing, not where they leave it")
 	f.BoolVar(&o.hold, "neighbour-hold", true, "while a circuit is open whose backend does not answer ARP or neighbour discovery, hold its entry, so that host processes are rejected at once and not after 3s")
 	f.StringVar(&o.connect, "connect-cgroup", "", "`directory` of a cgroup v2 whose processes are rejected at connect() by policies that reset")
 	f.BoolVar(&o.lookup, "sk-lookup", false, "also reject connections that NAT sends to listeners of this host (policies that reset)")
