@@ -408,7 +408,7 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// Exempt clients pass what rejects others, and what becomes of their calls is nobody's business.
+// Exempt clients are admitted where others are rejected, and the outcomes of their calls are not judged.
 func TestExemptSources(t *testing.T) {
 	t.Parallel()
 	p := places["IPv4"](t)

@@ -241,7 +241,7 @@ func TestHangingAgentLosesItsLease(t *testing.T) {
 	})
 	wantAnswer(t, call(t, kept), "open")
 	if n, _ := metric(t, p.node, "cbagent_lease_expired_admissions_total"); n == 0 {
-		t.Error("nobody was counted as admitted for want of a lease")
+		t.Error("nobody was counted as admitted because the lease expired")
 	}
 	if got := agent.Transitions(); len(got) != 1 {
 		t.Errorf("transitions %+v, want the first opening alone", got)

@@ -392,7 +392,7 @@ func TestOtherLayoutIsReplaced(t *testing.T) {
 	}
 }
 
-// What left the policies while no agent ran is let go of by the next one.
+// An agent removes what left the policies while none ran.
 func TestLeftWhileNoAgentRan(t *testing.T) {
 	t.Parallel()
 	p := places["IPv4"](t)
@@ -555,7 +555,7 @@ func TestEarlyHooksSurviveRestart(t *testing.T) {
 	if out, err := l.detach(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	// The kernel lets go of a link a moment after the last that held it.
+	// The kernel frees a link a moment after its last holder has closed it.
 	isEnforced(t, star.Client, vip, false)
 	isEnforced(t, star.Remote, pod, false)
 }
@@ -571,7 +571,7 @@ func TestOtherWayOfAttaching(t *testing.T) {
 		l.start(flags...)
 		wantAnswer(t, call(t, client(t, p.client, p.backend)), "open")
 		wantStatus(t, call(t, client(t, p.client, p.neighbour)), 200)
-		// The kernel lets go of a link a moment after the last that held it.
+		// The kernel frees a link a moment after its last holder has closed it.
 		eventually(t, "two programs are on each of two interfaces", func() bool { return len(attached(t, p.node)) == 4 })
 	}
 }
