@@ -236,7 +236,7 @@ var mutants = []mutant{
 		Test:    "TestVerdictOfState",
 	},
 	{
-		Name:    "what no full ring explains is not reported",
+		Name:    "an unexplained recovery is not reported",
 		File:    "internal/ledger/losses.go",
 		Old:     `	return n - explained`,
 		New:     `	return 0`,

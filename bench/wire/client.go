@@ -24,7 +24,7 @@ type client struct {
 	status    map[int]int
 	errs      map[string]int
 	connected int
-	broken    error // what no server can be blamed for
+	broken    error // an error that is not the server's
 }
 
 func (c *client) work() {
