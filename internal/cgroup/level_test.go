@@ -5,10 +5,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
 // Each cgroup above this process is found at its level: the root at 0, its child at 1, and so on.
 func TestLevel(t *testing.T) {
+	rootonly.Test(t)
 	root, err := Root()
 	if err != nil {
 		t.Fatal(err)
