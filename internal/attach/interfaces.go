@@ -145,6 +145,9 @@ func (i *Interfaces) detach(p ifaces.Pick, err error) {
 
 func (i *Interfaces) attach(p ifaces.Pick) {
 	h, err := i.dp.Attach(p.Link.Name)
+	if err == nil && h.Index != p.Link.Index {
+		err = i.undo(h, p)
+	}
 	if err != nil {
 		if _, again := i.pending[p.Link.Index]; !again {
 			i.log.Error("cannot attach to the interface, trying again", "interface", p.Link.Name, "error", err)
@@ -154,6 +157,16 @@ func (i *Interfaces) attach(p ifaces.Pick) {
 	}
 	delete(i.pending, p.Link.Index)
 	i.log.Info("attached to the interface", "interface", h.Name, "mode", h.Mode, "uplink", p.Uplink, "because", p.Reason)
+}
+
+// undo detaches from an interface that has taken the name of the chosen one since: its own events decide whether it is
+// attached to. It returns the error of the chosen one.
+func (i *Interfaces) undo(h *loader.Hook, p ifaces.Pick) error {
+	err := fmt.Errorf("interface %s: no such device with index %d", p.Link.Name, p.Link.Index)
+	if i.picks[h.Index].Attach {
+		return err
+	}
+	return errors.Join(err, i.dp.Detach(h.Index))
 }
 
 // Retry attaches to the interfaces to which attaching failed before.

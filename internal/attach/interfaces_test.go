@@ -201,6 +201,28 @@ func TestRetry(t *testing.T) {
 }
 
 // What an interface had attached goes with it, or with the choice of it; its connections end, unless it is back by then.
+// The name of a chosen interface may be another's by the time of attaching. That one is left alone, unless it is chosen, too.
+func TestNameOfAnother(t *testing.T) {
+	for name, chosen := range map[string]bool{"not chosen": false, "chosen": true} {
+		t.Run(name, func(t *testing.T) {
+			link := ifaces.Link{Name: "eth0", Index: 2}
+			other := ifaces.Link{Name: "eth0", Index: 3}
+			d := newDatapath(other)
+			i := New(d, slog.New(slog.DiscardHandler), "")
+			if chosen {
+				i.Apply(ifaces.Event{Op: ifaces.Added, Pick: ifaces.Pick{Link: other, Attach: true}})
+			}
+			i.Apply(ifaces.Event{Op: ifaces.Added, Pick: ifaces.Pick{Link: link, Attach: true}})
+			if _, attached := d.hooks[3]; attached != chosen {
+				t.Errorf("attached to the other interface: %v, want %v", attached, chosen)
+			}
+			if i.Answers(2) {
+				t.Error("the programs answer on an interface that is gone")
+			}
+		})
+	}
+}
+
 // An interface that is not to be attached any more is not tried again.
 func TestRetryForgets(t *testing.T) {
 	link := ifaces.Link{Name: "eth0", Index: 2}
