@@ -107,10 +107,14 @@ func TestHoldWithoutItsHolder(t *testing.T) {
 			t.Fatalf("the entry is %v, want one with %s", l.entry(host), placeholder)
 		}
 		l.up()
+		began := time.Now()
 		l.eventually("the host is found", func() bool {
 			l.say(l.node, host)
 			return l.is(host, l.mac(), unix.NUD_REACHABLE)
 		})
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("the host was found after %s", took)
+		}
 	})
 }
 
