@@ -139,7 +139,7 @@ struct reader {
 	__u32 pad;
 };
 
-#define NOT_HTTP 1000
+#define NOT_HTTP (1 << 16) /* beyond every result */
 
 static __always_inline __u32 status_of(const __u8 *h)
 {
