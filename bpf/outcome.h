@@ -5,7 +5,17 @@
 
 static __always_inline bool in_set(const __u64 *set, __u16 result)
 {
-	return result <= STATUS_MAX && set[result / 64] & (1ULL << (result % 64));
+	return result <= GRPC_MAX && set[result / 64] & (1ULL << (result % 64));
+}
+
+static __always_inline bool is_status(__u16 result)
+{
+	return result >= STATUS_MIN && result <= STATUS_MAX;
+}
+
+static __always_inline bool is_grpc(__u16 result)
+{
+	return result >= GRPC_MIN && result <= GRPC_MAX;
 }
 
 static __always_inline __u32 outcome_class(__u16 result)
@@ -14,7 +24,9 @@ static __always_inline __u32 outcome_class(__u16 result)
 
 	if (result < RESULT_NAMED)
 		return result;
-	return hundreds >= 1 && hundreds <= 9 ? RESULT_NAMED - 1 + hundreds : RESULT_NONE;
+	if (is_grpc(result))
+		return RESULT_NAMED + STATUS_CLASSES + result - GRPC_MIN;
+	return hundreds >= 1 && hundreds <= STATUS_CLASSES ? RESULT_NAMED - 1 + hundreds : RESULT_NONE;
 }
 
 static __always_inline __u32 latency_bucket(__u64 ns)
@@ -95,7 +107,7 @@ struct completion {
 	__u32 request; /* 1: a request, counted in circuit.requests */
 };
 
-/* count_outcome adds an outcome to the totals, judged or not. */
+/* count_outcome adds an outcome to the totals, judged or not. A status and a gRPC code are responses, which have a latency. */
 static __always_inline void count_outcome(struct circuit *c, __u32 circuit, __u16 result, __u64 latency)
 {
 	__u32 class = outcome_class(result);
@@ -104,8 +116,9 @@ static __always_inline void count_outcome(struct circuit *c, __u32 circuit, __u1
 	asm volatile("" : "+r"(class));
 	if (class < OUTCOME_CLASSES)
 		__sync_fetch_and_add(&c->outcomes[class], 1);
-	if (result >= STATUS_MIN && result <= STATUS_MAX) {
+	if (is_status(result))
 		count_status(circuit, result);
+	if (is_status(result) || is_grpc(result)) {
 		__sync_fetch_and_add(&c->latency[latency_bucket(latency)], 1);
 		__sync_fetch_and_add(&c->latency_sum, latency);
 	}

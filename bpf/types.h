@@ -9,7 +9,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
-/* Result of a request or a connection attempt; 100 to 999 is an HTTP status. The numbers are those of breaker.Result. */
+/* Result of a request or a connection attempt; 100 to 999 is an HTTP status, 1000 and above a gRPC code. The numbers are those of
+ * breaker.Result. */
 enum result {
 	RESULT_NONE,
 	RESULT_CONNECTED,
@@ -22,14 +23,22 @@ enum result {
 	RESULT_ABANDONED,
 	RESULT_RACED,
 	RESULT_UNREACHABLE,
+	RESULT_H2_REFUSED,
+	RESULT_H2_RESET,
 	RESULT_NAMED, /* number of named results */
 };
 
 #define STATUS_MIN 100
 #define STATUS_MAX 999
+#define STATUS_CLASSES 9
 
-/* Number of outcome counters: one for each named result, then 1xx to 9xx. */
-#define OUTCOME_CLASSES (RESULT_NAMED + 9)
+/* The result of a gRPC call is its code, 0 to 16, above GRPC_MIN. */
+#define GRPC_MIN 1000
+#define GRPC_MAX 1016
+#define GRPC_CODES (GRPC_MAX - GRPC_MIN + 1)
+
+/* Number of outcome counters: one for each named result, then 1xx to 9xx, then one for each gRPC code. */
+#define OUTCOME_CLASSES (RESULT_NAMED + STATUS_CLASSES + GRPC_CODES)
 
 /* What a program did with a packet. */
 enum action {
@@ -441,10 +450,10 @@ struct unreachable_args {
 #define IS_POWER_OF_2(n) ((n) && !((n) & ((n) - 1)))
 #define BITS_OF(member) (8 * sizeof(member))
 
-_Static_assert(BITS_OF(((struct policy *)0)->failure) > STATUS_MAX, "every status has a bit in a set of results");
-_Static_assert(BITS_OF(((struct policy *)0)->ignore) > STATUS_MAX, "every status has a bit in a set of results");
-_Static_assert(RESULT_NAMED <= STATUS_MIN, "a named result is no status");
-_Static_assert(OUTCOME_CLASSES == RESULT_NAMED + STATUS_MAX / 100, "the classes of statuses follow the named results");
+_Static_assert(BITS_OF(((struct policy *)0)->failure) > GRPC_MAX, "every result has a bit in a set of results");
+_Static_assert(BITS_OF(((struct policy *)0)->ignore) > GRPC_MAX, "every result has a bit in a set of results");
+_Static_assert(RESULT_NAMED <= STATUS_MIN && STATUS_MAX < GRPC_MIN, "a result is a name, a status or a code");
+_Static_assert(STATUS_CLASSES == STATUS_MAX / 100, "every status has a class");
 _Static_assert(REASON_MAX == REASON_RATE_LIMIT + 1, "rejections are the last reasons");
 _Static_assert(IS_POWER_OF_2(OPENING_MAX), "an opening is bounded by a mask");
 _Static_assert(PHASE_GONE <= 0xff && REQUEST_RESPONDED <= 0xff, "a state is the low byte of its word");

@@ -23,9 +23,6 @@ const (
 	drops
 )
 
-// class2xx is where Totals.Outcomes counts responses of status 2xx.
-const class2xx = tables.OutcomeClasses - 8
-
 // nextISN is how much a client's initial sequence number grows from one connection to the next. The kernel's answer to the
 // SYN has a number that depends on the bits below, and so stays the same.
 const nextISN = 1 << 14
@@ -278,7 +275,7 @@ func BenchmarkPacket(b *testing.B) {
 					{"egress", frame(client, backend, psh|ack, 2, 5001, nil, get), asked, answered},
 					{"ingress", frame(backend, client, psh|ack, 5001, 2+asked, nil, ok), answered, asked},
 				}
-			}, func(s *site) uint64 { return s.outcomes(closed, class2xx) }},
+			}, func(s *site) uint64 { return s.outcomes(closed, tables.OutcomeClass(200)) }},
 		} {
 			b.Run(scene.name+"/"+f.name, func(b *testing.B) {
 				s := newSite(b)

@@ -85,7 +85,7 @@ type CCircuit struct {
 	Unjudged       uint64
 	Rejected       [6][3]uint64
 	WouldReject    [6]uint64
-	Outcomes       [20]uint64
+	Outcomes       [39]uint64
 	Openings       [4]uint64
 	Latency        [20]uint64
 	LatencySum     uint64
@@ -387,7 +387,9 @@ const (
 	CResultRESULT_ABANDONED       CResult = 8
 	CResultRESULT_RACED           CResult = 9
 	CResultRESULT_UNREACHABLE     CResult = 10
-	CResultRESULT_NAMED           CResult = 11
+	CResultRESULT_H2REFUSED       CResult = 11
+	CResultRESULT_H2RESET         CResult = 12
+	CResultRESULT_NAMED           CResult = 13
 )
 
 type CSize uint32

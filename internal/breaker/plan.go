@@ -17,7 +17,7 @@ const (
 // plan is Settings compiled for judging, with lookup tables in place of searches at each outcome.
 type plan struct {
 	Settings
-	classes  [MaxStatus + 1]class
+	classes  [MaxResult + 1]class
 	shape    windowShape
 	slow     []time.Duration // by slot; slot 0 is Outcome.Slow, 0 = nothing is slow
 	surely   uint16          // sample flag of the smallest threshold

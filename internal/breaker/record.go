@@ -9,7 +9,7 @@ import (
 // belongs to no class of a streak.
 const (
 	resultLost  = ResultNone
-	resultPlain = MaxStatus + 1
+	resultPlain = MaxResult + 1
 )
 
 // Record judges one outcome that ended at now, and appends the events that it causes.

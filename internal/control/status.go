@@ -128,7 +128,7 @@ func circuitOfView(s *view.Snapshot, p *view.Policy, c *view.Circuit) Circuit {
 	}
 	for i, n := range c.Totals.Outcomes {
 		if n > 0 {
-			out.Outcomes[metrics.OutcomeName(i)] = n
+			out.Outcomes[tables.OutcomeName(i)] = n
 		}
 	}
 	for _, status := range c.Statuses {

@@ -83,7 +83,7 @@ type decideCircuit struct {
 	Unjudged       uint64
 	Rejected       [6][3]uint64
 	WouldReject    [6]uint64
-	Outcomes       [20]uint64
+	Outcomes       [39]uint64
 	Openings       [4]uint64
 	Latency        [20]uint64
 	LatencySum     uint64

@@ -419,13 +419,10 @@ func (r *rig) totals(circuit int) want {
 	var responses, latencies uint64
 	named := len(breaker.NamedResults())
 	for i, n := range t.Outcomes {
-		name := fmt.Sprintf("%dxx", i-named+1)
-		if i < named {
-			name = breaker.Result(i).String()
-		} else {
+		if i >= named {
 			responses += n
 		}
-		add(&w.Outcomes, name, n)
+		add(&w.Outcomes, tables.OutcomeName(i), n)
 	}
 	for _, n := range t.Latency {
 		latencies += n

@@ -27,7 +27,7 @@ func init() {
 		stateLabels[i] = label("state", s.String())
 	}
 	for i := range outcomeLabels {
-		outcomeLabels[i] = label("outcome", OutcomeName(i))
+		outcomeLabels[i] = label("outcome", tables.OutcomeName(i))
 	}
 	for i := range reasonLabels {
 		reasonLabels[i] = label("reason", tables.Rejection(i).String())
@@ -38,16 +38,6 @@ func init() {
 	for i := range otherLabels {
 		otherLabels[i] = label("protocol", tables.Opening(i).String())
 	}
-}
-
-var namedResults = breaker.NamedResults()
-
-// OutcomeName names a place of tables.Totals.Outcomes.
-func OutcomeName(i int) string {
-	if i < len(namedResults) {
-		return namedResults[i].String()
-	}
-	return strconv.Itoa(i-len(namedResults)+1) + "xx"
 }
 
 // circuit adds the series of one circuit.
@@ -122,7 +112,7 @@ func (b *builder) traffic(p *view.Policy, l labels, c *view.Circuit) {
 	b.add(probes, l, float64(t.Probes))
 	b.add(unjudged, l, float64(t.Unjudged))
 	for i, n := range t.Outcomes {
-		if n > 0 || t.Admitted > 0 && expected(p.Protocol, i) {
+		if n > 0 || t.Admitted > 0 && always[p.Protocol][i] {
 			b.add(outcomes, labels{l[0], l[1], outcomeLabels[i], l[2]}, float64(n))
 		}
 	}
@@ -151,21 +141,19 @@ func (b *builder) otherProtocols(l labels, counts *[tables.Openings]uint64) {
 	}
 }
 
-// expected reports whether an outcome is shown from the first call on, so that its rate is right from the first one on.
-func expected(proto policy.Protocol, class int) bool {
-	if class >= len(namedResults) {
-		status := class - len(namedResults) + 1
-		return proto == policy.HTTP && status >= 2 && status <= 5
+// always are the outcomes that are shown from the first call on, so that their rate is right from the first one on.
+var always = map[policy.Protocol]map[int]bool{
+	policy.HTTP: classes(breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultReset,
+		breaker.ResultTimeout, breaker.ResultAbandoned, 200, 300, 400, 500),
+	policy.TCP: classes(breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultConnected),
+}
+
+func classes(results ...breaker.Result) map[int]bool {
+	all := map[int]bool{}
+	for _, r := range results {
+		all[tables.OutcomeClass(r)] = true
 	}
-	switch namedResults[class] {
-	case breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable:
-		return true
-	case breaker.ResultReset, breaker.ResultTimeout, breaker.ResultAbandoned:
-		return proto == policy.HTTP
-	case breaker.ResultConnected:
-		return proto == policy.TCP
-	}
-	return false
+	return all
 }
 
 // limited reports whether clients may be rejected for a reason by what the policy says: those reasons are shown from

@@ -12,7 +12,7 @@ func (s *scope) suspectStreaks(p *Policy, trips map[breaker.TripKind][]breaker.T
 }
 
 func (p *Policy) ignoresAll(of *breaker.ResultSet) bool {
-	for r := range breaker.Result(breaker.MaxStatus + 1) {
+	for r := range breaker.Result(breaker.MaxResult + 1) {
 		if of.Has(r) && !p.Breaker.Outcome.Ignores(r) {
 			return false
 		}

@@ -97,6 +97,30 @@ func TestOpeningsHaveAName(t *testing.T) {
 	}
 }
 
+// Each class has a place of its own, in the order of the numbers, and its name is that of the results that it counts.
+func TestClassesOfOutcomes(t *testing.T) {
+	place := -1
+	for r := range breaker.Result(breaker.MaxResult + 1) {
+		status, isStatus := r.Status()
+		if r >= breaker.Result(len(breaker.NamedResults())) && r < 100 {
+			continue
+		}
+		want := r.String()
+		if isStatus {
+			want = want[:1] + "xx"
+		}
+		if !isStatus || status%100 == 0 {
+			place++
+		}
+		if got := OutcomeClass(r); got != place || OutcomeName(got) != want {
+			t.Errorf("%s is counted at %d, %s: expected %d, %s", r, got, OutcomeName(got), place, want)
+		}
+	}
+	if place != OutcomeClasses-1 {
+		t.Errorf("the last class is %d of %d", place, OutcomeClasses)
+	}
+}
+
 func TestSizesAreThoseOfOtherPackages(t *testing.T) {
 	if answerMax != answer.MaxSize {
 		t.Errorf("an answer has up to %d bytes, the programs take %d", answer.MaxSize, answerMax)
@@ -104,7 +128,7 @@ func TestSizesAreThoseOfOtherPackages(t *testing.T) {
 	if retryWidth != answer.RetryFieldLen {
 		t.Errorf("the Retry-After field has %d bytes, the programs take %d", answer.RetryFieldLen, retryWidth)
 	}
-	if want := len(breaker.NamedResults()) + 9; OutcomeClasses != want {
+	if want := len(breaker.NamedResults()) + 9 + breaker.GRPCCodes; OutcomeClasses != want {
 		t.Errorf("the programs count %d classes of outcomes, expected %d", OutcomeClasses, want)
 	}
 	if got, want := len(bpf.CPolicy{}.Failure), len(breaker.ResultSet{}); got != want {

@@ -1,10 +1,12 @@
 package tables
 
 import (
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/cbagent/cbagent/internal/bpf"
+	"github.com/cbagent/cbagent/internal/breaker"
 )
 
 // Totals are what the programs counted for a circuit since it was reset.
@@ -16,7 +18,7 @@ type Totals struct {
 	Unjudged    uint64                          // outcomes that the circuit does not judge
 	Rejected    [Rejections][rejectCount]uint64 // by Rejection and by what the client got, as RejectNames
 	Would       [Rejections]uint64              // in monitor, admitted in place of it: by Rejection
-	Outcomes    [OutcomeClasses]uint64          // by named result, then 1xx..9xx
+	Outcomes    [OutcomeClasses]uint64          // by class: see OutcomeClass
 	Openings    [Openings]uint64                // connections that begin with something else than a request, by Opening
 	Latency     [LatencyBuckets]uint64          // responses; bucket i took less than LatencyBound(i)
 	LatencySum  time.Duration                   // over the responses in Latency
@@ -39,6 +41,34 @@ const (
 	OutcomeClasses = len(circuit{}.Outcomes)
 	LatencyBuckets = len(circuit{}.Latency)
 )
+
+// Places of Totals.Outcomes: the named results come first, then 1xx..9xx, then the gRPC codes.
+const (
+	firstStatusClass = int(bpf.CResultRESULT_NAMED)
+	firstGRPCClass   = OutcomeClasses - breaker.GRPCCodes
+)
+
+// OutcomeClass returns the place in Totals.Outcomes at which a result is counted.
+func OutcomeClass(r breaker.Result) int {
+	if code, ok := r.GRPC(); ok {
+		return firstGRPCClass + code
+	}
+	if status, ok := r.Status(); ok {
+		return firstStatusClass + status/100 - 1
+	}
+	return int(r)
+}
+
+// OutcomeName returns the name of a place of Totals.Outcomes: of a result, or 1xx..9xx.
+func OutcomeName(class int) string {
+	switch {
+	case class >= firstGRPCClass:
+		return breaker.ResultGRPC(class - firstGRPCClass).String()
+	case class >= firstStatusClass:
+		return strconv.Itoa(class-firstStatusClass+1) + "xx"
+	}
+	return breaker.Result(class).String()
+}
 
 // LatencyBound returns the upper bound of a bucket of Totals.Latency. The last bucket has none.
 func LatencyBound(bucket int) time.Duration { return time.Duration(1<<bpf.CSizeLATENCY_BITS) << bucket }
