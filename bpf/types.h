@@ -93,7 +93,12 @@ enum hook {
 };
 
 enum direction { DIRECTION_OUTBOUND, DIRECTION_INBOUND };
-enum protocol { PROTOCOL_HTTP, PROTOCOL_TCP };
+enum protocol {
+	PROTOCOL_HTTP,
+	PROTOCOL_TCP,
+	PROTOCOL_HTTP2, /* of a flow whose policy has PROTOCOL_HTTP, never of a policy */
+};
+
 enum reject { REJECT_RESPOND, REJECT_RESET, REJECT_DROP, REJECT_MAX };
 
 enum verdict_kind {
@@ -265,14 +270,25 @@ enum size {
 	LATENCY_BITS = 16, /* the first latency bucket ends at 2^16 ns */
 };
 
-/* The HTTP response that the kernel sends to a rejected client. The agent renders it. */
+/* The response that the kernel sends to a rejected client. The agent renders it.
+ *
+ * In HTTP/1.x the head is the status line and the headers. In HTTP/2 it is a HEADERS frame, and the body a DATA frame with
+ * END_STREAM; an answer without a body is the HEADERS frame alone, with END_STREAM. Its stream identifiers are 0: the kernel
+ * writes the stream's, four bytes in network order, at offset 5 and, if there are two frames, at head_len + 5. If it sends the head
+ * of two frames alone, it sets END_STREAM in the flags, the byte at offset 4.
+ *
+ * sum and head_sum are those of the bytes as they are here, so the kernel adds: for a stream identifier at an odd offset its sum
+ * with the two bytes swapped, at an even one its sum (offset 5 is odd, head_len is of any parity); 1, in the order of the machine,
+ * for END_STREAM; and the difference of the Retry-After field, which is at an even offset. */
 struct answer {
-	__u32 len; /* headers and body */
-	__u32 head_len; /* headers only, for HEAD */
+	__u32 len; /* head and body */
+	__u32 head_len; /* head only, for HEAD */
 	__u32 sum; /* folded one's complement sum of len bytes, with the Retry-After field as rendered */
 	__u32 head_sum;
 	__u32 retry_at; /* offset of RETRY_DIGITS bytes, even; 0 = none */
-	__u32 status;
+	__u32 retry_pad; /* byte that stands before the digits: a blank in HTTP/1.x, '0' in HTTP/2 */
+	__u32 status; /* gRPC: 200 */
+	__u32 frames; /* 0: HTTP/1.x; 1: a HEADERS frame; 2: a HEADERS and a DATA frame */
 	__u8 bytes[ANSWER_MAX];
 };
 
@@ -289,7 +305,9 @@ struct policy {
 	__u32 max_requests;
 	__u32 max_requests_per_connection;
 	__u32 flags;
-	__u32 answers[REJECTIONS]; /* index in the answers map, by reason - REASON_OPEN */
+	__u32 answers[REJECTIONS]; /* index in the answers map, by reason - REASON_OPEN: HTTP/1.x */
+	__u32 http2_answers[REJECTIONS]; /* HTTP/2 */
+	__u32 grpc_answers[REJECTIONS]; /* HTTP/2, the request's content type is gRPC */
 	__u8 direction;
 	__u8 protocol;
 	__u8 reject;
@@ -462,5 +480,6 @@ _Static_assert(EVENT_MAX <= 0xff && VERDICT_MAX <= 0xff && REJECT_MAX <= 0xff, "
 _Static_assert(sizeof(struct flow_key) == 36, "a key has no padding: all its bytes are compared");
 _Static_assert(sizeof(struct endpoint) == 20, "a key has no padding: all its bytes are compared");
 _Static_assert(sizeof(struct event) % 8 == 0, "records of the ring are aligned to 8 bytes");
+_Static_assert(sizeof(struct answer) % 8 == 0 && sizeof(struct policy) % 8 == 0, "an array aligns its elements to 8 bytes");
 _Static_assert(sizeof(struct verdict) % 8 == 0 && sizeof(struct circuit) % 8 == 0 && sizeof(struct target) % 8 == 0,
 	       "64-bit words are aligned for atomic access by the agent");

@@ -73,8 +73,8 @@ func (f *inForce) compileSettings(s *policyState, needs *ledger.Needs, now int64
 	if err := f.dp.SetExemptSources(s.index, p.Exempt.Sources); err != nil {
 		return out, err
 	}
+	out.Answers, out.HTTP2Answers, out.GRPCAnswers = tables.NoAnswers(), tables.NoAnswers(), tables.NoAnswers()
 	for i := range out.Answers {
-		out.Answers[i] = -1
 		if p.Reject.With != policy.Respond {
 			continue
 		}

@@ -26,14 +26,16 @@ const (
 )
 
 type CAnswer struct {
-	_       structs.HostLayout
-	Len     uint32
-	HeadLen uint32
-	Sum     uint32
-	HeadSum uint32
-	RetryAt uint32
-	Status  uint32
-	Bytes   [1200]uint8
+	_        structs.HostLayout
+	Len      uint32
+	HeadLen  uint32
+	Sum      uint32
+	HeadSum  uint32
+	RetryAt  uint32
+	RetryPad uint32
+	Status   uint32
+	Frames   uint32
+	Bytes    [1200]uint8
 }
 
 type CAnsweredFlow struct {
@@ -297,6 +299,8 @@ type CPolicy struct {
 	MaxRequestsPerConnection uint32
 	Flags                    uint32
 	Answers                  [6]uint32
+	Http2Answers             [6]uint32
+	GrpcAnswers              [6]uint32
 	Direction                uint8
 	Protocol                 uint8
 	Reject                   uint8
@@ -315,8 +319,9 @@ const (
 type CProtocol uint32
 
 const (
-	CProtocolPROTOCOL_HTTP CProtocol = 0
-	CProtocolPROTOCOL_TCP  CProtocol = 1
+	CProtocolPROTOCOL_HTTP  CProtocol = 0
+	CProtocolPROTOCOL_TCP   CProtocol = 1
+	CProtocolPROTOCOL_HTTP2 CProtocol = 2
 )
 
 type CReason uint32

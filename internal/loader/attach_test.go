@@ -269,7 +269,9 @@ func TestPinnedStateIsAdopted(t *testing.T) {
 		if d.Adopted() {
 			t.Error("the first agent has adopted something")
 		}
-		if err := errors.Join(d.ResetCircuit(3, 99), d.PutPolicy(2, tables.PolicySettings{}), d.PutBackend(backend, 3, 0)); err != nil {
+		settings := tables.PolicySettings{Answers: tables.NoAnswers(), HTTP2Answers: tables.NoAnswers(), GRPCAnswers: tables.NoAnswers()}
+		settings.Answers[0], settings.HTTP2Answers[1], settings.GRPCAnswers[2] = 1, 2, 3
+		if err := errors.Join(d.ResetCircuit(3, 99), d.PutPolicy(2, settings), d.PutBackend(backend, 3, 0)); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.SetNetworks([]tables.Network{{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Port: 9090}}); err != nil {
@@ -308,9 +310,12 @@ func TestPinnedStateIsAdopted(t *testing.T) {
 		if diff := cmp.Diff([]tables.AdoptedBackend{{Backend: backend, Circuit: 3}}, d.AdoptedBackends(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 			t.Errorf("backends (-want +got):\n%s", diff)
 		}
-		policies, _ := d.UsedTables()
+		policies, answers := d.UsedTables()
 		if !policies[2] || len(policies) != 1 {
 			t.Errorf("policies in use: %v", policies)
+		}
+		if diff := cmp.Diff(map[int]bool{1: true, 2: true, 3: true}, answers); diff != "" {
+			t.Errorf("answers in use (-want +got):\n%s", diff)
 		}
 		for _, port := range []uint16{8080, 9090} {
 			if node(t, d).Ports[port/64]&(1<<(port%64)) == 0 {

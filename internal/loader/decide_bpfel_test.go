@@ -14,14 +14,16 @@ import (
 )
 
 type decideAnswer struct {
-	_       structs.HostLayout
-	Len     uint32
-	HeadLen uint32
-	Sum     uint32
-	HeadSum uint32
-	RetryAt uint32
-	Status  uint32
-	Bytes   [1200]uint8
+	_        structs.HostLayout
+	Len      uint32
+	HeadLen  uint32
+	Sum      uint32
+	HeadSum  uint32
+	RetryAt  uint32
+	RetryPad uint32
+	Status   uint32
+	Frames   uint32
+	Bytes    [1200]uint8
 }
 
 type decideAnsweredFlow struct {
@@ -210,6 +212,8 @@ type decidePolicy struct {
 	MaxRequestsPerConnection uint32
 	Flags                    uint32
 	Answers                  [6]uint32
+	Http2Answers             [6]uint32
+	GrpcAnswers              [6]uint32
 	Direction                uint8
 	Protocol                 uint8
 	Reject                   uint8

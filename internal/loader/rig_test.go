@@ -191,6 +191,12 @@ func (r *rig) putAt(circuit int, backend netip.AddrPort, s tables.PolicySettings
 			s.Answers[i] = i
 		}
 	}
+	if s.HTTP2Answers == ([tables.Rejections]int{}) {
+		s.HTTP2Answers = tables.NoAnswers()
+	}
+	if s.GRPCAnswers == ([tables.Rejections]int{}) {
+		s.GRPCAnswers = tables.NoAnswers()
+	}
 	var none [16]uint64
 	if s.Failure == none {
 		var set breaker.ResultSet

@@ -34,7 +34,8 @@ func (t *Tables) UsedTables() (policies, answers map[int]bool) {
 			continue
 		}
 		policies[index] = true
-		for _, a := range t.policies.vals[index].Answers {
+		p := &t.policies.vals[index]
+		for _, a := range slices.Concat(p.Answers[:], p.Http2Answers[:], p.GrpcAnswers[:]) {
 			if a != noAnswer {
 				answers[int(a)] = true
 			}

@@ -50,7 +50,17 @@ type PolicySettings struct {
 	RatePeriod               time.Duration
 	RateBurst                int // admissions at once; at least 1 with RateLimit
 
-	Answers [Rejections]int // index of PutAnswer for each rejection; negative: none, the client gets a reset
+	Answers      [Rejections]int // HTTP/1.x: index of PutAnswer for each rejection; negative: none, the client gets a reset
+	HTTP2Answers [Rejections]int // the same for HTTP/2
+	GRPCAnswers  [Rejections]int // the same for gRPC
+}
+
+// NoAnswers returns indexes of answers of a policy that has none.
+func NoAnswers() (none [Rejections]int) {
+	for i := range none {
+		none[i] = -1
+	}
+	return none
 }
 
 // noAnswer is the index of no answer.
@@ -86,13 +96,18 @@ func (s *PolicySettings) compile(index int) bpf.CPolicy {
 			p.Flags |= uint32(flag)
 		}
 	}
-	for i, a := range s.Answers {
-		p.Answers[i] = noAnswer
+	p.Answers, p.Http2Answers, p.GrpcAnswers = indexes(s.Answers), indexes(s.HTTP2Answers), indexes(s.GRPCAnswers)
+	return p
+}
+
+func indexes(answers [Rejections]int) (all [Rejections]uint32) {
+	for i, a := range answers {
+		all[i] = noAnswer
 		if a >= 0 {
-			p.Answers[i] = uint32(a)
+			all[i] = uint32(a)
 		}
 	}
-	return p
+	return all
 }
 
 func boolByte(b bool) uint8 {

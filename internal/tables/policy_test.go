@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -52,6 +53,12 @@ func TestPolicyIsCompiled(t *testing.T) {
 		{"existing", PolicySettings{Existing: true}, func(p bpf.CPolicy) bool { return p.Existing == 1 }},
 		{"answers", PolicySettings{Answers: [Rejections]int{3, -1, 0}}, func(p bpf.CPolicy) bool {
 			return p.Answers == [Rejections]uint32{3, noAnswer, 0}
+		}},
+		{"answers of each protocol", PolicySettings{HTTP2Answers: [Rejections]int{4}, GRPCAnswers: [Rejections]int{5}}, func(p bpf.CPolicy) bool {
+			return p.Answers[0] == 0 && p.Http2Answers[0] == 4 && p.GrpcAnswers[0] == 5
+		}},
+		{"no answers", PolicySettings{Answers: NoAnswers()}, func(p bpf.CPolicy) bool {
+			return !slices.ContainsFunc(p.Answers[:], func(a uint32) bool { return a != noAnswer })
 		}},
 		{"index", PolicySettings{}, func(p bpf.CPolicy) bool { return p.Id == 1 }},
 	} {

@@ -51,9 +51,9 @@ func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfa
 	}
 	var ignore breaker.ResultSet
 	ignore.Add(breaker.ResultAborted)
-	settings := tables.PolicySettings{Failure: failure, Ignore: ignore, Existing: true}
-	for i := range settings.Answers {
-		settings.Answers[i] = -1
+	none := tables.NoAnswers()
+	settings := tables.PolicySettings{
+		Failure: failure, Ignore: ignore, Existing: true, Answers: none, HTTP2Answers: none, GRPCAnswers: none,
 	}
 	for index, timeout := range map[int]time.Duration{patient: 0, impatient: 300 * time.Millisecond} {
 		settings.Timeout = timeout
