@@ -1,5 +1,5 @@
 /* For tests only: the pure parts of a decision, with a clock and a random number that the test chooses. */
-#include "../verdict.h"
+#include "../outcome.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -11,15 +11,16 @@ enum question {
 	QUESTION_CONNECTION, /* try_increment, up to max_connections */
 	QUESTION_RETURN_CONNECTION,
 	QUESTION_CERTAIN_REJECTION, /* certain_rejection */
+	QUESTION_OUTCOME, /* record_completion: random = result, until = when it was sent */
 };
 
 struct decide_args {
 	__u64 now;
-	__u64 until; /* out */
+	__u64 until; /* out; in for QUESTION_OUTCOME */
 	__u32 circuit;
 	__u32 random;
 	__u32 question; /* enum question */
-	__u32 generation; /* out; in for QUESTION_RETURN */
+	__u32 generation; /* out; in for QUESTION_RETURN and QUESTION_OUTCOME */
 	__u32 reason; /* out */
 	__u32 yes; /* out */
 };
@@ -33,6 +34,8 @@ SEC("syscall")
 int decide(struct decide_args *args)
 {
 	struct admission adm = {};
+	struct completion done = {};
+	struct flow_key key = {};
 	struct circuit *c = circuit_of(args->circuit);
 	struct target *t = target_of(args->circuit);
 	struct policy *p = c && t ? policy_of(t) : NULL;
@@ -66,6 +69,13 @@ int decide(struct decide_args *args)
 		break;
 	case QUESTION_CERTAIN_REJECTION:
 		args->reason = certain_rejection(c, n, args->now);
+		break;
+	case QUESTION_OUTCOME:
+		done.now = args->now;
+		done.began = done.sent = args->until;
+		done.generation = args->generation;
+		done.result = args->random;
+		record_completion(&key, args->circuit, &done);
 		break;
 	}
 	return 0;

@@ -231,6 +231,7 @@ const (
 	decideQuestionQUESTION_CONNECTION        decideQuestion = 4
 	decideQuestionQUESTION_RETURN_CONNECTION decideQuestion = 5
 	decideQuestionQUESTION_CERTAIN_REJECTION decideQuestion = 6
+	decideQuestionQUESTION_OUTCOME           decideQuestion = 7
 )
 
 type decideSourceKey struct {

@@ -29,13 +29,15 @@ func newDecider(t *testing.T, r *rig) *decider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, m := range map[string]*ebpf.Map{"targets": r.d.objs.Targets, "circuits": r.d.objs.Circuits, "policies": r.d.objs.Policies} {
+	maps := map[string]*ebpf.Map{
+		"targets": r.d.objs.Targets, "circuits": r.d.objs.Circuits, "policies": r.d.objs.Policies, "node": r.d.objs.Node,
+		"statuses": r.d.objs.Statuses, "events": r.d.objs.Events,
+	}
+	for name, m := range maps {
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
 	var objs decideObjects
-	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		"targets": r.d.objs.Targets, "circuits": r.d.objs.Circuits, "policies": r.d.objs.Policies, "node": r.d.objs.Node,
-	}})
+	err = spec.LoadAndAssign(&objs, &ebpf.CollectionOptions{MapReplacements: maps})
 	if err != nil {
 		t.Fatal(err)
 	}
