@@ -65,6 +65,20 @@ static __always_inline void backend_fin(const struct packet *pkt, struct flow *f
 	record_backend_fin(f, fin, in_order);
 }
 
+/* after_backend_data goes on with a packet whose data were read. in_order: it left no gap. */
+static __always_inline void after_backend_data(const struct packet *pkt, struct flow *f, bool in_order)
+{
+	if (pkt->flags & TCP_FIN)
+		backend_fin(pkt, f, in_order);
+	else if (f->flags & FLOW_BACKEND_FIN_AHEAD && f->backend_fin == f->backend_end)
+		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
+	if (!(f->flags & FLOW_BACKEND_FIN))
+		return;
+	if (f->protocol == PROTOCOL_HTTP2)
+		close_http2(f, RESULT_RESET, bpf_ktime_get_ns());
+	close_if_finished(&pkt->key, f);
+}
+
 __noinline __u64 backend_packet(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n)
 {
 	const __u64 out_of_sequence = decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE), pass = decision(ACTION_PASS, REASON_FLOW);
@@ -102,13 +116,11 @@ __noinline __u64 backend_packet(struct __sk_buff *skb, const struct packet *pkt,
 	in_order = !before(f->backend_end, pkt->seq);
 	record_backend_ack(f, pkt);
 	record_backend_data(f, pkt);
-	if (pkt->payload)
+	if (pkt->payload) {
+		if (f->protocol == PROTOCOL_HTTP2)
+			return decision(TODO_HTTP2_BACKEND, in_order);
 		on_response(skb, pkt, f);
-	if (pkt->flags & TCP_FIN)
-		backend_fin(pkt, f, in_order);
-	else if (f->flags & FLOW_BACKEND_FIN_AHEAD && f->backend_fin == f->backend_end)
-		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
-	if (f->flags & FLOW_BACKEND_FIN)
-		close_if_finished(&pkt->key, f);
+	}
+	after_backend_data(pkt, f, in_order);
 	return pass;
 }

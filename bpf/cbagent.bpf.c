@@ -8,6 +8,7 @@
 #include "icmp.h"
 #include "lookup.h"
 #include "nat.h"
+#include "observe_http2.h"
 #include "reject.h"
 #include "sweep.h"
 #include "unreachable.h"
@@ -41,6 +42,10 @@ struct types {
 	enum event_flag event_flag;
 	enum opening opening;
 	enum size size;
+	enum frames_phase frames_phase;
+	enum closer closer;
+	enum stream_flag stream_flag;
+	enum stage_index stage_index;
 } types SEC(".data.types") __attribute__((unused));
 
 #define TCX_NEXT (-1) /* the next program decides; clsact: TC_ACT_UNSPEC */
@@ -150,6 +155,8 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool eth
 		d = parse(&fr, n, &pkt, L2_ETHERNET);
 	if (d == PARSED) {
 		d = decide(skb, &pkt, n, &f);
+		if (calls_stage(d))
+			d = call_stage(skb, &pkt, d);
 		d = carry_out(skb, &pkt, f, d);
 		nat = pkt.nat;
 	} else if (d >= PARSED_ICMP_V6) {
@@ -189,6 +196,28 @@ int loopback(struct __sk_buff *skb)
 	return run(skb, HOOK_LOOPBACK, true);
 }
 
+SEC("tc")
+int http2_client(struct __sk_buff *skb)
+{
+	struct node_state *n = the_node();
+	struct stage *s = this_stage();
+
+	if (!n || !s)
+		return TCX_NEXT;
+	return finish(skb, s->pkt.hook, http2_on_client(skb, s, n), s->pkt.nat);
+}
+
+SEC("tc")
+int http2_backend(struct __sk_buff *skb)
+{
+	struct node_state *n = the_node();
+	struct stage *s = this_stage();
+
+	if (!n || !s)
+		return TCX_NEXT;
+	return finish(skb, s->pkt.hook, http2_on_backend(skb, s, n), s->pkt.nat);
+}
+
 SEC("syscall")
 int sweep(struct sweep_args *args)
 {
@@ -201,9 +230,14 @@ int sweep(struct sweep_args *args)
 	s.idle = args->idle;
 	s.removed_ifindex = args->removed_ifindex;
 	s.number = __sync_fetch_and_add(&n->sweeps, 1) + 1;
+	*(volatile __u64 *)&n->sweep_requested = 0;
 	/* A walk visits every bucket even if the table is empty: a millisecond for half a million buckets. */
 	if (READ_ONCE(n->flow_count))
 		bpf_for_each_map_elem(&flows, sweep_flow, &s, 0);
+	if (READ_ONCE(n->http2_count)) {
+		bpf_for_each_map_elem(&streams, sweep_stream, &s, 0);
+		bpf_for_each_map_elem(&http2_connections, sweep_http2, &s, 0);
+	}
 	args->now = s.now;
 	args->flows = s.flows;
 	args->due = s.due;

@@ -105,14 +105,30 @@ static __always_inline void client_fin(const struct packet *pkt, struct flow *f,
 	__u64 now = bpf_ktime_get_ns();
 
 	record_client_fin(f, pkt->seq + pkt->payload);
+	if (f->protocol == PROTOCOL_HTTP2 && f->flags & FLOW_CLIENT_FIN)
+		record_client_left(f, now);
 	if (request_state_of(state) == REQUEST_WAIT && f->flags & FLOW_CLIENT_FIN && client_left_result(r, now) == RESULT_ABANDONED)
 		end_request(&pkt->key, r, state, result_if_seen(f, RESULT_ABANDONED), now);
+}
+
+/* after_client_data goes on with a packet whose data were decided about. */
+static __always_inline void after_client_data(const struct packet *pkt, struct flow *f)
+{
+	struct request *r = &f->request;
+	__u64 state = READ_ONCE(r->state);
+
+	/* The client has acknowledged the response that came after its FIN. */
+	if (request_state_of(state) == REQUEST_RESPONDED && !before(f->client_ack, f->backend_next))
+		end_responded(&pkt->key, r, state, r->status);
+	if (pkt->flags & TCP_FIN)
+		client_fin(pkt, f, state);
+	close_if_finished(&pkt->key, f);
 }
 
 /* flow_packet decides about a packet of a followed connection, except SYNs. */
 __noinline __u64 flow_packet(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
-	__u64 now, state, d = decision(ACTION_PASS, REASON_FLOW);
+	__u64 now, d = decision(ACTION_PASS, REASON_FLOW);
 	struct request *r;
 
 	if (!f || !pkt || !n)
@@ -139,13 +155,7 @@ __noinline __u64 flow_packet(struct __sk_buff *skb, struct packet *pkt, struct n
 		if (d >> 32 != ACTION_PASS)
 			return d;
 	}
-	state = READ_ONCE(r->state);
-	/* The client has acknowledged the response that came after its FIN. */
-	if (request_state_of(state) == REQUEST_RESPONDED && !before(f->client_ack, f->backend_next))
-		end_responded(&pkt->key, r, state, r->status);
-	if (pkt->flags & TCP_FIN)
-		client_fin(pkt, f, state);
-	close_if_finished(&pkt->key, f);
+	after_client_data(pkt, f);
 	return d;
 }
 

@@ -1,6 +1,7 @@
 /* Followed connections: lookup, creation, phases and removal. */
 #pragma once
 
+#include "http2.h"
 #include "request.h"
 #include "sequence.h"
 
@@ -109,6 +110,8 @@ __noinline int close_flow(const struct flow_key *key, struct flow *f, __u32 resu
 	} else if (!end_pending(key, r, result, now) && r->flags & REQUEST_RESERVED) {
 		return_reservation(n, key, r, now);
 	}
+	if (f->protocol == PROTOCOL_HTTP2)
+		close_http2(f, result, now);
 	t = target_of(f->target);
 	if (t && phase_of(state) != PHASE_EXPIRED)
 		__sync_fetch_and_add(&t->connections, -1);

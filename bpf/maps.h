@@ -69,6 +69,24 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
+/* HTTP/2 connections by a number that is used once. Only programs write; the sweep removes closed ones. Size: agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, struct http2_connection);
+} http2_connections SEC(".maps");
+
+/* Streams of HTTP/2 connections. Not an LRU map, for the reason given at flows. Only programs write. Size: agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct stream_key);
+	__type(value, struct stream);
+} streams SEC(".maps");
+
 /* Connections that the kernel answered. Eviction is safe: the client gets a reset. Only programs write. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -206,6 +224,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct flow);
 } new_flow SEC(".maps");
+
+/* Buffer for the entry of a new HTTP/2 connection. Per CPU is safe for the reason given at heads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct http2_connection);
+} new_http2 SEC(".maps");
 
 /* Events for the agent, of type struct event. Size: agent. */
 struct {

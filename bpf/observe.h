@@ -37,7 +37,14 @@ static __always_inline void on_open(struct flow *f)
 /* on_request decides about the next data of the client in order. */
 static __always_inline __u64 on_request(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
-	return f->protocol == PROTOCOL_HTTP ? http1_on_request(skb, pkt, n, f) : tcp_on_request(n, f);
+	switch (f->protocol) {
+	case PROTOCOL_HTTP:
+		return http1_on_request(skb, pkt, n, f);
+	case PROTOCOL_HTTP2:
+		return decision(TODO_HTTP2_CLIENT, 0);
+	default:
+		return tcp_on_request(n, f);
+	}
 }
 
 /* on_response reads data of the backend. They may be retransmitted or ahead of a gap. */

@@ -93,20 +93,81 @@ static __always_inline __u64 chunk_or_request(struct packet *pkt, struct node_st
 	return decision(ACTION_PASS, REASON_FLOW);
 }
 
+#define PREFACE_BEGIN 4 /* "PRI ", which begins no request of HTTP/1.x */
+
+/* preface_bytes returns how many bytes of "PRI " are complete with this packet, of which seen came before it. It returns 0 if the
+ * connection begins with something else. */
+static __always_inline __u32 preface_bytes(struct __sk_buff *skb, const struct packet *pkt, __u32 seen)
+{
+	static const __u8 begin[PREFACE_BEGIN] = { 'P', 'R', 'I', ' ' };
+	__u32 at = pkt->l4 + pkt->tcp_len + pkt->skip, left = pkt->payload - pkt->skip;
+	__u8 b = 0;
+
+#pragma unroll
+	for (int i = 0; i < PREFACE_BEGIN; i++) {
+		if (i < seen || !left)
+			continue;
+		if (bpf_skb_load_bytes(skb, at, &b, 1) || b != begin[i])
+			return 0;
+		at++;
+		left--;
+		seen++;
+	}
+	return seen;
+}
+
+/* connection_method returns the method of the first request of a connection. It returns METHOD_NONE for anything else, also
+ * while a few bytes may begin either a request or the preface of HTTP/2; f->http1.preface counts the bytes of the latter. */
+static __always_inline enum method connection_method(struct __sk_buff *skb, struct packet *pkt, struct flow *f)
+{
+	struct http1_state *h = &f->http1;
+	enum method kind = h->preface ? METHOD_NONE : method(skb, pkt);
+	__u32 seen = h->preface;
+
+	if (!seen && (kind == METHOD_NONE ? pkt->payload >= PREFACE_BEGIN : pkt->payload - pkt->skip >= PREFACE_BEGIN)) {
+		if (kind == METHOD_NONE)
+			kind = count_opening(skb, pkt, f);
+		if (kind != METHOD_NONE || pkt->skip >= pkt->payload)
+			return kind;
+	}
+	h->preface = preface_bytes(skb, pkt, seen);
+	if (h->preface)
+		return METHOD_NONE;
+	/* Every text that begins with "P" is taken for a request, as in method(). */
+	return seen ? METHOD_OTHER : kind;
+}
+
+/* begin_stage begins to observe HTTP/2 and leaves the packet to its stage. */
+static __always_inline __u64 begin_stage(struct node_state *n, struct flow *f, __u32 seq, bool preface)
+{
+	return begin_http2(n, f, seq, preface) ? decision(TODO_HTTP2_CLIENT, 0) : pass(REASON_TABLE_FULL);
+}
+
 /* http1_data decides about data while no request is pending: a new request, or the rest of a body whose response has already
  * arrived. */
 __noinline __u64 http1_data(struct __sk_buff *skb, struct packet *pkt, struct node_state *n, struct flow *f)
 {
 	const __u64 pass = decision(ACTION_PASS, REASON_FLOW);
 	enum method kind;
+	__u32 seen;
 
 	if (!f || !pkt || !n)
 		return 0;
 	if (request_may_begin(pkt, &f->http1)) {
-		kind = method(skb, pkt);
-		if (kind == METHOD_NONE && pkt->seq == f->isn + 1 && !(f->flags & FLOW_JOINED))
-			kind = count_opening(skb, pkt, f);
-		return kind == METHOD_NONE ? pass : http1_request(skb, pkt, n, f, kind);
+		seen = f->http1.preface;
+		if (f->flags & FLOW_JOINED)
+			kind = method(skb, pkt);
+		else if (pkt->seq == f->isn + 1 + seen)
+			kind = connection_method(skb, pkt, f);
+		else
+			kind = method(skb, pkt);
+		if (kind != METHOD_NONE)
+			return http1_request(skb, pkt, n, f, kind);
+		if (f->http1.preface >= PREFACE_BEGIN)
+			return begin_stage(n, f, pkt->seq + pkt->skip - seen, true);
+		if (f->flags & FLOW_JOINED && !f->requests && frames_begin(skb, pkt))
+			return begin_stage(n, f, pkt->seq, false);
+		return pass;
 	}
 	pkt->skip = 0;
 	if (f->http1.request_framing != FRAMING_CHUNKED || method(skb, pkt) == METHOD_NONE)

@@ -39,6 +39,8 @@ enum todo {
 	TODO_COOKIE_PACKET, /* acknowledges a cookie */
 	TODO_ANSWERED_PACKET, /* on a connection whose request was answered */
 	TODO_FLOW, /* flow created: decide as for any packet of a flow */
+	TODO_HTTP2_CLIENT, /* the first that calls a stage; the order is that of enum stage_index */
+	TODO_HTTP2_BACKEND,
 };
 
 static __always_inline __u64 decision(__u32 action, __u32 reason)

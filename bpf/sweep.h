@@ -3,6 +3,7 @@
 #pragma once
 
 #include "attempt.h"
+#include "stream.h"
 
 #define SECOND 1000000000ULL
 
@@ -159,5 +160,73 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 		return 0;
 	close_flow(&k, f, RESULT_UNKNOWN, s->now);
 	s->flows--;
+	return 0;
+}
+
+/* closed_result returns the outcome of a stream that was pending when its connection ended. */
+static __always_inline __u32 closed_result(const struct http2_connection *c, const struct stream *st)
+{
+	const struct request *r = &st->request;
+
+	switch (c->closer) {
+	case CLOSER_CLIENT:
+		return client_left_stream(st, c->closed);
+	case CLOSER_BACKEND:
+		/* The request may have crossed the backend's FIN on a used connection. */
+		return c->used && !(st->flags & STREAM_RESPONDED) && !before(r->start, c->acked) ? RESULT_RACED : RESULT_RESET;
+	default:
+		return RESULT_UNKNOWN;
+	}
+}
+
+/* time_out_stream ends the request of a stream that gets no response headers in time. The backend may still end the stream. */
+static __always_inline void time_out_stream(struct stream *st, struct sweep *s)
+{
+	struct request *r = &st->request;
+	struct circuit *c = circuit_of(r->circuit);
+	struct policy *p = c ? judging_policy(c) : NULL;
+
+	if (!p || request_state_of(READ_ONCE(r->state)) != REQUEST_WAIT || st->flags & STREAM_RESPONDED)
+		return;
+	if (p->timeout && age_of(s, r->sent) >= p->timeout) {
+		end_stream(st, RESULT_TIMEOUT, s->now);
+		return;
+	}
+	record_pending(r, s);
+	set_due_after(s, r, p->timeout);
+}
+
+static long sweep_stream(void *map, struct stream_key *key, struct stream *st, struct sweep *s)
+{
+	struct http2_connection *c = bpf_map_lookup_elem(&http2_connections, &key->connection);
+	struct stream_key k = *key;
+
+	if (!c) {
+		end_stream(st, RESULT_UNKNOWN, s->now);
+		bpf_map_delete_elem(&streams, &k);
+	} else if (k.stream > c->goaway) {
+		end_stream(st, RESULT_RACED, s->now);
+		remove_stream(c, k.connection, k.stream);
+	} else if (READ_ONCE(c->closed)) {
+		end_stream(st, closed_result(c, st), c->closed);
+		remove_stream(c, k.connection, k.stream);
+	} else {
+		time_out_stream(st, s);
+	}
+	return 0;
+}
+
+/* Time after which no program uses a connection that has ended: the memory of its entry may be used again at once. */
+#define CLOSED_TIMEOUT SECOND
+
+static long sweep_http2(void *map, __u64 *key, struct http2_connection *c, struct sweep *s)
+{
+	struct node_state *n = the_node();
+	__u64 k = *key;
+
+	if (!n || !c->closed || c->streams || age_of(s, c->closed) < CLOSED_TIMEOUT)
+		return 0;
+	if (!bpf_map_delete_elem(&http2_connections, &k))
+		__sync_fetch_and_add(&n->http2_count, -1);
 	return 0;
 }

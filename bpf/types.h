@@ -69,6 +69,7 @@ enum reason {
 	REASON_TABLE_FULL,
 	REASON_ANSWERED, /* on a connection that the kernel answered */
 	REASON_ERROR, /* a helper failed after changes to the packet; it was passed or dropped */
+	REASON_WITHHELD, /* new streams wait until those in flight have ended */
 	REASON_OUT_OF_SEQUENCE, /* sequence numbers that the ends of a followed connection do not accept: state unchanged */
 	REASON_OPEN,
 	REASON_FORCED_OPEN,
@@ -174,6 +175,7 @@ enum flow_flag {
 	FLOW_CLIENT_FIN_AHEAD = 1 << 5, /* a FIN of the client came ahead of a gap: client_fin is its sequence number */
 	FLOW_BACKEND_FIN_AHEAD = 1 << 6, /* a FIN of the backend came ahead of a gap: see backend_fin */
 	FLOW_USED = 1 << 7, /* the backend has sent at least one response */
+	FLOW_WITHHELD = 1 << 8, /* HTTP/2: data of the client are withheld */
 };
 
 enum request_flag {
@@ -218,7 +220,102 @@ struct http1_state {
 	__u8 request_framing; /* enum framing */
 	__u8 response_framing;
 	__u8 maybe_request; /* 1: data that may be a request was taken for a body */
-	__u8 pad[5];
+	__u8 preface; /* bytes of the preface of HTTP/2 with which the connection began */
+	__u8 pad[4];
+};
+
+/* Position of a walk over the header blocks of one direction of an HTTP/2 connection. */
+struct hpack {
+	__u32 status; /* 0 = none */
+	__s32 grpc_status; /* -1 = none */
+	__u32 content; /* enum content */
+	__u32 method; /* enum request_method */
+};
+
+enum content {
+	CONTENT_NONE,
+	CONTENT_GRPC, /* application/grpc, with or without a suffix */
+	CONTENT_OTHER,
+	CONTENT_UNKNOWN, /* may be hidden behind an index that is not known */
+};
+
+/* What a walk over the frames of a connection reads next. */
+enum frames_phase {
+	FRAMES_HEADER, /* the header of a frame */
+	FRAMES_FIELDS, /* fields at the beginning of the payload, see frames.want */
+	FRAMES_BLOCK, /* a part of a header block */
+	FRAMES_SKIP, /* the rest of the payload */
+	FRAMES_LOST, /* the boundaries of frames are not known */
+	FRAMES_BROKEN, /* not HTTP/2: nothing more is read */
+};
+
+#define FRAME_HEADER 9 /* size of the header of a frame */
+
+/* Position of a walk over the frames of one direction of an HTTP/2 connection. It resumes at any byte. */
+struct frames {
+	__u32 next; /* sequence number of the next byte to read */
+	__u32 left; /* bytes of the payload that are not read yet */
+	__u32 stream; /* of the current frame */
+	__u32 block_stream; /* stream of a header block that a CONTINUATION must continue, 0 = none */
+	__u8 head[16]; /* header of the frame, or the fields of its payload */
+	__u8 have; /* bytes in head */
+	__u8 want; /* FRAMES_FIELDS: number of bytes */
+	__u8 type;
+	__u8 flags;
+	__u8 phase; /* enum frames_phase */
+	__u8 padding; /* bytes at the end of the payload */
+	__u8 block_type; /* type and flags of the frame that began the header block */
+	__u8 block_flags;
+	__u32 busy; /* 1: a CPU is reading. Another one that meets a packet of the same direction does not read it. */
+	__u32 pad;
+	struct hpack hpack;
+};
+
+/* Who closed an HTTP/2 connection, which decides the outcome of its pending streams. */
+enum closer {
+	CLOSER_NONE, /* it is open */
+	CLOSER_CLIENT,
+	CLOSER_BACKEND,
+	CLOSER_UNKNOWN,
+};
+
+/* State of an HTTP/2 connection. It outlives its flow until the sweep has ended its streams. */
+struct http2_connection {
+	struct frames client;
+	struct frames backend;
+	__u64 client_left; /* time of the client's FIN, 0 = none */
+	__u64 closed; /* time of its end */
+	__u64 withheld; /* time from which requests are withheld, 0 = none are */
+	__u32 closer; /* enum closer */
+	__u32 acked; /* at its end: highest acknowledgement by the backend */
+	__u32 streams; /* entries in streams */
+	__u32 last_stream; /* the client's latest */
+	__u32 goaway; /* streams above are not processed by the backend */
+	__u32 used; /* 1: the backend has responded on a stream */
+};
+
+struct stream_key {
+	__u64 connection; /* key in http2_connections */
+	__u32 stream;
+	__u32 pad;
+};
+
+enum stream_flag {
+	STREAM_RESPONDED = 1 << 0, /* response headers seen */
+	STREAM_GRPC = 1 << 1, /* the outcome is in the trailers */
+	STREAM_MAYBE_GRPC = 1 << 2, /* the outcome is in the trailers if they have a gRPC status */
+};
+
+/* A stream of an HTTP/2 connection, from its admission until the backend has ended it. */
+struct stream {
+	struct request request;
+	struct flow_key key; /* of its connection */
+	__u32 flags; /* enum stream_flag */
+};
+
+/* An HTTP/2 flow. Its state is in http2_connections, because the state of most flows is smaller. */
+struct http2_flow {
+	__u64 connection; /* key in http2_connections */
 };
 
 struct flow {
@@ -244,6 +341,7 @@ struct flow {
 	__u8 pad[5];
 	union {
 		struct http1_state http1;
+		struct http2_flow http2;
 	};
 };
 
@@ -382,6 +480,8 @@ struct circuit {
 	__u64 answering_until; /* until then clients may send packets that acknowledge a cookie */
 	__u64 admitted; /* requests (http), connections (tcp) */
 	__u64 probes;
+	__u64 over_admitted; /* admitted without a permit or over a limit, because they shared a packet with an admitted one */
+	__u64 malformed; /* HTTP/2 connections whose frames are not readable */
 	__u64 unjudged;
 	__u64 rejected[REJECTIONS][REJECT_MAX];
 	__u64 would_reject[REJECTIONS];
@@ -405,6 +505,9 @@ struct node_state {
 	__u32 flags;
 	__u64 sweeps;
 	__u64 answering_until; /* latest answering_until of all circuits, for SYNs answered on entry */
+	__u64 http2_keys; /* keys of http2_connections that were used */
+	__u64 http2_count; /* entries in http2_connections */
+	__u64 sweep_requested; /* 1: an EVENT_SWEEP was sent after the latest sweep began */
 	__u64 ports[1024]; /* bit p of word p / 64: a backend listens on port p */
 };
 
@@ -420,6 +523,7 @@ enum event_kind {
 	EVENT_PROBE, /* a permit was taken */
 	EVENT_RETURN, /* a reserved permit was returned unused */
 	EVENT_LEARN, /* a SYN to an unknown backend of a CIDR */
+	EVENT_SWEEP, /* a sweep would end streams now */
 	EVENT_MAX,
 };
 

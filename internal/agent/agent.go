@@ -58,7 +58,11 @@ type Agent struct {
 	lastSweep loader.SweepResult
 	recovered uint64 // events since the start
 
-	health  health
+	health health
+
+	urgentSweep  chan struct{} // a sweep is requested by the programs
+	soonestSweep int64         // earliest time of the next sweep, for the event loop
+
 	viewing sync.RWMutex // held by readers of the kernel's counts that do not hold mu
 	closed  bool         // protected by viewing
 }
@@ -88,6 +92,8 @@ func newAgent(cfg Config, dp datapath, clock func() int64) (*Agent, error) {
 		entries:    attach.NewEntries(dp, cfg.Logger, cfg.AtEntry),
 		servers:    serve.New(cfg.Logger),
 		health:     health{started: time.Now()},
+
+		urgentSweep: make(chan struct{}, 1),
 	}
 	a.inForce = newInForce(&a.cfg, dp, clock)
 	var err error
@@ -223,6 +229,8 @@ func (a *Agent) loop(ctx context.Context, links *ifaces.Watcher, neighbours *nei
 			a.warnUnread(a.clock())
 		case <-sweeps.C:
 			sweeps.Reset(a.onSweep())
+		case <-a.urgentSweep:
+			sweeps.Reset(max(0, time.Duration(a.soonestSweep-a.clock())))
 		case u, ok := <-policies:
 			if !ok {
 				policies = nil
@@ -348,6 +356,7 @@ func (a *Agent) sweep(now int64) (next int64) {
 	a.lastSweep = res
 	next = now + int64(sweepPause(tick, sweepShare*res.Took))
 	soonest := now + int64(sweepPause(tick/20, urgentShare*res.Took))
+	a.soonestSweep = soonest
 	if res.Due > 0 {
 		next = min(next, max(res.Due, soonest))
 	}

@@ -84,6 +84,8 @@ type CCircuit struct {
 	AnsweringUntil uint64
 	Admitted       uint64
 	Probes         uint64
+	OverAdmitted   uint64
+	Malformed      uint64
 	Unjudged       uint64
 	Rejected       [6][3]uint64
 	WouldReject    [6]uint64
@@ -92,6 +94,15 @@ type CCircuit struct {
 	Latency        [20]uint64
 	LatencySum     uint64
 }
+
+type CCloser uint32
+
+const (
+	CCloserCLOSER_NONE    CCloser = 0
+	CCloserCLOSER_CLIENT  CCloser = 1
+	CCloserCLOSER_BACKEND CCloser = 2
+	CCloserCLOSER_UNKNOWN CCloser = 3
+)
 
 type CDirection uint32
 
@@ -138,7 +149,8 @@ const (
 	CEventKindEVENT_PROBE   CEventKind = 1
 	CEventKindEVENT_RETURN  CEventKind = 2
 	CEventKindEVENT_LEARN   CEventKind = 3
-	CEventKindEVENT_MAX     CEventKind = 4
+	CEventKindEVENT_SWEEP   CEventKind = 4
+	CEventKindEVENT_MAX     CEventKind = 5
 )
 
 type CFlow struct {
@@ -189,7 +201,8 @@ type CFlow struct {
 		RequestFraming  uint8
 		ResponseFraming uint8
 		MaybeRequest    uint8
-		Pad             [5]uint8
+		Preface         uint8
+		Pad             [4]uint8
 	}
 }
 
@@ -204,6 +217,7 @@ const (
 	CFlowFlagFLOW_CLIENT_FIN_AHEAD  CFlowFlag = 32
 	CFlowFlagFLOW_BACKEND_FIN_AHEAD CFlowFlag = 64
 	CFlowFlagFLOW_USED              CFlowFlag = 128
+	CFlowFlagFLOW_WITHHELD          CFlowFlag = 256
 )
 
 type CFlowKey struct {
@@ -213,6 +227,17 @@ type CFlowKey struct {
 	ClientPortBe  uint16
 	BackendPortBe uint16
 }
+
+type CFramesPhase uint32
+
+const (
+	CFramesPhaseFRAMES_HEADER CFramesPhase = 0
+	CFramesPhaseFRAMES_FIELDS CFramesPhase = 1
+	CFramesPhaseFRAMES_BLOCK  CFramesPhase = 2
+	CFramesPhaseFRAMES_SKIP   CFramesPhase = 3
+	CFramesPhaseFRAMES_LOST   CFramesPhase = 4
+	CFramesPhaseFRAMES_BROKEN CFramesPhase = 5
+)
 
 type CHeadBytes struct {
 	_     structs.HostLayout
@@ -230,6 +255,69 @@ const (
 	CHookHOOK_LOOKUP   CHook = 5
 	CHookHOOK_MAX      CHook = 6
 )
+
+type CHttp2Connection struct {
+	_      structs.HostLayout
+	Client struct {
+		_           structs.HostLayout
+		Next        uint32
+		Left        uint32
+		Stream      uint32
+		BlockStream uint32
+		Head        [16]uint8
+		Have        uint8
+		Want        uint8
+		Type        uint8
+		Flags       uint8
+		Phase       uint8
+		Padding     uint8
+		BlockType   uint8
+		BlockFlags  uint8
+		Busy        uint32
+		Pad         uint32
+		Hpack       struct {
+			_          structs.HostLayout
+			Status     uint32
+			GrpcStatus int32
+			Content    uint32
+			Method     uint32
+		}
+	}
+	Backend struct {
+		_           structs.HostLayout
+		Next        uint32
+		Left        uint32
+		Stream      uint32
+		BlockStream uint32
+		Head        [16]uint8
+		Have        uint8
+		Want        uint8
+		Type        uint8
+		Flags       uint8
+		Phase       uint8
+		Padding     uint8
+		BlockType   uint8
+		BlockFlags  uint8
+		Busy        uint32
+		Pad         uint32
+		Hpack       struct {
+			_          structs.HostLayout
+			Status     uint32
+			GrpcStatus int32
+			Content    uint32
+			Method     uint32
+		}
+	}
+	ClientLeft uint64
+	Closed     uint64
+	Withheld   uint64
+	Closer     uint32
+	Acked      uint32
+	Streams    uint32
+	LastStream uint32
+	Goaway     uint32
+	Used       uint32
+}
 
 type CNodeFlag uint32
 
@@ -254,6 +342,9 @@ type CNodeState struct {
 	Flags          uint32
 	Sweeps         uint64
 	AnsweringUntil uint64
+	Http2Keys      uint64
+	Http2Count     uint64
+	SweepRequested uint64
 	Ports          [1024]uint64
 }
 
@@ -269,7 +360,7 @@ const (
 
 type CPacketCounts struct {
 	_ structs.HostLayout
-	N [6][23]uint64
+	N [6][24]uint64
 }
 
 type CPhase uint32
@@ -343,14 +434,15 @@ const (
 	CReasonREASON_TABLE_FULL       CReason = 13
 	CReasonREASON_ANSWERED         CReason = 14
 	CReasonREASON_ERROR            CReason = 15
-	CReasonREASON_OUT_OF_SEQUENCE  CReason = 16
-	CReasonREASON_OPEN             CReason = 17
-	CReasonREASON_FORCED_OPEN      CReason = 18
-	CReasonREASON_HALF_OPEN        CReason = 19
-	CReasonREASON_CONNECTION_LIMIT CReason = 20
-	CReasonREASON_REQUEST_LIMIT    CReason = 21
-	CReasonREASON_RATE_LIMIT       CReason = 22
-	CReasonREASON_MAX              CReason = 23
+	CReasonREASON_WITHHELD         CReason = 16
+	CReasonREASON_OUT_OF_SEQUENCE  CReason = 17
+	CReasonREASON_OPEN             CReason = 18
+	CReasonREASON_FORCED_OPEN      CReason = 19
+	CReasonREASON_HALF_OPEN        CReason = 20
+	CReasonREASON_CONNECTION_LIMIT CReason = 21
+	CReasonREASON_REQUEST_LIMIT    CReason = 22
+	CReasonREASON_RATE_LIMIT       CReason = 23
+	CReasonREASON_MAX              CReason = 24
 )
 
 type CReject uint32
@@ -414,10 +506,84 @@ type CSourceKey struct {
 	Addr      [16]uint8
 }
 
+type CStage struct {
+	_   structs.HostLayout
+	Pkt struct {
+		_            structs.HostLayout
+		Key          CFlowKey
+		Seq          uint32
+		Ack          uint32
+		Payload      uint32
+		L3           uint32
+		L4           uint32
+		TcpLen       uint8
+		Flags        uint8
+		V6           uint8
+		Hook         uint8
+		Target       uint32
+		Until        uint64
+		Skip         uint32
+		NoAnswer     uint8
+		IsHead       uint8
+		FirstSegment uint8
+		Nat          uint8
+	}
+	Argument uint64
+	Walk     struct {
+		_         structs.HostLayout
+		Now       uint64
+		At        uint32
+		End       uint32
+		Base      uint32
+		Fill      uint32
+		FrameAt   uint32
+		FrameHave uint32
+		Fresh     uint32
+		Taken     uint32
+		Stop      uint32
+		Reason    uint32
+		Window    [288]uint8
+	}
+}
+
+type CStageIndex uint32
+
+const (
+	CStageIndexSTAGE_CLIENT_HTTP2  CStageIndex = 0
+	CStageIndexSTAGE_BACKEND_HTTP2 CStageIndex = 1
+	CStageIndexSTAGE_MAX           CStageIndex = 2
+)
+
 type CStatusKey struct {
 	_       structs.HostLayout
 	Circuit uint32
 	Status  uint32
+}
+
+type CStream struct {
+	_       structs.HostLayout
+	Request struct {
+		_          structs.HostLayout
+		State      uint64
+		Started    uint64
+		Sent       uint64
+		Responded  uint64
+		Circuit    uint32
+		Generation uint32
+		Start      uint32
+		Flags      uint32
+		Status     uint32
+		Pad        uint32
+	}
+	Key   CFlowKey
+	Flags uint32
+}
+
+type CStreamKey struct {
+	_          structs.HostLayout
+	Connection uint64
+	Stream     uint32
+	Pad        uint32
 }
 
 type CSweepArgs struct {
@@ -481,6 +647,10 @@ type CTypes struct {
 	EventFlag    uint32
 	Opening      uint32
 	Size         uint32
+	FramesPhase  uint32
+	Closer       uint32
+	StreamFlag   uint32
+	StageIndex   uint32
 }
 
 type CUnreachableArgs struct {
@@ -536,38 +706,45 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	CMapAnswered      = "answered"
-	CMapAnswers       = "answers"
-	CMapBackends      = "backends"
-	CMapCidrs         = "cidrs"
-	CMapCircuits      = "circuits"
-	CMapEntries       = "entries"
-	CMapEvents        = "events"
-	CMapExemptSources = "exempt_sources"
-	CMapFlows         = "flows"
-	CMapHeads         = "heads"
-	CMapLearning      = "learning"
-	CMapNatFlows      = "nat_flows"
-	CMapNewFlow       = "new_flow"
-	CMapNode          = "node"
-	CMapPackets       = "packets"
-	CMapPolicies      = "policies"
-	CMapStatuses      = "statuses"
-	CMapTargets       = "targets"
-	CMapUnreachables  = "unreachables"
-	CMapUplinks       = "uplinks"
-	CProgConnect4     = "connect4"
-	CProgConnect6     = "connect6"
-	CProgEgress       = "egress"
-	CProgEgressL3     = "egress_l3"
-	CProgIngress      = "ingress"
-	CProgIngressL3    = "ingress_l3"
-	CProgLookup       = "lookup"
-	CProgLoopback     = "loopback"
-	CProgSweep        = "sweep"
-	CProgUnreachable  = "unreachable"
-	CProgXdp          = "xdp"
-	CVarTypes         = "types"
+	CMapAnswered         = "answered"
+	CMapAnswers          = "answers"
+	CMapBackends         = "backends"
+	CMapCidrs            = "cidrs"
+	CMapCircuits         = "circuits"
+	CMapEntries          = "entries"
+	CMapEvents           = "events"
+	CMapExemptSources    = "exempt_sources"
+	CMapFlows            = "flows"
+	CMapHeads            = "heads"
+	CMapHttp2Connections = "http2_connections"
+	CMapLearning         = "learning"
+	CMapNatFlows         = "nat_flows"
+	CMapNewFlow          = "new_flow"
+	CMapNewHttp2         = "new_http2"
+	CMapNode             = "node"
+	CMapPackets          = "packets"
+	CMapPolicies         = "policies"
+	CMapStagePacket      = "stage_packet"
+	CMapStages           = "stages"
+	CMapStatuses         = "statuses"
+	CMapStreams          = "streams"
+	CMapTargets          = "targets"
+	CMapUnreachables     = "unreachables"
+	CMapUplinks          = "uplinks"
+	CProgConnect4        = "connect4"
+	CProgConnect6        = "connect6"
+	CProgEgress          = "egress"
+	CProgEgressL3        = "egress_l3"
+	CProgHttp2Backend    = "http2_backend"
+	CProgHttp2Client     = "http2_client"
+	CProgIngress         = "ingress"
+	CProgIngressL3       = "ingress_l3"
+	CProgLookup          = "lookup"
+	CProgLoopback        = "loopback"
+	CProgSweep           = "sweep"
+	CProgUnreachable     = "unreachable"
+	CProgXdp             = "xdp"
+	CVarTypes            = "types"
 )
 
 // LoadC returns the embedded CollectionSpec for C.
@@ -612,43 +789,50 @@ type CSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CProgramSpecs struct {
-	Connect4    *ebpf.ProgramSpec `ebpf:"connect4"`
-	Connect6    *ebpf.ProgramSpec `ebpf:"connect6"`
-	Egress      *ebpf.ProgramSpec `ebpf:"egress"`
-	EgressL3    *ebpf.ProgramSpec `ebpf:"egress_l3"`
-	Ingress     *ebpf.ProgramSpec `ebpf:"ingress"`
-	IngressL3   *ebpf.ProgramSpec `ebpf:"ingress_l3"`
-	Lookup      *ebpf.ProgramSpec `ebpf:"lookup"`
-	Loopback    *ebpf.ProgramSpec `ebpf:"loopback"`
-	Sweep       *ebpf.ProgramSpec `ebpf:"sweep"`
-	Unreachable *ebpf.ProgramSpec `ebpf:"unreachable"`
-	Xdp         *ebpf.ProgramSpec `ebpf:"xdp"`
+	Connect4     *ebpf.ProgramSpec `ebpf:"connect4"`
+	Connect6     *ebpf.ProgramSpec `ebpf:"connect6"`
+	Egress       *ebpf.ProgramSpec `ebpf:"egress"`
+	EgressL3     *ebpf.ProgramSpec `ebpf:"egress_l3"`
+	Http2Backend *ebpf.ProgramSpec `ebpf:"http2_backend"`
+	Http2Client  *ebpf.ProgramSpec `ebpf:"http2_client"`
+	Ingress      *ebpf.ProgramSpec `ebpf:"ingress"`
+	IngressL3    *ebpf.ProgramSpec `ebpf:"ingress_l3"`
+	Lookup       *ebpf.ProgramSpec `ebpf:"lookup"`
+	Loopback     *ebpf.ProgramSpec `ebpf:"loopback"`
+	Sweep        *ebpf.ProgramSpec `ebpf:"sweep"`
+	Unreachable  *ebpf.ProgramSpec `ebpf:"unreachable"`
+	Xdp          *ebpf.ProgramSpec `ebpf:"xdp"`
 }
 
 // CMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CMapSpecs struct {
-	Answered      *ebpf.MapSpec `ebpf:"answered"`
-	Answers       *ebpf.MapSpec `ebpf:"answers"`
-	Backends      *ebpf.MapSpec `ebpf:"backends"`
-	Cidrs         *ebpf.MapSpec `ebpf:"cidrs"`
-	Circuits      *ebpf.MapSpec `ebpf:"circuits"`
-	Entries       *ebpf.MapSpec `ebpf:"entries"`
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	ExemptSources *ebpf.MapSpec `ebpf:"exempt_sources"`
-	Flows         *ebpf.MapSpec `ebpf:"flows"`
-	Heads         *ebpf.MapSpec `ebpf:"heads"`
-	Learning      *ebpf.MapSpec `ebpf:"learning"`
-	NatFlows      *ebpf.MapSpec `ebpf:"nat_flows"`
-	NewFlow       *ebpf.MapSpec `ebpf:"new_flow"`
-	Node          *ebpf.MapSpec `ebpf:"node"`
-	Packets       *ebpf.MapSpec `ebpf:"packets"`
-	Policies      *ebpf.MapSpec `ebpf:"policies"`
-	Statuses      *ebpf.MapSpec `ebpf:"statuses"`
-	Targets       *ebpf.MapSpec `ebpf:"targets"`
-	Unreachables  *ebpf.MapSpec `ebpf:"unreachables"`
-	Uplinks       *ebpf.MapSpec `ebpf:"uplinks"`
+	Answered         *ebpf.MapSpec `ebpf:"answered"`
+	Answers          *ebpf.MapSpec `ebpf:"answers"`
+	Backends         *ebpf.MapSpec `ebpf:"backends"`
+	Cidrs            *ebpf.MapSpec `ebpf:"cidrs"`
+	Circuits         *ebpf.MapSpec `ebpf:"circuits"`
+	Entries          *ebpf.MapSpec `ebpf:"entries"`
+	Events           *ebpf.MapSpec `ebpf:"events"`
+	ExemptSources    *ebpf.MapSpec `ebpf:"exempt_sources"`
+	Flows            *ebpf.MapSpec `ebpf:"flows"`
+	Heads            *ebpf.MapSpec `ebpf:"heads"`
+	Http2Connections *ebpf.MapSpec `ebpf:"http2_connections"`
+	Learning         *ebpf.MapSpec `ebpf:"learning"`
+	NatFlows         *ebpf.MapSpec `ebpf:"nat_flows"`
+	NewFlow          *ebpf.MapSpec `ebpf:"new_flow"`
+	NewHttp2         *ebpf.MapSpec `ebpf:"new_http2"`
+	Node             *ebpf.MapSpec `ebpf:"node"`
+	Packets          *ebpf.MapSpec `ebpf:"packets"`
+	Policies         *ebpf.MapSpec `ebpf:"policies"`
+	StagePacket      *ebpf.MapSpec `ebpf:"stage_packet"`
+	Stages           *ebpf.MapSpec `ebpf:"stages"`
+	Statuses         *ebpf.MapSpec `ebpf:"statuses"`
+	Streams          *ebpf.MapSpec `ebpf:"streams"`
+	Targets          *ebpf.MapSpec `ebpf:"targets"`
+	Unreachables     *ebpf.MapSpec `ebpf:"unreachables"`
+	Uplinks          *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
 // CVariableSpecs contains global variables before they are loaded into the kernel.
@@ -678,26 +862,31 @@ func (o *CObjects) Close() error {
 //
 // It can be passed to LoadCObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CMaps struct {
-	Answered      *ebpf.Map `ebpf:"answered"`
-	Answers       *ebpf.Map `ebpf:"answers"`
-	Backends      *ebpf.Map `ebpf:"backends"`
-	Cidrs         *ebpf.Map `ebpf:"cidrs"`
-	Circuits      *ebpf.Map `ebpf:"circuits"`
-	Entries       *ebpf.Map `ebpf:"entries"`
-	Events        *ebpf.Map `ebpf:"events"`
-	ExemptSources *ebpf.Map `ebpf:"exempt_sources"`
-	Flows         *ebpf.Map `ebpf:"flows"`
-	Heads         *ebpf.Map `ebpf:"heads"`
-	Learning      *ebpf.Map `ebpf:"learning"`
-	NatFlows      *ebpf.Map `ebpf:"nat_flows"`
-	NewFlow       *ebpf.Map `ebpf:"new_flow"`
-	Node          *ebpf.Map `ebpf:"node"`
-	Packets       *ebpf.Map `ebpf:"packets"`
-	Policies      *ebpf.Map `ebpf:"policies"`
-	Statuses      *ebpf.Map `ebpf:"statuses"`
-	Targets       *ebpf.Map `ebpf:"targets"`
-	Unreachables  *ebpf.Map `ebpf:"unreachables"`
-	Uplinks       *ebpf.Map `ebpf:"uplinks"`
+	Answered         *ebpf.Map `ebpf:"answered"`
+	Answers          *ebpf.Map `ebpf:"answers"`
+	Backends         *ebpf.Map `ebpf:"backends"`
+	Cidrs            *ebpf.Map `ebpf:"cidrs"`
+	Circuits         *ebpf.Map `ebpf:"circuits"`
+	Entries          *ebpf.Map `ebpf:"entries"`
+	Events           *ebpf.Map `ebpf:"events"`
+	ExemptSources    *ebpf.Map `ebpf:"exempt_sources"`
+	Flows            *ebpf.Map `ebpf:"flows"`
+	Heads            *ebpf.Map `ebpf:"heads"`
+	Http2Connections *ebpf.Map `ebpf:"http2_connections"`
+	Learning         *ebpf.Map `ebpf:"learning"`
+	NatFlows         *ebpf.Map `ebpf:"nat_flows"`
+	NewFlow          *ebpf.Map `ebpf:"new_flow"`
+	NewHttp2         *ebpf.Map `ebpf:"new_http2"`
+	Node             *ebpf.Map `ebpf:"node"`
+	Packets          *ebpf.Map `ebpf:"packets"`
+	Policies         *ebpf.Map `ebpf:"policies"`
+	StagePacket      *ebpf.Map `ebpf:"stage_packet"`
+	Stages           *ebpf.Map `ebpf:"stages"`
+	Statuses         *ebpf.Map `ebpf:"statuses"`
+	Streams          *ebpf.Map `ebpf:"streams"`
+	Targets          *ebpf.Map `ebpf:"targets"`
+	Unreachables     *ebpf.Map `ebpf:"unreachables"`
+	Uplinks          *ebpf.Map `ebpf:"uplinks"`
 }
 
 func (m *CMaps) Close() error {
@@ -712,13 +901,18 @@ func (m *CMaps) Close() error {
 		m.ExemptSources,
 		m.Flows,
 		m.Heads,
+		m.Http2Connections,
 		m.Learning,
 		m.NatFlows,
 		m.NewFlow,
+		m.NewHttp2,
 		m.Node,
 		m.Packets,
 		m.Policies,
+		m.StagePacket,
+		m.Stages,
 		m.Statuses,
+		m.Streams,
 		m.Targets,
 		m.Unreachables,
 		m.Uplinks,
@@ -736,17 +930,19 @@ type CVariables struct {
 //
 // It can be passed to LoadCObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CPrograms struct {
-	Connect4    *ebpf.Program `ebpf:"connect4"`
-	Connect6    *ebpf.Program `ebpf:"connect6"`
-	Egress      *ebpf.Program `ebpf:"egress"`
-	EgressL3    *ebpf.Program `ebpf:"egress_l3"`
-	Ingress     *ebpf.Program `ebpf:"ingress"`
-	IngressL3   *ebpf.Program `ebpf:"ingress_l3"`
-	Lookup      *ebpf.Program `ebpf:"lookup"`
-	Loopback    *ebpf.Program `ebpf:"loopback"`
-	Sweep       *ebpf.Program `ebpf:"sweep"`
-	Unreachable *ebpf.Program `ebpf:"unreachable"`
-	Xdp         *ebpf.Program `ebpf:"xdp"`
+	Connect4     *ebpf.Program `ebpf:"connect4"`
+	Connect6     *ebpf.Program `ebpf:"connect6"`
+	Egress       *ebpf.Program `ebpf:"egress"`
+	EgressL3     *ebpf.Program `ebpf:"egress_l3"`
+	Http2Backend *ebpf.Program `ebpf:"http2_backend"`
+	Http2Client  *ebpf.Program `ebpf:"http2_client"`
+	Ingress      *ebpf.Program `ebpf:"ingress"`
+	IngressL3    *ebpf.Program `ebpf:"ingress_l3"`
+	Lookup       *ebpf.Program `ebpf:"lookup"`
+	Loopback     *ebpf.Program `ebpf:"loopback"`
+	Sweep        *ebpf.Program `ebpf:"sweep"`
+	Unreachable  *ebpf.Program `ebpf:"unreachable"`
+	Xdp          *ebpf.Program `ebpf:"xdp"`
 }
 
 func (p *CPrograms) Close() error {
@@ -755,6 +951,8 @@ func (p *CPrograms) Close() error {
 		p.Connect6,
 		p.Egress,
 		p.EgressL3,
+		p.Http2Backend,
+		p.Http2Client,
 		p.Ingress,
 		p.IngressL3,
 		p.Lookup,

@@ -37,11 +37,11 @@ func (b *Book) NewGroup(name string, s breaker.Settings, seed uint64, changed fu
 func (b *Book) EventsRead() uint64 { return b.read }
 
 // Apply hands an event to its circuit. Events are applied in the order in which they were read. One of a circuit that is
-// gone does nothing, nor does EventLearn.
+// gone does nothing, nor does EventLearn or EventSweep.
 func (b *Book) Apply(ev *Event) {
 	b.read++
 	b.lastEventAt = max(b.lastEventAt, ev.At)
-	if ev.Kind == EventLearn || ev.Circuit >= len(b.accounts) || b.accounts[ev.Circuit] == nil {
+	if ev.Circuit < 0 || ev.Circuit >= len(b.accounts) || b.accounts[ev.Circuit] == nil {
 		return
 	}
 	b.accounts[ev.Circuit].apply(ev)

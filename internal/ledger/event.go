@@ -14,6 +14,7 @@ const (
 	EventProbe             // a half-open permit was taken
 	EventReturn            // a half-open permit was returned unused
 	EventLearn             // a connection to an unknown backend of a CIDR
+	EventSweep             // a sweep would end streams now
 	EventKinds             // length
 )
 
@@ -26,7 +27,7 @@ type Event struct {
 	Permit     bool // a half-open permit was held
 	Inbound    bool // EventLearn: the client is not on this node
 	Result     uint16
-	Circuit    int // index in the kernel's table; EventLearn: -1
+	Circuit    int // index in the kernel's table; EventLearn, EventSweep: -1
 	Generation uint32
 	At         int64          // when it ended
 	Began      int64          // when the request or the SYN was admitted

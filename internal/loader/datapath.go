@@ -38,13 +38,15 @@ type objects struct {
 	bpf.CMaps
 	Egress      *ebpf.Program `ebpf:"egress"`
 	Ingress     *ebpf.Program `ebpf:"ingress"`
+	Client      *ebpf.Program `ebpf:"http2_client"`
+	Backend     *ebpf.Program `ebpf:"http2_backend"`
 	Sweep       *ebpf.Program `ebpf:"sweep"`
 	Unreachable *ebpf.Program `ebpf:"unreachable"`
 }
 
 func (o *objects) close() error {
 	errs := []error{o.CMaps.Close()}
-	for _, p := range []*ebpf.Program{o.Egress, o.Ingress, o.Sweep, o.Unreachable} {
+	for _, p := range []*ebpf.Program{o.Egress, o.Ingress, o.Client, o.Backend, o.Sweep, o.Unreachable} {
 		errs = append(errs, p.Close())
 	}
 	return errors.Join(errs...)
@@ -68,6 +70,7 @@ func Load(opts Options) (*Datapath, error) {
 	sizes := map[string]int{
 		"policies": opts.Policies, "answers": opts.Answers, "targets": opts.Circuits, "circuits": opts.Circuits,
 		"backends": opts.Circuits * 2, "unreachables": opts.Circuits * 2, "flows": opts.Flows * 2, "answered": max(opts.Flows/4, 1024),
+		"http2_connections": opts.Flows, "streams": opts.Flows * 2,
 		"nat_flows": max(opts.Flows/32, 1024),
 		"statuses":  opts.Circuits * 8, "events": opts.Ring,
 	}
@@ -89,11 +92,26 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 		return err
 	}
 	var err error
+	if err := d.putStages(); err != nil {
+		return err
+	}
 	if d.Tables, err = tables.Open(d.objs.CMaps, d.opts.Flows); err != nil {
 		return err
 	}
 	for _, b := range d.AdoptedBackends() {
 		d.nat.note(b.Backend, onThisHost(b.Backend, b.Flags))
+	}
+	return nil
+}
+
+// putStages makes the stages callable. Those of a former agent that has the same pins are replaced.
+func (d *Datapath) putStages() error {
+	for index, p := range map[bpf.CStageIndex]*ebpf.Program{
+		bpf.CStageIndexSTAGE_CLIENT_HTTP2: d.objs.Client, bpf.CStageIndexSTAGE_BACKEND_HTTP2: d.objs.Backend,
+	} {
+		if err := d.objs.Stages.Put(uint32(index), p); err != nil {
+			return fmt.Errorf("put program %s in the map stages: %w", p, err)
+		}
 	}
 	return nil
 }

@@ -82,6 +82,8 @@ type decideCircuit struct {
 	AnsweringUntil uint64
 	Admitted       uint64
 	Probes         uint64
+	OverAdmitted   uint64
+	Malformed      uint64
 	Unjudged       uint64
 	Rejected       [6][3]uint64
 	WouldReject    [6]uint64
@@ -158,7 +160,8 @@ type decideFlow struct {
 		RequestFraming  uint8
 		ResponseFraming uint8
 		MaybeRequest    uint8
-		Pad             [5]uint8
+		Preface         uint8
+		Pad             [4]uint8
 	}
 }
 
@@ -175,6 +178,69 @@ type decideHeadBytes struct {
 	Bytes [4224]uint8
 }
 
+type decideHttp2Connection struct {
+	_      structs.HostLayout
+	Client struct {
+		_           structs.HostLayout
+		Next        uint32
+		Left        uint32
+		Stream      uint32
+		BlockStream uint32
+		Head        [16]uint8
+		Have        uint8
+		Want        uint8
+		Type        uint8
+		Flags       uint8
+		Phase       uint8
+		Padding     uint8
+		BlockType   uint8
+		BlockFlags  uint8
+		Busy        uint32
+		Pad         uint32
+		Hpack       struct {
+			_          structs.HostLayout
+			Status     uint32
+			GrpcStatus int32
+			Content    uint32
+			Method     uint32
+		}
+	}
+	Backend struct {
+		_           structs.HostLayout
+		Next        uint32
+		Left        uint32
+		Stream      uint32
+		BlockStream uint32
+		Head        [16]uint8
+		Have        uint8
+		Want        uint8
+		Type        uint8
+		Flags       uint8
+		Phase       uint8
+		Padding     uint8
+		BlockType   uint8
+		BlockFlags  uint8
+		Busy        uint32
+		Pad         uint32
+		Hpack       struct {
+			_          structs.HostLayout
+			Status     uint32
+			GrpcStatus int32
+			Content    uint32
+			Method     uint32
+		}
+	}
+	ClientLeft uint64
+	Closed     uint64
+	Withheld   uint64
+	Closer     uint32
+	Acked      uint32
+	Streams    uint32
+	LastStream uint32
+	Goaway     uint32
+	Used       uint32
+}
+
 type decideNodeState struct {
 	_              structs.HostLayout
 	LeaseUntil     uint64
@@ -189,12 +255,15 @@ type decideNodeState struct {
 	Flags          uint32
 	Sweeps         uint64
 	AnsweringUntil uint64
+	Http2Keys      uint64
+	Http2Count     uint64
+	SweepRequested uint64
 	Ports          [1024]uint64
 }
 
 type decidePacketCounts struct {
 	_ structs.HostLayout
-	N [6][23]uint64
+	N [6][24]uint64
 }
 
 type decidePolicy struct {
@@ -247,6 +316,32 @@ type decideStatusKey struct {
 	Status  uint32
 }
 
+type decideStream struct {
+	_       structs.HostLayout
+	Request struct {
+		_          structs.HostLayout
+		State      uint64
+		Started    uint64
+		Sent       uint64
+		Responded  uint64
+		Circuit    uint32
+		Generation uint32
+		Start      uint32
+		Flags      uint32
+		Status     uint32
+		Pad        uint32
+	}
+	Key   decideFlowKey
+	Flags uint32
+}
+
+type decideStreamKey struct {
+	_          structs.HostLayout
+	Connection uint64
+	Stream     uint32
+	Pad        uint32
+}
+
 type decideTarget struct {
 	_           structs.HostLayout
 	Policy      uint32
@@ -270,28 +365,31 @@ type decideUnreachableBackend struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	decideMapAnswered      = "answered"
-	decideMapAnswers       = "answers"
-	decideMapBackends      = "backends"
-	decideMapCidrs         = "cidrs"
-	decideMapCircuits      = "circuits"
-	decideMapEntries       = "entries"
-	decideMapEvents        = "events"
-	decideMapExemptSources = "exempt_sources"
-	decideMapFlows         = "flows"
-	decideMapHeads         = "heads"
-	decideMapLearning      = "learning"
-	decideMapNatFlows      = "nat_flows"
-	decideMapNewFlow       = "new_flow"
-	decideMapNode          = "node"
-	decideMapPackets       = "packets"
-	decideMapPolicies      = "policies"
-	decideMapStatuses      = "statuses"
-	decideMapTargets       = "targets"
-	decideMapUnreachables  = "unreachables"
-	decideMapUplinks       = "uplinks"
-	decideProgDecide       = "decide"
-	decideVarTypes         = "types"
+	decideMapAnswered         = "answered"
+	decideMapAnswers          = "answers"
+	decideMapBackends         = "backends"
+	decideMapCidrs            = "cidrs"
+	decideMapCircuits         = "circuits"
+	decideMapEntries          = "entries"
+	decideMapEvents           = "events"
+	decideMapExemptSources    = "exempt_sources"
+	decideMapFlows            = "flows"
+	decideMapHeads            = "heads"
+	decideMapHttp2Connections = "http2_connections"
+	decideMapLearning         = "learning"
+	decideMapNatFlows         = "nat_flows"
+	decideMapNewFlow          = "new_flow"
+	decideMapNewHttp2         = "new_http2"
+	decideMapNode             = "node"
+	decideMapPackets          = "packets"
+	decideMapPolicies         = "policies"
+	decideMapStatuses         = "statuses"
+	decideMapStreams          = "streams"
+	decideMapTargets          = "targets"
+	decideMapUnreachables     = "unreachables"
+	decideMapUplinks          = "uplinks"
+	decideProgDecide          = "decide"
+	decideVarTypes            = "types"
 )
 
 // loadDecide returns the embedded CollectionSpec for decide.
@@ -343,26 +441,29 @@ type decideProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type decideMapSpecs struct {
-	Answered      *ebpf.MapSpec `ebpf:"answered"`
-	Answers       *ebpf.MapSpec `ebpf:"answers"`
-	Backends      *ebpf.MapSpec `ebpf:"backends"`
-	Cidrs         *ebpf.MapSpec `ebpf:"cidrs"`
-	Circuits      *ebpf.MapSpec `ebpf:"circuits"`
-	Entries       *ebpf.MapSpec `ebpf:"entries"`
-	Events        *ebpf.MapSpec `ebpf:"events"`
-	ExemptSources *ebpf.MapSpec `ebpf:"exempt_sources"`
-	Flows         *ebpf.MapSpec `ebpf:"flows"`
-	Heads         *ebpf.MapSpec `ebpf:"heads"`
-	Learning      *ebpf.MapSpec `ebpf:"learning"`
-	NatFlows      *ebpf.MapSpec `ebpf:"nat_flows"`
-	NewFlow       *ebpf.MapSpec `ebpf:"new_flow"`
-	Node          *ebpf.MapSpec `ebpf:"node"`
-	Packets       *ebpf.MapSpec `ebpf:"packets"`
-	Policies      *ebpf.MapSpec `ebpf:"policies"`
-	Statuses      *ebpf.MapSpec `ebpf:"statuses"`
-	Targets       *ebpf.MapSpec `ebpf:"targets"`
-	Unreachables  *ebpf.MapSpec `ebpf:"unreachables"`
-	Uplinks       *ebpf.MapSpec `ebpf:"uplinks"`
+	Answered         *ebpf.MapSpec `ebpf:"answered"`
+	Answers          *ebpf.MapSpec `ebpf:"answers"`
+	Backends         *ebpf.MapSpec `ebpf:"backends"`
+	Cidrs            *ebpf.MapSpec `ebpf:"cidrs"`
+	Circuits         *ebpf.MapSpec `ebpf:"circuits"`
+	Entries          *ebpf.MapSpec `ebpf:"entries"`
+	Events           *ebpf.MapSpec `ebpf:"events"`
+	ExemptSources    *ebpf.MapSpec `ebpf:"exempt_sources"`
+	Flows            *ebpf.MapSpec `ebpf:"flows"`
+	Heads            *ebpf.MapSpec `ebpf:"heads"`
+	Http2Connections *ebpf.MapSpec `ebpf:"http2_connections"`
+	Learning         *ebpf.MapSpec `ebpf:"learning"`
+	NatFlows         *ebpf.MapSpec `ebpf:"nat_flows"`
+	NewFlow          *ebpf.MapSpec `ebpf:"new_flow"`
+	NewHttp2         *ebpf.MapSpec `ebpf:"new_http2"`
+	Node             *ebpf.MapSpec `ebpf:"node"`
+	Packets          *ebpf.MapSpec `ebpf:"packets"`
+	Policies         *ebpf.MapSpec `ebpf:"policies"`
+	Statuses         *ebpf.MapSpec `ebpf:"statuses"`
+	Streams          *ebpf.MapSpec `ebpf:"streams"`
+	Targets          *ebpf.MapSpec `ebpf:"targets"`
+	Unreachables     *ebpf.MapSpec `ebpf:"unreachables"`
+	Uplinks          *ebpf.MapSpec `ebpf:"uplinks"`
 }
 
 // decideVariableSpecs contains global variables before they are loaded into the kernel.
@@ -392,26 +493,29 @@ func (o *decideObjects) Close() error {
 //
 // It can be passed to loadDecideObjects or ebpf.CollectionSpec.LoadAndAssign.
 type decideMaps struct {
-	Answered      *ebpf.Map `ebpf:"answered"`
-	Answers       *ebpf.Map `ebpf:"answers"`
-	Backends      *ebpf.Map `ebpf:"backends"`
-	Cidrs         *ebpf.Map `ebpf:"cidrs"`
-	Circuits      *ebpf.Map `ebpf:"circuits"`
-	Entries       *ebpf.Map `ebpf:"entries"`
-	Events        *ebpf.Map `ebpf:"events"`
-	ExemptSources *ebpf.Map `ebpf:"exempt_sources"`
-	Flows         *ebpf.Map `ebpf:"flows"`
-	Heads         *ebpf.Map `ebpf:"heads"`
-	Learning      *ebpf.Map `ebpf:"learning"`
-	NatFlows      *ebpf.Map `ebpf:"nat_flows"`
-	NewFlow       *ebpf.Map `ebpf:"new_flow"`
-	Node          *ebpf.Map `ebpf:"node"`
-	Packets       *ebpf.Map `ebpf:"packets"`
-	Policies      *ebpf.Map `ebpf:"policies"`
-	Statuses      *ebpf.Map `ebpf:"statuses"`
-	Targets       *ebpf.Map `ebpf:"targets"`
-	Unreachables  *ebpf.Map `ebpf:"unreachables"`
-	Uplinks       *ebpf.Map `ebpf:"uplinks"`
+	Answered         *ebpf.Map `ebpf:"answered"`
+	Answers          *ebpf.Map `ebpf:"answers"`
+	Backends         *ebpf.Map `ebpf:"backends"`
+	Cidrs            *ebpf.Map `ebpf:"cidrs"`
+	Circuits         *ebpf.Map `ebpf:"circuits"`
+	Entries          *ebpf.Map `ebpf:"entries"`
+	Events           *ebpf.Map `ebpf:"events"`
+	ExemptSources    *ebpf.Map `ebpf:"exempt_sources"`
+	Flows            *ebpf.Map `ebpf:"flows"`
+	Heads            *ebpf.Map `ebpf:"heads"`
+	Http2Connections *ebpf.Map `ebpf:"http2_connections"`
+	Learning         *ebpf.Map `ebpf:"learning"`
+	NatFlows         *ebpf.Map `ebpf:"nat_flows"`
+	NewFlow          *ebpf.Map `ebpf:"new_flow"`
+	NewHttp2         *ebpf.Map `ebpf:"new_http2"`
+	Node             *ebpf.Map `ebpf:"node"`
+	Packets          *ebpf.Map `ebpf:"packets"`
+	Policies         *ebpf.Map `ebpf:"policies"`
+	Statuses         *ebpf.Map `ebpf:"statuses"`
+	Streams          *ebpf.Map `ebpf:"streams"`
+	Targets          *ebpf.Map `ebpf:"targets"`
+	Unreachables     *ebpf.Map `ebpf:"unreachables"`
+	Uplinks          *ebpf.Map `ebpf:"uplinks"`
 }
 
 func (m *decideMaps) Close() error {
@@ -426,13 +530,16 @@ func (m *decideMaps) Close() error {
 		m.ExemptSources,
 		m.Flows,
 		m.Heads,
+		m.Http2Connections,
 		m.Learning,
 		m.NatFlows,
 		m.NewFlow,
+		m.NewHttp2,
 		m.Node,
 		m.Packets,
 		m.Policies,
 		m.Statuses,
+		m.Streams,
 		m.Targets,
 		m.Unreachables,
 		m.Uplinks,

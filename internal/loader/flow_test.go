@@ -368,8 +368,16 @@ func TestOutcomes(t *testing.T) {
 		}, outcomes(2, 2, 0, "2xx", "2xx")},
 		{"a request in pieces", func(c *conn) {
 			c.open()
-			c.ask("P")
-			c.passed(c.send(psh|ack, "OST / HT"), c.hookOut, "flow")
+			c.ask("G")
+			c.passed(c.send(psh|ack, "ET / HT"), c.hookOut, "flow")
+			c.passed(c.send(psh|ack, "TP/1.1\r\n\r\n"), c.hookOut, "flow")
+			c.answer(ok)
+			c.end()
+		}, outcomes(1, 1, 0, "2xx")},
+		{"a request that begins as HTTP/2 does", func(c *conn) {
+			c.open()
+			c.passed(c.send(psh|ack, "P"), c.hookOut, "flow")
+			c.ask("OST / HT")
 			c.passed(c.send(psh|ack, "TP/1.1\r\n\r\n"), c.hookOut, "flow")
 			c.answer(ok)
 			c.end()

@@ -23,6 +23,7 @@ const (
 	_ = -uint(ledger.EventProbe ^ ledger.EventKind(bpf.CEventKindEVENT_PROBE))
 	_ = -uint(ledger.EventReturn ^ ledger.EventKind(bpf.CEventKindEVENT_RETURN))
 	_ = -uint(ledger.EventLearn ^ ledger.EventKind(bpf.CEventKindEVENT_LEARN))
+	_ = -uint(ledger.EventSweep ^ ledger.EventKind(bpf.CEventKindEVENT_SWEEP))
 	_ = -uint(ledger.EventKinds ^ ledger.EventKind(bpf.CEventKindEVENT_MAX))
 )
 
@@ -89,6 +90,9 @@ func decode(raw []byte) (ledger.Event, error) {
 	}
 	if ev.Kind == ledger.EventLearn {
 		ev.Inbound, ev.Circuit = Direction(e.Circuit) == Inbound, -1
+	}
+	if ev.Kind == ledger.EventSweep {
+		ev.Circuit = -1
 	}
 	return ev, nil
 }

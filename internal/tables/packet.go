@@ -13,7 +13,7 @@ var actionNames = []string{"pass", "respond", "ack", "swallow", "reset", "drop"}
 
 var reasonNames = []string{
 	"foreign", "short", "fragment", "ip-options", "extension-header", "remote", "untracked", "flow", "admitted",
-	"probe", "monitored", "lease-expired", "exempt", "table-full", "answered", "error", "out-of-sequence",
+	"probe", "monitored", "lease-expired", "exempt", "table-full", "answered", "error", "withheld", "out-of-sequence",
 	"open", "forced-open", "half-open", "connection-limit", "request-limit", "rate-limit",
 }
 

@@ -1,0 +1,230 @@
+/* Frames of HTTP/2 (RFC 9113, 4 and 6): a walk over the bytes that one side sends. It resumes at any byte, because TCP may cut a
+ * frame anywhere. All its state is in map values, so that the verifier sees equal steps. */
+#pragma once
+
+#include "http2.h"
+#include "stage.h"
+
+#define FRAME_STEPS 32768 /* a packet of 64 KiB with as many frames as possible needs less */
+
+/* What a walk has reached. */
+enum frame_event {
+	AT_NOTHING,
+	AT_HEADERS, /* the header of a HEADERS frame was read */
+	AT_BLOCK, /* a header block is complete: frames.block_stream, block_type and block_flags describe it */
+	AT_DATA, /* a DATA frame is complete */
+	AT_RESET, /* a RST_STREAM is complete, head has its error code */
+	AT_GOAWAY, /* the last stream and the error code of a GOAWAY were read, head has them */
+};
+
+struct walker {
+	struct __sk_buff *skb;
+	struct stage *stage;
+	struct node_state *node;
+	struct flow *flow;
+	struct http2_connection *connection;
+	struct frames *frames;
+};
+
+static __always_inline bool begins_block(const struct frames *fr)
+{
+	return fr->type == FRAME_HEADERS || fr->type == FRAME_PUSH_PROMISE;
+}
+
+/* belongs_to_stream reports whether a type of frame needs a stream, or must not have one (RFC 9113, 6). Unknown types may have
+ * either. */
+static __always_inline bool stream_fits(__u8 type, __u32 stream)
+{
+	switch (type) {
+	case FRAME_DATA:
+	case FRAME_HEADERS:
+	case FRAME_PRIORITY:
+	case FRAME_RST_STREAM:
+	case FRAME_PUSH_PROMISE:
+	case FRAME_CONTINUATION:
+		return stream;
+	case FRAME_SETTINGS:
+	case FRAME_PING:
+	case FRAME_GOAWAY:
+		return !stream;
+	default:
+		return true;
+	}
+}
+
+/* fields_of returns the number of bytes at the beginning of the payload that the walk reads as a whole. */
+static __always_inline __u32 fields_of(const struct frames *fr)
+{
+	__u32 padded = fr->flags & FRAME_PADDED ? 1 : 0;
+
+	switch (fr->type) {
+	case FRAME_HEADERS:
+		return padded + (fr->flags & FRAME_HAS_PRIORITY ? 5 : 0);
+	case FRAME_PUSH_PROMISE:
+		return padded + 4;
+	case FRAME_RST_STREAM:
+		return 4;
+	case FRAME_GOAWAY:
+		return 8;
+	default:
+		return 0;
+	}
+}
+
+/* frame_ended begins the next frame. */
+static __always_inline void frame_ended(struct frames *fr, struct walk *k)
+{
+	fr->phase = FRAMES_HEADER;
+	fr->have = 0;
+	k->frame_at = k->at;
+	k->frame_have = 0;
+}
+
+/* block_part_ended ends the part of a header block in this frame. The padding follows it. */
+static __always_inline enum frame_event block_part_ended(struct frames *fr, struct walk *k)
+{
+	bool complete = fr->flags & FRAME_END_HEADERS;
+
+	fr->phase = FRAMES_SKIP;
+	if (!fr->left)
+		frame_ended(fr, k);
+	return complete ? AT_BLOCK : AT_NOTHING;
+}
+
+static __always_inline enum frame_event begin_block_part(struct frames *fr, struct walk *k)
+{
+	fr->phase = FRAMES_BLOCK;
+	return fr->left == fr->padding ? block_part_ended(fr, k) : AT_NOTHING;
+}
+
+/* header_read begins the payload of a frame. */
+static __always_inline enum frame_event header_read(struct frames *fr, struct walk *k)
+{
+	__u32 fields;
+
+	if (fr->type == FRAME_CONTINUATION) {
+		fr->padding = 0;
+		return begin_block_part(fr, k);
+	}
+	if (begins_block(fr)) {
+		fr->block_stream = fr->stream;
+		fr->block_type = fr->type;
+		fr->block_flags = fr->flags;
+		fr->padding = 0;
+		hpack_begin(&fr->hpack);
+	}
+	fields = fields_of(fr);
+	if (fields > fr->left) {
+		fr->phase = FRAMES_BROKEN;
+		return AT_NOTHING;
+	}
+	fr->have = 0;
+	fr->want = fields;
+	if (fields) {
+		fr->phase = FRAMES_FIELDS;
+		return AT_NOTHING;
+	}
+	if (fr->type == FRAME_HEADERS)
+		return begin_block_part(fr, k);
+	fr->phase = FRAMES_SKIP;
+	if (fr->left)
+		return AT_NOTHING;
+	frame_ended(fr, k);
+	return fr->type == FRAME_DATA ? AT_DATA : AT_NOTHING;
+}
+
+/* fields_read goes on after the fields at the beginning of a payload. */
+static __always_inline enum frame_event fields_read(struct frames *fr, struct walk *k)
+{
+	if (begins_block(fr)) {
+		fr->padding = fr->flags & FRAME_PADDED ? fr->head[0] : 0;
+		if (fr->padding > fr->left) {
+			fr->phase = FRAMES_BROKEN;
+			return AT_NOTHING;
+		}
+		return begin_block_part(fr, k);
+	}
+	fr->phase = FRAMES_SKIP;
+	if (!fr->left)
+		frame_ended(fr, k);
+	return fr->type == FRAME_RST_STREAM ? AT_RESET : AT_GOAWAY;
+}
+
+/* load_window loads the next bytes of the packet. It returns false if there are none. */
+static __always_inline bool load_window(struct __sk_buff *skb, struct walk *k)
+{
+	__u32 n = k->end - k->at - 1;
+
+	k->base = k->at;
+	k->fill = 0;
+	if (n > WINDOW - 1)
+		n = WINDOW - 1;
+	/* In bounds: 1 <= n + 1 <= WINDOW. The mask makes it visible to the verifier. */
+	asm volatile("" : "+r"(n));
+	n &= WINDOW - 1;
+	if (bpf_skb_load_bytes(skb, k->at, k->window, n + 1))
+		return false;
+	k->fill = n + 1;
+	return true;
+}
+
+/* parse_header reads the nine bytes in head. It returns false if no peer of HTTP/2 sends such a frame here. */
+static __always_inline bool parse_header(struct frames *fr)
+{
+	const __u8 *h = fr->head;
+
+	fr->left = (__u32)h[0] << 16 | (__u32)h[1] << 8 | h[2];
+	fr->type = h[3];
+	fr->flags = h[4];
+	fr->stream = read32(h + 5) & 0x7fffffff;
+	if (!stream_fits(fr->type, fr->stream))
+		return false;
+	/* Nothing may come between the parts of a header block. */
+	if (fr->block_stream)
+		return fr->type == FRAME_CONTINUATION && fr->stream == fr->block_stream;
+	return fr->type != FRAME_CONTINUATION;
+}
+
+/* collect moves bytes from the window to head until it has want bytes. It returns true when it has them. */
+static __always_inline bool collect(struct frames *fr, struct walk *k, __u32 want)
+{
+	__u32 at = k->at - k->base, have = fr->have;
+
+	if (!have && want == FRAME_HEADER && k->fill - at >= FRAME_HEADER) {
+		/* In bounds: WINDOW_ROOM bytes follow the window. */
+		__builtin_memcpy(fr->head, k->window + (at & (WINDOW - 1)), FRAME_HEADER);
+		k->at += FRAME_HEADER;
+		return true;
+	}
+	fr->head[have & 15] = k->window[at & (WINDOW - 1)];
+	fr->have = have + 1;
+	k->at++;
+	return have + 1 >= want;
+}
+
+static __always_inline enum frame_event skip_payload(struct frames *fr, struct walk *k)
+{
+	__u32 n = k->end - k->at;
+
+	if (n > fr->left)
+		n = fr->left;
+	k->at += n;
+	fr->left -= n;
+	if (fr->left)
+		return AT_NOTHING;
+	frame_ended(fr, k);
+	return fr->type == FRAME_DATA ? AT_DATA : AT_NOTHING;
+}
+
+/* read_block reads a unit of a header block. */
+static __always_inline enum frame_event read_block(struct frames *fr, struct walk *k)
+{
+	__u32 from = k->at - k->base, at = from, n = fr->left - fr->padding, end = k->fill;
+
+	if (end - at > n)
+		end = at + n;
+	hpack_step(&fr->hpack, k->window, &at, end);
+	k->at += at - from;
+	fr->left -= at - from;
+	return fr->left == fr->padding ? block_part_ended(fr, k) : AT_NOTHING;
+}

@@ -1,0 +1,164 @@
+/* HTTP/2 connections: lookup, creation and end. Their streams end later, in the sweep. */
+#pragma once
+
+#include "hpack.h"
+#include "parse.h"
+#include "request.h"
+
+#define NO_GOAWAY 0xffffffff
+#define PREFACE_LEN 24 /* "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" (RFC 9113, 3.4) */
+#define NO_FRAME 0xff /* type of what the walk skips besides frames */
+
+enum frame_type {
+	FRAME_DATA,
+	FRAME_HEADERS,
+	FRAME_PRIORITY,
+	FRAME_RST_STREAM,
+	FRAME_SETTINGS,
+	FRAME_PUSH_PROMISE,
+	FRAME_PING,
+	FRAME_GOAWAY,
+	FRAME_WINDOW_UPDATE,
+	FRAME_CONTINUATION,
+};
+
+enum frame_flag {
+	FRAME_END_STREAM = 0x1, /* DATA, HEADERS */
+	FRAME_END_HEADERS = 0x4, /* HEADERS, PUSH_PROMISE, CONTINUATION */
+	FRAME_PADDED = 0x8, /* DATA, HEADERS, PUSH_PROMISE */
+	FRAME_HAS_PRIORITY = 0x20, /* HEADERS */
+};
+
+static __always_inline __u32 read32(const __u8 *b)
+{
+	return (__u32)b[0] << 24 | (__u32)b[1] << 16 | (__u32)b[2] << 8 | b[3];
+}
+
+/* frames_begin reports whether the payload looks like the beginning of a HEADERS frame with a whole header block, which is how
+ * requests and responses begin. */
+static __always_inline bool frames_begin(struct __sk_buff *skb, const struct packet *pkt)
+{
+	__u8 h[FRAME_HEADER] = {};
+	__u32 len, stream;
+
+	if (pkt->payload <= FRAME_HEADER || bpf_skb_load_bytes(skb, pkt->l4 + pkt->tcp_len, h, sizeof(h)))
+		return false;
+	len = (__u32)h[0] << 16 | (__u32)h[1] << 8 | h[2];
+	stream = read32(h + 5);
+	return h[3] == FRAME_HEADERS && h[4] & FRAME_END_HEADERS && !(h[4] & ~0x2d) && len &&
+	       len <= pkt->payload - FRAME_HEADER && stream & 1 && stream < 1U << 31;
+}
+
+static __always_inline struct http2_connection *http2_connection_of(const struct flow *f)
+{
+	__u64 key = f->http2.connection;
+
+	return bpf_map_lookup_elem(&http2_connections, &key);
+}
+
+/* request_sweep asks the agent to sweep now instead of at its next turn. One event is enough until the sweep begins. */
+static __always_inline void request_sweep(struct node_state *n)
+{
+	struct event *e;
+
+	if (READ_ONCE(n->sweep_requested) || __sync_val_compare_and_swap(&n->sweep_requested, 0, 1))
+		return;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		n->sweep_requested = 0; /* the next periodic sweep ends the streams */
+		return;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->kind = EVENT_SWEEP;
+	event_submit(e);
+}
+
+static __always_inline enum closer closer_of(__u32 result)
+{
+	switch (result) {
+	case RESULT_ABORTED:
+	case RESULT_ABANDONED:
+		return CLOSER_CLIENT;
+	case RESULT_RESET:
+	case RESULT_RACED:
+		return CLOSER_BACKEND;
+	default:
+		return CLOSER_UNKNOWN;
+	}
+}
+
+/* close_http2 records the end of a connection. The first call decides. result: the outcome of a request that was pending then,
+ * see closer_of. */
+__noinline int close_http2(const struct flow *f, __u32 result, __u64 now)
+{
+	struct node_state *n = the_node();
+	struct http2_connection *c;
+	enum closer closer = closer_of(result);
+
+	if (!f || !n)
+		return 0;
+	c = http2_connection_of(f);
+	if (!c)
+		return 0;
+	/* A client that has sent a FIN has left first. */
+	if (closer == CLOSER_BACKEND && c->client_left)
+		closer = CLOSER_CLIENT;
+	if (__sync_val_compare_and_swap(&c->closer, CLOSER_NONE, closer) != CLOSER_NONE)
+		return 0;
+	c->acked = f->acked;
+	*(volatile __u64 *)&c->closed = closer == CLOSER_CLIENT && c->client_left ? c->client_left : now;
+	if (READ_ONCE(c->streams))
+		request_sweep(n);
+	return 0;
+}
+
+static __always_inline void begin_frames(struct frames *fr, __u32 next)
+{
+	fr->next = next;
+	fr->phase = FRAMES_HEADER;
+	fr->type = NO_FRAME;
+	hpack_begin(&fr->hpack);
+}
+
+/* begin_http2 begins to observe the frames of a connection: from its preface, which the client sends from seq on, or from a
+ * frame of the client in the middle of it. It returns false if there is no room. The backend may have sent its first frames
+ * before the preface; they end with a packet, and have no header blocks. */
+static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __u32 seq, bool preface)
+{
+	__u32 zero = 0;
+	struct http2_connection *c = bpf_map_lookup_elem(&new_http2, &zero);
+	__u64 key;
+
+	if (!c)
+		return false;
+	__builtin_memset(c, 0, sizeof(*c));
+	begin_frames(&c->client, seq);
+	begin_frames(&c->backend, f->backend_end);
+	c->goaway = NO_GOAWAY;
+	if (preface) {
+		c->client.phase = FRAMES_SKIP;
+		c->client.left = PREFACE_LEN;
+	} else {
+		c->backend.phase = FRAMES_LOST;
+		hpack_forget(&c->client.hpack);
+		hpack_forget(&c->backend.hpack);
+	}
+	key = __sync_fetch_and_add(&n->http2_keys, 1) + 1;
+	if (bpf_map_update_elem(&http2_connections, &key, c, BPF_NOEXIST))
+		return false;
+	__sync_fetch_and_add(&n->http2_count, 1);
+	f->http2.connection = key;
+	/* Readers of the protocol on other CPUs find the key. */
+	asm volatile("" ::: "memory");
+	*(volatile __u8 *)&f->protocol = PROTOCOL_HTTP2;
+	return true;
+}
+
+/* record_client_left records the time at which the client closed its direction. */
+static __always_inline void record_client_left(const struct flow *f, __u64 now)
+{
+	struct http2_connection *c = http2_connection_of(f);
+
+	if (c && !c->client_left)
+		c->client_left = now;
+}

@@ -1,0 +1,394 @@
+/* Observer of HTTP/2 and gRPC: it finds new streams in the client's frames and their results in the backend's frames. Its
+ * programs are stages. */
+#pragma once
+
+#include "backend.h"
+#include "client.h"
+#include "frames.h"
+#include "stream.h"
+
+#define ERROR_REFUSED_STREAM 7
+
+/* is_status reports whether a number is a final HTTP status. */
+static __always_inline bool is_final(__u32 status)
+{
+	return !status || status >= 200;
+}
+
+/* begin_stream decides about a HEADERS frame of the client. It returns false if the packet must not pass. The first new stream
+ * of a packet decides for the packet: the others pass with it. */
+static __noinline bool begin_stream(struct walker *w)
+{
+	struct walk *k = &w->stage->walk;
+	struct packet *pkt = &w->stage->pkt;
+	struct http2_connection *c = w->connection;
+	__u32 stream = w->frames->stream, reason;
+
+	/* Trailers, or a stream that a client must not begin (RFC 9113, 5.1.1). */
+	if (stream <= c->last_stream || !(stream & 1))
+		return true;
+	pkt->skip = k->frame_at - (pkt->l4 + pkt->tcp_len);
+	reason = admit_stream(pkt, w->node, w->flow, c, stream | (k->taken ? ADMIT_ANYWAY : 0));
+	if (is_rejection(reason)) {
+		k->reason = reason;
+		return false;
+	}
+	c->last_stream = stream;
+	k->fresh = stream;
+	k->taken = 1;
+	k->reason = reason;
+	return true;
+}
+
+static __always_inline __u32 grpc_result(__s32 code)
+{
+	return GRPC_MIN + code;
+}
+
+/* finish_stream records the outcome of a stream and removes it. */
+static __always_inline void finish_stream(struct walker *w, struct stream *s, __u32 stream, __u32 result)
+{
+	__u64 now = w->stage->walk.now;
+
+	/* The latency of an HTTP response ends with its headers. */
+	if (s->flags & STREAM_MAYBE_GRPC && result >= STATUS_MIN && result <= STATUS_MAX)
+		now = s->request.responded;
+	end_stream(s, result, now);
+	remove_stream(w->connection, w->flow->http2.connection, stream);
+}
+
+/* on_response_headers handles a header block of the backend: interim or final headers, or trailers. */
+static __noinline int on_response_headers(struct walker *w)
+{
+	struct frames *fr = w->frames;
+	struct hpack *h = &fr->hpack;
+	struct stream *s = find_stream(w->flow, fr->block_stream);
+	bool end = fr->block_flags & FRAME_END_STREAM, grpc;
+	__u32 status = h->status;
+
+	if (!s || (!end && !is_final(status)))
+		return 0;
+	w->connection->used = 1;
+	if (h->grpc_status >= 0) {
+		finish_stream(w, s, fr->block_stream, grpc_result(h->grpc_status));
+		return 0;
+	}
+	if (s->flags & STREAM_RESPONDED) {
+		/* Trailers without a gRPC status. */
+		if (end)
+			finish_stream(w, s, fr->block_stream, s->flags & STREAM_MAYBE_GRPC ? s->request.status : RESULT_UNKNOWN);
+		return 0;
+	}
+	grpc = h->content == CONTENT_GRPC && (!status || status == 200);
+	if (!status)
+		status = RESULT_UNKNOWN;
+	if (end) {
+		finish_stream(w, s, fr->block_stream, grpc ? RESULT_UNKNOWN : status);
+		return 0;
+	}
+	s->request.status = status;
+	s->request.responded = w->stage->walk.now;
+	if (grpc) {
+		s->flags |= STREAM_RESPONDED | STREAM_GRPC;
+	} else if (h->content == CONTENT_UNKNOWN && status == 200) {
+		s->flags |= STREAM_RESPONDED | STREAM_GRPC | STREAM_MAYBE_GRPC;
+	} else {
+		s->flags |= STREAM_RESPONDED;
+		end_stream(s, status, w->stage->walk.now);
+	}
+	return 0;
+}
+
+/* on_response_end handles the end of a stream without trailers. */
+static __noinline int on_response_end(struct walker *w)
+{
+	struct frames *fr = w->frames;
+	struct stream *s;
+
+	if (!(fr->flags & FRAME_END_STREAM))
+		return 0;
+	s = find_stream(w->flow, fr->stream);
+	if (s)
+		finish_stream(w, s, fr->stream, s->flags & STREAM_MAYBE_GRPC ? s->request.status : RESULT_UNKNOWN);
+	return 0;
+}
+
+static __noinline int on_backend_reset(struct walker *w)
+{
+	struct frames *fr = w->frames;
+	struct stream *s = find_stream(w->flow, fr->stream);
+
+	if (s)
+		finish_stream(w, s, fr->stream, read32(fr->head) == ERROR_REFUSED_STREAM ? RESULT_H2_REFUSED : RESULT_H2_RESET);
+	return 0;
+}
+
+/* on_goaway records up to which stream the backend processes requests. The sweep ends the others. */
+static __noinline int on_goaway(struct walker *w)
+{
+	struct http2_connection *c = w->connection;
+	__u32 last = read32(w->frames->head) & 0x7fffffff;
+
+	if (last >= c->goaway)
+		return 0;
+	c->goaway = last;
+	if (last < c->last_stream && READ_ONCE(c->streams))
+		request_sweep(w->node);
+	return 0;
+}
+
+static __noinline int on_client_reset(struct walker *w)
+{
+	struct frames *fr = w->frames;
+	struct stream *s = find_stream(w->flow, fr->stream);
+
+	if (s)
+		finish_stream(w, s, fr->stream, client_left_stream(s, w->stage->walk.now));
+	return 0;
+}
+
+/* on_client_data moves the time from which a response is late to the last byte of the request. */
+static __noinline int on_client_data(struct walker *w)
+{
+	struct walk *k = &w->stage->walk;
+	struct stream *s;
+
+	if (w->frames->stream == k->fresh)
+		return 0;
+	s = find_stream(w->flow, w->frames->stream);
+	if (s && request_state_of(READ_ONCE(s->request.state)) == REQUEST_WAIT && !(s->flags & STREAM_RESPONDED))
+		s->request.sent = k->now;
+	return 0;
+}
+
+static __always_inline void on_client_event(struct walker *w, enum frame_event event)
+{
+	if (event == AT_DATA)
+		on_client_data(w);
+	else if (event == AT_RESET)
+		on_client_reset(w);
+}
+
+static __always_inline void on_backend_event(struct walker *w, enum frame_event event)
+{
+	switch (event) {
+	case AT_BLOCK:
+		if (w->frames->block_type == FRAME_HEADERS)
+			on_response_headers(w);
+		break;
+	case AT_DATA:
+		on_response_end(w);
+		break;
+	case AT_RESET:
+		on_backend_reset(w);
+		break;
+	case AT_GOAWAY:
+		on_goaway(w);
+		break;
+	default:
+		break;
+	}
+}
+
+/* read_frame reads the next unit of a frame. */
+static __always_inline long read_frame(struct walker *w, const bool client)
+{
+	struct walk *k = &w->stage->walk;
+	struct frames *fr = w->frames;
+	enum frame_event event = AT_NOTHING;
+
+	if (k->at >= k->end)
+		return 1;
+	if (fr->phase == FRAMES_SKIP) {
+		event = skip_payload(fr, k);
+	} else if (k->at - k->base >= k->fill && !load_window(w->skb, k)) {
+		return 1;
+	} else if (fr->phase == FRAMES_HEADER) {
+		if (!collect(fr, k, FRAME_HEADER))
+			return 0;
+		if (!parse_header(fr)) {
+			fr->phase = FRAMES_BROKEN;
+			return 1;
+		}
+		if (client && fr->type == FRAME_HEADERS && !begin_stream(w)) {
+			/* The client sends the packet again: continue with this frame then. */
+			k->stop = 1;
+			k->at = k->frame_at;
+			fr->have = k->frame_have;
+			return 1;
+		}
+		event = header_read(fr, k);
+	} else if (fr->phase == FRAMES_FIELDS) {
+		bool complete = collect(fr, k, fr->want);
+
+		fr->left--;
+		if (complete)
+			event = fields_read(fr, k);
+	} else if (fr->phase == FRAMES_BLOCK) {
+		event = read_block(fr, k);
+	} else {
+		return 1;
+	}
+	if (event == AT_NOTHING)
+		return 0;
+	if (client)
+		on_client_event(w, event);
+	else
+		on_backend_event(w, event);
+	if (event == AT_BLOCK)
+		fr->block_stream = 0;
+	return 0;
+}
+
+static long read_client_frame(__u32 step, struct walker *w)
+{
+	return read_frame(w, true);
+}
+
+static long read_backend_frame(__u32 step, struct walker *w)
+{
+	return read_frame(w, false);
+}
+
+/* find_boundary finds the boundary of a frame after a gap. The packet must begin with the header block of a stream: a new one
+ * of the client, or a known one of the backend. */
+static __always_inline bool find_boundary(struct __sk_buff *skb, const struct packet *pkt, struct flow *f,
+					  struct http2_connection *c, struct frames *fr, const bool client)
+{
+	__u8 id[4];
+	__u32 stream;
+
+	if (!frames_begin(skb, pkt) || bpf_skb_load_bytes(skb, pkt->l4 + pkt->tcp_len + 5, id, sizeof(id)))
+		return false;
+	stream = read32(id);
+	if (client ? stream <= c->last_stream : !find_stream(f, stream))
+		return false;
+	fr->next = pkt->seq;
+	fr->phase = FRAMES_HEADER;
+	fr->have = 0;
+	fr->block_stream = 0;
+	hpack_forget(&fr->hpack);
+	return true;
+}
+
+/* begin_walk prepares to read the packet from frames.next on. It returns false if nothing of the packet is to be read. */
+static __always_inline bool begin_walk(struct __sk_buff *skb, struct stage *s, struct flow *f, struct http2_connection *c,
+				       struct frames *fr, const bool client)
+{
+	const struct packet *pkt = &s->pkt;
+	struct walk *k = &s->walk;
+	__u32 skip;
+
+	if (fr->phase == FRAMES_BROKEN)
+		return false;
+	if (fr->phase != FRAMES_LOST && before(fr->next, pkt->seq)) {
+		/* The backend's data before this packet may come again, unless the client has acknowledged later data. */
+		if (!client && before(f->client_ack, pkt->seq))
+			return false;
+		fr->phase = FRAMES_LOST;
+	}
+	if (fr->phase == FRAMES_LOST && !find_boundary(skb, pkt, f, c, fr, client))
+		return false;
+	skip = fr->next - pkt->seq;
+	if (skip >= pkt->payload)
+		return false;
+	k->now = bpf_ktime_get_ns();
+	k->at = pkt->l4 + pkt->tcp_len + skip;
+	k->end = pkt->l4 + pkt->tcp_len + pkt->payload;
+	k->base = k->at;
+	k->fill = 0;
+	k->frame_at = k->at;
+	k->frame_have = fr->have;
+	k->fresh = 0;
+	k->taken = 0;
+	k->stop = 0;
+	k->reason = REASON_FLOW;
+	return true;
+}
+
+/* end_walk records how far the walk came. A walk that did not come to the end of the packet has met frames that are not
+ * readable. */
+static __always_inline void end_walk(struct stage *s, struct flow *f, struct frames *fr)
+{
+	struct walk *k = &s->walk;
+	struct circuit *c;
+
+	fr->next = s->pkt.seq + (k->at - (s->pkt.l4 + s->pkt.tcp_len));
+	if (k->stop || (k->at >= k->end && fr->phase != FRAMES_BROKEN))
+		return;
+	fr->phase = FRAMES_BROKEN;
+	c = circuit_of(f->request.circuit);
+	if (c)
+		__sync_fetch_and_add(&c->malformed, 1);
+}
+
+static __always_inline bool begin_reading(struct frames *fr)
+{
+	return !__sync_val_compare_and_swap(&fr->busy, 0, 1);
+}
+
+static __always_inline void end_reading(struct frames *fr)
+{
+	*(volatile __u32 *)&fr->busy = 0;
+}
+
+/* read_client_frames decides about the frames in a packet of the client. */
+static __always_inline __u64 read_client_frames(struct __sk_buff *skb, struct stage *s, struct node_state *n, struct flow *f)
+{
+	struct walker w = { .skb = skb, .stage = s, .node = n, .flow = f };
+	__u32 reason = REASON_FLOW;
+
+	w.connection = http2_connection_of(f);
+	if (!w.connection)
+		return pass(REASON_UNTRACKED);
+	w.frames = &w.connection->client;
+	if (!begin_reading(w.frames))
+		return pass(REASON_FLOW);
+	if (begin_walk(skb, s, f, w.connection, w.frames, true)) {
+		bpf_loop(FRAME_STEPS, read_client_frame, &w, 0);
+		end_walk(s, f, w.frames);
+		reason = s->walk.reason;
+	}
+	end_reading(w.frames);
+	return is_rejection(reason) ? decision(TODO_REJECT_REQUEST, reason) : pass(reason);
+}
+
+/* http2_on_client decides about data of a client. */
+static __always_inline __u64 http2_on_client(struct __sk_buff *skb, struct stage *s, struct node_state *n)
+{
+	struct flow *f = find_flow(&s->pkt.key);
+	__u64 d;
+
+	if (!f)
+		return pass(REASON_UNTRACKED);
+	d = read_client_frames(skb, s, n, f);
+	if (d >> 32 == TODO_REJECT_REQUEST)
+		return decision(ACTION_DROP, (__u32)d);
+	if (d >> 32 != ACTION_PASS)
+		return d;
+	f->client_end = s->pkt.seq + s->pkt.payload;
+	after_client_data(&s->pkt, f);
+	return d;
+}
+
+static __always_inline __u64 http2_on_backend(struct __sk_buff *skb, struct stage *s, struct node_state *n)
+{
+	struct flow *f = find_flow(&s->pkt.key);
+	struct walker w = { .skb = skb, .stage = s, .node = n, .flow = f };
+
+	if (!f)
+		return pass(REASON_UNTRACKED);
+	w.connection = http2_connection_of(f);
+	if (!w.connection)
+		return pass(REASON_UNTRACKED);
+	w.frames = &w.connection->backend;
+	if (begin_reading(w.frames)) {
+		if (begin_walk(skb, s, f, w.connection, w.frames, false)) {
+			bpf_loop(FRAME_STEPS, read_backend_frame, &w, 0);
+			end_walk(s, f, w.frames);
+		}
+		end_reading(w.frames);
+	}
+	after_backend_data(&s->pkt, f, s->argument);
+	return pass(REASON_FLOW);
+}
