@@ -4,6 +4,7 @@
 
 #include "maps.h"
 #include "parse.h"
+#include "word.h"
 
 enum field {
 	FIELD_LENGTH = 1 << 0,
@@ -32,10 +33,6 @@ struct head {
 #define BELOW_TEN 0x7676767676767676ULL /* sets the high bit of a byte above 9 when added to it */
 #define HEAD_STEP 32
 #define HEAD_STEPS (HEAD_MAX / HEAD_STEP + 256) /* a step reads HEAD_STEP bytes or ends a line */
-
-#define WORD(a, b, c, d, e, f, g, h)                                                                                           \
-	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | (__u64)(f) << 40 |            \
-	 (__u64)(g) << 48 | (__u64)(h) << 56)
 
 /* word reads 8 bytes. In bounds: the mask keeps at below HEAD_MAX, and HEAD_ROOM bytes follow. */
 static __always_inline __u64 word(const __u8 *bytes, __u32 at)
