@@ -83,12 +83,13 @@ static __always_inline void frame_ended(struct frames *fr, struct walk *k)
 /* block_part_ended ends the part of a header block in this frame. The padding follows it. */
 static __always_inline enum frame_event block_part_ended(struct frames *fr, struct walk *k)
 {
-	bool complete = fr->flags & FRAME_END_HEADERS;
-
 	fr->phase = FRAMES_SKIP;
 	if (!fr->left)
 		frame_ended(fr, k);
-	return complete ? AT_BLOCK : AT_NOTHING;
+	if (!(fr->flags & FRAME_END_HEADERS))
+		return AT_NOTHING;
+	hpack_end(&fr->hpack);
+	return AT_BLOCK;
 }
 
 static __always_inline enum frame_event begin_block_part(struct frames *fr, struct walk *k)

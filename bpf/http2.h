@@ -117,7 +117,6 @@ static __always_inline void begin_frames(struct frames *fr, __u32 next)
 	fr->next = next;
 	fr->phase = FRAMES_HEADER;
 	fr->type = NO_FRAME;
-	hpack_begin(&fr->hpack);
 }
 
 /* begin_http2 begins to observe the frames of a connection: from its preface, which the client sends from seq on, or from a
@@ -140,8 +139,6 @@ static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __
 		c->client.left = PREFACE_LEN;
 	} else {
 		c->backend.phase = FRAMES_LOST;
-		hpack_forget(&c->client.hpack);
-		hpack_forget(&c->backend.hpack);
 	}
 	key = __sync_fetch_and_add(&n->http2_keys, 1) + 1;
 	if (bpf_map_update_elem(&http2_connections, &key, c, BPF_NOEXIST))

@@ -9,12 +9,6 @@
 
 #define ERROR_REFUSED_STREAM 7
 
-/* is_status reports whether a number is a final HTTP status. */
-static __always_inline bool is_final(__u32 status)
-{
-	return !status || status >= 200;
-}
-
 /* begin_stream decides about a HEADERS frame of the client. It returns false if the packet must not pass. The first new stream
  * of a packet decides for the packet: the others pass with it. */
 static __noinline bool begin_stream(struct walker *w)
@@ -40,11 +34,6 @@ static __noinline bool begin_stream(struct walker *w)
 	return true;
 }
 
-static __always_inline __u32 grpc_result(__s32 code)
-{
-	return GRPC_MIN + code;
-}
-
 /* finish_stream records the outcome of a stream and removes it. */
 static __always_inline void finish_stream(struct walker *w, struct stream *s, __u32 stream, __u32 result)
 {
@@ -57,40 +46,57 @@ static __always_inline void finish_stream(struct walker *w, struct stream *s, __
 	remove_stream(w->connection, w->flow->http2.connection, stream);
 }
 
+/* header_result returns the outcome of a stream whose response is a single header block: an HTTP response without a body, or a
+ * gRPC status alone. Only responses with status 200 can be of gRPC. */
+static __always_inline __u32 header_result(__u32 status, __u32 content, __u32 grpc)
+{
+	if (grpc != HPACK_ABSENT && grpc != HPACK_UNKNOWN)
+		return GRPC_MIN + grpc - HPACK_GRPC_OK;
+	if (status < STATUS_MIN || status > STATUS_MAX)
+		return RESULT_UNKNOWN;
+	if (status != 200 || content == HPACK_CONTENT_OTHER)
+		return status;
+	return grpc == HPACK_ABSENT && content == HPACK_ABSENT ? status : RESULT_UNKNOWN;
+}
+
+/* trailer_result returns the outcome of a stream whose response ends with trailers. */
+static __always_inline __u32 trailer_result(const struct stream *s, __u32 grpc)
+{
+	if (grpc == HPACK_UNKNOWN)
+		return RESULT_UNKNOWN;
+	if (grpc != HPACK_ABSENT)
+		return GRPC_MIN + grpc - HPACK_GRPC_OK;
+	return s->flags & STREAM_MAYBE_GRPC ? s->request.status : RESULT_UNKNOWN;
+}
+
 /* on_response_headers handles a header block of the backend: interim or final headers, or trailers. */
 static __noinline int on_response_headers(struct walker *w)
 {
 	struct frames *fr = w->frames;
 	struct hpack *h = &fr->hpack;
 	struct stream *s = find_stream(w->flow, fr->block_stream);
-	bool end = fr->block_flags & FRAME_END_STREAM, grpc;
-	__u32 status = h->status;
+	__u32 status = hpack_value(h, HPACK_STATUS), content = hpack_value(h, HPACK_CONTENT_TYPE);
+	bool end = fr->block_flags & FRAME_END_STREAM;
 
-	if (!s || (!end && !is_final(status)))
+	if (!s || (!end && status >= 100 && status < 200))
 		return 0;
 	w->connection->used = 1;
-	if (h->grpc_status >= 0) {
-		finish_stream(w, s, fr->block_stream, grpc_result(h->grpc_status));
-		return 0;
-	}
-	if (s->flags & STREAM_RESPONDED) {
-		/* Trailers without a gRPC status. */
-		if (end)
-			finish_stream(w, s, fr->block_stream, s->flags & STREAM_MAYBE_GRPC ? s->request.status : RESULT_UNKNOWN);
-		return 0;
-	}
-	grpc = h->content == CONTENT_GRPC && (!status || status == 200);
-	if (!status)
-		status = RESULT_UNKNOWN;
 	if (end) {
-		finish_stream(w, s, fr->block_stream, grpc ? RESULT_UNKNOWN : status);
+		__u32 grpc = hpack_value(h, HPACK_GRPC_STATUS);
+
+		finish_stream(w, s, fr->block_stream,
+			      s->flags & STREAM_RESPONDED ? trailer_result(s, grpc) : header_result(status, content, grpc));
 		return 0;
 	}
+	if (s->flags & STREAM_RESPONDED)
+		return 0;
+	if (status < STATUS_MIN || status > STATUS_MAX)
+		status = RESULT_UNKNOWN;
 	s->request.status = status;
 	s->request.responded = w->stage->walk.now;
-	if (grpc) {
+	if (content == HPACK_CONTENT_GRPC && (status == 200 || status == RESULT_UNKNOWN)) {
 		s->flags |= STREAM_RESPONDED | STREAM_GRPC;
-	} else if (h->content == CONTENT_UNKNOWN && status == 200) {
+	} else if (content == HPACK_UNKNOWN && status == 200) {
 		s->flags |= STREAM_RESPONDED | STREAM_GRPC | STREAM_MAYBE_GRPC;
 	} else {
 		s->flags |= STREAM_RESPONDED;
@@ -235,8 +241,11 @@ static __always_inline long read_frame(struct walker *w, const bool client)
 		on_client_event(w, event);
 	else
 		on_backend_event(w, event);
-	if (event == AT_BLOCK)
+	if (event == AT_BLOCK) {
 		fr->block_stream = 0;
+		if (fr->hpack.broken)
+			fr->phase = FRAMES_BROKEN;
+	}
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "count.h"
+#include "hpack.h"
 #include "packet.h"
 #include "verdict.h"
 
@@ -19,11 +20,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } stages SEC(".maps");
-
-#define WINDOW 256 /* a power of two */
-#define WINDOW_ROOM 32 /* bytes that may be read behind the window */
-
-_Static_assert(IS_POWER_OF_2(WINDOW), "an offset in the window is bounded by a mask");
 
 /* A walk over the payload of a packet. */
 struct walk {

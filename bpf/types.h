@@ -224,19 +224,50 @@ struct http1_state {
 	__u8 pad[4];
 };
 
-/* Position of a walk over the header blocks of one direction of an HTTP/2 connection. */
-struct hpack {
-	__u32 status; /* 0 = none */
-	__s32 grpc_status; /* -1 = none */
-	__u32 content; /* enum content */
-	__u32 method; /* enum request_method */
+/* Fields that the walk of a header block looks for. */
+enum hpack_field {
+	HPACK_OTHER, /* any other field */
+	HPACK_STATUS,
+	HPACK_GRPC_STATUS,
+	HPACK_CONTENT_TYPE,
+	HPACK_METHOD,
+	HPACK_HIDDEN = 7, /* any field: its name is in an entry of the table that the walk does not know */
+	HPACK_FIELDS, /* a power of two: the number of a field is bounded by a mask */
 };
 
-enum content {
-	CONTENT_NONE,
-	CONTENT_GRPC, /* application/grpc, with or without a suffix */
-	CONTENT_OTHER,
-	CONTENT_UNKNOWN, /* may be hidden behind an index that is not known */
+/* Values of these fields: 12 bits. */
+enum hpack_value {
+	HPACK_ABSENT = 0, /* the block does not have the field */
+	/* HPACK_STATUS: 100 to 999 */
+	HPACK_GRPC_OK = 1, /* HPACK_GRPC_STATUS: the code is the distance from HPACK_GRPC_OK, 0 to 16 */
+	HPACK_CONTENT_GRPC = 1, /* HPACK_CONTENT_TYPE: begins with "application/grpc" */
+	HPACK_CONTENT_OTHER = 2,
+	HPACK_METHOD_HEAD = 1,
+	HPACK_METHOD_OTHER = 2,
+	HPACK_UNKNOWN = 0xfff, /* not a value of the field, two that differ, or possibly hidden */
+};
+
+#define HPACK_RING 16
+#define HPACK_KEPT 16
+
+/* State of one direction of an HTTP/2 connection: the header block that is being read, and what is known of the dynamic
+ * table. All zeros is the state of a new connection. */
+struct hpack {
+	__u64 insertions; /* number of the latest insertion into the table, from 1 on */
+	__u64 forgotten; /* the latest insertion that is not in ring and may be of a field that the walk looks for, 0 = none */
+	__u64 ring[HPACK_RING]; /* insertions of such fields: their number above their entry */
+	__u8 kept[2 * HPACK_KEPT]; /* first bytes of the string, in the first half: words written to it may extend beyond */
+	__u16 values[HPACK_FIELDS]; /* enum hpack_value, of the block */
+	__u32 number; /* integer so far; in a string: bytes left of it */
+	__u32 length; /* length of the string */
+	__u8 phase; /* enum hpack_phase */
+	__u8 flags; /* enum hpack_flag, of the representation */
+	__u8 field; /* enum hpack_field, of the representation */
+	__u8 kept_len; /* bytes of the string in kept */
+	__u8 shift; /* bits of the integer so far, without its prefix */
+	__u8 next; /* counts the insertions in ring */
+	__u8 unresolved; /* 1: a field of the block is in an entry that the walk does not know */
+	__u8 broken; /* 1: this is not HPACK, and nothing after it can be read */
 };
 
 /* What a walk over the frames of a connection reads next. */
@@ -580,6 +611,8 @@ _Static_assert(REASON_MAX == REASON_RATE_LIMIT + 1, "rejections are the last rea
 _Static_assert(IS_POWER_OF_2(OPENING_MAX), "an opening is bounded by a mask");
 _Static_assert(PHASE_GONE <= 0xff && REQUEST_RESPONDED <= 0xff, "a state is the low byte of its word");
 _Static_assert(JUDGED_BITS < 64 && SHARE_BITS < 32, "a count and a share fit their words");
+_Static_assert(IS_POWER_OF_2(HPACK_RING) && IS_POWER_OF_2(HPACK_FIELDS), "an insertion and a field are bounded by a mask");
+_Static_assert(HPACK_UNKNOWN > STATUS_MAX, "no status is unknown");
 _Static_assert(EVENT_MAX <= 0xff && VERDICT_MAX <= 0xff && REJECT_MAX <= 0xff, "kinds fit a byte");
 _Static_assert(sizeof(struct flow_key) == 36, "a key has no padding: all its bytes are compared");
 _Static_assert(sizeof(struct endpoint) == 20, "a key has no padding: all its bytes are compared");

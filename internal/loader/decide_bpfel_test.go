@@ -199,10 +199,21 @@ type decideHttp2Connection struct {
 		Pad         uint32
 		Hpack       struct {
 			_          structs.HostLayout
-			Status     uint32
-			GrpcStatus int32
-			Content    uint32
-			Method     uint32
+			Insertions uint64
+			Forgotten  uint64
+			Ring       [16]uint64
+			Kept       [32]uint8
+			Values     [8]uint16
+			Number     uint32
+			Length     uint32
+			Phase      uint8
+			Flags      uint8
+			Field      uint8
+			KeptLen    uint8
+			Shift      uint8
+			Next       uint8
+			Unresolved uint8
+			Broken     uint8
 		}
 	}
 	Backend struct {
@@ -224,10 +235,21 @@ type decideHttp2Connection struct {
 		Pad         uint32
 		Hpack       struct {
 			_          structs.HostLayout
-			Status     uint32
-			GrpcStatus int32
-			Content    uint32
-			Method     uint32
+			Insertions uint64
+			Forgotten  uint64
+			Ring       [16]uint64
+			Kept       [32]uint8
+			Values     [8]uint16
+			Number     uint32
+			Length     uint32
+			Phase      uint8
+			Flags      uint8
+			Field      uint8
+			KeptLen    uint8
+			Shift      uint8
+			Next       uint8
+			Unresolved uint8
+			Broken     uint8
 		}
 	}
 	ClientLeft uint64
