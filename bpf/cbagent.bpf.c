@@ -46,6 +46,8 @@ struct types {
 	enum closer closer;
 	enum stream_flag stream_flag;
 	enum stage_index stage_index;
+	enum hpack_field hpack_field;
+	enum hpack_value hpack_value;
 } types SEC(".data.types") __attribute__((unused));
 
 #define TCX_NEXT (-1) /* the next program decides; clsact: TC_ACT_UNSPEC */

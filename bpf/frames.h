@@ -174,6 +174,9 @@ static __always_inline bool parse_header(struct frames *fr)
 {
 	const __u8 *h = fr->head;
 
+	/* SETTINGS follow the preface (RFC 9113, 3.4). */
+	if (fr->type == FRAME_PREFACE && h[3] != FRAME_SETTINGS)
+		return false;
 	fr->left = (__u32)h[0] << 16 | (__u32)h[1] << 8 | h[2];
 	fr->type = h[3];
 	fr->flags = h[4];

@@ -7,7 +7,7 @@
 
 #define NO_GOAWAY 0xffffffff
 #define PREFACE_LEN 24 /* "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" (RFC 9113, 3.4) */
-#define NO_FRAME 0xff /* type of what the walk skips besides frames */
+#define FRAME_PREFACE 0xff /* type of the preface, which the walk skips like a frame */
 
 enum frame_type {
 	FRAME_DATA,
@@ -116,7 +116,6 @@ static __always_inline void begin_frames(struct frames *fr, __u32 next)
 {
 	fr->next = next;
 	fr->phase = FRAMES_HEADER;
-	fr->type = NO_FRAME;
 }
 
 /* begin_http2 begins to observe the frames of a connection: from its preface, which the client sends from seq on, or from a
@@ -136,6 +135,7 @@ static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __
 	c->goaway = NO_GOAWAY;
 	if (preface) {
 		c->client.phase = FRAMES_SKIP;
+		c->client.type = FRAME_PREFACE;
 		c->client.left = PREFACE_LEN;
 	} else {
 		c->backend.phase = FRAMES_LOST;

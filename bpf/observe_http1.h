@@ -118,23 +118,34 @@ static __always_inline __u32 preface_bytes(struct __sk_buff *skb, const struct p
 
 /* connection_method returns the method of the first request of a connection. It returns METHOD_NONE for anything else, also
  * while a few bytes may begin either a request or the preface of HTTP/2; f->http1.preface counts the bytes of the latter. */
-static __always_inline enum method connection_method(struct __sk_buff *skb, struct packet *pkt, struct flow *f)
+__noinline __u32 connection_method(struct __sk_buff *skb, struct packet *pkt, struct flow *f)
 {
-	struct http1_state *h = &f->http1;
-	enum method kind = h->preface ? METHOD_NONE : method(skb, pkt);
-	__u32 seen = h->preface;
+	enum method kind = METHOD_NONE;
+	struct http1_state *h;
+	__u32 seen;
 
-	if (!seen && (kind == METHOD_NONE ? pkt->payload >= PREFACE_BEGIN : pkt->payload - pkt->skip >= PREFACE_BEGIN)) {
-		if (kind == METHOD_NONE)
-			kind = count_opening(skb, pkt, f);
-		if (kind != METHOD_NONE || pkt->skip >= pkt->payload)
+	if (!f || !pkt)
+		return METHOD_NONE;
+	h = &f->http1;
+	seen = h->preface;
+
+	if (!seen) {
+		kind = method(skb, pkt);
+		if (kind != METHOD_NONE && pkt->payload - pkt->skip >= PREFACE_BEGIN)
 			return kind;
 	}
 	h->preface = preface_bytes(skb, pkt, seen);
 	if (h->preface)
 		return METHOD_NONE;
 	/* Every text that begins with "P" is taken for a request, as in method(). */
-	return seen ? METHOD_OTHER : kind;
+	if (seen)
+		return METHOD_OTHER;
+	if (kind == METHOD_NONE) {
+		kind = count_opening(skb, pkt, f);
+		if (kind == METHOD_NONE && pkt->skip)
+			h->preface = preface_bytes(skb, pkt, 0);
+	}
+	return kind;
 }
 
 /* begin_stage begins to observe HTTP/2 and leaves the packet to its stage. */

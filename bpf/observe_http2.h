@@ -328,7 +328,7 @@ static __always_inline void end_walk(struct stage *s, struct flow *f, struct fra
 	fr->phase = FRAMES_BROKEN;
 	c = circuit_of(f->request.circuit);
 	if (c)
-		__sync_fetch_and_add(&c->malformed, 1);
+		__sync_fetch_and_add(&c->openings[OPENING_MALFORMED_HTTP2], 1);
 }
 
 static __always_inline bool begin_reading(struct frames *fr)

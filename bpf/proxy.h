@@ -59,7 +59,5 @@ static __always_inline enum opening opening_of(struct __sk_buff *skb, const stru
 		return OPENING_OTHER;
 	if (b[0] == 0x16 && b[1] == 3)
 		return OPENING_TLS; /* a handshake record */
-	if (b[0] == 'P' && b[1] == 'R' && b[2] == 'I' && b[3] == ' ')
-		return OPENING_HTTP2;
 	return OPENING_OTHER;
 }

@@ -480,10 +480,10 @@ struct verdict {
 
 #define LATENCY_BUCKETS 20 /* 64 us x 2^n; the last bucket has no upper bound */
 
-/* First bytes of a connection under an http policy that are not a request. */
+/* Connections under an http policy that begin with something else than a request, or are not readable. */
 enum opening {
 	OPENING_TLS,
-	OPENING_HTTP2,
+	OPENING_MALFORMED_HTTP2, /* the preface of HTTP/2, and later frames that are not readable */
 	OPENING_PROXY, /* PROXY protocol header: skipped, a request may follow */
 	OPENING_OTHER,
 	OPENING_MAX,
@@ -512,7 +512,6 @@ struct circuit {
 	__u64 admitted; /* requests (http), connections (tcp) */
 	__u64 probes;
 	__u64 over_admitted; /* admitted without a permit or over a limit, because they shared a packet with an admitted one */
-	__u64 malformed; /* HTTP/2 connections whose frames are not readable */
 	__u64 unjudged;
 	__u64 rejected[REJECTIONS][REJECT_MAX];
 	__u64 would_reject[REJECTIONS];

@@ -47,7 +47,7 @@ func (a *Agent) warnUnread(now int64) {
 	for i := range circuits {
 		u := &circuits[i]
 		for _, o := range a.unread.take(u, &left) {
-			a.log.Warn("connections of an http policy carry no HTTP/1 request", "policy", u.policy, "direction", u.direction,
+			a.log.Warn("connections of an http policy carry no request that is observed", "policy", u.policy, "direction", u.direction,
 				"backend", u.backend, "protocol", o.String(), "connections", u.counts[o], "remedy", console.RemedyOf(o))
 		}
 	}
@@ -74,7 +74,7 @@ func (a *Agent) findUnread() []unread {
 // the request after it may be on its way.
 func (l *unreadLog) take(u *unread, left *int) []tables.Opening {
 	var all []tables.Opening
-	for _, o := range []tables.Opening{tables.OpeningTLS, tables.OpeningHTTP2, tables.OpeningOther} {
+	for _, o := range []tables.Opening{tables.OpeningTLS, tables.OpeningMalformed, tables.OpeningOther} {
 		key := unreadKey{u.policy, u.backend, o}
 		if u.counts[o] == 0 || l.logged[key] || *left == 0 || len(l.logged) == unreadPerRun {
 			continue

@@ -27,7 +27,7 @@ func TestUnreadIsLoggedOnce(t *testing.T) {
 		{unreadOf("a", tables.OpeningTLS), nil},
 		{unreadOf("a", tables.OpeningTLS, tables.OpeningOther), []tables.Opening{tables.OpeningOther}},
 		{unreadOf("b", tables.OpeningPROXY), nil},
-		{unreadOf("b", tables.OpeningHTTP2, tables.OpeningTLS), []tables.Opening{tables.OpeningTLS, tables.OpeningHTTP2}},
+		{unreadOf("b", tables.OpeningMalformed, tables.OpeningTLS), []tables.Opening{tables.OpeningTLS, tables.OpeningMalformed}},
 	} {
 		left := unreadPerLook
 		if got := l.take(c.circuit, &left); !slices.Equal(got, c.want) || left != unreadPerLook-len(c.want) {

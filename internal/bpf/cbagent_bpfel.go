@@ -85,7 +85,6 @@ type CCircuit struct {
 	Admitted       uint64
 	Probes         uint64
 	OverAdmitted   uint64
-	Malformed      uint64
 	Unjudged       uint64
 	Rejected       [6][3]uint64
 	WouldReject    [6]uint64
@@ -373,11 +372,11 @@ type CNodeState struct {
 type COpening uint32
 
 const (
-	COpeningOPENING_TLS   COpening = 0
-	COpeningOPENING_HTTP2 COpening = 1
-	COpeningOPENING_PROXY COpening = 2
-	COpeningOPENING_OTHER COpening = 3
-	COpeningOPENING_MAX   COpening = 4
+	COpeningOPENING_TLS             COpening = 0
+	COpeningOPENING_MALFORMED_HTTP2 COpening = 1
+	COpeningOPENING_PROXY           COpening = 2
+	COpeningOPENING_OTHER           COpening = 3
+	COpeningOPENING_MAX             COpening = 4
 )
 
 type CPacketCounts struct {
@@ -673,6 +672,8 @@ type CTypes struct {
 	Closer       uint32
 	StreamFlag   uint32
 	StageIndex   uint32
+	HpackField   uint32
+	HpackValue   uint32
 }
 
 type CUnreachableArgs struct {

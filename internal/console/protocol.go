@@ -10,10 +10,10 @@ import (
 
 // protocols say in words what a connection begins with, and what to do where no request follows.
 var protocols = [tables.Openings]struct{ name, remedy string }{
-	tables.OpeningTLS:   {"TLS", "TLS is not decrypted: protocol: tcp judges connection attempts alone"},
-	tables.OpeningHTTP2: {"HTTP/2", "HTTP/2 is not read: protocol: tcp judges connection attempts alone"},
-	tables.OpeningPROXY: {"a PROXY header", "the header is skipped, and no HTTP/1 request follows it; where that is TLS or HTTP/2, protocol: tcp judges connection attempts alone"},
-	tables.OpeningOther: {"something else", "does the backend speak HTTP/1? If not, protocol: tcp judges connection attempts alone"},
+	tables.OpeningTLS:       {"TLS", "TLS is not decrypted: protocol: tcp judges connection attempts alone"},
+	tables.OpeningMalformed: {"malformed HTTP/2", "the client sends no valid frames after the preface of HTTP/2; protocol: tcp judges connection attempts alone"},
+	tables.OpeningPROXY:     {"a PROXY header", "the header is skipped, and no request follows it; where that is TLS, protocol: tcp judges connection attempts alone"},
+	tables.OpeningOther:     {"something else", "does the backend speak HTTP? If not, protocol: tcp judges connection attempts alone"},
 }
 
 // RemedyOf says what to do about an http policy whose connections begin so and carry no request.

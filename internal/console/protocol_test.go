@@ -16,7 +16,7 @@ func TestUnread(t *testing.T) {
 	}{
 		"no connection":       {0, nil, "", 0},
 		"requests too":        {1, map[string]uint64{"tls": 9}, "", 0},
-		"one":                 {0, map[string]uint64{"http2": 1}, "1 connection begins with HTTP/2", tables.OpeningHTTP2},
+		"one":                 {0, map[string]uint64{"malformed-http2": 1}, "1 connection begins with malformed HTTP/2", tables.OpeningMalformed},
 		"several kinds":       {0, map[string]uint64{"tls": 1, "proxy": 5, "other": 2}, "1 connection begins with TLS, 5 with a PROXY header, 2 with something else", tables.OpeningPROXY},
 		"as many of one kind": {0, map[string]uint64{"tls": 2, "other": 2}, "2 connections begin with TLS, 2 with something else", tables.OpeningTLS},
 	} {

@@ -35,7 +35,7 @@ func TestManyBackendsWithoutRequests(t *testing.T) {
 	p := control.Policy{Name: "orders"}
 	for i := range maxUnread + 3 {
 		p.Circuits = append(p.Circuits, control.Circuit{
-			Policy: "orders", Backend: fmt.Sprintf("192.0.2.%d:80", i), OtherProtocols: map[string]uint64{"http2": 1},
+			Policy: "orders", Backend: fmt.Sprintf("192.0.2.%d:80", i), OtherProtocols: map[string]uint64{"malformed-http2": 1},
 		})
 	}
 	got := requests(&p)

@@ -83,7 +83,6 @@ type decideCircuit struct {
 	Admitted       uint64
 	Probes         uint64
 	OverAdmitted   uint64
-	Malformed      uint64
 	Unjudged       uint64
 	Rejected       [6][3]uint64
 	WouldReject    [6]uint64

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/tables"
 )
@@ -24,7 +26,8 @@ func TestOpenings(t *testing.T) {
 	}{
 		{"a request", []string{get}, -1, 1},
 		{"TLS", []string{"\x16\x03\x01\x02\x00\x01", get}, tables.OpeningTLS, 1},
-		{"HTTP/2", []string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "settings"}, tables.OpeningHTTP2, 0},
+		{"HTTP/2", []string{http2.ClientPreface, "\x00\x00\x00\x04\x00\x00\x00\x00\x00"}, -1, 0},
+		{"malformed HTTP/2", []string{http2.ClientPreface, "settings, in words"}, tables.OpeningMalformed, 0},
 		{"something else", []string{"SSH-2.0-OpenSSH\r\n", "more"}, tables.OpeningOther, 0},
 		{"a byte", []string{"\x16"}, tables.OpeningOther, 0},
 		{"PROXY 1 and a request", []string{proxyV1 + get}, tables.OpeningPROXY, 1},

@@ -60,7 +60,7 @@ var (
 	windowLatency  = describe(gauge, "circuit", "window_latency_seconds", "Mean latency in the window.", "while a latency in it is known")
 
 	otherProtocols = describe(counter, "circuit", "other_protocol_connections_total",
-		"Connections of an http policy whose first data is not an HTTP/1 request: tls, http2 (without TLS), "+
+		"Connections of an http policy whose data are not read: tls, malformed-http2 (a preface, and later frames that are not readable), "+
 			"proxy (a PROXY protocol header; requests behind it are observed) or other.",
 		"after the first of a protocol", "protocol")
 

@@ -90,7 +90,7 @@ func TestRefusalsAreThoseOfAnswers(t *testing.T) {
 }
 
 func TestOpeningsHaveAName(t *testing.T) {
-	for i, o := range []Opening{OpeningTLS, OpeningHTTP2, OpeningPROXY, OpeningOther} {
+	for i, o := range []Opening{OpeningTLS, OpeningMalformed, OpeningPROXY, OpeningOther} {
 		if int(o) != i || o.String() != openingNames[i] {
 			t.Errorf("opening %d is %d, %q: expected %q", i, o, o, openingNames[i])
 		}

@@ -35,7 +35,7 @@ func (s *stage) circuit(at netip.AddrPort) control.Circuit {
 // A backend that speaks TLS behind an http policy is named wherever an operator looks, and its neighbour is not.
 func TestTLSBehindAnHTTPPolicy(t *testing.T) {
 	s := newStage(t, 1, nil)
-	s.agent.Expect("connections of an http policy carry no HTTP/1 request")
+	s.agent.Expect("connections of an http policy carry no request that is observed")
 	plain, secure := s.targets[0], netip.AddrPortFrom(s.Backends[0].IPv4, 8443)
 	l, err := s.Backends[0].Listen(secure)
 	if err != nil {
@@ -92,7 +92,7 @@ func TestTLSBehindAnHTTPPolicy(t *testing.T) {
 	}
 	logged := func(at netip.AddrPort) (n int) {
 		for _, line := range s.agent.Warnings() {
-			if containsLine(line, "no HTTP/1 request", at.String(), `"protocol":"tls"`, "protocol: tcp") {
+			if containsLine(line, "no request that is observed", at.String(), `"protocol":"tls"`, "protocol: tcp") {
 				n++
 			}
 		}
