@@ -69,11 +69,11 @@ func (rules *OutcomeRules) Ignores(r Result) bool { return classify(rules, r)&cl
 
 func classify(rules *OutcomeRules, r Result) class {
 	switch {
-	case r == ResultNone || rules.Ignore.Has(r):
+	case r == ResultNone || r == ResultUnknown || rules.Ignore.Has(r):
 		return classIgnored
 	case rules.Failure.Has(r):
 		return classFailure
-	case r == ResultAborted || r == ResultAbandoned || r == ResultRaced || r == ResultUnknown:
+	case r == ResultAborted || r == ResultAbandoned || r == ResultRaced:
 		return classIgnored
 	}
 	return 0
