@@ -84,6 +84,16 @@ func TestPoliciesInForce(t *testing.T) {
 	}
 }
 
+func TestProtocolsOfTheKernel(t *testing.T) {
+	for protocol, want := range map[string]tables.Protocol{"http": tables.HTTP, "grpc": tables.HTTP, "tcp": tables.TCP} {
+		n := newNode(t, newKernel(), nil)
+		n.mustApply(ordersOf(both(a1, a2), "protocol: "+protocol))
+		if got := n.kernel.policies[n.kernel.policyOf[n.mustFind("orders", a1).id]].Protocol; got != want {
+			t.Errorf("%s is %d in the kernel, expected %d", protocol, got, want)
+		}
+	}
+}
+
 // Failures open a circuit, which is recorded; time makes it half-open.
 func TestOpening(t *testing.T) {
 	n := newNode(t, newKernel(), nil)

@@ -60,7 +60,7 @@ func (f *inForce) compileSettings(s *policyState, needs *ledger.Needs, now int64
 	out := tables.PolicySettings{
 		Failure: p.Breaker.Outcome.Failure, Ignore: p.Breaker.Outcome.Ignore,
 		Slow: needs.Slow, Timeout: p.Timeout, ConnectTimeout: p.ConnectTimeout, Patience: p.Patience,
-		Direction: tables.Direction(p.Direction), Protocol: tables.Protocol(p.Protocol),
+		Direction: tables.Direction(p.Direction), Protocol: kernelProtocol(p.Protocol),
 		Reject: tables.Reject(p.Reject.With), Existing: p.Reject.Existing,
 		Every:      needs.Every,
 		ExemptNode: p.Exempt.NodeHealthChecks, ExemptSome: len(p.Exempt.Sources) > 0,
@@ -93,6 +93,14 @@ func (f *inForce) compileSettings(s *policyState, needs *ledger.Needs, now int64
 		out.Answers[i] = stored.Index
 	}
 	return out, nil
+}
+
+// kernelProtocol returns the programs' number of a protocol. They find out by themselves which requests are gRPC calls.
+func kernelProtocol(p policy.Protocol) tables.Protocol {
+	if p.Requests() {
+		return tables.HTTP
+	}
+	return tables.TCP
 }
 
 func (f *inForce) dropCompiled(s *policyState, now int64) {

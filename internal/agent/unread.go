@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/cbagent/cbagent/internal/console"
-	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
@@ -59,7 +58,7 @@ func (a *Agent) findUnread() []unread {
 	defer a.mu.Unlock()
 	var all []unread
 	for _, c := range a.circuits {
-		if c == nil || c.policy.Protocol != policy.HTTP {
+		if c == nil || !c.policy.Protocol.Requests() {
 			continue
 		}
 		counts, requests := a.dp.Openings(c.id)

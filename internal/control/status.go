@@ -6,7 +6,6 @@ import (
 
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/metrics"
-	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/view"
 )
@@ -137,7 +136,7 @@ func circuitOfView(s *view.Snapshot, p *view.Policy, c *view.Circuit) Circuit {
 		}
 		out.Responses[strconv.Itoa(status.Code)] = status.Count
 	}
-	if p.Protocol == policy.HTTP {
+	if p.Protocol.Requests() {
 		out.OtherProtocols = otherProtocols(&c.Totals.Openings)
 	}
 	out.LatencyP50 = quantile(0.5, c.Totals.Latency[:], kernelBounds)

@@ -104,7 +104,7 @@ func (b *builder) responses(l labels, all []view.Status) {
 func (b *builder) traffic(p *view.Policy, l labels, c *view.Circuit) {
 	t := &c.Totals
 	b.add(connections, l, float64(t.Connections))
-	if p.Protocol == policy.HTTP {
+	if p.Protocol.Requests() {
 		b.add(inFlight, l, float64(t.InFlight))
 		b.otherProtocols(l, &t.Openings)
 	}
@@ -143,10 +143,13 @@ func (b *builder) otherProtocols(l labels, counts *[tables.Openings]uint64) {
 
 // always are the outcomes that are shown from the first call on, so that their rate is right from the first one on.
 var always = map[policy.Protocol]map[int]bool{
-	policy.HTTP: classes(breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultReset,
-		breaker.ResultTimeout, breaker.ResultAbandoned, 200, 300, 400, 500),
-	policy.TCP: classes(breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultConnected),
+	policy.HTTP: requests,
+	policy.GRPC: requests,
+	policy.TCP:  classes(breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultConnected),
 }
+
+var requests = classes(breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultReset,
+	breaker.ResultTimeout, breaker.ResultAbandoned, 200, 300, 400, 500)
 
 func classes(results ...breaker.Result) map[int]bool {
 	all := map[int]bool{}

@@ -16,7 +16,6 @@ import (
 	"github.com/cbagent/cbagent/internal/breaker"
 	"github.com/cbagent/cbagent/internal/console"
 	"github.com/cbagent/cbagent/internal/control"
-	"github.com/cbagent/cbagent/internal/policy"
 	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/view"
 )
@@ -140,7 +139,7 @@ func shorten(s *view.Snapshot, most int) left {
 	out := left{states: make([]map[string]int, len(s.Policies))}
 	for i := range s.Policies {
 		out.states[i] = map[string]int{}
-		seen := s.Policies[i].Protocol != policy.HTTP
+		seen := !s.Policies[i].Protocol.Requests()
 		for j := range s.Policies[i].Circuits {
 			c := &s.Policies[i].Circuits[j]
 			out.states[i][c.Status.State.String()]++

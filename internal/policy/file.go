@@ -38,8 +38,8 @@ type Keys struct {
 	Scope string `json:"scope" default:"backend" enum:"backend,policy"`
 	// Direction is outbound (clients on this node) or inbound (clients from elsewhere, backends on this node).
 	Direction string `json:"direction" default:"outbound" enum:"outbound,inbound"`
-	// Protocol is http or tcp (connection outcomes only).
-	Protocol  string         `json:"protocol" default:"http" enum:"http,tcp"`
+	// Protocol is http, grpc (the same, for policies whose clients call gRPC) or tcp (connection outcomes only).
+	Protocol  string         `json:"protocol" default:"http" enum:"http,grpc,tcp"`
 	Exempt    ExemptSpec     `json:"exempt"`
 	Outcome   OutcomeSpec    `json:"outcome"`
 	Window    WindowSpec     `json:"window"`
@@ -150,9 +150,9 @@ type EjectionSpec struct {
 
 // RejectSpec says what a client gets who is rejected.
 type RejectSpec struct {
-	// With is respond, reset or drop; default respond for http, reset for tcp.
+	// With is respond, reset or drop; default respond, for tcp reset.
 	With string `json:"with" default:"respond" enum:"respond,reset,drop"`
-	// Existing: also reject requests on connections that are already open; default true for http.
+	// Existing: also reject requests on connections that are already open; default true, for tcp false.
 	Existing bool `json:"existing" default:"true"`
 	// Status of the answer: 200 to 599, except 204, 205 and 304.
 	Status int `json:"status" default:"503" range:"200..599"`
@@ -179,7 +179,7 @@ type LimitsSpec struct {
 
 // RateLimitSpec lets through at most burst + limit x d / period in any span d.
 type RateLimitSpec struct {
-	// Limit is the number of requests (http) or new connections (tcp) in a period. Required.
+	// Limit is the number of requests (http, grpc) or new connections (tcp) in a period. Required.
 	Limit int `json:"limit" range:"1..1000000000"`
 	// Period that limit is for.
 	Period Duration `json:"period" default:"1s" range:"1ms..24h"`

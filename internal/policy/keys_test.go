@@ -81,6 +81,7 @@ func TestAccepted(t *testing.T) {
 		{"scope: policy", func(p *Policy) { p.Breaker.Scope = breaker.ScopePolicy }},
 		{"direction: inbound", func(p *Policy) { p.Direction = Inbound }},
 		{"protocol: tcp", func(p *Policy) { p.Protocol, p.Reject.With, p.Reject.Existing = TCP, Reset, false }},
+		{"protocol: grpc", func(p *Policy) { p.Protocol = GRPC }},
 		{"protocol: tcp\nreject: {with: drop, existing: true}", func(p *Policy) { p.Protocol, p.Reject.With = TCP, Drop }},
 		{"exempt: {nodeHealthChecks: false}", func(p *Policy) { p.Exempt.NodeHealthChecks = false }},
 

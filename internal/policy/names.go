@@ -4,14 +4,14 @@ import "fmt"
 
 var (
 	directionNames = []string{"outbound", "inbound"}
-	protocolNames  = []string{"http", "tcp"}
+	protocolNames  = []string{"http", "tcp", "grpc"}
 	rejectNames    = []string{"respond", "reset", "drop"}
 )
 
 // String returns outbound or inbound.
 func (d Direction) String() string { return nameOf(directionNames, d) }
 
-// String returns http or tcp.
+// String returns http, tcp or grpc.
 func (p Protocol) String() string { return nameOf(protocolNames, p) }
 
 // String returns respond, reset or drop.

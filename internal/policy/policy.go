@@ -55,11 +55,15 @@ const (
 // Protocol says what a call is.
 type Protocol uint8
 
-// Protocols: HTTP/1.x requests; TCP connections.
+// Protocols: HTTP requests; TCP connections; gRPC calls, which are HTTP requests.
 const (
 	HTTP Protocol = iota
 	TCP
+	GRPC
 )
+
+// Requests reports whether the calls are requests, several of which may share a connection.
+func (p Protocol) Requests() bool { return p != TCP }
 
 // Match names backends. Addresses are never IPv4-mapped IPv6.
 type Match struct {

@@ -24,7 +24,7 @@ func TestRejected(t *testing.T) {
 		{"mode: true", "4:9: policies[0].mode: must be a string, got true; put it in quotes"},
 		{"scope: node", `4:10: policies[0].scope: must be one of backend, policy, got "node"`},
 		{"direction: both", `4:14: policies[0].direction: must be one of outbound, inbound, got "both"`},
-		{"protocol: grpc", `4:13: policies[0].protocol: must be one of http, tcp, got "grpc"`},
+		{"protocol: quic", `4:13: policies[0].protocol: must be one of http, grpc, tcp, got "quic"`},
 		{"Mode: monitor", "4:3: policies[0].Mode: unknown key; did you mean mode?"},
 		{"mode: monitor\nmode: monitor", "5:3: policies[0].mode: given twice, first in line 4"},
 		{"<<: {mode: monitor}", "4:3: policies[0]: merge keys are not supported; use defaults"},
