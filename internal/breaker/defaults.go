@@ -30,7 +30,11 @@ func DefaultSettings() Settings {
 		Ejection: Ejection{MaxPercent: 100},
 	}
 	s.Outcome.Failure.AddRange(500, 599)
-	for _, r := range []Result{ResultConnectRefused, ResultConnectTimeout, ResultUnreachable, ResultReset, ResultTimeout, ResultAbandoned} {
+	for _, r := range []Result{
+		ResultConnectRefused, ResultConnectTimeout, ResultUnreachable, ResultReset, ResultTimeout, ResultAbandoned, ResultH2Refused,
+		ResultH2Reset, ResultGRPC(GRPCUnknown), ResultGRPC(GRPCDeadlineExceeded), ResultGRPC(GRPCInternal),
+		ResultGRPC(GRPCUnavailable), ResultGRPC(GRPCDataLoss),
+	} {
 		s.Outcome.Failure.Add(r)
 	}
 	s.Outcome.Ignore.Add(ResultAborted)

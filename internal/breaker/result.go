@@ -38,6 +38,16 @@ const (
 	MaxResult = minGRPC + GRPCCodes - 1 // the largest result
 )
 
+// gRPC codes of which the agent knows more than the name.
+const (
+	GRPCUnknown           = 2
+	GRPCDeadlineExceeded  = 4
+	GRPCResourceExhausted = 8
+	GRPCInternal          = 13
+	GRPCUnavailable       = 14
+	GRPCDataLoss          = 15
+)
+
 var resultNames = [resultNamed]string{
 	ResultNone:           "none",
 	ResultConnected:      "connected",

@@ -75,8 +75,9 @@ type ExemptSpec struct {
 // OutcomeSpec says what a failure is.
 type OutcomeSpec struct {
 	// Failure lists what counts as a failure: statuses 503, classes 5xx, ranges 500-504, connect-refused,
-	// connect-timeout, unreachable, reset, timeout, abandoned, aborted, raced.
-	Failure Outcomes `json:"failure" default:"[5xx, connect-refused, connect-timeout, unreachable, reset, timeout, abandoned]"`
+	// connect-timeout, unreachable, reset, timeout, abandoned, aborted, raced, h2-refused, h2-reset, and grpc- with the
+	// name of a gRPC code.
+	Failure Outcomes `json:"failure" default:"[5xx, connect-refused, connect-timeout, unreachable, reset, timeout, abandoned, h2-refused, h2-reset, grpc-unknown, grpc-deadline-exceeded, grpc-internal, grpc-unavailable, grpc-data-loss]"`
 	// Ignore lists what is counted in metrics only. It wins over failure.
 	Ignore Outcomes `json:"ignore" default:"[aborted]"`
 	// Slow is the time above which a response is slow; 0 = nothing is slow.

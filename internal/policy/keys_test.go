@@ -67,7 +67,11 @@ func TestAccepted(t *testing.T) {
 	}
 	var badGateways breaker.ResultSet
 	badGateways.AddRange(502, 504)
-	badGateways.Add(breaker.ResultReset)
+	for _, r := range []breaker.Result{
+		breaker.ResultReset, breaker.ResultH2Refused, breaker.ResultH2Reset, breaker.ResultGRPC(14), breaker.ResultGRPC(4),
+	} {
+		badGateways.Add(r)
+	}
 	half := breaker.Trip{Kind: breaker.TripFailureRate, Rate: 0.5}
 
 	for _, test := range []struct {
@@ -86,11 +90,14 @@ func TestAccepted(t *testing.T) {
 		{"exempt: {nodeHealthChecks: false}", func(p *Policy) { p.Exempt.NodeHealthChecks = false }},
 
 		{"outcome: {failure: []}", failures()},
-		{"outcome: {failure: [503]}", failures(503)},
-		{"outcome: {failure: ['503', 500-502]}", failures(500, 501, 502, 503)},
+		{"outcome: {failure: [503]}", failures(503, breaker.ResultGRPC(14))},
+		{"outcome: {failure: ['503', 500-502]}", failures(500, 501, 502, 503, breaker.ResultGRPC(2), breaker.ResultGRPC(13),
+			breaker.ResultGRPC(14), breaker.ResultGRPC(15))},
 		{"outcome:\n  failure:\n  - aborted\n  - timeout", failures(breaker.ResultAborted, breaker.ResultTimeout)},
 		{"outcome: {failure: [unreachable, abandoned, raced]}",
 			failures(breaker.ResultUnreachable, breaker.ResultAbandoned, breaker.ResultRaced)},
+		{"outcome: {failure: [h2-refused, h2-reset, grpc-ok, grpc-unauthenticated]}",
+			failures(breaker.ResultH2Refused, breaker.ResultH2Reset, breaker.ResultGRPC(0), breaker.ResultGRPC(16))},
 		{"outcome: {failure: [999, 100]}", failures(999, 100)},
 		{"outcome: {ignore: []}", func(p *Policy) { p.Breaker.Outcome.Ignore = breaker.ResultSet{} }},
 		{"outcome: {slow: 1ms}", func(p *Policy) { p.Breaker.Outcome.Slow = time.Millisecond }},

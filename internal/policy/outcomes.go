@@ -3,19 +3,39 @@ package policy
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/cbagent/cbagent/internal/breaker"
+	"github.com/cbagent/cbagent/internal/nearest"
 )
 
 // Outcomes is a list of outcome classes: statuses, classes such as 5xx, ranges such as 500-504, and names.
 type Outcomes []string
 
 // outcomeNames are the outcomes that a policy may name.
-var outcomeNames = []breaker.Result{
+var outcomeNames = append([]breaker.Result{
 	breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultReset,
 	breaker.ResultTimeout, breaker.ResultAbandoned, breaker.ResultAborted, breaker.ResultRaced,
+	breaker.ResultH2Refused, breaker.ResultH2Reset,
+}, grpcResults()...)
+
+func grpcResults() []breaker.Result {
+	all := make([]breaker.Result, breaker.GRPCCodes)
+	for code := range all {
+		all[code] = breaker.ResultGRPC(code)
+	}
+	return all
+}
+
+// OutcomeNames returns the names of outcomes that a list may have beside statuses, classes and ranges.
+func OutcomeNames() []string {
+	names := make([]string, len(outcomeNames))
+	for i, r := range outcomeNames {
+		names[i] = r.String()
+	}
+	return names
 }
 
 // addOutcome puts the results that text stands for in the set.
@@ -36,10 +56,33 @@ func addOutcome(set *breaker.ResultSet, text string) error {
 	}
 	if first == 0 || first > last {
 		return fmt.Errorf("must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, "+
-			"unreachable, reset, timeout, abandoned, aborted or raced, got %s", text)
+			"unreachable, reset, timeout, abandoned, aborted, raced, h2-refused, h2-reset, or grpc- and the name of a "+
+			"gRPC code (grpc-unavailable), got %s%s", text, meantCode(text))
 	}
 	set.AddRange(breaker.Result(first), breaker.Result(last))
 	return nil
+}
+
+// meantCode asks for the gRPC code that was probably meant, if text looks like one.
+func meantCode(text string) string {
+	rest, ok := strings.CutPrefix(strings.ToLower(strings.ReplaceAll(text, "_", "-")), "grpc-")
+	if !ok {
+		return ""
+	}
+	if code, err := strconv.Atoi(rest); err == nil {
+		if r := breaker.ResultGRPC(code); r != breaker.ResultUnknown {
+			return fmt.Sprintf("; did you mean %s?", r)
+		}
+		return ""
+	}
+	var names []string
+	for _, r := range grpcResults() {
+		names = append(names, strings.TrimPrefix(r.String(), "grpc-"))
+	}
+	if near := nearest.Names(rest, names); len(near) > 0 {
+		return "; did you mean grpc-" + near[0] + "?"
+	}
+	return ""
 }
 
 // status returns the HTTP status that text stands for, or 0.

@@ -70,7 +70,7 @@ func (r random) value(t reflect.Type, f field, probability float64) any {
 		var list []any
 		for range r.IntN(4) {
 			list = append(list, pick[any](r, 503, "5xx", "1xx", "500-504", "599-600", "100-999", "reset", "timeout", "aborted", "connect-refused",
-				"connect-timeout", "unreachable", "abandoned", "raced"))
+				"connect-timeout", "unreachable", "abandoned", "raced", "h2-refused", "h2-reset", "grpc-ok", "grpc-unavailable", "grpc-aborted"))
 		}
 		return list
 	case reflect.TypeFor[Trip]():
@@ -136,7 +136,7 @@ func (r random) trip(depth int) any {
 	case 5:
 		return map[string]any{"consecutiveFailures": r.IntN(10) + 1}
 	case 6:
-		of := []any{pick[any](r, 500, 501, "502-504", "5xx", "reset", "timeout", "aborted", "4xx", "connect-timeout", "unreachable")}
+		of := []any{pick[any](r, 500, 501, "502-504", "5xx", "reset", "timeout", "aborted", "4xx", "connect-timeout", "unreachable", "h2-reset", "grpc-unknown")}
 		return map[string]any{"consecutiveFailures": map[string]any{"count": 3, "of": of}}
 	case 7:
 		return map[string]any{"avgLatency": "1s"}

@@ -18,6 +18,8 @@ func mustRead(t *testing.T, path string) string {
 
 // Each text stands below the name and match of policies[0], from line 4, column 3.
 func TestRejected(t *testing.T) {
+	const outcome = "must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, unreachable, reset, timeout, " +
+		"abandoned, aborted, raced, h2-refused, h2-reset, or grpc- and the name of a gRPC code (grpc-unavailable)"
 	for _, test := range []struct{ text, want string }{
 		{"mode: on", `4:9: policies[0].mode: must be one of enforce, monitor, disabled, forced-open, got "on"`},
 		{"mode: [enforce]", "4:9: policies[0].mode: must be a string, got a list"},
@@ -38,11 +40,19 @@ func TestRejected(t *testing.T) {
 		{"exempt: true", "4:11: policies[0].exempt: must be a map, got true"},
 
 		{"outcome: {failure: 5xx}", `4:22: policies[0].outcome.failure: must be a list, got "5xx"`},
-		{"outcome: {failure: [503, 504-500]}", "4:28: policies[0].outcome.failure[1]: must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, unreachable, reset, timeout, abandoned, aborted or raced, got 504-500"},
+		{"outcome: {failure: [503, 504-500]}", "4:28: policies[0].outcome.failure[1]: " + outcome + ", got 504-500"},
 		{"outcome: {patience: 25h}", "4:23: policies[0].outcome.patience: must be between 0s and 24h, got 25h"},
-		{"outcome: {failure: [99]}", "4:23: policies[0].outcome.failure[0]: must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, unreachable, reset, timeout, abandoned, aborted or raced, got 99"},
-		{"outcome: {ignore: [[503]]}", "4:22: policies[0].outcome.ignore[0]: must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, unreachable, reset, timeout, abandoned, aborted or raced, got a list"},
-		{"outcome: {ignore: [unknown]}", "4:22: policies[0].outcome.ignore[0]: must be a status (503), a class (5xx), a range (500-504), connect-refused, connect-timeout, unreachable, reset, timeout, abandoned, aborted or raced, got unknown"},
+		{"outcome: {failure: [99]}", "4:23: policies[0].outcome.failure[0]: " + outcome + ", got 99"},
+		{"outcome: {ignore: [[503]]}", "4:22: policies[0].outcome.ignore[0]: " + outcome + ", got a list"},
+		{"outcome: {ignore: [unknown]}", "4:22: policies[0].outcome.ignore[0]: " + outcome + ", got unknown"},
+		{"outcome: {failure: [tls-handshake-failed]}", "4:23: policies[0].outcome.failure[0]: " + outcome + ", got tls-handshake-failed"},
+		{"outcome: {failure: [unavailable]}", "4:23: policies[0].outcome.failure[0]: " + outcome + ", got unavailable"},
+		{"outcome: {failure: [grpc-unavailble]}", "4:23: policies[0].outcome.failure[0]: " + outcome + ", got grpc-unavailble; did you mean grpc-unavailable?"},
+		{"outcome: {failure: [GRPC_DATA_LOSS]}", "4:23: policies[0].outcome.failure[0]: " + outcome + ", got GRPC_DATA_LOSS; did you mean grpc-data-loss?"},
+		{"outcome: {failure: [grpc-14]}", "4:23: policies[0].outcome.failure[0]: " + outcome + ", got grpc-14; did you mean grpc-unavailable?"},
+		{"outcome: {failure: [grpc-17]}", "4:23: policies[0].outcome.failure[0]: " + outcome + ", got grpc-17"},
+		{"outcome: {failure: [grpc-xyzzyq]}", "4:23: policies[0].outcome.failure[0]: " + outcome + ", got grpc-xyzzyq"},
+		{"outcome: {failure: [h2-cancel]}", "4:23: policies[0].outcome.failure[0]: " + outcome + ", got h2-cancel"},
 		{"outcome: {slow: 5}", "4:19: policies[0].outcome.slow: must be a duration such as 30s, got 5"},
 		{"outcome: {slow: -1s}", "4:19: policies[0].outcome.slow: must be between 0s and 24h, got -1s"},
 		{"outcome: {timeout: 25h}", "4:22: policies[0].outcome.timeout: must be between 0s and 24h, got 25h"},

@@ -172,8 +172,7 @@ func (t Trip) compile() breaker.Trip {
 	case t.ConsecutiveFailures != nil:
 		trip := breaker.Trip{Kind: breaker.TripConsecutiveFailures, N: t.ConsecutiveFailures.Count}
 		if t.ConsecutiveFailures.Of != nil {
-			of := t.ConsecutiveFailures.Of.results()
-			asConnectTimeout(&of)
+			of := streakOf(t.ConsecutiveFailures.Of)
 			trip.Of = &of
 		}
 		return trip

@@ -17,8 +17,11 @@ import (
 // Shapes of values that JSON Schema has no type for. They are a little wider than what the agent accepts.
 const (
 	durationPattern = `^[+-]?([0-9]*(\.[0-9]*)?(ns|us|µs|μs|ms|s|m|h))+$`
-	outcomePattern  = `^([1-9][0-9][0-9]|[1-9]xx|[1-9][0-9][0-9]-[1-9][0-9][0-9]|connect-refused|connect-timeout|unreachable|reset|timeout|abandoned|aborted|raced)$`
+	statusPattern   = `[1-9][0-9][0-9]|[1-9]xx|[1-9][0-9][0-9]-[1-9][0-9][0-9]`
 )
+
+// outcomePattern is that of an outcome, by status or name.
+var outcomePattern = "^(" + statusPattern + "|" + strings.Join(policy.OutcomeNames(), "|") + ")$"
 
 // schema returns the JSON Schema of policy.File. Descriptions are the comments of the Go files in the working directory,
 // which must be that of the package.

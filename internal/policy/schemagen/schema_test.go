@@ -94,7 +94,7 @@ func TestSchemaRejects(t *testing.T) {
 	}
 	for _, key := range []string{
 		"windw: {}", "mode: on", "window: {size: 0}", "window: {size: ten}", "open: {jitter: 1.5}", "open: {jitter: high}",
-		"halfOpen: {calls: -1}", "outcome: {slow: 5}", "outcome: {failure: [6x]}", "outcome: {failure: 5xx}",
+		"halfOpen: {calls: -1}", "outcome: {slow: 5}", "outcome: {failure: [6x]}", "outcome: {failure: [grpc-14]}", "outcome: {failure: 5xx}",
 		"trip: {}", "trip: []", "trip: {minCalls: 1, failureRate: 0.5}", "trip: {failureRate: 0}", "trip: {any: {minCalls: 1}}",
 		"trip: {consecutiveFailures: {of: [503]}}", "trip: {not: {not: {state: open}}}", "reject: {status: 100}",
 		"reject: {headers: {X: 1}}", "rateLimit: {limit: 0}", "match: {ports: [80]}",
