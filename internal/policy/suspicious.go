@@ -70,6 +70,7 @@ func (s *scope) suspect(spec *Spec, p *Policy) {
 	if b.Outcome.Failure == (breaker.ResultSet{}) {
 		s.warn("outcome.failure", "is empty: nothing is a failure")
 	}
+	s.suspectGRPC(p)
 	s.suspectStreaks(p, trips)
 	if p.Protocol == TCP {
 		s.suspectTCP(spec)
