@@ -1,4 +1,5 @@
-// Package answer renders the HTTP answers that the kernel programs give to clients who are rejected.
+// Package answer renders the answers that the kernel programs give to clients who are rejected: in HTTP/1.x, in HTTP/2, and to
+// gRPC calls.
 //
 // There is no Date header: an origin server without a clock must not send one (RFC 9110, 6.6.1), and the bytes are
 // rendered long before they are sent.
@@ -43,6 +44,8 @@ type Spec struct {
 	ContentType string // empty = no such header
 	Body        string // empty: the default, see For
 	Headers     []Header
+	GRPCStatus  int    // see For
+	Message     string // grpc-message; empty: the default, see For
 }
 
 // Header is one more header of an answer.
@@ -52,12 +55,15 @@ type Header struct {
 
 // Rendered is an answer, ready to be sent.
 type Rendered struct {
-	Bytes   []byte // the whole answer; its length is a multiple of 4
-	HeadLen int    // status line and headers with the empty line after them: what HEAD gets
-	RetryAt int    // even offset of the field for the seconds of Retry-After; -1 = there is none
+	Bytes    []byte // the whole answer; in HTTP/1.x its length is a multiple of 4
+	HeadLen  int    // status line and headers with the empty line after them, or the HEADERS frame: what HEAD gets
+	RetryAt  int    // even offset of the field for the seconds of Retry-After; -1 = there is none
+	RetryPad byte   // what stands before these seconds: a blank, or '0' in HTTP/2
+	Status   int    // HTTP status
+	Frames   int    // HTTP/2: 1 or 2; HTTP/1.x: 0
 }
 
-// Render returns the answer to a client who is rejected for the given reason.
+// Render returns the HTTP/1.x answer to a client who is rejected for the given reason.
 //
 // With retryAfter it has a field of RetryFieldLen bytes, "       0", that the sender overwrites with the seconds in
 // decimal, on the right, and blanks before them. More blanks bring that field to an even offset and the answer to a
@@ -86,7 +92,7 @@ func Render(s Spec, reason string, retryAfter bool) Rendered {
 	b.WriteString(reason + end)
 	headLen := b.Len()
 	b.WriteString(s.Body)
-	return Rendered{Bytes: []byte(b.String()), HeadLen: headLen, RetryAt: retryAt}
+	return Rendered{Bytes: []byte(b.String()), HeadLen: headLen, RetryAt: retryAt, RetryPad: ' ', Status: s.Status}
 }
 
 // pad writes the blanks that bring length to a multiple of n.
