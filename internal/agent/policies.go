@@ -79,7 +79,7 @@ func (f *inForce) compileSettings(s *policyState, needs *ledger.Needs, now int64
 			continue
 		}
 		reason := tables.Rejection(i)
-		spec := p.Reject.Answer.For(reason.String())
+		spec := p.Reject.Answer.For(p.Name, reason.String())
 		retry := p.Reject.RetryAfter && reason != tables.RejectedForcedOpen
 		if reason == tables.RejectedRateLimit && p.RateLimit != nil {
 			spec.Status = p.RateLimit.Status

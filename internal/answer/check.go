@@ -56,20 +56,37 @@ func CheckHeader(h Header, retryAfter bool) error {
 		return fmt.Errorf("is set by contentType")
 	case name == "retry-after" && retryAfter:
 		return fmt.Errorf("is set by retryAfter; a value of your own needs retryAfter: false")
+	case name == "grpc-status":
+		return fmt.Errorf("is set by grpcStatus")
+	case name == "grpc-message":
+		return fmt.Errorf("is set by message")
 	case slices.Contains(reserved, name):
 		return fmt.Errorf("%s is a header that cbagent sets itself, or that would change where the answer ends", h.Name)
 	}
 	return checkValue(h.Value)
 }
 
-// CheckSize says by how much the largest answer is too large, for any reason in reasons.
+// CheckSize says by how much the largest HTTP answer is too large, for any reason in reasons.
 func CheckSize(s Spec, reasons []string, retryAfter bool) error {
 	size := 0
 	for _, reason := range reasons {
-		size = max(size, len(Render(s.For(reason), reason, retryAfter).Bytes))
+		spec := s.For("", reason)
+		size = max(size, len(Render(spec, reason, retryAfter).Bytes), len(RenderHTTP2(spec, reason, retryAfter).Bytes))
 	}
 	if size > MaxSize {
 		return fmt.Errorf("the answer with all its headers must be at most %d bytes, got %d", MaxSize, size)
+	}
+	return nil
+}
+
+// CheckGRPCSize says by how much the largest answer to a gRPC call is too large, for any reason in reasons.
+func CheckGRPCSize(s Spec, policy string, reasons []string) error {
+	size := 0
+	for _, reason := range reasons {
+		size = max(size, len(RenderGRPC(s.For(policy, reason), reason).Bytes))
+	}
+	if size > MaxSize {
+		return fmt.Errorf("the answer to a gRPC call with all its headers must be at most %d bytes, got %d", MaxSize, size)
 	}
 	return nil
 }
