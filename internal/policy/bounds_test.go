@@ -110,7 +110,7 @@ func related(name string) bool {
 // Every number and duration of a policy that the breaker uses has its bounds there.
 func TestEverySettingHasItsBounds(t *testing.T) {
 	ours := []string{ // of the agent and of the datapath
-		"timeout", "patience", "connectTimeout", "status", "maxConnections", "maxRequests", "maxRequestsPerConnection", "limit", "period", "burst",
+		"timeout", "patience", "connectTimeout", "status", "grpcStatus", "maxConnections", "maxRequests", "maxRequestsPerConnection", "limit", "period", "burst",
 	}
 	seen := map[string]bool{}
 	visited := map[reflect.Type]bool{}

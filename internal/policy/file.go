@@ -157,6 +157,11 @@ type RejectSpec struct {
 	Existing bool `json:"existing" default:"true"`
 	// Status of the answer: 200 to 599, except 204, 205 and 304.
 	Status int `json:"status" default:"503" range:"200..599"`
+	// GRPCStatus is the code of the answer to a gRPC call; with the default, limits answer 8 (resource-exhausted).
+	GRPCStatus int `json:"grpcStatus" default:"14" range:"0..16"`
+	// Message is the grpc-message of the answer to a gRPC call. The default, '', names what rejects, the policy and the
+	// reason.
+	Message string `json:"message" default:"''"`
 	// ContentType of the body; empty = no such header.
 	ContentType string `json:"contentType" default:"application/json"`
 	// Body, up to 1,000 bytes: the degraded content. The default, '', is {"error":"..."} with what rejects: circuit open,

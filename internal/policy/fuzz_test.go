@@ -56,8 +56,14 @@ func checkInvariants(t *testing.T, data []byte) {
 			t.Errorf("%s: no summary", p.Name)
 		}
 		for _, reason := range answer.Reasons() {
-			if n := len(answer.Render(p.Reject.Answer, reason, p.Reject.RetryAfter).Bytes); n > answer.MaxSize {
-				t.Errorf("%s: an answer of %d bytes", p.Name, n)
+			spec := p.Reject.Answer.For(p.Name, reason)
+			for _, r := range []answer.Rendered{
+				answer.Render(spec, reason, p.Reject.RetryAfter), answer.RenderHTTP2(spec, reason, p.Reject.RetryAfter),
+				answer.RenderGRPC(spec, reason),
+			} {
+				if n := len(r.Bytes); n > answer.MaxSize {
+					t.Errorf("%s: an answer of %d bytes", p.Name, n)
+				}
 			}
 		}
 	}

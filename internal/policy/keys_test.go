@@ -43,7 +43,7 @@ func TestDefaultsAreTheBreakersDefaults(t *testing.T) {
 		Exempt:  Exempt{NodeHealthChecks: true},
 		Timeout: 30 * time.Second, Patience: 2 * time.Second, ConnectTimeout: 3 * time.Second,
 		Reject: Reject{With: Respond, Existing: true, RetryAfter: true, Answer: answer.Spec{
-			Status: 503, ContentType: "application/json",
+			Status: 503, ContentType: "application/json", GRPCStatus: 14,
 		}},
 	}
 	if diff := cmp.Diff(want, *got, cmpopts.IgnoreFields(Policy{}, "Match", "Breaker")); diff != "" {
@@ -170,6 +170,11 @@ func TestAccepted(t *testing.T) {
 		{"reject: {with: reset}", func(p *Policy) { p.Reject.With = Reset }},
 		{"reject: {existing: false}", func(p *Policy) { p.Reject.Existing = false }},
 		{"reject: {status: 200}", func(p *Policy) { p.Reject.Answer.Status = 200 }},
+		{"reject: {grpcStatus: 14}", func(*Policy) {}},
+		{"reject: {grpcStatus: 0}", func(p *Policy) { p.Reject.Answer.GRPCStatus = 0 }},
+		{"reject: {grpcStatus: 16}", func(p *Policy) { p.Reject.Answer.GRPCStatus = 16 }},
+		{"reject: {message: ''}", func(*Policy) {}},
+		{"reject: {message: \"100 % closed\\n\"}", func(p *Policy) { p.Reject.Answer.Message = "100 % closed\n" }},
 		{"reject: {contentType: text/html; charset=utf-8}", func(p *Policy) { p.Reject.Answer.ContentType = "text/html; charset=utf-8" }},
 		{"reject: {contentType: ''}", func(p *Policy) { p.Reject.Answer.ContentType = "" }},
 		{"reject: {body: ''}", func(p *Policy) { p.Reject.Answer.Body = "" }},

@@ -18,6 +18,8 @@ func (s *scope) rejection(spec *Spec, protocol Protocol) Reject {
 			Status:      spec.Reject.Status,
 			ContentType: spec.Reject.ContentType,
 			Body:        spec.Reject.Body,
+			GRPCStatus:  spec.Reject.GRPCStatus,
+			Message:     spec.Reject.Message,
 		},
 	}
 	if protocol == TCP {
@@ -63,7 +65,7 @@ func (s *scope) checkAnswer(spec *Spec, r Reject) {
 			s.reject(path, "%s", err)
 		}
 	}
-	if !s.sound("reject.status", "reject.contentType", "reject.body") {
+	if !s.sound("reject.status", "reject.contentType", "reject.body", "reject.message") {
 		return
 	}
 	largest := r.Answer
@@ -72,13 +74,18 @@ func (s *scope) checkAnswer(spec *Spec, r Reject) {
 		largest.Status = spec.RateLimit.Status
 	}
 	if err := answer.CheckSize(largest, answer.Reasons(), r.RetryAfter); err != nil {
-		at := "reject"
-		for _, path := range []string{"reject.body", "reject.headers", "reject.contentType"} {
-			if s.given(path) {
-				at = path
-				break
-			}
-		}
-		s.reject(at, "%s", err)
+		s.reject(s.firstGiven("reject", "reject.body", "reject.headers", "reject.contentType"), "%s", err)
+	} else if err := answer.CheckGRPCSize(largest, spec.Name, answer.Reasons()); err != nil {
+		s.reject(s.firstGiven("reject", "reject.message", "reject.headers"), "%s", err)
 	}
+}
+
+// firstGiven returns the first of the paths that the file gives, or another.
+func (s *scope) firstGiven(other string, paths ...string) string {
+	for _, path := range paths {
+		if s.given(path) {
+			return path
+		}
+	}
+	return other
 }

@@ -57,6 +57,8 @@ func (p *Policy) Spec() Spec {
 				With:        p.Reject.With.String(),
 				Existing:    p.Reject.Existing,
 				Status:      p.Reject.Answer.Status,
+				GRPCStatus:  p.Reject.Answer.GRPCStatus,
+				Message:     p.Reject.Answer.Message,
 				ContentType: p.Reject.Answer.ContentType,
 				Body:        p.Reject.Answer.Body,
 				RetryAfter:  p.Reject.RetryAfter,

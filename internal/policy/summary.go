@@ -131,6 +131,9 @@ func ejectionText(b *breaker.Settings) string {
 }
 
 func (p *Policy) rejectText() string {
+	if p.Reject.With == Respond && p.Protocol == GRPC {
+		return "answers " + breaker.ResultGRPC(p.Reject.Answer.GRPCStatus).String()
+	}
 	if p.Reject.With == Respond {
 		return fmt.Sprintf("answers %d", p.Reject.Answer.Status)
 	}

@@ -24,3 +24,20 @@ func TestSummaryHasEjectionLimits(t *testing.T) {
 		}
 	}
 }
+
+func TestSummaryHasTheAnswer(t *testing.T) {
+	for keys, want := range map[string]string{
+		"reject: {status: 429}":                   "; answers 429",
+		"reject: {grpcStatus: 9}":                 "; answers 503",
+		"protocol: grpc":                          "; answers grpc-unavailable",
+		"protocol: grpc\nreject: {grpcStatus: 9}": "; answers grpc-failed-precondition",
+		"protocol: grpc\nreject: {with: drop}":    "; drops clients",
+		"protocol: tcp":                           "; resets clients",
+		"protocol: grpc\nrateLimit: {limit: 3}":   "; answers grpc-unavailable; at most 3 in 1s",
+		"protocol: grpc\nreject: {status: 429}":   "; answers grpc-unavailable",
+	} {
+		if got := mustOne(t, keys).Summary(); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %s, want ... %s", keys, got, want)
+		}
+	}
+}

@@ -87,7 +87,7 @@ func (s *scope) suspect(spec *Spec, p *Policy) {
 	}
 	if p.Reject.With != Respond {
 		for _, path := range []string{
-			"reject.status", "reject.contentType", "reject.body", "reject.retryAfter", "reject.headers", "rateLimit.status",
+			"reject.status", "reject.grpcStatus", "reject.message", "reject.contentType", "reject.body", "reject.retryAfter", "reject.headers", "rateLimit.status",
 		} {
 			if s.self[path] {
 				s.warn(path, "has no effect with reject.with %s", p.Reject.With)

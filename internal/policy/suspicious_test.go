@@ -27,6 +27,8 @@ func TestWarnings(t *testing.T) {
 		{"halfOpen: {calls: 1, ramp: {}}", "p.yaml:4:21: policies[0].halfOpen.calls: has no effect with ramp"},
 		{"halfOpen: {calls: 0, tolerate: 1}", "p.yaml:4:34: policies[0].halfOpen.tolerate: has no effect without calls"},
 		{"reject: {with: drop, body: x}", "p.yaml:4:30: policies[0].reject.body: has no effect with reject.with drop"},
+		{"reject: {with: reset, message: x}", "p.yaml:4:34: policies[0].reject.message: has no effect with reject.with reset"},
+		{"protocol: tcp\nreject: {grpcStatus: 9}", "p.yaml:5:24: policies[0].reject.grpcStatus: has no effect with reject.with reset"},
 		{"protocol: tcp\nlimits: {maxRequests: 1}",
 			"p.yaml:5:25: policies[0].limits.maxRequests: has no effect with protocol tcp, which knows connections only"},
 		{"protocol: tcp\noutcome: {timeout: 1s}", "p.yaml:5:22: policies[0].outcome.timeout: has no effect with protocol tcp, which knows connections only"},
