@@ -76,7 +76,7 @@ func newSite(b *testing.B) *site {
 	a := answer.Render(answer.Spec{
 		Status: 503, ContentType: "application/json", Body: `{"error":"circuit open"}`,
 	}, answer.ReasonOpen, true)
-	if err := s.d.PutAnswer(0, tables.Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: 503}); err != nil {
+	if err := s.d.PutAnswer(0, tables.Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, RetryPad: a.RetryPad, Status: 503}); err != nil {
 		b.Fatal(err)
 	}
 	open := ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: tables.Now() + int64(time.Hour)}

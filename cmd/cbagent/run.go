@@ -106,7 +106,7 @@ func newRunCommand(e *env) *cobra.Command {
 	f.BoolVar(&o.datapath.Clsact, "clsact", false, "attach with clsact filters even where the kernel has tcx")
 	f.IntVar(&o.datapath.Circuits, "max-circuits", 16384, "backends and other circuits that fit")
 	f.IntVar(&o.datapath.Policies, "max-policies", 2048, "policies that fit, two for each while it is reloaded")
-	f.IntVar(&o.datapath.Answers, "max-answers", 4096, "different HTTP answers that fit")
+	f.IntVar(&o.datapath.Answers, "max-answers", 12288, "different answers to rejected clients that fit")
 	f.IntVar(&o.datapath.Flows, "max-flows", 262144, "connections that are followed at once")
 	f.IntVar(&o.events, "max-events", 32768, "events that may wait for the agent; those beyond are known by number only")
 	f.StringVar(&o.metrics, "metrics-address", "127.0.0.1:9464", "`ADDRESS:PORT` of /metrics, /healthz, /readyz and the page; empty: none")

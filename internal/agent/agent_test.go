@@ -71,9 +71,13 @@ func TestPoliciesInForce(t *testing.T) {
 	if got := n.kernel.exempt[n.kernel.policyOf[c.id]]; len(got) != 1 || got[0] != netip.MustParsePrefix("198.51.100.0/24") {
 		t.Errorf("exempt are %v", got)
 	}
-	for reason, index := range s.Answers {
-		if a, ok := n.kernel.answers[index]; !ok || len(a.Bytes) == 0 {
-			t.Errorf("reason %d: no answer at place %d", reason, index)
+	for protocol, answers := range map[string][tables.Rejections]int{"HTTP/1.x": s.Answers, "HTTP/2": s.HTTP2Answers, "gRPC": s.GRPCAnswers} {
+		frames := map[string]int{"HTTP/1.x": 0, "HTTP/2": 2, "gRPC": 1}[protocol]
+		for reason, index := range answers {
+			a, ok := n.kernel.answers[index]
+			if !ok || a.Frames != frames || !strings.Contains(string(a.Bytes), tables.Rejection(reason).String()) {
+				t.Errorf("%s, %s: place %d has %q", protocol, tables.Rejection(reason), index, a.Bytes)
+			}
 		}
 	}
 	if v := n.kernel.Published(c.id); v.Kind != ledger.Closed || v.Generation != 1 {
@@ -81,6 +85,26 @@ func TestPoliciesInForce(t *testing.T) {
 	}
 	if n.circuitCount() != 2 || n.Policies() == nil {
 		t.Errorf("%d circuits, policies %v", n.circuitCount(), n.Policies())
+	}
+}
+
+// Policies share the HTTP answers that are equal. A gRPC answer names its policy, and a policy that resets has none.
+func TestAnswersAreShared(t *testing.T) {
+	n := newNode(t, newKernel(), nil)
+	n.mustApply(strings.Join([]string{
+		"policies:",
+		"- {name: a, match: {addresses: ['192.0.2.1:80']}}",
+		"- {name: b, match: {addresses: ['192.0.2.2:80']}}",
+		"- {name: c, match: {addresses: ['192.0.2.3:80']}, reject: {message: busy}}",
+		"- {name: d, match: {addresses: ['192.0.2.4:80']}, reject: {message: busy}}",
+		"- {name: e, match: {addresses: ['192.0.2.5:80']}, reject: {with: reset}}",
+	}, "\n"))
+	if got, want := len(n.kernel.answers), (1+1+3)*tables.Rejections; got != want {
+		t.Errorf("%d answers, expected %d", got, want)
+	}
+	reset := n.kernel.policies[n.kernel.policyOf[n.mustFind("e", "192.0.2.5:80").id]]
+	if none := tables.NoAnswers(); reset.Answers != none || reset.HTTP2Answers != none || reset.GRPCAnswers != none {
+		t.Errorf("a policy that resets has answers: %+v", reset)
 	}
 }
 

@@ -74,25 +74,39 @@ func (f *inForce) compileSettings(s *policyState, needs *ledger.Needs, now int64
 		return out, err
 	}
 	out.Answers, out.HTTP2Answers, out.GRPCAnswers = tables.NoAnswers(), tables.NoAnswers(), tables.NoAnswers()
+	if p.Reject.With != policy.Respond {
+		return out, nil
+	}
 	for i := range out.Answers {
-		if p.Reject.With != policy.Respond {
-			continue
-		}
 		reason := tables.Rejection(i)
 		spec := p.Reject.Answer.For(p.Name, reason.String())
 		retry := p.Reject.RetryAfter && reason != tables.RejectedForcedOpen
 		if reason == tables.RejectedRateLimit && p.RateLimit != nil {
 			spec.Status = p.RateLimit.Status
 		}
-		r := answer.Render(spec, reason.String(), retry)
-		stored, err := f.answers.Put(tables.Answer{Bytes: r.Bytes, HeadLen: r.HeadLen, RetryAt: r.RetryAt, Status: spec.Status}, now)
-		if err != nil {
-			return out, err
+		for _, a := range []struct {
+			at *int
+			answer.Rendered
+		}{
+			{&out.Answers[i], answer.Render(spec, reason.String(), retry)},
+			{&out.HTTP2Answers[i], answer.RenderHTTP2(spec, reason.String(), retry)},
+			{&out.GRPCAnswers[i], answer.RenderGRPC(spec, reason.String())},
+		} {
+			stored, err := f.answers.Put(kernelAnswer(a.Rendered), now)
+			if err != nil {
+				return out, err
+			}
+			s.answers = append(s.answers, stored)
+			*a.at = stored.Index
 		}
-		s.answers = append(s.answers, stored)
-		out.Answers[i] = stored.Index
 	}
 	return out, nil
+}
+
+func kernelAnswer(r answer.Rendered) tables.Answer {
+	return tables.Answer{
+		Bytes: r.Bytes, HeadLen: r.HeadLen, RetryAt: r.RetryAt, RetryPad: r.RetryPad, Status: r.Status, Frames: r.Frames,
+	}
 }
 
 // kernelProtocol returns the programs' number of a protocol. They find out by themselves which requests are gRPC calls.
@@ -112,7 +126,7 @@ func (f *inForce) dropCompiled(s *policyState, now int64) {
 }
 
 func (c *Config) policyTable() int { return tableSize(c.Datapath.Policies, 2048) }
-func (c *Config) answerTable() int { return tableSize(c.Datapath.Answers, 4096) }
+func (c *Config) answerTable() int { return tableSize(c.Datapath.Answers, 12288) }
 func (c *Config) circuitTable() int {
 	return tableSize(c.Datapath.Circuits, 16384)
 }

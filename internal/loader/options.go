@@ -6,7 +6,7 @@ import "log/slog"
 type Options struct {
 	Circuits int // verdicts and totals; default 16384
 	Policies int // compiled policies, two for each while it is being replaced; default 2048
-	Answers  int // distinct rendered answers; default 4096
+	Answers  int // distinct rendered answers, up to 18 for each policy; default 12288
 	Flows    int // followed connections; default 262144
 	Ring     int // bytes of the event ring, a power of two and a multiple of the page; default 4 MiB
 
@@ -25,7 +25,7 @@ func (o Options) withDefaults() Options {
 	}
 	def(&o.Circuits, 16384)
 	def(&o.Policies, 2048)
-	def(&o.Answers, 4096)
+	def(&o.Answers, 12288)
 	def(&o.Flows, 262144)
 	def(&o.Ring, 4<<20)
 	if o.Logger == nil {

@@ -127,9 +127,7 @@ func TestAnsweredSYNs(t *testing.T) {
 		for _, f := range families {
 			t.Run(c.name+"/"+f.name, func(t *testing.T) {
 				r := newRig(t)
-				if err := r.d.PutAnswer(10, tables.Answer{
-					Bytes: long.Bytes, HeadLen: long.HeadLen, RetryAt: long.RetryAt, Status: 503,
-				}); err != nil {
+				if err := r.d.PutAnswer(10, kernelAnswer(long)); err != nil {
 					t.Fatal(err)
 				}
 				r.put(f.backend, tables.PolicySettings{Reject: tables.Respond, Answers: [tables.Rejections]int{10, 10, 10, 10, 10, 10}}, openFor(time.Minute))
@@ -306,7 +304,7 @@ func TestAnswerBytes(t *testing.T) {
 							Status: 503, ContentType: "text/plain", Body: body,
 							Headers: []answer.Header{{Name: "X-One", Value: "1"}},
 						}, "open", c.retry)
-						if err := r.d.PutAnswer(10, tables.Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: 503}); err != nil {
+						if err := r.d.PutAnswer(10, kernelAnswer(a)); err != nil {
 							t.Fatal(err)
 						}
 						r.put(f.backend, tables.PolicySettings{Existing: true, Answers: [tables.Rejections]int{10, 10, 10, 10, 10, 10}}, ledger.Verdict{Kind: ledger.Closed})

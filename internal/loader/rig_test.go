@@ -169,7 +169,19 @@ func closeCommon() error {
 	return errors.Join(append(errs, common.lab.Close())...)
 }
 
-// put makes circuit 1 responsible for a backend, with policy 1, and answers 0 to 5 for its rejections.
+// Places of the first answers of put in HTTP/2 and for gRPC.
+const (
+	http2Answers = 20
+	grpcAnswers  = 30
+)
+
+func kernelAnswer(a answer.Rendered) tables.Answer {
+	return tables.Answer{
+		Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, RetryPad: a.RetryPad, Status: a.Status, Frames: a.Frames,
+	}
+}
+
+// put makes circuit 1 responsible for a backend, with policy 1, and answers 0 to 5 for its rejections in HTTP/1.x.
 func (r *rig) put(backend netip.AddrPort, s tables.PolicySettings, v ledger.Verdict) {
 	r.t.Helper()
 	if err := r.putAt(1, backend, s, v); err != nil {
@@ -185,17 +197,22 @@ func (r *rig) putAt(circuit int, backend netip.AddrPort, s tables.PolicySettings
 				status = 429
 			}
 			a := answer.Render(answer.Spec{Status: status, ContentType: "text/plain", Body: "not now: " + reason}, reason, true)
-			if err := r.d.PutAnswer(i, tables.Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: status}); err != nil {
+			if err := r.d.PutAnswer(i, kernelAnswer(a)); err != nil {
 				return err
 			}
 			s.Answers[i] = i
 		}
 	}
-	if s.HTTP2Answers == ([tables.Rejections]int{}) {
-		s.HTTP2Answers = tables.NoAnswers()
-	}
-	if s.GRPCAnswers == ([tables.Rejections]int{}) {
-		s.GRPCAnswers = tables.NoAnswers()
+	for i, reason := range answer.Reasons() {
+		spec := answer.Spec{Status: 503, ContentType: "text/plain", Body: "not now: " + reason, GRPCStatus: 14, Message: "not now: " + reason}
+		if tables.Rejection(i) == tables.RejectedRateLimit {
+			spec.Status, spec.GRPCStatus = 429, 8
+		}
+		if err := errors.Join(r.d.PutAnswer(http2Answers+i, kernelAnswer(answer.RenderHTTP2(spec, reason, true))),
+			r.d.PutAnswer(grpcAnswers+i, kernelAnswer(answer.RenderGRPC(spec, reason)))); err != nil {
+			return err
+		}
+		s.HTTP2Answers[i], s.GRPCAnswers[i] = http2Answers+i, grpcAnswers+i
 	}
 	var none [16]uint64
 	if s.Failure == none {
