@@ -94,6 +94,9 @@ func (w *TraceWriter) Append(b []byte, l *TraceLine) []byte {
 	if status, ok := result.Status(); ok {
 		b = append(b, `,"status":`...)
 		b = strconv.AppendInt(b, int64(status), 10)
+	} else if code, ok := result.GRPC(); ok {
+		b = append(b, `,"grpc":`...)
+		b = strconv.AppendInt(b, int64(code), 10)
 	} else {
 		b = append(b, `,"outcome":"`...)
 		b = append(b, result.String()...)

@@ -21,6 +21,12 @@ func TestTraceWriter(t *testing.T) {
 			`{"t":2.500000001,"backend":"192.0.2.7:8080","status":503,"latency_ms":500.000001,"client":"192.0.2.99","began":2}` + "\n"},
 		{"without a status", []TraceLine{{Backend: netip.MustParseAddrPort("[2001:db8::7]:80"), Result: breaker.ResultConnectRefused, At: s, Began: s, Sent: s}},
 			`{"t":1,"backend":"[2001:db8::7]:80","outcome":"connect-refused","latency_ms":0,"began":1}` + "\n"},
+		{"a gRPC call", []TraceLine{{Backend: at, Result: breaker.ResultGRPC(14), At: 2 * s, Began: s, Sent: s}},
+			`{"t":2,"backend":"192.0.2.7:8080","grpc":14,"latency_ms":1000,"began":1}` + "\n"},
+		{"a gRPC call without an error", []TraceLine{{Backend: at, Result: breaker.ResultGRPC(0), At: s, Began: s, Sent: s}},
+			`{"t":1,"backend":"192.0.2.7:8080","grpc":0,"latency_ms":0,"began":1}` + "\n"},
+		{"a stream that was reset", []TraceLine{{Backend: at, Result: breaker.ResultH2Reset, At: s, Began: s, Sent: s}},
+			`{"t":1,"backend":"192.0.2.7:8080","outcome":"h2-reset","latency_ms":0,"began":1}` + "\n"},
 		{"time never goes back", []TraceLine{{Backend: at, Result: 200, At: 3 * s, Began: s, Sent: s}, {Backend: at, Result: 200, At: 2 * s, Began: s, Sent: s}},
 			`{"t":3,"backend":"192.0.2.7:8080","status":200,"latency_ms":2000,"began":1}` + "\n" +
 				`{"t":3,"backend":"192.0.2.7:8080","status":200,"latency_ms":1000,"began":1}` + "\n"},

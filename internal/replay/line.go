@@ -95,7 +95,7 @@ func (l *line) field(key string, value any) {
 		l.outcome.HasLatency = l.number(key, value, 6, int64(maxLatency), (*int64)(&l.outcome.Latency))
 	case "count":
 		l.countOf(value)
-	case "status", "outcome":
+	case "status", "grpc", "outcome":
 		l.is(actionOutcome, key)
 		l.result(key, value)
 	case "attempt", "inspect", "tick":
@@ -113,7 +113,7 @@ func (l *line) field(key string, value any) {
 		}
 		l.outcome.Client = addr.Unmap()
 	default:
-		l.reject("%s: is not a key of a trace; these are: t, backend, status, outcome, latency_ms, count, client, began, "+
+		l.reject("%s: is not a key of a trace; these are: t, backend, status, grpc, outcome, latency_ms, count, client, began, "+
 			"attempt, inspect, tick", shorten(key))
 	}
 }
@@ -121,7 +121,7 @@ func (l *line) field(key string, value any) {
 // is notes the action, of which there is one in a line.
 func (l *line) is(a action, key string) {
 	if l.action != actionNone {
-		l.reject("%s: must be alone: a line has one of status, outcome, attempt, inspect and tick", key)
+		l.reject("%s: must be alone: a line has one of status, grpc, outcome, attempt, inspect and tick", key)
 	}
 	l.action = a
 }
@@ -152,14 +152,16 @@ func (l *line) countOf(value any) {
 }
 
 func (l *line) result(key string, value any) {
-	if key == "status" {
-		number, _ := value.(json.Number)
-		n, err := number.Int64()
-		if err != nil || n < 100 || n > breaker.MaxStatus {
-			l.reject("status: must be between 100 and %d, got %s", breaker.MaxStatus, show(value))
-			return
+	switch key {
+	case "status":
+		if n, ok := l.whole(key, value, 100, breaker.MaxStatus); ok {
+			l.outcome.Result = breaker.Result(n)
 		}
-		l.outcome.Result = breaker.Result(n)
+		return
+	case "grpc":
+		if n, ok := l.whole(key, value, 0, breaker.GRPCCodes-1); ok {
+			l.outcome.Result = breaker.ResultGRPC(n)
+		}
 		return
 	}
 	text, _ := value.(string)
@@ -169,6 +171,17 @@ func (l *line) result(key string, value any) {
 		return
 	}
 	l.outcome.Result = r
+}
+
+// whole returns the whole number that a key has.
+func (l *line) whole(key string, value any, least, most int) (n int, ok bool) {
+	number, _ := value.(json.Number)
+	m, err := number.Int64()
+	if err != nil || m < int64(least) || m > int64(most) {
+		l.reject("%s: must be between %d and %d, got %s", key, least, most, show(value))
+		return 0, false
+	}
+	return int(m), true
 }
 
 func outcomeNames() string {
@@ -202,7 +215,7 @@ func (l *line) check() {
 		l.reject("t: is required")
 	}
 	if l.action == actionNone {
-		l.reject("must have one of status, outcome, attempt, inspect and tick")
+		l.reject("must have one of status, grpc, outcome, attempt, inspect and tick")
 		return
 	}
 	if l.action != actionTick && !slices.Contains(l.seen, "backend") {
@@ -214,7 +227,7 @@ func (l *line) check() {
 	if l.action != actionOutcome {
 		for _, key := range []string{"latency_ms", "count", "client", "began"} {
 			if slices.Contains(l.seen, key) {
-				l.reject("%s: goes with status or outcome only", key)
+				l.reject("%s: goes with status, grpc or outcome only", key)
 			}
 		}
 	}

@@ -221,26 +221,30 @@ func TestBadLines(t *testing.T) {
 		`{"t":1,"tick":false}`:                                        "tick: must be true, got false",
 		`{"t":1,"tick":true,"attempt":true,"backend":"192.0.2.1:80"}`: "attempt: must be alone",
 		`{"t":1,"tick":true,"backend":"192.0.2.1:80"}`:                "backend: does not go with tick",
-		`{"t":1}`:                                                         "must have one of status, outcome, attempt, inspect and tick",
-		`{"t":1,"attempt":true}`:                                          "backend: is required",
-		`{"t":1,"backend":7,"attempt":true}`:                              "backend: must be IP:port, got 7",
-		`{"t":1,"backend":"192.0.2.1","attempt":true}`:                    "backend: no policy matches 192.0.2.1",
-		`{"t":1,"backend":"192.0.2.1:80","status":99}`:                    "status: must be between 100 and 999, got 99",
-		`{"t":1,"backend":"192.0.2.1:80","status":200.5}`:                 "status: must be between 100 and 999, got 200.5",
-		`{"t":1,"backend":"192.0.2.1:80","outcome":"refused"}`:            `outcome: must be one of connected, connect-refused`,
-		`{"t":1,"backend":"192.0.2.1:80","outcome":"none"}`:               `outcome: must be one of connected`,
-		`{"t":1,"backend":"192.0.2.1:80","status":200,"outcome":"reset"}`: "outcome: must be alone",
-		`{"t":1,"backend":"192.0.2.1:80","status":200,"latency_ms":-1}`:   "latency_ms: must be a number between 0 and 86400000, got -1",
-		`{"t":1,"backend":"192.0.2.1:80","status":200,"count":0}`:         "count: must be a whole number between 1 and 10000000000, got 0",
-		`{"t":1,"backend":"192.0.2.1:80","status":200,"client":"here"}`:   `client: must be an IP address, got "here"`,
-		`{"t":1,"backend":"192.0.2.1:80","status":200,"began":2}`:         "began: must not be after t",
-		`{"t":1,"backend":"192.0.2.1:80","attempt":true,"count":2}`:       "count: goes with status or outcome only",
-		`{"t":1,"t":1,"tick":true}`:                                       "t: is there twice",
-		`{"t":1,"tick":true,"latency":1}`:                                 "latency: is not a key of a trace",
-		`{"t":1,"tick":true} {}`:                                          "must be one JSON object, got more after it",
-		`[1]`:                                                             "must be a JSON object, got [1]",
-		`{"t":1,"tick":tru`:                                               "is not JSON",
-		`{"t":1`:                                                          "is not JSON",
+		`{"t":1}`:                                                                          "must have one of status, grpc, outcome, attempt, inspect and tick",
+		`{"t":1,"attempt":true}`:                                                           "backend: is required",
+		`{"t":1,"backend":7,"attempt":true}`:                                               "backend: must be IP:port, got 7",
+		`{"t":1,"backend":"192.0.2.1","attempt":true}`:                                     "backend: no policy matches 192.0.2.1",
+		`{"t":1,"backend":"192.0.2.1:80","status":99}`:                                     "status: must be between 100 and 999, got 99",
+		`{"t":1,"backend":"192.0.2.1:80","status":200.5}`:                                  "status: must be between 100 and 999, got 200.5",
+		`{"t":1,"backend":"192.0.2.1:80","grpc":17}`:                                       "grpc: must be between 0 and 16, got 17",
+		`{"t":1,"backend":"192.0.2.1:80","grpc":-1}`:                                       "grpc: must be between 0 and 16, got -1",
+		`{"t":1,"backend":"192.0.2.1:80","grpc":"14"}`:                                     `grpc: must be between 0 and 16, got "14"`,
+		`{"t":1,"backend":"192.0.2.1:80","status":200,"grpc":0}`:                           "grpc: must be alone",
+		`{"t":1,"backend":"192.0.2.1:80","outcome":"refused"}`:                             `outcome: must be one of connected, connect-refused`,
+		`{"t":1,"backend":"192.0.2.1:80","outcome":"none"}`:                                `outcome: must be one of connected`,
+		`{"t":1,"backend":"192.0.2.1:80","status":200,"outcome":"reset"}`:                  "outcome: must be alone",
+		`{"t":1,"backend":"192.0.2.1:80","status":200,"latency_ms":-1}`:                    "latency_ms: must be a number between 0 and 86400000, got -1",
+		`{"t":1,"backend":"192.0.2.1:80","status":200,"count":0}`:                          "count: must be a whole number between 1 and 10000000000, got 0",
+		`{"t":1,"backend":"192.0.2.1:80","status":200,"client":"here"}`:                    `client: must be an IP address, got "here"`,
+		`{"t":1,"backend":"192.0.2.1:80","status":200,"began":2}`:                          "began: must not be after t",
+		`{"t":1,"backend":"192.0.2.1:80","attempt":true,"count":2}`:                        "count: goes with status, grpc or outcome only",
+		`{"t":1,"t":1,"tick":true}`:                                                        "t: is there twice",
+		`{"t":1,"tick":true,"latency":1}`:                                                  "latency: is not a key of a trace",
+		`{"t":1,"tick":true} {}`:                                                           "must be one JSON object, got more after it",
+		`[1]`:                                                                              "must be a JSON object, got [1]",
+		`{"t":1,"tick":tru`:                                                                "is not JSON",
+		`{"t":1`:                                                                           "is not JSON",
 		`{"t":0.1,"tick":true}` + "\n" + `{"t":0.05,"backend":"192.0.2.1:80","status":20}`: "status: must be between 100 and 999, got 20",
 	} {
 		var out bytes.Buffer
@@ -316,7 +320,7 @@ func drawTrace(t *rapid.T) (whole, split string) {
 			b.WriteString(line)
 		default:
 			n := rapid.SampledFrom([]int{1, 1, 2, 7, 30}).Draw(t, "count")
-			result := rapid.SampledFrom([]string{`"status":200`, `"status":200`, `"status":500`, `"status":503`, `"outcome":"reset"`, `"outcome":"aborted"`, `"outcome":"abandoned"`}).Draw(t, "result")
+			result := rapid.SampledFrom([]string{`"status":200`, `"status":200`, `"status":500`, `"status":503`, `"grpc":0`, `"grpc":14`, `"outcome":"h2-reset"`, `"outcome":"reset"`, `"outcome":"aborted"`, `"outcome":"abandoned"`}).Draw(t, "result")
 			line := head + "," + result
 			if rapid.Bool().Draw(t, "timed") {
 				line += fmt.Sprintf(`,"latency_ms":%d`, rapid.SampledFrom([]int{1, 20, 900}).Draw(t, "latency"))
@@ -377,6 +381,7 @@ func FuzzRun(f *testing.F) {
 	f.Add(story("0.5 a SFLX?!Ac", "1 b FFFFF?", "40 tick", "41 b ?SS"), byte(0))
 	f.Add(`{"t":1e2,"backend":"[2001:db8::7]:8080","status":503,"latency_ms":1.5,"count":9999999999,"client":"2001:db8::1","began":0.0}`, byte(3))
 	f.Add(strings.Repeat(`{"t":3,"backend":"192.0.2.1:80","outcome":"timeout","count":4294967297}`+"\n", 3), byte(5))
+	f.Add(`{"t":1,"backend":"192.0.2.1:80","grpc":14,"latency_ms":3}`+"\n", byte(0))
 	f.Add("{}\n[]\nnull\n{\"t\":", byte(1))
 	all := make([][]Policy, len(policiesToDraw))
 	for i, yaml := range policiesToDraw {
