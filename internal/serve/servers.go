@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"github.com/cbagent/cbagent/internal/connlimit"
 	"github.com/cbagent/cbagent/internal/control"
 	"github.com/cbagent/cbagent/internal/metrics"
@@ -131,9 +129,7 @@ func (s *Servers) openMetrics(o *Options, a Agent) (stop func(), err error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.New(a.Snapshot, o.MetricsCircuits, true), promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,
-	}))
+	mux.Handle("GET /metrics", metricsHandler(metrics.New(a.Snapshot, o.MetricsCircuits, true), s.log))
 	mux.HandleFunc("GET /healthz", answersWith(a.Healthy))
 	mux.HandleFunc("GET /readyz", answersWith(a.Ready))
 	page.Register(mux, a.Snapshot, a.Last)

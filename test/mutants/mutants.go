@@ -344,4 +344,14 @@ var mutants = []mutant{
 		Package: "./internal/control",
 		Test:    "TestHowLongAnOrderLasts",
 	},
+
+	// Servers.
+	{
+		Name:    "a scraper that hangs up is logged",
+		File:    "internal/serve/metrics.go",
+		Old:     `h.ServeHTTP(mayBeGone{w}, r)`,
+		New:     `h.ServeHTTP(w, r)`,
+		Package: "./internal/serve",
+		Test:    "TestClientsThatHangUpAreNotLogged",
+	},
 }
