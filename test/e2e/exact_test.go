@@ -312,9 +312,32 @@ func abandon(t *testing.T, clients []*loadgen.Client, isTime func() bool) {
 	calls.Wait()
 }
 
+// logLeft logs the connections that are still followed, and the packets that the programs saw.
+func (d *datapath) logLeft(t *testing.T) {
+	t.Helper()
+	const most = 20
+	left, err := d.DescribeFlows(most)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, flow := range left {
+		t.Log("left: ", flow)
+	}
+	packets, err := d.Packets()
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d connections are followed; packets: %+v", d.NodeCounts().Flows, packets)
+}
+
 // judge compares the programs' counts with those of the servers, once nothing is under way any more.
 func judge(t *testing.T, d *datapath, servers []*testserver.Server) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			d.logLeft(t)
+		}
+	}()
 	var failures uint64
 	for i, s := range servers {
 		eventually(t, "all is counted", func() bool {
