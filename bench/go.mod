@@ -84,7 +84,7 @@ require (
 	github.com/vishvananda/netns v0.0.5 // indirect
 	github.com/vulcand/predicate v1.3.0 // indirect
 	golang.org/x/image v0.46.0 // indirect
-	golang.org/x/net v0.59.0 // indirect
+	golang.org/x/net v0.59.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/text v0.42.0 // indirect
 	gonum.org/v1/plot v0.17.0

@@ -112,7 +112,7 @@ func (s *site) nextClient(f family) netip.AddrPort {
 	return netip.AddrPortFrom(f.client.Addr(), 50000+s.port)
 }
 
-// program returns a program by its name; "empty" and "empty xdp" do nothing.
+// program returns a program by its name; "empty" and "empty xdp" do nothing, "reference" looks up the packet's flow.
 func (s *site) program(name string) *ebpf.Program {
 	s.b.Helper()
 	if p, ok := s.programs[name]; ok {
@@ -125,6 +125,8 @@ func (s *site) program(name string) *ebpf.Program {
 		p, err = nothing(ebpf.SchedCLS, -1)
 	case "empty xdp":
 		p, err = nothing(ebpf.XDP, 2)
+	case "reference":
+		p, err = newReference()
 	default:
 		p, err = s.d.Program(name)
 	}
@@ -204,6 +206,7 @@ func BenchmarkPacket(b *testing.B) {
 		for _, r := range []repeated{
 			{"empty", "empty", next, frame(client, otherPort, ack, 2, 5001, nil, ""), nil},
 			{"empty xdp", "empty xdp", 2, frame(client, otherPort, ack, 2, 5001, nil, ""), nil},
+			{"reference", "reference", next, frame(client, backend, ack, 2, 5001, nil, ""), nil},
 			{"UDP", "egress", next, udp, nil},
 			{"port not watched", "egress", next, frame(client, otherPort, ack, 2, 5001, nil, ""), nil},
 			{"port not watched, ingress", "ingress", next, frame(otherPort, client, ack, 2, 5001, nil, ""), nil},
@@ -242,10 +245,10 @@ func BenchmarkPacket(b *testing.B) {
 			shows func(s *site) uint64 // a count that the scene changes
 		}{
 			{"ejected, SYN reset", func(*site) []step {
-				return []step{{"egress", frame(client, f.of(resets), syn, 1, 0, mss, ""), 0, 0}}
+				return []step{{"egress", frame(client, f.of(resets), syn, 1, 0, mss, ""), 0, 0, nil}}
 			}, func(s *site) uint64 { return s.rejected(resets, 1) }},
 			{"ejected, SYN answered", func(*site) []step {
-				return []step{{"egress", frame(client, f.of(responds), syn, 1, 0, mss, ""), 0, 0}}
+				return []step{{"egress", frame(client, f.of(responds), syn, 1, 0, mss, ""), 0, 0, nil}}
 			}, func(s *site) uint64 { return s.packets("egress respond open") }},
 			{"ejected, connection answered: SYN, ACK, request, ACK, FIN", func(s *site) []step {
 				_, synAck := s.put("egress", frame(client, f.of(responds), syn, 1, 0, mss, ""))
@@ -258,24 +261,30 @@ func BenchmarkPacket(b *testing.B) {
 					frame(client, f.of(responds), ack, 2+asked, us+1000, nil, ""),
 					frame(client, f.of(responds), fin|ack, 2+asked, us+1000, nil, ""),
 				} {
-					steps = append(steps, step{"egress", f, nextISN, 0})
+					steps = append(steps, step{"egress", f, nextISN, 0, nil})
 				}
 				return steps
 			}, func(s *site) uint64 { return s.rejected(responds, 0) }},
 			{"watched, connection: SYN and RST", func(*site) []step {
 				return []step{
-					{"egress", frame(client, backend, syn, 1, 0, mss, ""), 0, 0},
-					{"egress", frame(client, backend, rst, 2, 0, nil, ""), 0, 0},
+					{"egress", frame(client, backend, syn, 1, 0, mss, ""), 0, 0, nil},
+					{"egress", frame(client, backend, rst, 2, 0, nil, ""), 0, 0, nil},
 				}
 			}, func(s *site) uint64 { return s.outcomes(closed, int(breaker.ResultUnknown)) }},
 			{"watched, request and response", func(s *site) []step {
 				client := s.nextClient(f)
 				connectFrom(s, client)
 				return []step{
-					{"egress", frame(client, backend, psh|ack, 2, 5001, nil, get), asked, answered},
-					{"ingress", frame(backend, client, psh|ack, 5001, 2+asked, nil, ok), answered, asked},
+					{"egress", frame(client, backend, psh|ack, 2, 5001, nil, get), asked, answered, nil},
+					{"ingress", frame(backend, client, psh|ack, 5001, 2+asked, nil, ok), answered, asked, nil},
 				}
 			}, func(s *site) uint64 { return s.outcomes(closed, tables.OutcomeClass(200)) }},
+			{"watched, request and response in HTTP2", func(s *site) []step {
+				return s.connectHTTP2(f, s.nextClient(f), get2, ok2)
+			}, func(s *site) uint64 { return s.outcomes(closed, tables.OutcomeClass(200)) }},
+			{"watched, gRPC call", func(s *site) []step {
+				return s.connectHTTP2(f, s.nextClient(f), call, reply)
+			}, func(s *site) uint64 { return s.outcomes(closed, tables.OutcomeClass(breaker.ResultGRPC(0))) }},
 		} {
 			b.Run(scene.name+"/"+f.name, func(b *testing.B) {
 				s := newSite(b)
@@ -318,7 +327,7 @@ func (s *site) packets(counter string) uint64 {
 // is as machine code, and how long loading takes.
 func BenchmarkVerifier(b *testing.B) {
 	for _, name := range []string{
-		"egress", "egress_l3", "ingress", "ingress_l3", "loopback", "sweep", "xdp", "connect4", "connect6", "lookup",
+		"egress", "egress_l3", "ingress", "ingress_l3", "loopback", "http2_client", "http2_backend", "sweep", "xdp", "connect4", "connect6", "lookup",
 	} {
 		b.Run(name, func(b *testing.B) {
 			s := newSite(b)

@@ -10,11 +10,12 @@ import (
 )
 
 // step is a packet of a scene: which program gets it, and by how much its sequence numbers grow from one showing of the
-// scene to the next.
+// scene to the next, and where it has stream ids of HTTP/2, which grow by 2.
 type step struct {
 	program      string
 	frame        []byte
 	seqBy, ackBy uint32
+	streams      []int
 }
 
 // player is a program that puts the packets of a scene to other programs, each in its turn, by rewriting whatever packet
@@ -108,6 +109,17 @@ func (s step) instructions(i, seqAt, targets int) asm.Instructions {
 			asm.StoreMem(asm.RFP, base+int16(n.at), asm.R1, asm.Half),
 			asm.RSh.Imm(asm.R1, 16),
 			asm.StoreMem(asm.RFP, base+int16(n.at)+2, asm.R1, asm.Half))
+	}
+	for _, at := range s.streams {
+		ins = append(ins,
+			asm.Mov.Reg(asm.R1, asm.R8),
+			asm.Add.Reg(asm.R1, asm.R1),
+			asm.LoadImm(asm.R2, int64(binary.BigEndian.Uint32(s.frame[at:])), asm.DWord),
+			asm.Add.Reg(asm.R1, asm.R2))
+		// Byte by byte: the field may be at any address.
+		for i := 3; i >= 0; i-- {
+			ins = append(ins, asm.StoreMem(asm.RFP, base+int16(at+i), asm.R1, asm.Byte), asm.RSh.Imm(asm.R1, 8))
+		}
 	}
 	return append(ins,
 		asm.Mov.Reg(asm.R1, asm.R6),
