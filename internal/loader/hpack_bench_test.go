@@ -27,7 +27,7 @@ func BenchmarkHPACK(b *testing.B) {
 	first := [][]byte{encode(headers...), encode(trailers...)}
 	later := [][]byte{encode(headers...), encode(trailers...)}
 	for name, blocks := range map[string][][]byte{
-		"NoBlock": nil, "FirstHeaders": first[:1], "FirstTrailers": first[1:], "LaterHeaders": later[:1], "LaterTrailers": later[1:],
+		"NoBlock": nil, "OneByte": {resize(0)}, "FirstHeaders": first[:1], "FirstTrailers": first[1:], "LaterHeaders": later[:1], "LaterTrailers": later[1:],
 		"Raw": {block(indexed(8), inserted(31), raw("application/grpc"), inserted(0), raw("server"), raw("example"), inserted(0), raw("date"),
 			raw("Thu, 01 Jan 1970 00:00:00 GMT"))},
 	} {

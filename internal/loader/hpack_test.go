@@ -42,6 +42,11 @@ func TestHPACKRepresentations(t *testing.T) {
 		{"POST", indexed(3), method(notHead)},
 		{"path", indexed(4), none},
 		{"content-type by index", indexed(31), content(notGRPC)},
+		{"the name after the statuses", block(literal(15), raw("503")), none},
+		{"the name before the methods", block(literal(1), raw("HEAD")), none},
+		{"the name after the methods", block(literal(4), raw("HEAD")), none},
+		{"the name before content-type", block(literal(30), raw("application/grpc")), none},
+		{"the name after content-type", block(literal(32), raw("application/grpc")), none},
 		{"before content-type", indexed(30), none},
 		{"after content-type", indexed(32), none},
 		{"last static entry", indexed(61), none},
@@ -77,12 +82,13 @@ func TestHPACKRepresentations(t *testing.T) {
 		{"empty code", block(literal(0), raw("grpc-status"), huff("")), grpc(unknown - codeOK)},
 		{"longer name", block(literal(0), raw("grpc-statuss"), raw("14")), none},
 		{"shorter name", block(literal(0), raw("grpc-statu"), raw("14")), none},
+		{"name that differs in its last byte, Huffman", block(literal(0), huff("content-typc"), raw("x")), none},
 		{"name in capitals", block(literal(0), raw("Grpc-Status"), raw("14")), none},
 		{"empty name", block(literal(0), raw(""), raw("14"), indexed(8)), status(200)},
 		{"padding of too few bits", block(literal(0), raw("grpc-status"), []byte{0x82, 0x07, 0xff}), grpc(unknown - codeOK)},
 		{"padding of zeros", block(literal(0), raw("grpc-status"), []byte{0x81, 0x00}), grpc(unknown - codeOK)},
 		{"padding of a digit", block(literal(0), raw("grpc-status"), []byte{0x82, 0x07, 0x5f}), grpc(unknown - codeOK)},
-		{"a cut digit", block(literal(0), raw("grpc-status"), []byte{0x81, 0x0e}), grpc(unknown - codeOK)},
+		{"a cut digit", block(literal(0), raw("grpc-status"), []byte{0x81, 0x0b}), grpc(unknown - codeOK)},
 
 		{"application/grpc", block(literal(31), raw("application/grpc")), content(isGRPC)},
 		{"application/grpc, Huffman", block(literal(31), huff("application/grpc")), content(isGRPC)},
@@ -95,6 +101,8 @@ func TestHPACKRepresentations(t *testing.T) {
 		{"text/html", block(literal(31), huff("text/html; charset=utf-8")), content(notGRPC)},
 		{"empty content-type", block(literal(31), raw("")), content(notGRPC)},
 		{"raw content-type in Huffman's bytes", block(literal(31), raw(string(huff("application/grpc")[1:])+"grpc+")), content(notGRPC)},
+		{"empty content-type after another text", block(literal(4), raw("application/grpc"), literal(31), raw("")), content(notGRPC)},
+		{"empty content-type after another text, Huffman", block(literal(4), huff("application/grpc"), literal(31), huff("")), content(notGRPC)},
 		{"longer content-type", block(literal(31), raw("application/grpc;"+strings.Repeat("x", 300))), content(isGRPC)},
 
 		{"HEAD", block(literal(2), raw("HEAD")), method(isHead)},
@@ -143,6 +151,13 @@ func TestHPACKRepresentations(t *testing.T) {
 			}
 		}
 	}
+	for b := range 256 {
+		for _, s := range []string{string([]byte{byte(b)}), string([]byte{'1', byte(b)})} {
+			want := blockOf([]hpack.HeaderField{{Name: "grpc-status", Value: s}})
+			rows = append(rows, row{fmt.Sprintf("code %q", s), block(literal(0), raw("grpc-status"), raw(s)), want},
+				row{fmt.Sprintf("code %q, Huffman", s), block(literal(0), raw("grpc-status"), huff(s)), want})
+		}
+	}
 	for n := range 1000 {
 		s := strconv.Itoa(n)
 		for _, text := range [][]byte{raw(s), huff(s)} {
@@ -172,7 +187,7 @@ func TestHPACKRepresentations(t *testing.T) {
 		}
 		w.addBlock(0, forgetFirst, r.block, all...)
 		w.addBlock(0, forgetFirst, r.block)
-		for _, tail := range []string{strings.Repeat("\x00", 16), strings.Repeat("\xff", 16), "0123456789abcdef", "tus" + string(raw("14"))} {
+		for _, tail := range []string{strings.Repeat("\x00", 16), strings.Repeat("\xff", 16), "0123456789abcdef", "c;0123456789abcdef", "tus" + string(raw("14"))} {
 			again := slices.Clone(w.input)
 			for cut, got := range w.walk([]byte(tail)) {
 				if got != r.want {

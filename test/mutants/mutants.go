@@ -89,6 +89,56 @@ var mutants = []mutant{
 		Package: "./internal/loader",
 		Test:    "TestSlowIsLongerThanTheThreshold",
 	},
+	{
+		Name: "a header block forgets insertions without a trace",
+		File: "bpf/hpack.h",
+		Old: `	if (*slot >> 16 > h->forgotten)
+		h->forgotten = *slot >> 16;
+`,
+		New:     "",
+		Package: "./internal/loader",
+		Test:    "TestHPACKForgets",
+	},
+	{
+		Name:    "a field inserted with an unknown name is of no interest",
+		File:    "bpf/hpack.h",
+		Old:     `		h->forgotten = number;`,
+		New:     `		h->forgotten = 0;`,
+		Package: "./internal/loader",
+		Test:    "TestHPACKJoins",
+	},
+	{
+		Name:    "an entry of before the walk is that of no insertion",
+		File:    "bpf/hpack.h",
+		Old:     `if ((__s64)number <= 0)`,
+		New:     `if ((__s64)number < 0)`,
+		Package: "./internal/loader",
+		Test:    "TestHPACKBroken",
+	},
+	{
+		Name:    "a digit of Huffman codes ends in the padding",
+		File:    "bpf/hpack.h",
+		Old:     `used > 8 * len || `,
+		New:     ``,
+		Package: "./internal/loader",
+		Test:    "TestHPACKRepresentations",
+	},
+	{
+		Name:    "a status that occurs twice is the second",
+		File:    "bpf/hpack.h",
+		Old:     `earlier == HPACK_ABSENT || earlier == value ? value`,
+		New:     `earlier != HPACK_UNKNOWN ? value`,
+		Package: "./internal/loader",
+		Test:    "TestHPACKRepresentations",
+	},
+	{
+		Name:    "a header block may end within a field",
+		File:    "bpf/hpack.h",
+		Old:     `if (h->phase != HPACK_FIELD)`,
+		New:     `if (h->phase == HPACK_INDEX)`,
+		Package: "./internal/loader",
+		Test:    "TestHPACKBroken",
+	},
 
 	// Loader.
 	{
@@ -343,15 +393,5 @@ var mutants = []mutant{
 		New:     `o.ForSeconds < 0 ||`,
 		Package: "./internal/control",
 		Test:    "TestHowLongAnOrderLasts",
-	},
-
-	// Servers.
-	{
-		Name:    "a scraper that hangs up is logged",
-		File:    "internal/serve/metrics.go",
-		Old:     `h.ServeHTTP(mayBeGone{w}, r)`,
-		New:     `h.ServeHTTP(w, r)`,
-		Package: "./internal/serve",
-		Test:    "TestClientsThatHangUpAreNotLogged",
 	},
 }
