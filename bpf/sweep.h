@@ -78,14 +78,13 @@ static __always_inline bool sweep_request(const struct flow_key *key, struct flo
 	__u64 state = READ_ONCE(r->state);
 
 	if (request_state_of(state) == REQUEST_RESPONDED) {
-		/* No RST of the client has arrived within REACTION_TIMEOUT. */
-		if (s->now - r->responded >= REACTION_TIMEOUT)
-			end_responded(key, r, state, r->status);
-		else
+		if (age_of(s, r->responded) < REACTION_TIMEOUT) {
 			set_due(s, r->responded + REACTION_TIMEOUT);
-		return true;
-	}
-	if (p->timeout && age_of(s, r->sent) >= p->timeout) {
+			return true;
+		}
+		/* No RST of the client has arrived within REACTION_TIMEOUT. */
+		end_responded(key, r, state, r->status);
+	} else if (p->timeout && age_of(s, r->sent) >= p->timeout) {
 		end_request(key, r, state, result_if_seen(f, r->flags & REQUEST_RACED ? RESULT_RACED : RESULT_TIMEOUT), s->now);
 	} else if (!p->timeout && age_of(s, f->last_seen) > s->idle) {
 		return false;

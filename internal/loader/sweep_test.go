@@ -326,3 +326,34 @@ func TestConnectTimeoutGivesItsPlaceBack(t *testing.T) {
 		c.r.wantTotals(w)
 	})
 }
+
+// A response that comes after the client's FIN waits for the client's reaction: a RST, or none for REACTION_TIMEOUT.
+func TestSweepEndsLateResponses(t *testing.T) {
+	late := func(c *conn) (responded int64) {
+		c.open().ask(get)
+		c.passed(c.send(fin|ack, ""), c.hookOut, "flow")
+		c.passed(c.recv(psh|ack, ok), c.hookIn, "flow")
+		c.passed(c.recv(fin|ack, ""), c.hookIn, "flow")
+		c.r.wantTotals(want{Connections: 1, InFlight: 1, Admitted: 1})
+		f, _ := c.r.flow(c.client, c.backend)
+		return int64(f.Request.Responded)
+	}
+	t.Run("no reaction", func(t *testing.T) {
+		everywhere(t, tables.PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+			// Both sides have closed: nothing is left to wait for.
+			c.r.sweepAt(late(c)+int64(2*time.Second), time.Hour)
+			if n := c.r.d.NodeCounts().Flows; n != 0 {
+				t.Errorf("%d connections are left", n)
+			}
+			c.r.wantTotals(outcomes(1, 1, 0, "2xx"))
+		})
+	})
+	t.Run("during the sweep", func(t *testing.T) {
+		everywhere(t, tables.PolicySettings{}, ledger.Verdict{Kind: ledger.Closed}, func(t *testing.T, c *conn) {
+			c.r.sweepAt(late(c)-1, time.Hour)
+			c.r.wantTotals(want{Connections: 1, InFlight: 1, Admitted: 1})
+			c.passed(c.send(rst, ""), c.hookOut, "flow")
+			c.r.wantTotals(outcomes(1, 0, 0, "aborted"))
+		})
+	})
+}
