@@ -5,7 +5,9 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,6 +25,7 @@ import (
 // datapath is the programs without an agent: nothing but the kernel counts.
 type datapath struct {
 	*loader.Datapath
+	node     *netlab.Namespace
 	failures atomic.Uint64 // outcomes told through the ring
 }
 
@@ -41,7 +44,7 @@ func newDatapath(t *testing.T, node *netlab.Namespace, o loader.Options, interfa
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &datapath{Datapath: raw}
+	d := &datapath{Datapath: raw, node: node}
 	var failure breaker.ResultSet
 	failure.AddRange(500, 599)
 	for _, r := range []breaker.Result{
@@ -217,6 +220,7 @@ func TestCountsAreExact(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			wantEnds(t, seen.Counts())
 			hang(t, d, star.Client, servers, []netip.AddrPort{one, two})
 			judge(t, d, servers)
 			if got, want := seen.Counts().Requests, 27000; got != want {
@@ -262,6 +266,7 @@ func TestCountsAreExactOnEveryWay(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			wantEnds(t, seen.Counts())
 			hang(t, d, p.client, servers, targets)
 			judge(t, d, servers)
 			if got, want := seen.Counts().Requests, 2400; got != want {
@@ -312,22 +317,62 @@ func abandon(t *testing.T, clients []*loadgen.Client, isTime func() bool) {
 	calls.Wait()
 }
 
-// logLeft logs the connections that are still followed, and the packets that the programs saw.
+// mostLogged bounds how many lines of a kind a failing test logs.
+const mostLogged = 20
+
+// logLeft logs what may be left of connections: those that the programs follow, the node's sockets, and the packets that
+// the programs saw.
 func (d *datapath) logLeft(t *testing.T) {
 	t.Helper()
-	const most = 20
-	left, err := d.DescribeFlows(most)
+	left, err := d.DescribeFlows(mostLogged)
 	if err != nil {
 		t.Error(err)
 	}
 	for _, flow := range left {
-		t.Log("left: ", flow)
+		t.Log("followed:", flow)
+	}
+	if err := d.node.Do(func() error { return logSockets(t) }); err != nil {
+		t.Error(err)
 	}
 	packets, err := d.Packets()
 	if err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d connections are followed; packets: %+v", d.NodeCounts().Flows, packets)
+	t.Logf("%d connections are followed, the backends count %d and %d; packets: %+v", d.NodeCounts().Flows,
+		int64(d.Connections(0)), int64(d.Connections(1)), packets)
+}
+
+// logSockets logs the TCP sockets of the thread's namespace as the kernel lists them, except those of listeners and in
+// TIME-WAIT.
+func logSockets(t *testing.T) error {
+	t.Helper()
+	for _, family := range []string{"tcp", "tcp6"} {
+		all, err := os.ReadFile("/proc/thread-self/net/" + family)
+		if err != nil {
+			return err
+		}
+		logged := 0
+		for line := range strings.Lines(string(all)) {
+			// The number, the two addresses, and the state in hexadecimal digits.
+			f := strings.Fields(line)
+			if len(f) > 3 && f[3] != "06" && f[3] != "0A" && logged < mostLogged {
+				t.Logf("socket of %s: %s", family, strings.TrimSpace(line))
+				logged++
+			}
+		}
+	}
+	return nil
+}
+
+// wantEnds fails the test if a client had to wait in vain: here each gets an answer, a reset or a close.
+func wantEnds(t *testing.T, clients loadgen.Counts) {
+	t.Helper()
+	for outcome, n := range clients.ByOutcome {
+		switch loadgen.Class(outcome) {
+		case loadgen.ConnectRefused, loadgen.ConnectTimeout, loadgen.Timeout, loadgen.Failed:
+			t.Errorf("%d requests of clients ended with %s", n, outcome)
+		}
+	}
 }
 
 // judge compares the programs' counts with those of the servers, once nothing is under way any more.
