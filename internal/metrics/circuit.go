@@ -143,13 +143,17 @@ func (b *builder) otherProtocols(l labels, counts *[tables.Openings]uint64) {
 
 // always are the outcomes that are shown from the first call on, so that their rate is right from the first one on.
 var always = map[policy.Protocol]map[int]bool{
-	policy.HTTP: requests,
-	policy.GRPC: requests,
-	policy.TCP:  classes(breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultConnected),
+	policy.HTTP: classes(append(failed, 200, 300, 400, 500)...),
+	policy.GRPC: classes(append(failed, breaker.ResultH2Refused, breaker.ResultH2Reset, breaker.ResultGRPC(0),
+		breaker.ResultGRPC(breaker.GRPCUnknown), breaker.ResultGRPC(breaker.GRPCDeadlineExceeded), breaker.ResultGRPC(breaker.GRPCInternal),
+		breaker.ResultGRPC(breaker.GRPCUnavailable), breaker.ResultGRPC(breaker.GRPCDataLoss))...),
+	policy.TCP: classes(breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultConnected),
 }
 
-var requests = classes(breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultReset,
-	breaker.ResultTimeout, breaker.ResultAbandoned, 200, 300, 400, 500)
+var failed = []breaker.Result{
+	breaker.ResultConnectRefused, breaker.ResultConnectTimeout, breaker.ResultUnreachable, breaker.ResultReset,
+	breaker.ResultTimeout, breaker.ResultAbandoned,
+}
 
 func classes(results ...breaker.Result) map[int]bool {
 	all := map[int]bool{}

@@ -45,12 +45,12 @@ var (
 		"Trips that the ejection limits did not allow.", "")
 
 	outcomes = describe(counter, "circuit", "outcomes_total",
-		"Requests (http) or connection attempts (tcp) by how they ended: a class of statuses, or an outcome's name.",
-		"2xx to 5xx and what a policy can call a failure: after the first call; others: after the first of their kind", "outcome")
+		"Requests (http, grpc) or connection attempts (tcp) by how they ended: a class of statuses, a gRPC code by its name (grpc-unavailable), or another outcome's name.",
+		"connection failures, 2xx to 5xx (http), grpc-ok and what is a failure by default (grpc): after the first call; others: after the first of their kind", "outcome")
 	responses = describe(counter, "circuit", "responses_total",
-		"Responses of the backend by status.", "after the first of a status", "status")
+		"Responses of the backend by status. A gRPC call is in cbagent_outcomes_total only.", "after the first of a status", "status")
 	responseDuration = describe(histogram, "circuit", "response_duration_seconds",
-		"Time from the request (tcp: the SYN) to the response (tcp: the SYN-ACK), measured in the kernel.", "after the first response")
+		"Time from the request (tcp: the SYN) to the response (tcp: the SYN-ACK; gRPC: the end of the call), measured in the kernel.", "after the first response")
 	unjudged = describe(counter, "circuit", "unjudged_outcomes_total",
 		"Outcomes that were not judged: sent under an earlier verdict, without a permit, or while nothing was judged.", "")
 
@@ -66,7 +66,7 @@ var (
 
 	connections = describe(gauge, "circuit", "connections", "Connections that are open, or being opened.", "")
 	inFlight    = describe(gauge, "circuit", "requests_in_flight", "Requests that wait for their response.", "")
-	admitted    = describe(counter, "circuit", "admitted_total", "Requests (http) or connections (tcp) that were admitted.", "")
+	admitted    = describe(counter, "circuit", "admitted_total", "Requests (http, grpc) or connections (tcp) that were admitted.", "")
 	rejected    = describe(counter, "circuit", "rejected_total",
 		"Clients that were rejected, by reason and answer. open, half-open and forced-open come from the circuit; "+
 			"connection-limit, request-limit and rate-limit from limits.",

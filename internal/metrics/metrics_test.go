@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/cbagent/cbagent/internal/policy"
+	"github.com/cbagent/cbagent/internal/tables"
 	"github.com/cbagent/cbagent/internal/view"
 	"github.com/cbagent/cbagent/internal/view/viewtest"
 )
@@ -151,6 +152,31 @@ func TestAvailable(t *testing.T) {
 	} {
 		if got := Available(r, 1000+c.ahead, 1000); got != c.want {
 			t.Errorf("next permission due in %s: %d available, want %d", time.Duration(c.ahead), got, c.want)
+		}
+	}
+}
+
+// From the first call on there is a series for each outcome that an alert may ask for.
+func TestOutcomesFromTheFirstCallOn(t *testing.T) {
+	both := []string{"abandoned", "connect-refused", "connect-timeout", "reset", "timeout", "unreachable"}
+	for protocol, want := range map[policy.Protocol][]string{
+		policy.HTTP: append([]string{"2xx", "3xx", "4xx", "5xx"}, both...),
+		policy.GRPC: append([]string{
+			"grpc-data-loss", "grpc-deadline-exceeded", "grpc-internal", "grpc-ok", "grpc-unavailable", "grpc-unknown", "h2-refused", "h2-reset",
+		}, both...),
+		policy.TCP: {"connect-refused", "connect-timeout", "connected", "unreachable"},
+	} {
+		s := viewtest.Incident(t)
+		p := *s.Policies[0].Policy
+		p.Protocol = protocol
+		s.Policies = []view.Policy{{Policy: &p, Circuits: []view.Circuit{{Name: "192.0.2.1:80", Totals: tables.Totals{Admitted: 1}}}}}
+		var got []string
+		for _, m := range regexp.MustCompile(`cbagent_outcomes_total\{.*outcome="([^"]*)".*\} 0`).FindAllStringSubmatch(text(t, New(func() *view.Snapshot { return s }, 100, false)), -1) {
+			got = append(got, m[1])
+		}
+		slices.Sort(want)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", protocol, diff)
 		}
 	}
 }

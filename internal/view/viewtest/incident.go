@@ -98,6 +98,8 @@ func Incident(t testing.TB) *view.Snapshot {
 	busy := tables.Totals{Connections: 3, InFlight: 2, Admitted: 500, Probes: 3, Unjudged: 4, LatencySum: 90 * time.Second, RateNext: s.Clock + int64(30*time.Millisecond)}
 	busy.Outcomes[breaker.ResultReset], busy.Outcomes[breaker.ResultAborted] = 2, 1
 	busy.Outcomes[tables.OutcomeClass(200)], busy.Outcomes[tables.OutcomeClass(500)] = 400, 90
+	busy.Outcomes[tables.OutcomeClass(breaker.ResultGRPC(breaker.GRPCUnavailable))] = 7
+	busy.Outcomes[breaker.ResultH2Refused], busy.Outcomes[breaker.ResultH2Reset] = 3, 4
 	busy.Latency[0], busy.Latency[4], busy.Latency[19] = 100, 380, 10
 	busy.Rejected[tables.RejectedOpen][0], busy.Rejected[tables.RejectedOpen][1] = 30, 2
 	busy.Rejected[tables.RejectedConnectionLimit][0] = 11
