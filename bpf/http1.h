@@ -13,31 +13,37 @@ static __always_inline __u32 method4(const char *m)
 
 enum method { METHOD_NONE, METHOD_OTHER, METHOD_HEAD, METHOD_CONNECT };
 
+/* load_word loads up to four bytes at pkt->skip, and sets mask to those that the payload has. It returns false if there are
+ * none. */
+static __always_inline bool load_word(struct __sk_buff *skb, const struct packet *pkt, __u32 *word, __u32 *mask)
+{
+	__u32 at = pkt->l4 + pkt->tcp_len + pkt->skip;
+
+	*word = 0;
+	switch (pkt->payload - pkt->skip) {
+	case 0:
+		return false;
+	case 1:
+		*mask = 0xff;
+		return !bpf_skb_load_bytes(skb, at, word, 1);
+	case 2:
+		*mask = 0xffff;
+		return !bpf_skb_load_bytes(skb, at, word, 2);
+	case 3:
+		*mask = 0xffffff;
+		return !bpf_skb_load_bytes(skb, at, word, 3);
+	default:
+		*mask = 0xffffffff;
+		return !bpf_skb_load_bytes(skb, at, word, 4);
+	}
+}
+
 /* method returns the method at pkt->skip. One to three bytes match every method that begins with them. */
 static __always_inline enum method method(struct __sk_buff *skb, const struct packet *pkt)
 {
-	__u32 at = pkt->l4 + pkt->tcp_len + pkt->skip, word = 0, mask = 0xffffffff;
-	long err;
+	__u32 word, mask;
 
-	switch (pkt->payload - pkt->skip) {
-	case 0:
-		return METHOD_NONE;
-	case 1:
-		mask = 0xff;
-		err = bpf_skb_load_bytes(skb, at, &word, 1);
-		break;
-	case 2:
-		mask = 0xffff;
-		err = bpf_skb_load_bytes(skb, at, &word, 2);
-		break;
-	case 3:
-		mask = 0xffffff;
-		err = bpf_skb_load_bytes(skb, at, &word, 3);
-		break;
-	default:
-		err = bpf_skb_load_bytes(skb, at, &word, 4);
-	}
-	if (err)
+	if (!load_word(skb, pkt, &word, &mask))
 		return METHOD_NONE;
 	if (IS("GET ") || IS("POST") || IS("PUT ") || IS("DELE") || IS("PATC") || IS("OPTI"))
 		return METHOD_OTHER;

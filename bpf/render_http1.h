@@ -36,15 +36,16 @@ static __always_inline bool http1_begins(struct __sk_buff *skb, struct packet *p
 	return m != METHOD_NONE;
 }
 
-/* http1_write_retry writes the seconds, right-aligned behind blanks, and adds the change of the field's sum to sum. */
-static __always_inline long http1_write_retry(struct __sk_buff *skb, __u32 payload, __u64 seconds, const struct answer *a,
-					      __u64 *sum)
+/* write_retry writes the seconds of Retry-After, right-aligned behind blanks or zeros, and adds the change of the field's sum to
+ * sum. */
+static __always_inline long write_retry(struct __sk_buff *skb, __u32 payload, __u64 seconds, const struct answer *a, __u64 *sum)
 {
 	__u64 at = a->retry_at;
-	__u64 field = 0x2020202020202020ULL, old;
+	__u64 field = (a->retry_pad ? a->retry_pad & 0xff : ' ') * 0x0101010101010101ULL, old;
 
 	_Static_assert(RETRY_DIGITS == sizeof(field), "the field is written as one word");
-	/* 8 digits are more than three years. The highest byte is the last character; blank | 0x10 is '0'. */
+	/* 8 digits are more than three years. The highest byte is the last character; blank | 0x10 is '0', and so is
+	 * '0' | 0x10. */
 	if (seconds > 99999999)
 		seconds = 99999999;
 #pragma unroll
@@ -76,5 +77,5 @@ static __always_inline long http1_write(struct __sk_buff *skb, __u32 at, const s
 	if (n > ANSWER_MAX - 1)
 		return -1;
 	err = bpf_skb_store_bytes(skb, at, a->bytes, n + 1, 0);
-	return err | http1_write_retry(skb, at, retry, a, sum);
+	return err | write_retry(skb, at, retry, a, sum);
 }

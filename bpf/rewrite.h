@@ -73,12 +73,40 @@ static __always_inline long write_tcp(struct __sk_buff *skb, const struct packet
 					 fold(pseudo + sum_bytes(&tcp, sizeof(tcp)) + payload_sum), 0);
 }
 
+/* write_headers writes the headers of a packet whose payload, of len bytes with sum payload_sum, is in place. */
+static __always_inline long write_headers(struct __sk_buff *skb, const struct packet *pkt, const struct segment *s, __u32 len,
+					  __u64 payload_sum)
+{
+	__u32 payload = pkt->l4 + sizeof(struct tcphdr) + options_len(s), pseudo;
+	__u64 ip_sum = 0;
+	long err = 0;
+
+	if (s->back) {
+		/* The mark belongs to the client's packet; rules for the way back must not match it. */
+		skb->mark = 0;
+		if (pkt->l3 != L2_NONE)
+			err |= swap_macs(skb);
+	}
+	pseudo = write_ip(skb, pkt, s->back, payload + len - pkt->l4, &ip_sum, &err);
+	err |= write_tcp(skb, pkt, s, pseudo, payload_sum);
+	if (pkt->hook == HOOK_INGRESS) {
+		__u32 tag = 0;
+
+		/* The sum of the card begins after the Ethernet header. */
+		if (pkt->l3 == L2_VLAN)
+			err |= bpf_skb_load_bytes(skb, ETH_HLEN, &tag, sizeof(tag));
+		/* The sum of TCP including its checksum is the complement of the pseudo header's. */
+		update_complete(skb, ip_sum + (__u16)~pseudo + sum_word(tag));
+	}
+	return err;
+}
+
 /* rewrite replaces the whole packet and returns 0 on success. pkt->key must be as parsed: the client is the source. */
 __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const struct segment *s)
 {
-	__u32 payload, len = 0, pseudo;
+	__u32 payload, len = 0;
 	struct answer *a = NULL;
-	__u64 payload_sum = 0, ip_sum = 0;
+	__u64 payload_sum = 0;
 	long err = 0;
 
 	if (!pkt || !s)
@@ -99,22 +127,5 @@ __noinline long rewrite(struct __sk_buff *skb, const struct packet *pkt, const s
 		return -1;
 	if (a && len)
 		err |= http1_write(skb, payload, a, len, s->retry, &payload_sum);
-	if (s->back) {
-		/* The mark belongs to the client's packet; rules for the way back must not match it. */
-		skb->mark = 0;
-		if (pkt->l3 != L2_NONE)
-			err |= swap_macs(skb);
-	}
-	pseudo = write_ip(skb, pkt, s->back, payload + len - pkt->l4, &ip_sum, &err);
-	err |= write_tcp(skb, pkt, s, pseudo, payload_sum);
-	if (pkt->hook == HOOK_INGRESS) {
-		__u32 tag = 0;
-
-		/* The sum of the card begins after the Ethernet header. */
-		if (pkt->l3 == L2_VLAN)
-			err |= bpf_skb_load_bytes(skb, ETH_HLEN, &tag, sizeof(tag));
-		/* The sum of TCP including its checksum is the complement of the pseudo header's. */
-		update_complete(skb, ip_sum + (__u16)~pseudo + sum_word(tag));
-	}
-	return err;
+	return err | write_headers(skb, pkt, s, len, payload_sum);
 }
