@@ -15,6 +15,7 @@ enum frame_event {
 	AT_DATA, /* a DATA frame is complete */
 	AT_RESET, /* a RST_STREAM is complete, head has its error code */
 	AT_GOAWAY, /* the last stream and the error code of a GOAWAY were read, head has them */
+	AT_PING, /* a PING is complete, head has its bytes */
 };
 
 struct walker {
@@ -65,6 +66,7 @@ static __always_inline __u32 fields_of(const struct frames *fr)
 	case FRAME_RST_STREAM:
 		return 4;
 	case FRAME_GOAWAY:
+	case FRAME_PING:
 		return 8;
 	default:
 		return 0;
@@ -148,7 +150,14 @@ static __always_inline enum frame_event fields_read(struct frames *fr, struct wa
 	fr->phase = FRAMES_SKIP;
 	if (!fr->left)
 		frame_ended(fr, k);
-	return fr->type == FRAME_RST_STREAM ? AT_RESET : AT_GOAWAY;
+	switch (fr->type) {
+	case FRAME_RST_STREAM:
+		return AT_RESET;
+	case FRAME_PING:
+		return AT_PING;
+	default:
+		return AT_GOAWAY;
+	}
 }
 
 /* load_window loads the next bytes of the packet. It returns false if there are none. */
