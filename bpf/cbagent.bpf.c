@@ -10,6 +10,7 @@
 #include "nat.h"
 #include "observe_http2.h"
 #include "reject.h"
+#include "render_http2.h"
 #include "sweep.h"
 #include "unreachable.h"
 #include "xdp.h"

@@ -95,6 +95,16 @@ struct {
 	__type(value, struct answered_flow);
 } answered SEC(".maps");
 
+/* HTTP/2 connections that the kernel answered and keeps open. Each has an entry in answered too, which finds it. An evicted entry
+ * may be changed by a program that found it before; both the old and the new client then get wrong replies, and close. Only
+ * programs write. Size: agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct flow_key);
+	__type(value, struct kept_connection);
+} kept SEC(".maps");
+
 /* Connections of this host that NAT changes: from the key with the addresses of the client's socket to the key on lo. For
  * resets and SYN-ACKs without a socket. Eviction is safe: such a packet is not attributed to its connection. Only programs
  * write. Size: agent. */
@@ -232,6 +242,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct http2_connection);
 } new_http2 SEC(".maps");
+
+/* Buffer for the entry of a new connection that is kept. Per CPU is safe for the reason given at heads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kept_connection);
+} new_kept SEC(".maps");
 
 /* Events for the agent, of type struct event. Size: agent. */
 struct {

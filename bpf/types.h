@@ -384,11 +384,64 @@ struct answered_flow {
 	__u32 answer; /* index in answers, ANSWER_NONE for a bare FIN */
 	__u32 isn; /* the client's */
 	__u32 pad;
-	__u16 head_only; /* 1: the answer has no body */
-	__u16 had_backend; /* 1: the backend had the connection and got a reset */
+	__u8 head_only; /* 1: the answer has no body */
+	__u8 had_backend; /* 1: the backend had the connection and got a reset */
+	__u8 kept; /* 1: it is an HTTP/2 connection, whose state is in kept */
+	__u8 pad2;
 };
 
 #define ANSWER_NONE 0xffffffff
+
+/* Frames that the kernel sends on an HTTP/2 connection that it answers. */
+enum reply_kind {
+	REPLY_GREETING, /* SETTINGS and WINDOW_UPDATE, the first frames of a connection */
+	REPLY_SETTINGS, /* SETTINGS with ACK */
+	REPLY_PING, /* PING with ACK: values are its eight bytes */
+	REPLY_WINDOW, /* WINDOW_UPDATE of the connection: the increment */
+	REPLY_ANSWER, /* an answer: its stream, the seconds of Retry-After */
+	REPLY_HEAD, /* an answer without its body: the same */
+	REPLY_GOAWAY, /* GOAWAY and FIN: the last stream that was answered, an error code */
+	REPLY_FIN, /* FIN alone */
+};
+
+/* A frame or several frames that were sent to a client, such that they can be sent again. */
+struct http2_reply {
+	__u16 len; /* bytes, without the FIN */
+	__u16 kind; /* enum reply_kind */
+	__u32 answer; /* index in answers */
+	__u32 sum; /* answer.sum when the reply was made */
+	__u32 values[2]; /* see enum reply_kind; in the order of the machine, REPLY_PING: as in the packet */
+};
+
+#define REPLIES 64
+
+/* An HTTP/2 connection that the kernel answers. */
+struct kept_connection {
+	struct frames client;
+	__u32 target;
+	__u32 reason; /* why the SYN was answered */
+	__u32 start; /* sequence number of the reply at tail */
+	__u32 next; /* sequence number after all replies */
+	__u32 acked; /* highest acknowledgement by the client */
+	__u32 recover; /* replies before this sequence number may be lost */
+	__u32 head; /* counts the replies that were made */
+	__u32 tail; /* counts the replies that the client has acknowledged */
+	__u32 cursor; /* number of the reply to send next */
+	__u32 cursor_seq; /* its sequence number */
+	__u32 limit; /* bytes of replies in a segment */
+	__u32 last_stream; /* the latest that was answered */
+	__u32 block_size; /* bytes of the frames of a header block */
+	__u32 received; /* bytes of DATA frames since the last REPLY_WINDOW */
+	__u8 begun; /* 1: the client has sent enough to know that it speaks HTTP/2 */
+	__u8 grpc; /* 1: the latest known request is of gRPC */
+	__u8 closed; /* 1: a FIN is among the replies */
+	__u8 client_fin; /* 1: the client has sent a FIN, at client.next */
+	__u8 had_backend; /* 1: the backend had the connection and got a reset */
+	__u8 greeted; /* 1: the greeting is among the replies */
+	__u8 pad[2];
+	struct http2_reply replies[REPLIES]; /* by number modulo REPLIES */
+	__u32 pad2[2];
+};
 
 /* Constants that the agent uses as well. */
 enum size {
@@ -613,6 +666,7 @@ _Static_assert(JUDGED_BITS < 64 && SHARE_BITS < 32, "a count and a share fit the
 _Static_assert(IS_POWER_OF_2(HPACK_RING) && IS_POWER_OF_2(HPACK_FIELDS), "an insertion and a field are bounded by a mask");
 _Static_assert(HPACK_UNKNOWN > STATUS_MAX, "no status is unknown");
 _Static_assert(EVENT_MAX <= 0xff && VERDICT_MAX <= 0xff && REJECT_MAX <= 0xff, "kinds fit a byte");
+_Static_assert(IS_POWER_OF_2(REPLIES), "a reply is found by a mask");
 _Static_assert(sizeof(struct flow_key) == 36, "a key has no padding: all its bytes are compared");
 _Static_assert(sizeof(struct endpoint) == 20, "a key has no padding: all its bytes are compared");
 _Static_assert(sizeof(struct event) % 8 == 0, "records of the ring are aligned to 8 bytes");

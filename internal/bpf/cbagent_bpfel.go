@@ -46,8 +46,10 @@ type CAnsweredFlow struct {
 	Answer     uint32
 	Isn        uint32
 	Pad        uint32
-	HeadOnly   uint16
-	HadBackend uint16
+	HeadOnly   uint8
+	HadBackend uint8
+	Kept       uint8
+	Pad2       uint8
 }
 
 type CBackend struct {
@@ -338,6 +340,76 @@ type CHttp2Connection struct {
 	LastStream uint32
 	Goaway     uint32
 	Used       uint32
+}
+
+type CKeptConnection struct {
+	_      structs.HostLayout
+	Client struct {
+		_           structs.HostLayout
+		Next        uint32
+		Left        uint32
+		Stream      uint32
+		BlockStream uint32
+		Head        [16]uint8
+		Have        uint8
+		Want        uint8
+		Type        uint8
+		Flags       uint8
+		Phase       uint8
+		Padding     uint8
+		BlockType   uint8
+		BlockFlags  uint8
+		Busy        uint32
+		Pad         uint32
+		Hpack       struct {
+			_          structs.HostLayout
+			Insertions uint64
+			Forgotten  uint64
+			Ring       [16]uint64
+			Kept       [32]uint8
+			Values     [8]uint16
+			Number     uint32
+			Length     uint32
+			Phase      uint8
+			Flags      uint8
+			Field      uint8
+			KeptLen    uint8
+			Shift      uint8
+			Next       uint8
+			Unresolved uint8
+			Broken     uint8
+		}
+	}
+	Target     uint32
+	Reason     uint32
+	Start      uint32
+	Next       uint32
+	Acked      uint32
+	Recover    uint32
+	Head       uint32
+	Tail       uint32
+	Cursor     uint32
+	CursorSeq  uint32
+	Limit      uint32
+	LastStream uint32
+	BlockSize  uint32
+	Received   uint32
+	Begun      uint8
+	Grpc       uint8
+	Closed     uint8
+	ClientFin  uint8
+	HadBackend uint8
+	Greeted    uint8
+	Pad        [2]uint8
+	Replies    [64]struct {
+		_      structs.HostLayout
+		Len    uint16
+		Kind   uint16
+		Answer uint32
+		Sum    uint32
+		Values [2]uint32
+	}
+	Pad2 [2]uint32
 }
 
 type CNodeFlag uint32
@@ -740,10 +812,12 @@ const (
 	CMapFlows            = "flows"
 	CMapHeads            = "heads"
 	CMapHttp2Connections = "http2_connections"
+	CMapKept             = "kept"
 	CMapLearning         = "learning"
 	CMapNatFlows         = "nat_flows"
 	CMapNewFlow          = "new_flow"
 	CMapNewHttp2         = "new_http2"
+	CMapNewKept          = "new_kept"
 	CMapNode             = "node"
 	CMapPackets          = "packets"
 	CMapPolicies         = "policies"
@@ -842,10 +916,12 @@ type CMapSpecs struct {
 	Flows            *ebpf.MapSpec `ebpf:"flows"`
 	Heads            *ebpf.MapSpec `ebpf:"heads"`
 	Http2Connections *ebpf.MapSpec `ebpf:"http2_connections"`
+	Kept             *ebpf.MapSpec `ebpf:"kept"`
 	Learning         *ebpf.MapSpec `ebpf:"learning"`
 	NatFlows         *ebpf.MapSpec `ebpf:"nat_flows"`
 	NewFlow          *ebpf.MapSpec `ebpf:"new_flow"`
 	NewHttp2         *ebpf.MapSpec `ebpf:"new_http2"`
+	NewKept          *ebpf.MapSpec `ebpf:"new_kept"`
 	Node             *ebpf.MapSpec `ebpf:"node"`
 	Packets          *ebpf.MapSpec `ebpf:"packets"`
 	Policies         *ebpf.MapSpec `ebpf:"policies"`
@@ -896,10 +972,12 @@ type CMaps struct {
 	Flows            *ebpf.Map `ebpf:"flows"`
 	Heads            *ebpf.Map `ebpf:"heads"`
 	Http2Connections *ebpf.Map `ebpf:"http2_connections"`
+	Kept             *ebpf.Map `ebpf:"kept"`
 	Learning         *ebpf.Map `ebpf:"learning"`
 	NatFlows         *ebpf.Map `ebpf:"nat_flows"`
 	NewFlow          *ebpf.Map `ebpf:"new_flow"`
 	NewHttp2         *ebpf.Map `ebpf:"new_http2"`
+	NewKept          *ebpf.Map `ebpf:"new_kept"`
 	Node             *ebpf.Map `ebpf:"node"`
 	Packets          *ebpf.Map `ebpf:"packets"`
 	Policies         *ebpf.Map `ebpf:"policies"`
@@ -925,10 +1003,12 @@ func (m *CMaps) Close() error {
 		m.Flows,
 		m.Heads,
 		m.Http2Connections,
+		m.Kept,
 		m.Learning,
 		m.NatFlows,
 		m.NewFlow,
 		m.NewHttp2,
+		m.NewKept,
 		m.Node,
 		m.Packets,
 		m.Policies,
