@@ -6,11 +6,11 @@
 #include "count.h"
 #include "entry.h"
 #include "icmp.h"
+#include "kept.h"
 #include "lookup.h"
 #include "nat.h"
 #include "observe_http2.h"
 #include "reject.h"
-#include "render_http2.h"
 #include "sweep.h"
 #include "unreachable.h"
 #include "xdp.h"
@@ -158,6 +158,8 @@ static __always_inline int run(struct __sk_buff *skb, __u32 hook, const bool eth
 		d = parse(&fr, n, &pkt, L2_ETHERNET);
 	if (d == PARSED) {
 		d = decide(skb, &pkt, n, &f);
+		if (d >> 32 == TODO_COOKIE_PACKET)
+			d = begins_http2(skb, &pkt, d);
 		if (calls_stage(d))
 			d = call_stage(skb, &pkt, d);
 		d = carry_out(skb, &pkt, f, d);
@@ -219,6 +221,17 @@ int http2_backend(struct __sk_buff *skb)
 	if (!n || !s)
 		return TCX_NEXT;
 	return finish(skb, s->pkt.hook, http2_on_backend(skb, s, n), s->pkt.nat);
+}
+
+SEC("tc")
+int http2_kept(struct __sk_buff *skb)
+{
+	struct node_state *n = the_node();
+	struct stage *s = this_stage();
+
+	if (!n || !s)
+		return TCX_NEXT;
+	return finish(skb, s->pkt.hook, http2_on_kept(skb, s, n), s->pkt.nat);
 }
 
 SEC("syscall")

@@ -189,13 +189,15 @@ static __always_inline bool join_flow(struct __sk_buff *skb, const struct packet
 /* untracked_packet decides about a packet of a connection that is not followed, except SYNs. */
 __noinline __u64 untracked_packet(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
+	struct answered_flow *done;
 	struct lookup l = {};
 	__u32 reason;
 
 	if (!n || !pkt)
 		return 0;
-	if (find_answered(&pkt->key))
-		return decision(TODO_ANSWERED_PACKET, 0);
+	done = find_answered(&pkt->key);
+	if (done)
+		return answered_todo(done);
 	reason = packet_target(skb, pkt, &l);
 	if (reason != REASON_FLOW)
 		return decision(ACTION_PASS, reason);

@@ -54,7 +54,7 @@ __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, stru
 		done = find_answered(&pkt->key);
 		/* If the backend had the connection, NAT and firewalls on the way have it as well. */
 		if (done)
-			return done->had_backend ? PASS_ON : decision(TODO_ANSWERED_PACKET, 0);
+			return done->had_backend ? PASS_ON : answered_todo(done);
 		reason = cookie_reason(n, l.circuit, pkt);
 		return reason && !find_flow(&pkt->key) ? decision(TODO_COOKIE_PACKET, reason) : PASS_ON;
 	}

@@ -62,6 +62,12 @@ static __noinline void remove_answered(const struct flow_key *key)
 		bpf_map_delete_elem(&answered, &k);
 }
 
+/* answered_todo returns the decision about a packet of an answered connection. */
+static __always_inline __u64 answered_todo(const struct answered_flow *done)
+{
+	return decision(done->kept ? TODO_HTTP2_KEPT : TODO_ANSWERED_PACKET, 0);
+}
+
 /* answered_before reports whether a SYN is a retransmission for a connection whose request the kernel answered. */
 static __always_inline bool answered_before(const struct packet *pkt)
 {

@@ -644,7 +644,8 @@ type CStageIndex uint32
 const (
 	CStageIndexSTAGE_CLIENT_HTTP2  CStageIndex = 0
 	CStageIndexSTAGE_BACKEND_HTTP2 CStageIndex = 1
-	CStageIndexSTAGE_MAX           CStageIndex = 2
+	CStageIndexSTAGE_KEPT_HTTP2    CStageIndex = 2
+	CStageIndexSTAGE_MAX           CStageIndex = 3
 )
 
 type CStatusKey struct {
@@ -834,6 +835,7 @@ const (
 	CProgEgressL3        = "egress_l3"
 	CProgHttp2Backend    = "http2_backend"
 	CProgHttp2Client     = "http2_client"
+	CProgHttp2Kept       = "http2_kept"
 	CProgIngress         = "ingress"
 	CProgIngressL3       = "ingress_l3"
 	CProgLookup          = "lookup"
@@ -892,6 +894,7 @@ type CProgramSpecs struct {
 	EgressL3     *ebpf.ProgramSpec `ebpf:"egress_l3"`
 	Http2Backend *ebpf.ProgramSpec `ebpf:"http2_backend"`
 	Http2Client  *ebpf.ProgramSpec `ebpf:"http2_client"`
+	Http2Kept    *ebpf.ProgramSpec `ebpf:"http2_kept"`
 	Ingress      *ebpf.ProgramSpec `ebpf:"ingress"`
 	IngressL3    *ebpf.ProgramSpec `ebpf:"ingress_l3"`
 	Lookup       *ebpf.ProgramSpec `ebpf:"lookup"`
@@ -1039,6 +1042,7 @@ type CPrograms struct {
 	EgressL3     *ebpf.Program `ebpf:"egress_l3"`
 	Http2Backend *ebpf.Program `ebpf:"http2_backend"`
 	Http2Client  *ebpf.Program `ebpf:"http2_client"`
+	Http2Kept    *ebpf.Program `ebpf:"http2_kept"`
 	Ingress      *ebpf.Program `ebpf:"ingress"`
 	IngressL3    *ebpf.Program `ebpf:"ingress_l3"`
 	Lookup       *ebpf.Program `ebpf:"lookup"`
@@ -1056,6 +1060,7 @@ func (p *CPrograms) Close() error {
 		p.EgressL3,
 		p.Http2Backend,
 		p.Http2Client,
+		p.Http2Kept,
 		p.Ingress,
 		p.IngressL3,
 		p.Lookup,
