@@ -24,7 +24,7 @@ func (r *rig) http2Answers(s tables.PolicySettings) tables.PolicySettings {
 		if tables.Rejection(i) == tables.RejectedRateLimit {
 			status = 429
 		}
-		spec := answer.Spec{Status: status, ContentType: "text/plain", Body: "not now: " + reason, GRPCStatus: 14, Message: "circuit: " + reason}
+		spec := answer.Spec{Status: status, ContentType: "text/plain", Body: "not now: " + reason, GRPCStatus: 14, Message: "not now: " + reason}
 		r.putRendered(20+i, answer.RenderHTTP2(spec, reason, true))
 		r.putRendered(30+i, answer.RenderGRPC(spec, reason))
 		s.HTTP2Answers[i], s.GRPCAnswers[i] = 20+i, 30+i
@@ -126,7 +126,7 @@ func headOnly(stream uint32, reason string, retry int) []string {
 }
 
 func trailers(stream uint32, reason string) []string {
-	return []string{fmt.Sprintf("HEADERS %d :status=200 content-type=application/grpc grpc-status=14 grpc-message=circuit: %s x-cbagent-reason=%s END",
+	return []string{fmt.Sprintf("HEADERS %d :status=200 content-type=application/grpc grpc-status=14 grpc-message=not now: %s x-cbagent-reason=%s END",
 		stream, reason, reason)}
 }
 
