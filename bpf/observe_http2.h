@@ -42,7 +42,7 @@ static __always_inline void finish_stream(struct walker *w, struct stream *s, __
 	/* The latency of an HTTP response ends with its headers. */
 	if (s->flags & STREAM_MAYBE_GRPC && result >= STATUS_MIN && result <= STATUS_MAX)
 		now = s->request.responded;
-	end_stream(s, result, now);
+	end_stream(w->connection, s, result, now);
 	remove_stream(w->connection, w->flow->http2.connection, stream);
 }
 
@@ -100,7 +100,7 @@ static __noinline int on_response_headers(struct walker *w)
 		s->flags |= STREAM_RESPONDED | STREAM_GRPC | STREAM_MAYBE_GRPC;
 	} else {
 		s->flags |= STREAM_RESPONDED;
-		end_stream(s, status, w->stage->walk.now);
+		end_stream(w->connection, s, status, w->stage->walk.now);
 	}
 	return 0;
 }

@@ -63,8 +63,16 @@ static __always_inline bool add_stream(const struct packet *pkt, struct flow *f,
 	s.request.start = pkt->seq + pkt->skip;
 	s.request.flags = permit ? REQUEST_PERMIT : 0;
 	s.key = pkt->key;
-	if (bpf_map_update_elem(&streams, &key, &s, BPF_NOEXIST))
+	/* Before another CPU can end the stream and subtract the permit. */
+	if (permit) {
+		c->permit_generation = generation;
+		__sync_fetch_and_add(&c->permits, 1);
+	}
+	if (bpf_map_update_elem(&streams, &key, &s, BPF_NOEXIST)) {
+		if (permit)
+			__sync_fetch_and_add(&c->permits, -1);
 		return false;
+	}
 	__sync_fetch_and_add(&c->streams, 1);
 	f->requests++;
 	if (f->flags & FLOW_COUNTED)
@@ -121,10 +129,11 @@ __noinline __u64 admit_stream(struct packet *pkt, struct node_state *n, struct f
 	return adm.reason;
 }
 
-/* end_stream records the outcome of a stream if it has none yet. */
-__noinline int end_stream(struct stream *s, __u32 result, __u64 now)
+/* end_stream records the outcome of a stream if it has none yet. c: its connection, NULL after the end of the entry. */
+__noinline int end_stream(struct http2_connection *c, struct stream *s, __u32 result, __u64 now)
 {
 	struct flow_key key;
+	bool permit;
 	__u64 state;
 
 	if (!s)
@@ -133,7 +142,12 @@ __noinline int end_stream(struct stream *s, __u32 result, __u64 now)
 	if (request_state_of(state) != REQUEST_WAIT)
 		return 0;
 	key = s->key;
-	return end_request(&key, &s->request, state, result, now);
+	permit = s->request.flags & REQUEST_PERMIT;
+	if (!end_request(&key, &s->request, state, result, now))
+		return 0;
+	if (permit && c)
+		__sync_fetch_and_add(&c->permits, -1);
+	return 1;
 }
 
 /* client_left_stream returns the outcome of a stream that its client ends at a moment. */

@@ -179,16 +179,16 @@ static __always_inline __u32 closed_result(const struct http2_connection *c, con
 }
 
 /* time_out_stream ends the request of a stream that gets no response headers in time. The backend may still end the stream. */
-static __always_inline void time_out_stream(struct stream *st, struct sweep *s)
+static __always_inline void time_out_stream(struct http2_connection *c, struct stream *st, struct sweep *s)
 {
 	struct request *r = &st->request;
-	struct circuit *c = circuit_of(r->circuit);
-	struct policy *p = c ? judging_policy(c) : NULL;
+	struct circuit *circuit = circuit_of(r->circuit);
+	struct policy *p = circuit ? judging_policy(circuit) : NULL;
 
 	if (!p || request_state_of(READ_ONCE(r->state)) != REQUEST_WAIT || st->flags & STREAM_RESPONDED)
 		return;
 	if (p->timeout && age_of(s, r->sent) >= p->timeout) {
-		end_stream(st, RESULT_TIMEOUT, s->now);
+		end_stream(c, st, RESULT_TIMEOUT, s->now);
 		return;
 	}
 	record_pending(r, s);
@@ -201,16 +201,16 @@ static long sweep_stream(void *map, struct stream_key *key, struct stream *st, s
 	struct stream_key k = *key;
 
 	if (!c) {
-		end_stream(st, RESULT_UNKNOWN, s->now);
+		end_stream(NULL, st, RESULT_UNKNOWN, s->now);
 		bpf_map_delete_elem(&streams, &k);
 	} else if (k.stream > c->goaway) {
-		end_stream(st, RESULT_RACED, s->now);
+		end_stream(c, st, RESULT_RACED, s->now);
 		remove_stream(c, k.connection, k.stream);
 	} else if (READ_ONCE(c->closed)) {
-		end_stream(st, closed_result(c, st), c->closed);
+		end_stream(c, st, closed_result(c, st), c->closed);
 		remove_stream(c, k.connection, k.stream);
 	} else {
-		time_out_stream(st, s);
+		time_out_stream(c, st, s);
 	}
 	return 0;
 }

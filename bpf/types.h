@@ -323,6 +323,8 @@ struct http2_connection {
 	__u32 last_stream; /* the client's latest */
 	__u32 goaway; /* streams above are not processed by the backend */
 	__u32 used; /* 1: the backend has responded on a stream */
+	__u32 permits; /* half-open permits that its streams hold */
+	__u32 permit_generation; /* generation of the latest */
 };
 
 struct stream_key {

@@ -331,15 +331,17 @@ type CHttp2Connection struct {
 			Broken     uint8
 		}
 	}
-	ClientLeft uint64
-	Closed     uint64
-	Withheld   uint64
-	Closer     uint32
-	Acked      uint32
-	Streams    uint32
-	LastStream uint32
-	Goaway     uint32
-	Used       uint32
+	ClientLeft       uint64
+	Closed           uint64
+	Withheld         uint64
+	Closer           uint32
+	Acked            uint32
+	Streams          uint32
+	LastStream       uint32
+	Goaway           uint32
+	Used             uint32
+	Permits          uint32
+	PermitGeneration uint32
 }
 
 type CKeptConnection struct {
