@@ -121,12 +121,13 @@ __noinline __u64 reply(struct __sk_buff *skb, const struct packet *pkt, struct s
 	return rewritten(rewrite(skb, pkt, s), ACTION_RESPOND, reason);
 }
 
-/* reset_backend rewrites the packet to a reset and sends a copy to the backend. The caller rewrites the packet again. s belongs
- * to the caller, because the stack has no room for two, and holds the reset afterwards. */
-static __always_inline long reset_backend(struct __sk_buff *skb, const struct packet *pkt, struct segment *s)
+/* reset_backend rewrites the packet to a reset and sends a copy to the backend. seq: the next sequence number that the backend
+ * expects. The caller rewrites the packet again. s belongs to the caller, because the stack has no room for two, and holds the
+ * reset afterwards. */
+static __always_inline long reset_backend(struct __sk_buff *skb, const struct packet *pkt, __u32 seq, struct segment *s)
 {
 	s->flags = TCP_RST | TCP_ACK;
-	s->seq = pkt->seq;
+	s->seq = seq;
 	s->ack = pkt->ack;
 	return rewrite(skb, pkt, s) ?: bpf_clone_redirect(skb, skb->ifindex, pkt->hook == HOOK_INGRESS ? BPF_F_INGRESS : 0);
 }
@@ -159,7 +160,7 @@ __noinline __u64 reject_request(struct __sk_buff *skb, const struct packet *pkt,
 	tcp_options(skb, pkt, &o);
 	how = render(l.policy, reason, fits, mss, o.has_ts, &answer);
 	count_rejection(l.circuit, reason, how);
-	if (reset_backend(skb, pkt, &s))
+	if (reset_backend(skb, pkt, pkt->seq, &s))
 		return decision(ACTION_DROP, REASON_ERROR);
 	swap_ts(&s, &o);
 	s.seq = answer_seq;

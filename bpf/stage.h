@@ -66,15 +66,21 @@ static __always_inline bool calls_stage(__u64 d)
 	return d >> 32 >= TODO_HTTP2_CLIENT;
 }
 
+/* next_stage continues with another stage. It returns only if that fails. */
+static __always_inline __u64 next_stage(struct __sk_buff *skb, struct stage *s, __u64 d)
+{
+	s->argument = (__u32)d;
+	bpf_tail_call(skb, &stages, (d >> 32) - TODO_HTTP2_CLIENT);
+	return pass(REASON_ERROR);
+}
+
 /* call_stage continues with a stage. It returns only if that fails. */
 static __always_inline __u64 call_stage(struct __sk_buff *skb, const struct packet *pkt, __u64 d)
 {
 	struct stage *s = this_stage();
 
-	if (s) {
-		s->pkt = *pkt;
-		s->argument = (__u32)d;
-		bpf_tail_call(skb, &stages, (d >> 32) - TODO_HTTP2_CLIENT);
-	}
-	return pass(REASON_ERROR);
+	if (!s)
+		return pass(REASON_ERROR);
+	s->pkt = *pkt;
+	return next_stage(skb, s, d);
 }
