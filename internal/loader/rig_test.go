@@ -384,23 +384,31 @@ func flowKey(client, backend netip.AddrPort) bpf.CFlowKey {
 	}
 }
 
+// clearMap removes all entries of a map.
+func clearMap[K any](r *rig, m *ebpf.Map) {
+	r.t.Helper()
+	var key K
+	var keys []K
+	val := make([]byte, m.ValueSize())
+	for it := m.Iterate(); it.Next(&key, &val); {
+		keys = append(keys, key)
+	}
+	for _, k := range keys {
+		if err := m.Delete(k); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
 // settle ends whatever goes on, so that the next case begins with nothing.
 func (r *rig) settle() {
 	r.t.Helper()
-	var key bpf.CFlowKey
 	for _, m := range []*ebpf.Map{r.d.objs.Flows, r.d.objs.Answered, r.d.objs.NatFlows} {
-		var keys []bpf.CFlowKey
-		val := make([]byte, m.ValueSize())
-		for it := m.Iterate(); it.Next(&key, &val); {
-			keys = append(keys, key)
-		}
-		for _, k := range keys {
-			if err := m.Delete(k); err != nil {
-				r.t.Fatal(err)
-			}
-		}
+		clearMap[bpf.CFlowKey](r, m)
 	}
-	change(r.t, r.d.objs.Node, 0, func(n *bpf.CNodeState) { n.FlowCount = 0 })
+	clearMap[uint64](r, r.d.objs.Http2Connections)
+	clearMap[bpf.CStreamKey](r, r.d.objs.Streams)
+	change(r.t, r.d.objs.Node, 0, func(n *bpf.CNodeState) { n.FlowCount, n.Http2Count = 0, 0 })
 	r.events()
 	r.counted()
 	r.discard()
@@ -415,12 +423,15 @@ type want struct {
 	Outcomes                                          map[string]uint64 // "reset", "5xx"
 	Judged, Failures, Slow                            uint64
 	Permits, PermitsOut                               uint32
+	OverAdmitted                                      uint64
 }
 
 func (r *rig) totals(circuit int) want {
 	r.t.Helper()
 	t, p := r.d.Totals(circuit), r.d.Progress(circuit)
+	c := element[bpf.CCircuit](r.t, r.d.objs.Circuits, circuit)
 	w := want{
+		OverAdmitted: c.OverAdmitted,
 		Connections: t.Connections, InFlight: t.InFlight, Admitted: t.Admitted, Probes: t.Probes, Unjudged: t.Unjudged,
 		Judged: p.Judged, Failures: p.Failures, Slow: p.Slow, Permits: p.Permits, PermitsOut: p.InFlight,
 	}
