@@ -11,6 +11,7 @@
 #include "nat.h"
 #include "observe_http2.h"
 #include "reject.h"
+#include "reject_http2.h"
 #include "sweep.h"
 #include "unreachable.h"
 #include "xdp.h"
@@ -206,10 +207,26 @@ int http2_client(struct __sk_buff *skb)
 {
 	struct node_state *n = the_node();
 	struct stage *s = this_stage();
+	__u64 d;
 
 	if (!n || !s)
 		return TCX_NEXT;
-	return finish(skb, s->pkt.hook, http2_on_client(skb, s, n), s->pkt.nat);
+	d = http2_on_client(skb, s, n);
+	if (calls_stage(d))
+		d = next_stage(skb, s, d);
+	return finish(skb, s->pkt.hook, d, s->pkt.nat);
+}
+
+SEC("tc")
+int http2_reject(struct __sk_buff *skb)
+{
+	struct stage *s = this_stage();
+	struct packet pkt;
+
+	if (!s)
+		return TCX_NEXT;
+	pkt = s->pkt;
+	return finish(skb, pkt.hook, http2_on_rejection(skb, &pkt, s->argument), pkt.nat);
 }
 
 SEC("tc")

@@ -57,6 +57,9 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 		if (!acknowledges_backend(f, pkt))
 			return decision(ACTION_PASS, REASON_OUT_OF_SEQUENCE);
 		record_client_data(f, pkt);
+		/* The backend would process them as soon as the packet before them passes. */
+		if (READ_ONCE(f->flags) & FLOW_WITHHELD)
+			return decision(ACTION_DROP, REASON_WITHHELD);
 		if (request_state_of(READ_ONCE(f->request.state)) == REQUEST_WAIT)
 			f->request.sent = bpf_ktime_get_ns();
 		return decision(ACTION_PASS, REASON_FLOW);

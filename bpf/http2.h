@@ -134,6 +134,7 @@ static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __
 	begin_frames(&c->client, seq);
 	begin_frames(&c->backend, f->backend_end);
 	c->goaway = NO_GOAWAY;
+	c->greeted = f->flags & FLOW_JOINED || f->backend_end != f->http1.response_end;
 	if (preface) {
 		c->client.phase = FRAMES_SKIP;
 		c->client.type = FRAME_PREFACE;

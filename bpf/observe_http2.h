@@ -341,6 +341,15 @@ static __always_inline void end_reading(struct frames *fr)
 	*(volatile __u32 *)&fr->busy = 0;
 }
 
+/* end_withholding is called when the stream that was withheld is admitted. */
+static __always_inline void end_withholding(struct flow *f, struct http2_connection *c)
+{
+	if (!(READ_ONCE(f->flags) & FLOW_WITHHELD))
+		return;
+	c->withheld = 0;
+	__sync_fetch_and_and(&f->flags, ~FLOW_WITHHELD);
+}
+
 /* read_client_frames decides about the frames in a packet of the client. */
 static __always_inline __u64 read_client_frames(struct __sk_buff *skb, struct stage *s, struct node_state *n, struct flow *f)
 {
@@ -352,14 +361,16 @@ static __always_inline __u64 read_client_frames(struct __sk_buff *skb, struct st
 		return pass(REASON_UNTRACKED);
 	w.frames = &w.connection->client;
 	if (!begin_reading(w.frames))
-		return pass(REASON_FLOW);
+		return READ_ONCE(f->flags) & FLOW_WITHHELD ? decision(ACTION_DROP, REASON_WITHHELD) : pass(REASON_FLOW);
 	if (begin_walk(skb, s, f, w.connection, w.frames, true)) {
 		bpf_loop(FRAME_STEPS, read_client_frame, &w, 0);
 		end_walk(s, f, w.frames);
 		reason = s->walk.reason;
+		if (s->walk.taken)
+			end_withholding(f, w.connection);
 	}
 	end_reading(w.frames);
-	return is_rejection(reason) ? decision(TODO_REJECT_REQUEST, reason) : pass(reason);
+	return is_rejection(reason) ? decision(TODO_HTTP2_REJECT, reason) : pass(reason);
 }
 
 /* http2_on_client decides about data of a client. */
@@ -371,8 +382,6 @@ static __always_inline __u64 http2_on_client(struct __sk_buff *skb, struct stage
 	if (!f)
 		return pass(REASON_UNTRACKED);
 	d = read_client_frames(skb, s, n, f);
-	if (d >> 32 == TODO_REJECT_REQUEST)
-		return decision(ACTION_DROP, (__u32)d);
 	if (d >> 32 != ACTION_PASS)
 		return d;
 	f->client_end = s->pkt.seq + s->pkt.payload;
@@ -391,6 +400,8 @@ static __always_inline __u64 http2_on_backend(struct __sk_buff *skb, struct stag
 	if (!w.connection)
 		return pass(REASON_UNTRACKED);
 	w.frames = &w.connection->backend;
+	if (!w.connection->greeted)
+		w.connection->greeted = 1;
 	if (begin_reading(w.frames)) {
 		if (begin_walk(skb, s, f, w.connection, w.frames, false)) {
 			bpf_loop(FRAME_STEPS, read_backend_frame, &w, 0);

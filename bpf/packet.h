@@ -42,6 +42,7 @@ enum todo {
 	TODO_HTTP2_CLIENT, /* the first that calls a stage; the order is that of enum stage_index */
 	TODO_HTTP2_BACKEND,
 	TODO_HTTP2_KEPT,
+	TODO_HTTP2_REJECT, /* argument: the reason */
 };
 
 static __always_inline __u64 decision(__u32 action, __u32 reason)

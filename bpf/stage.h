@@ -11,6 +11,7 @@ enum stage_index {
 	STAGE_CLIENT_HTTP2, /* data of a client on an HTTP/2 connection */
 	STAGE_BACKEND_HTTP2, /* data of a backend on an HTTP/2 connection */
 	STAGE_KEPT_HTTP2, /* a packet of a client on an HTTP/2 connection that the kernel answers */
+	STAGE_REJECT_HTTP2, /* a new stream that is rejected on an HTTP/2 connection */
 	STAGE_MAX,
 };
 

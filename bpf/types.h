@@ -325,6 +325,8 @@ struct http2_connection {
 	__u32 used; /* 1: the backend has responded on a stream */
 	__u32 permits; /* half-open permits that its streams hold */
 	__u32 permit_generation; /* generation of the latest */
+	__u32 greeted; /* 1: the backend has sent its first frames */
+	__u32 pad;
 };
 
 struct stream_key {
@@ -567,6 +569,7 @@ struct circuit {
 	__u64 admitted; /* requests (http), connections (tcp) */
 	__u64 probes;
 	__u64 over_admitted; /* admitted without a permit or over a limit, because they shared a packet with an admitted one */
+	__u64 takeovers; /* HTTP/2 connections that were ended to reject new streams */
 	__u64 unjudged;
 	__u64 rejected[REJECTIONS][REJECT_MAX];
 	__u64 would_reject[REJECTIONS];

@@ -87,6 +87,7 @@ type CCircuit struct {
 	Admitted       uint64
 	Probes         uint64
 	OverAdmitted   uint64
+	Takeovers      uint64
 	Unjudged       uint64
 	Rejected       [6][3]uint64
 	WouldReject    [6]uint64
@@ -342,6 +343,8 @@ type CHttp2Connection struct {
 	Used             uint32
 	Permits          uint32
 	PermitGeneration uint32
+	Greeted          uint32
+	Pad              uint32
 }
 
 type CKeptConnection struct {
@@ -647,7 +650,8 @@ const (
 	CStageIndexSTAGE_CLIENT_HTTP2  CStageIndex = 0
 	CStageIndexSTAGE_BACKEND_HTTP2 CStageIndex = 1
 	CStageIndexSTAGE_KEPT_HTTP2    CStageIndex = 2
-	CStageIndexSTAGE_MAX           CStageIndex = 3
+	CStageIndexSTAGE_REJECT_HTTP2  CStageIndex = 3
+	CStageIndexSTAGE_MAX           CStageIndex = 4
 )
 
 type CStatusKey struct {
@@ -838,6 +842,7 @@ const (
 	CProgHttp2Backend    = "http2_backend"
 	CProgHttp2Client     = "http2_client"
 	CProgHttp2Kept       = "http2_kept"
+	CProgHttp2Reject     = "http2_reject"
 	CProgIngress         = "ingress"
 	CProgIngressL3       = "ingress_l3"
 	CProgLookup          = "lookup"
@@ -897,6 +902,7 @@ type CProgramSpecs struct {
 	Http2Backend *ebpf.ProgramSpec `ebpf:"http2_backend"`
 	Http2Client  *ebpf.ProgramSpec `ebpf:"http2_client"`
 	Http2Kept    *ebpf.ProgramSpec `ebpf:"http2_kept"`
+	Http2Reject  *ebpf.ProgramSpec `ebpf:"http2_reject"`
 	Ingress      *ebpf.ProgramSpec `ebpf:"ingress"`
 	IngressL3    *ebpf.ProgramSpec `ebpf:"ingress_l3"`
 	Lookup       *ebpf.ProgramSpec `ebpf:"lookup"`
@@ -1045,6 +1051,7 @@ type CPrograms struct {
 	Http2Backend *ebpf.Program `ebpf:"http2_backend"`
 	Http2Client  *ebpf.Program `ebpf:"http2_client"`
 	Http2Kept    *ebpf.Program `ebpf:"http2_kept"`
+	Http2Reject  *ebpf.Program `ebpf:"http2_reject"`
 	Ingress      *ebpf.Program `ebpf:"ingress"`
 	IngressL3    *ebpf.Program `ebpf:"ingress_l3"`
 	Lookup       *ebpf.Program `ebpf:"lookup"`
@@ -1063,6 +1070,7 @@ func (p *CPrograms) Close() error {
 		p.Http2Backend,
 		p.Http2Client,
 		p.Http2Kept,
+		p.Http2Reject,
 		p.Ingress,
 		p.IngressL3,
 		p.Lookup,

@@ -39,6 +39,7 @@ type objects struct {
 	Egress      *ebpf.Program `ebpf:"egress"`
 	Ingress     *ebpf.Program `ebpf:"ingress"`
 	Client      *ebpf.Program `ebpf:"http2_client"`
+	Reject      *ebpf.Program `ebpf:"http2_reject"`
 	Backend     *ebpf.Program `ebpf:"http2_backend"`
 	Kept        *ebpf.Program `ebpf:"http2_kept"`
 	Sweep       *ebpf.Program `ebpf:"sweep"`
@@ -47,7 +48,7 @@ type objects struct {
 
 func (o *objects) close() error {
 	errs := []error{o.CMaps.Close()}
-	for _, p := range []*ebpf.Program{o.Egress, o.Ingress, o.Client, o.Backend, o.Kept, o.Sweep, o.Unreachable} {
+	for _, p := range []*ebpf.Program{o.Egress, o.Ingress, o.Client, o.Backend, o.Kept, o.Reject, o.Sweep, o.Unreachable} {
 		errs = append(errs, p.Close())
 	}
 	return errors.Join(errs...)
@@ -109,7 +110,7 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 func (d *Datapath) putStages() error {
 	for index, p := range map[bpf.CStageIndex]*ebpf.Program{
 		bpf.CStageIndexSTAGE_CLIENT_HTTP2: d.objs.Client, bpf.CStageIndexSTAGE_BACKEND_HTTP2: d.objs.Backend,
-		bpf.CStageIndexSTAGE_KEPT_HTTP2: d.objs.Kept,
+		bpf.CStageIndexSTAGE_KEPT_HTTP2: d.objs.Kept, bpf.CStageIndexSTAGE_REJECT_HTTP2: d.objs.Reject,
 	} {
 		if err := d.objs.Stages.Put(uint32(index), p); err != nil {
 			return fmt.Errorf("put program %s in the map stages: %w", p, err)

@@ -85,6 +85,7 @@ type decideCircuit struct {
 	Admitted       uint64
 	Probes         uint64
 	OverAdmitted   uint64
+	Takeovers      uint64
 	Unjudged       uint64
 	Rejected       [6][3]uint64
 	WouldReject    [6]uint64
@@ -264,6 +265,8 @@ type decideHttp2Connection struct {
 	Used             uint32
 	Permits          uint32
 	PermitGeneration uint32
+	Greeted          uint32
+	Pad              uint32
 }
 
 type decideKeptConnection struct {

@@ -94,7 +94,14 @@ type h2 struct {
 
 func (c *conn) openHTTP2() *h2 {
 	c.r.t.Helper()
-	h := &h2{conn: c.open(), client: newPeer(), backend: newPeer()}
+	return c.connectHTTP2("admitted")
+}
+
+// connectHTTP2 is openHTTP2 for a SYN that passes for another reason.
+func (c *conn) connectHTTP2(reason string) *h2 {
+	c.r.t.Helper()
+	c.connect(reason)
+	h := &h2{conn: c, client: newPeer(), backend: newPeer()}
 	must(h.client.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}))
 	c.passed(c.send(psh|ack, http2.ClientPreface+h.client.take()), c.hookOut, "flow")
 	must(h.backend.framer.WriteSettings())

@@ -423,7 +423,7 @@ type want struct {
 	Outcomes                                          map[string]uint64 // "reset", "5xx"
 	Judged, Failures, Slow                            uint64
 	Permits, PermitsOut                               uint32
-	OverAdmitted                                      uint64
+	OverAdmitted, Takeovers                           uint64
 }
 
 func (r *rig) totals(circuit int) want {
@@ -431,7 +431,7 @@ func (r *rig) totals(circuit int) want {
 	t, p := r.d.Totals(circuit), r.d.Progress(circuit)
 	c := element[bpf.CCircuit](r.t, r.d.objs.Circuits, circuit)
 	w := want{
-		OverAdmitted: c.OverAdmitted,
+		OverAdmitted: c.OverAdmitted, Takeovers: c.Takeovers,
 		Connections: t.Connections, InFlight: t.InFlight, Admitted: t.Admitted, Probes: t.Probes, Unjudged: t.Unjudged,
 		Judged: p.Judged, Failures: p.Failures, Slow: p.Slow, Permits: p.Permits, PermitsOut: p.InFlight,
 	}

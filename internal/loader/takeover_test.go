@@ -1,0 +1,355 @@
+package loader
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/bpf"
+	"github.com/cbagent/cbagent/internal/ledger"
+	"github.com/cbagent/cbagent/internal/tables"
+)
+
+// grace is how long new streams wait for the end of those in flight, and how long a limit only delays them.
+const grace = time.Second
+
+// tries sends what the client has written, and leaves its sequence number as it was.
+func (h *h2) tries(flags uint8) result {
+	h.r.t.Helper()
+	return h.put(h.out, h.segment(flags, h.client.buf.String()), h.ctx)
+}
+
+// withheld checks that what the client has written is withheld, also when it is sent again.
+func (h *h2) withheld() {
+	h.r.t.Helper()
+	for range 2 {
+		h.did(h.tries(psh|ack), verdictDrop, h.hookOut+" drop withheld")
+	}
+}
+
+// goes sends what was withheld before, which passes now.
+func (h *h2) goes(reason string) {
+	h.r.t.Helper()
+	h.passed(h.send(psh|ack, h.client.take()), h.hookOut, reason)
+}
+
+// isWithholding checks whether the connection is marked as one whose data are withheld.
+func (h *h2) isWithholding(want bool) {
+	h.r.t.Helper()
+	f, ok := h.r.flow(h.conn.client, h.conn.backend)
+	if flagged := f.Flags&uint32(bpf.CFlowFlagFLOW_WITHHELD) != 0; !ok || flagged != want || (h.state().Withheld != 0) != want {
+		h.r.t.Errorf("followed: %t, withheld: %t since %d, expected %t", ok, flagged, h.state().Withheld, want)
+	}
+}
+
+// state returns the state of the only HTTP/2 connection.
+func (h *h2) state() (c bpf.CHttp2Connection) {
+	h.r.t.Helper()
+	var key uint64
+	it := h.r.d.objs.Http2Connections.Iterate()
+	if !it.Next(&key, &c) {
+		h.r.t.Fatalf("no HTTP/2 connection: %v", it.Err())
+	}
+	return c
+}
+
+// ago makes the time from which new streams are withheld earlier.
+func (h *h2) ago(d time.Duration) {
+	h.r.t.Helper()
+	var key uint64
+	var c bpf.CHttp2Connection
+	it := h.r.d.objs.Http2Connections.Iterate()
+	if !it.Next(&key, &c) || c.Withheld == 0 {
+		h.r.t.Fatalf("nothing is withheld: %v", it.Err())
+	}
+	c.Withheld -= uint64(d)
+	if err := h.r.d.objs.Http2Connections.Put(key, &c); err != nil {
+		h.r.t.Fatal(err)
+	}
+}
+
+// resetBoth checks that both sides get a reset in reply to what the client has written.
+func (h *h2) resetBoth(reason string) {
+	h.r.t.Helper()
+	first := h.segment(psh|ack, h.client.buf.String())
+	res := h.send(psh|ack, h.client.take())
+	h.did(res, h.conn.answers, h.hookOut+" reset "+reason)
+	h.is(res.segment, rst|ack, h.ack, h.seq, nil)
+	h.backendReset(res, first)
+}
+
+// takenOver checks that the client gets answers to new streams, and the backend a reset.
+func (h *h2) takenOver(reason string, streams ...uint32) {
+	h.r.t.Helper()
+	h.resetBoth(reason)
+}
+
+// backendReset checks that the backend gets a reset at the first byte that it has not got.
+func (h *h2) backendReset(res result, first segment) {
+	h.r.t.Helper()
+	if len(res.sent) != 1 {
+		h.r.t.Fatalf("sent to the backend: %v", res.sent)
+	}
+	h.is(res.sent[0], rst|ack, first.seq, first.ack, nil)
+	if _, ok := h.r.flow(h.conn.client, h.conn.backend); ok {
+		h.r.t.Error("the connection is still followed")
+	}
+	h.r.sweepAt(tables.Now(), time.Hour)
+}
+
+// opens opens the circuit.
+func (h *h2) opens() {
+	h.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: tables.Now() + int64(time.Minute), Calls: 1, Concurrent: 1})
+}
+
+func (h *h2) closes() { h.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 4}) }
+
+// ok writes the response to a request without a body.
+func (p *peer) ok(stream uint32) *peer { return p.headers(stream, true, ":status", "200") }
+
+func rejected(what string, n uint64) map[string]uint64 { return map[string]uint64{what: n} }
+
+// count is a want with outcomes.
+func (w want) with(classes ...string) want {
+	w.Outcomes = map[string]uint64{}
+	for _, c := range classes {
+		w.Outcomes[c]++
+	}
+	return w
+}
+
+// takeoverCase is what happens on one HTTP/2 connection, and what is counted.
+type takeoverCase struct {
+	name    string
+	policy  tables.PolicySettings
+	verdict ledger.Verdict
+	play    func(h *h2)
+	want    want
+}
+
+func checkTakeovers(t *testing.T, cases []takeoverCase) {
+	t.Helper()
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			everywhere(t, tc.policy, tc.verdict, func(t *testing.T, c *conn) {
+				syn := "admitted"
+				if tc.verdict.Kind == ledger.Open {
+					syn = "probe"
+				}
+				h := c.connectHTTP2(syn)
+				tc.play(h)
+				h.r.wantTotals(tc.want)
+			})
+		})
+	}
+}
+
+// post writes the beginning of a request with a body.
+func (p *peer) post(stream uint32) *peer {
+	return p.headers(stream, false, ":method", "POST", ":scheme", "http", ":path", "/orders", ":authority", "orders")
+}
+
+var existing = tables.PolicySettings{Existing: true}
+
+func TestNewStreamsAreWithheld(t *testing.T) {
+	checkTakeovers(t, []takeoverCase{
+		{"until the circuit closes", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.isWithholding(true)
+			h.closes()
+			h.goes("admitted")
+			h.isWithholding(false)
+			h.answers(h.backend.ok(1))
+			h.answers(h.backend.ok(3))
+			h.asks(h.client.get(5))
+		}, want{Connections: 1, InFlight: 1, Admitted: 3, Judged: 1, Unjudged: 1}.with("2xx", "2xx")},
+		{"until the lease of the agent expires", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.r.d.RenewLease(0)
+			h.goes("lease-expired")
+			h.isWithholding(false)
+		}, want{Connections: 1, InFlight: 2, Admitted: 2}},
+		{"with all data behind them", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			at := h.seq
+			held := h.client.take()
+			h.seq += uint32(len(held))
+			h.client.data(1, false, "x")
+			h.withheld()
+			h.did(h.tries(fin|psh|ack), verdictDrop, h.hookOut+" drop withheld")
+			// Packets without data, and data that the backend may have lost.
+			h.passed(h.put(h.out, h.segment(ack, ""), h.ctx), h.hookOut, "flow")
+			first := h.segment(psh|ack, "x")
+			first.seq = at - 1
+			h.passed(h.put(h.out, first, h.ctx), h.hookOut, "flow")
+			h.seq = at
+			h.closes()
+			h.passed(h.send(psh|ack, held), h.hookOut, "admitted")
+			h.goes("flow")
+			h.isWithholding(false)
+		}, want{Connections: 1, InFlight: 2, Admitted: 2}},
+		{"but not the data before them, if these come alone", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.post(1))
+			h.opens()
+			body := h.client.data(1, true, "body").take()
+			rest := h.client.get(3).take()
+			h.client.buf.WriteString(body + rest)
+			h.withheld()
+			h.client.take()
+			h.passed(h.send(psh|ack, body), h.hookOut, "flow")
+			h.isWithholding(true)
+			h.client.buf.WriteString(rest)
+			h.withheld()
+			h.answers(h.backend.ok(1))
+			h.takenOver("open", 3)
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		{"in a packet whose end is a part of a header", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			all := h.client.get(3).take()
+			h.passed(h.send(psh|ack, all[:5]), h.hookOut, "flow")
+			h.client.buf.WriteString(all[5:])
+			h.withheld()
+			h.closes()
+			h.goes("admitted")
+			h.answers(h.backend.ok(1).ok(3))
+		}, want{Connections: 1, Admitted: 2, Judged: 1, Unjudged: 1}.with("2xx", "2xx")},
+		{"while the client has not received all responses", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			at := h.ack
+			h.answers(h.backend.ok(1))
+			h.opens()
+			end := h.ack
+			h.ack = at
+			h.client.get(3)
+			h.withheld()
+			h.ack = end
+			h.takenOver("open", 3)
+		}, want{Admitted: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		{"until the backend has closed", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.passed(h.recv(fin|ack, ""), h.hookIn, "flow")
+			h.r.sweepAt(tables.Now(), time.Hour)
+			h.withheld()
+			h.ago(grace)
+			h.resetBoth("open")
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("reset")},
+		{"until the backend resets the connection", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.passed(h.recv(rst|ack, ""), h.hookIn, "flow")
+			h.r.sweepAt(tables.Now(), time.Hour)
+		}, want{Admitted: 1, Unjudged: 1}.with("reset")},
+		{"until the client resets the connection", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			reset := h.segment(rst|ack, "")
+			reset.seq += uint32(h.client.buf.Len())
+			h.passed(h.put(h.out, reset, h.ctx), h.hookOut, "flow")
+			h.r.sweepAt(tables.Now(), time.Hour)
+		}, want{Admitted: 1, Unjudged: 1}.with("aborted")},
+		{"when the client has sent a FIN behind them", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			end := h.segment(fin|ack, "")
+			end.seq += uint32(h.client.buf.Len())
+			h.passed(h.put(h.out, end, h.ctx), h.hookOut, "flow")
+			h.withheld()
+			h.answers(h.backend.ok(1))
+			h.takenOver("open", 3)
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+	})
+}
+
+func TestConnectionsAreTakenOver(t *testing.T) {
+	checkTakeovers(t, []takeoverCase{
+		{"at once if no stream is open", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.answers(h.backend.headers(1, false, ":status", "200").data(1, true, "ok"))
+			h.opens()
+			h.client.get(3)
+			h.takenOver("open", 3)
+		}, want{Admitted: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		{"before the first stream", existing, ledger.Verdict{}, func(h *h2) {
+			h.opens()
+			h.client.get(1)
+			h.takenOver("open", 1)
+		}, want{Takeovers: 1, Rejected: rejected("open reset", 1)}},
+		{"when the streams in flight have ended", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.answers(h.backend.headers(1, false, ":status", "200"))
+			h.withheld()
+			h.answers(h.backend.data(1, true, "ok"))
+			h.takenOver("open", 3)
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		{"after the grace if the backend is between frames", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.ago(grace)
+			h.takenOver("open", 3)
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("unknown")},
+		{"not before", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.ago(grace - 300*time.Millisecond)
+			h.withheld()
+		}, want{Connections: 1, InFlight: 1, Admitted: 1}},
+		{"or reset after the grace if the backend is inside a frame", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			frames := h.backend.headers(1, false, ":status", "200").data(1, true, "much").take()
+			h.answer(frames[:len(frames)-1])
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.ago(grace)
+			h.resetBoth("open")
+		}, want{Admitted: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		{"or reset after the grace if the frames of the backend are not known", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			frames := h.backend.headers(1, false, ":status", "200").data(1, true, "much").take()
+			h.ack++ // the first byte is lost
+			h.answer(frames[1:])
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.ago(grace)
+			h.resetBoth("open")
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("unknown")},
+		{"forced open", existing, ledger.Verdict{}, func(h *h2) {
+			h.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
+			h.client.get(1)
+			h.takenOver("forced-open", 1)
+		}, want{Takeovers: 1, Rejected: rejected("forced-open reset", 1)}},
+		{"at the last stream that a connection may have", tables.PolicySettings{Existing: true, MaxRequestsPerConnection: 1}, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.client.get(3)
+			h.withheld()
+			h.answers(h.backend.ok(1))
+			h.takenOver("connection-limit", 3)
+		}, want{Admitted: 1, Judged: 1, Takeovers: 1, Rejected: rejected("connection-limit reset", 1)}.with("2xx")},
+	})
+}
