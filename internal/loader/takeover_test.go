@@ -353,3 +353,205 @@ func TestConnectionsAreTakenOver(t *testing.T) {
 		}, want{Admitted: 1, Judged: 1, Takeovers: 1, Rejected: rejected("connection-limit reset", 1)}.with("2xx")},
 	})
 }
+
+func TestStreamsOfAPacketShareItsFate(t *testing.T) {
+	limited := tables.PolicySettings{Existing: true, MaxRequests: 2}
+	checkTakeovers(t, []takeoverCase{
+		{"admitted with the first", limited, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1).get(3).get(5).get(7))
+			h.answers(h.backend.ok(7).ok(5))
+			h.client.get(9).get(11)
+			h.withheld()
+			h.answers(h.backend.ok(3))
+			h.goes("admitted")
+		}, want{Connections: 1, InFlight: 3, Admitted: 6, OverAdmitted: 3, Judged: 1, Unjudged: 2}.with("2xx", "2xx", "2xx")},
+		{"with more permits than there are", existing, halfOpen(2, 2), func(h *h2) {
+			h.passed(h.send(psh|ack, h.client.get(1).get(3).get(5).get(7).take()), h.hookOut, "admitted")
+			h.answers(h.backend.ok(7).ok(5).ok(3).ok(1))
+		}, want{
+			Connections: 1, Admitted: 4, OverAdmitted: 2, Probes: 2, Judged: 2, Unjudged: 2, Permits: 2,
+		}.with("2xx", "2xx", "2xx", "2xx")},
+		{"withheld with the first", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3).get(5)
+			h.withheld()
+			h.closes()
+			h.goes("admitted")
+			h.answers(h.backend.ok(5).ok(3))
+		}, want{Connections: 1, InFlight: 1, Admitted: 3, Judged: 2}.with("2xx", "2xx")},
+	})
+}
+
+func TestLimitsDelayNewStreams(t *testing.T) {
+	requests := tables.PolicySettings{Existing: true, MaxRequests: 1}
+	rate := tables.PolicySettings{Existing: true, RateLimit: 1, RatePeriod: time.Hour, RateBurst: 1}
+	checkTakeovers(t, []takeoverCase{
+		{"until a request has ended", requests, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.client.get(3)
+			h.withheld()
+			h.isWithholding(true)
+			h.answers(h.backend.ok(1))
+			h.goes("admitted")
+			h.isWithholding(false)
+		}, want{Connections: 1, InFlight: 1, Admitted: 2, Judged: 1}.with("2xx")},
+		{"until the rate admits them", rate, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.answers(h.backend.ok(1))
+			h.client.get(3)
+			h.withheld()
+			change(h.r.t, h.r.d.objs.Targets, 1, func(t *bpf.CTarget) { t.RateNext -= uint64(time.Hour) })
+			h.goes("admitted")
+			h.isWithholding(false)
+		}, want{Connections: 1, InFlight: 1, Admitted: 2, Judged: 1}.with("2xx")},
+		{"for a second at most", rate, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.answers(h.backend.ok(1))
+			h.client.get(3)
+			h.withheld()
+			h.ago(grace - 300*time.Millisecond)
+			h.withheld()
+			h.ago(300 * time.Millisecond)
+			h.takenOver("rate-limit", 3)
+		}, want{Admitted: 1, Judged: 1, Takeovers: 1, Rejected: rejected("rate-limit reset", 1)}.with("2xx")},
+		{"and then until the streams in flight have ended", requests, ledger.Verdict{}, func(h *h2) {
+			other := h.another(41000)
+			other.open()
+			other.ask(get)
+			h.client.get(1)
+			h.withheld()
+			h.ago(grace)
+			h.takenOver("request-limit", 1)
+		}, want{Connections: 1, InFlight: 1, Admitted: 1, Takeovers: 1, Rejected: rejected("request-limit reset", 1)}},
+		{"for another grace at most", requests, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.client.get(3)
+			h.withheld()
+			h.ago(2*grace - 300*time.Millisecond)
+			h.withheld()
+			h.ago(300 * time.Millisecond)
+			h.takenOver("request-limit", 3)
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("request-limit reset", 1)}.with("unknown")},
+	})
+}
+
+func TestHalfOpenStreams(t *testing.T) {
+	checkTakeovers(t, []takeoverCase{
+		{"one after another on one connection", existing, halfOpen(3, 1), func(h *h2) {
+			for stream := uint32(1); stream <= 5; stream += 2 {
+				h.passed(h.send(psh|ack, h.client.get(stream).take()), h.hookOut, "probe")
+				h.answers(h.backend.ok(stream))
+			}
+		}, want{Connections: 1, Admitted: 3, Probes: 3, Judged: 3, Permits: 3}.with("2xx", "2xx", "2xx")},
+		{"a stream waits for the probe on its connection", existing, halfOpen(2, 1), func(h *h2) {
+			h.passed(h.send(psh|ack, h.client.get(1).take()), h.hookOut, "probe")
+			h.client.get(3)
+			h.withheld()
+			h.ago(time.Hour)
+			h.withheld()
+			h.answers(h.backend.ok(1))
+			h.goes("probe")
+			h.isWithholding(false)
+		}, want{Connections: 1, InFlight: 1, Admitted: 2, Probes: 2, Judged: 1, Permits: 2, PermitsOut: 1}.with("2xx")},
+		{"the grace begins when the verdict changes", existing, halfOpen(1, 1), func(h *h2) {
+			h.passed(h.send(psh|ack, h.client.get(1).take()), h.hookOut, "probe")
+			h.client.get(3)
+			h.withheld()
+			h.ago(time.Hour)
+			h.withheld()
+			h.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 3})
+			h.withheld()
+			h.ago(grace)
+			h.takenOver("forced-open", 3)
+		}, want{Admitted: 1, Probes: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("forced-open reset", 1)}.with("unknown")},
+		{"other limits wait for the probe, too", tables.PolicySettings{Existing: true, MaxRequests: 1}, halfOpen(2, 2), func(h *h2) {
+			h.passed(h.send(psh|ack, h.client.get(1).take()), h.hookOut, "probe")
+			h.client.get(3)
+			h.withheld()
+			h.ago(time.Hour)
+			h.withheld()
+		}, want{Connections: 1, InFlight: 1, Admitted: 1, Probes: 1, Permits: 1, PermitsOut: 1}},
+		{"without a stream in flight they are rejected", existing, halfOpen(1, 1), func(h *h2) {
+			h.passed(h.send(psh|ack, h.client.get(1).take()), h.hookOut, "probe")
+			h.answers(h.backend.ok(1))
+			h.client.get(3)
+			h.takenOver("half-open", 3)
+		}, want{
+			Admitted: 1, Probes: 1, Judged: 1, Permits: 1, Takeovers: 1, Rejected: rejected("half-open reset", 1),
+		}.with("2xx")},
+		{"a stream in flight without a permit", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			other := h.another(41000)
+			h.r.d.SetVerdict(1, halfOpen(1, 1))
+			other.connect("probe")
+			h.client.get(3)
+			h.withheld()
+			h.ago(time.Hour)
+			h.withheld()
+			other.passed(other.send(rst|ack, ""), other.hookOut, "flow")
+			h.goes("probe")
+			h.answers(h.backend.ok(3))
+		}, want{Connections: 1, InFlight: 1, Admitted: 2, Probes: 2, Judged: 1, Permits: 1}.with("2xx")},
+	})
+}
+
+func TestStreamsUnderOtherPolicies(t *testing.T) {
+	reset := tables.PolicySettings{Existing: true, Reject: tables.Reset}
+	drop := tables.PolicySettings{Existing: true, Reject: tables.Drop}
+	monitored := ledger.Verdict{Kind: ledger.Open, Generation: 2, Until: tables.Now() + int64(time.Hour), Calls: 1, Concurrent: 1, Monitor: true}
+	checkTakeovers(t, []takeoverCase{
+		{"reset at once", reset, ledger.Verdict{}, func(h *h2) {
+			h.opens()
+			h.client.get(1)
+			h.resetBoth("open")
+		}, want{Takeovers: 1, Rejected: rejected("open reset", 1)}},
+		{"reset when the streams in flight have ended", reset, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.answers(h.backend.ok(1))
+			h.resetBoth("open")
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		{"reset after the grace", reset, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			h.withheld()
+			h.ago(grace)
+			h.resetBoth("open")
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("unknown")},
+		{"drop", drop, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.get(1))
+			h.opens()
+			h.client.get(3)
+			for range 2 {
+				h.did(h.tries(psh|ack), verdictDrop, h.hookOut+" drop open")
+			}
+			first := h.client.take()
+			h.seq += uint32(len(first))
+			h.client.data(1, true, "x")
+			h.did(h.tries(psh|ack), verdictDrop, h.hookOut+" drop withheld")
+			h.seq -= uint32(len(first))
+			h.closes()
+			h.passed(h.send(psh|ack, first), h.hookOut, "admitted")
+			h.goes("flow")
+		}, want{Connections: 1, InFlight: 2, Admitted: 2, Rejected: rejected("open drop", 2)}},
+		{"existing connections are left alone", tables.PolicySettings{}, ledger.Verdict{}, func(h *h2) {
+			h.opens()
+			h.asks(h.client.get(1))
+			h.answers(h.backend.headers(1, true, ":status", "500"))
+		}, want{Connections: 1, Admitted: 1, Unjudged: 1}.with("5xx")},
+		{"monitored", existing, ledger.Verdict{}, func(h *h2) {
+			h.r.d.SetVerdict(1, monitored)
+			h.passed(h.send(psh|ack, h.client.get(1).take()), h.hookOut, "monitored")
+			h.answers(h.backend.headers(1, true, ":status", "500"))
+		}, want{Connections: 1, Admitted: 1, Unjudged: 1, Would: rejected("open", 1)}.with("5xx")},
+		{"disabled", existing, ledger.Verdict{}, func(h *h2) {
+			h.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Disabled, Generation: 2})
+			h.asks(h.client.get(1))
+			h.answers(h.backend.headers(1, true, ":status", "500"))
+		}, want{Connections: 1, Admitted: 1, Unjudged: 1}.with("5xx")},
+	})
+}
