@@ -44,6 +44,12 @@ static __always_inline void backend_reset(const struct packet *pkt, struct flow 
 	__u64 now = bpf_ktime_get_ns();
 	__u32 result = RESULT_RESET;
 
+	/* Requests that crossed the end of the connection are not acknowledged. A RST without an acknowledgement says nothing
+	 * of them: it is no sign of a crossing. */
+	if (f->protocol == PROTOCOL_HTTP2 && pkt->flags & TCP_ACK)
+		record_backend_ack(f, pkt);
+	else if (f->protocol == PROTOCOL_HTTP2)
+		f->acked = f->client_max;
 	if (phase == PHASE_SYN)
 		result = RESULT_CONNECT_REFUSED;
 	else if (request_state_of(READ_ONCE(f->request.state)) == REQUEST_WAIT)
@@ -65,17 +71,29 @@ static __always_inline void backend_fin(const struct packet *pkt, struct flow *f
 	record_backend_fin(f, fin, in_order);
 }
 
+/* http2_backend_fin records a FIN on an HTTP/2 connection once all data before it were read. */
+static __always_inline void http2_backend_fin(const struct packet *pkt, struct flow *f)
+{
+	__u32 fin = pkt->flags & TCP_FIN ? pkt->seq + pkt->payload : f->backend_fin;
+
+	if (pkt->flags & TCP_FIN)
+		record_backend_fin(f, fin, backend_read_to(f, fin));
+	else if (f->flags & FLOW_BACKEND_FIN_AHEAD && backend_read_to(f, fin))
+		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
+	close_after_backend_fin(f);
+}
+
 /* after_backend_data goes on with a packet whose data were read. in_order: it left no gap. */
 static __always_inline void after_backend_data(const struct packet *pkt, struct flow *f, bool in_order)
 {
-	if (pkt->flags & TCP_FIN)
+	if (f->protocol == PROTOCOL_HTTP2)
+		http2_backend_fin(pkt, f);
+	else if (pkt->flags & TCP_FIN)
 		backend_fin(pkt, f, in_order);
 	else if (f->flags & FLOW_BACKEND_FIN_AHEAD && f->backend_fin == f->backend_end)
 		__sync_fetch_and_or(&f->flags, FLOW_BACKEND_FIN);
 	if (!(f->flags & FLOW_BACKEND_FIN))
 		return;
-	if (f->protocol == PROTOCOL_HTTP2)
-		close_http2(f, RESULT_RESET, bpf_ktime_get_ns());
 	close_if_finished(&pkt->key, f);
 }
 

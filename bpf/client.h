@@ -123,6 +123,9 @@ static __always_inline void after_client_data(const struct packet *pkt, struct f
 	/* The client has acknowledged the response that came after its FIN. */
 	if (request_state_of(state) == REQUEST_RESPONDED && !before(f->client_ack, f->backend_next))
 		end_responded(&pkt->key, r, state, r->status);
+	/* The client may have acknowledged a FIN of the backend that came ahead of a gap. */
+	if (f->protocol == PROTOCOL_HTTP2)
+		close_after_backend_fin(f);
 	if (pkt->flags & TCP_FIN)
 		client_fin(pkt, f, state);
 	close_if_finished(&pkt->key, f);

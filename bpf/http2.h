@@ -153,11 +153,31 @@ static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __
 	return true;
 }
 
-/* record_client_left records the time at which the client closed its direction. */
-static __always_inline void record_client_left(const struct flow *f, __u64 now)
+/* close_after_backend_fin ends the connection if all data before a FIN of the backend were seen. */
+static __always_inline void close_after_backend_fin(const struct flow *f)
+{
+	if (f->flags & FLOW_BACKEND_FIN)
+		close_http2(f, RESULT_RESET, bpf_ktime_get_ns());
+}
+
+/* backend_read_to reports whether all data of the backend before a sequence number were read. */
+static __always_inline bool backend_read_to(const struct flow *f, __u32 seq)
 {
 	struct http2_connection *c = http2_connection_of(f);
 
-	if (c && !c->client_left)
-		c->client_left = now;
+	return c && c->backend.next == seq;
+}
+
+/* record_client_left records the time at which the client closed its direction. The sweep ends the streams that it has waited
+ * for too long. */
+static __always_inline void record_client_left(const struct flow *f, __u64 now)
+{
+	struct http2_connection *c = http2_connection_of(f);
+	struct node_state *n = the_node();
+
+	if (!c || !n || c->client_left)
+		return;
+	c->client_left = now;
+	if (READ_ONCE(c->streams))
+		request_sweep(n);
 }

@@ -21,13 +21,18 @@ static __noinline bool begin_stream(struct walker *w)
 	/* Trailers, or a stream that a client must not begin (RFC 9113, 5.1.1). */
 	if (stream <= c->last_stream || !(stream & 1))
 		return true;
-	pkt->skip = k->frame_at - (pkt->l4 + pkt->tcp_len);
+	/* Modulo 2^32, as sequence numbers: a header may begin before the packet. */
+	pkt->skip = k->frame_at - k->frame_have - (pkt->l4 + pkt->tcp_len);
 	reason = admit_stream(pkt, w->node, w->flow, c, stream | (k->taken ? ADMIT_ANYWAY : 0));
 	if (is_rejection(reason)) {
+		pkt->skip = k->frame_at - (pkt->l4 + pkt->tcp_len);
 		k->reason = reason;
 		return false;
 	}
 	c->last_stream = stream;
+	/* The sweep has ended the others already. */
+	if (stream > c->goaway || READ_ONCE(c->closed))
+		request_sweep(w->node);
 	k->fresh = stream;
 	k->taken = 1;
 	k->reason = reason;
@@ -153,7 +158,8 @@ static __noinline int on_client_reset(struct walker *w)
 	return 0;
 }
 
-/* on_client_data moves the time from which a response is late to the last byte of the request. */
+/* on_client_data moves the time from which a response is late to the last byte of the request: of a header block, a body or
+ * trailers. */
 static __noinline int on_client_data(struct walker *w)
 {
 	struct walk *k = &w->stage->walk;
@@ -169,7 +175,7 @@ static __noinline int on_client_data(struct walker *w)
 
 static __always_inline void on_client_event(struct walker *w, enum frame_event event)
 {
-	if (event == AT_DATA)
+	if (event == AT_DATA || event == AT_BLOCK)
 		on_client_data(w);
 	else if (event == AT_RESET)
 		on_client_reset(w);

@@ -209,6 +209,9 @@ static long sweep_stream(void *map, struct stream_key *key, struct stream *st, s
 	} else if (READ_ONCE(c->closed)) {
 		end_stream(c, st, closed_result(c, st), c->closed);
 		remove_stream(c, k.connection, k.stream);
+	} else if (READ_ONCE(c->client_left) && client_left_stream(st, c->client_left) == RESULT_ABANDONED) {
+		/* A client that waited less may have closed one direction only. */
+		end_stream(c, st, RESULT_ABANDONED, c->client_left);
 	} else {
 		time_out_stream(c, st, s);
 	}

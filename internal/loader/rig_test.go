@@ -408,7 +408,7 @@ func (r *rig) settle() {
 	}
 	clearMap[uint64](r, r.d.objs.Http2Connections)
 	clearMap[bpf.CStreamKey](r, r.d.objs.Streams)
-	change(r.t, r.d.objs.Node, 0, func(n *bpf.CNodeState) { n.FlowCount, n.Http2Count = 0, 0 })
+	change(r.t, r.d.objs.Node, 0, func(n *bpf.CNodeState) { n.FlowCount, n.Http2Count, n.SweepRequested = 0, 0, 0 })
 	r.events()
 	r.counted()
 	r.discard()

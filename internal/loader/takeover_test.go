@@ -135,7 +135,7 @@ func checkTakeovers(t *testing.T, cases []takeoverCase) {
 				if tc.verdict.Kind == ledger.Open {
 					syn = "probe"
 				}
-				h := c.connectHTTP2(syn)
+				h := c.connectHTTP2(syn, whole)
 				tc.play(h)
 				h.r.wantTotals(tc.want)
 			})
