@@ -27,6 +27,12 @@ struct walker {
 	struct frames *frames;
 };
 
+/* bytes_left reports whether bytes are left to read. A walk may begin before the packet, with bytes that it skips. */
+static __always_inline bool bytes_left(const struct walk *k)
+{
+	return before(k->at, k->end);
+}
+
 static __always_inline bool begins_block(const struct frames *fr)
 {
 	return fr->type == FRAME_HEADERS || fr->type == FRAME_PUSH_PROMISE;

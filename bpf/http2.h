@@ -74,6 +74,24 @@ static __always_inline void request_sweep(struct node_state *n)
 	event_submit(e);
 }
 
+/* frames_missed records that frames of a side were not read. What they said of the streams in flight is not known, so the sweep
+ * ends these streams as unknown. */
+static __always_inline void frames_missed(struct node_state *n, struct http2_connection *c)
+{
+	__sync_fetch_and_add(&c->epoch, 1);
+	if (READ_ONCE(c->streams))
+		request_sweep(n);
+}
+
+/* frames_unread reports whether a side has acknowledged data of the other one that were not read. An acknowledgement of a FIN is
+ * one more. */
+static __always_inline bool frames_unread(const struct flow *f, const struct http2_connection *c)
+{
+	__u32 client_fin = f->flags & FLOW_CLIENT_FIN ? 1 : 0, backend_fin = f->flags & FLOW_BACKEND_FIN ? 1 : 0;
+
+	return before(c->backend.next, f->client_ack - backend_fin) || before(c->client.next, f->acked - client_fin);
+}
+
 static __always_inline enum closer closer_of(__u32 result)
 {
 	switch (result) {
@@ -107,6 +125,8 @@ __noinline int close_http2(const struct flow *f, __u32 result, __u64 now)
 	if (__sync_val_compare_and_swap(&c->closer, CLOSER_NONE, closer) != CLOSER_NONE)
 		return 0;
 	c->acked = f->acked;
+	if (frames_unread(f, c))
+		frames_missed(n, c);
 	*(volatile __u64 *)&c->closed = closer == CLOSER_CLIENT && c->client_left ? c->client_left : now;
 	if (READ_ONCE(c->streams))
 		request_sweep(n);

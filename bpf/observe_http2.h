@@ -93,6 +93,7 @@ static __noinline int on_response_headers(struct walker *w)
 			      s->flags & STREAM_RESPONDED ? trailer_result(s, grpc) : header_result(status, content, grpc));
 		return 0;
 	}
+	s->epoch = READ_ONCE(w->connection->epoch);
 	if (s->flags & STREAM_RESPONDED)
 		return 0;
 	if (status < STATUS_MIN || status > STATUS_MAX)
@@ -209,7 +210,7 @@ static __always_inline long read_frame(struct walker *w, const bool client)
 	struct frames *fr = w->frames;
 	enum frame_event event = AT_NOTHING;
 
-	if (k->at >= k->end)
+	if (!bytes_left(k))
 		return 1;
 	if (fr->phase == FRAMES_SKIP) {
 		event = skip_payload(fr, k);
@@ -267,7 +268,7 @@ static long read_backend_frame(__u32 step, struct walker *w)
 
 /* find_boundary finds the boundary of a frame after a gap. The packet must begin with the header block of a stream: a new one
  * of the client, or a known one of the backend. */
-static __always_inline bool find_boundary(struct __sk_buff *skb, const struct packet *pkt, struct flow *f,
+static __always_inline bool find_boundary(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n, struct flow *f,
 					  struct http2_connection *c, struct frames *fr, const bool client)
 {
 	__u8 id[4];
@@ -283,32 +284,38 @@ static __always_inline bool find_boundary(struct __sk_buff *skb, const struct pa
 	fr->have = 0;
 	fr->block_stream = 0;
 	hpack_forget(&fr->hpack);
+	/* Streams that began after the gap may have ended before this boundary. */
+	frames_missed(n, c);
 	return true;
 }
 
 /* begin_walk prepares to read the packet from frames.next on. It returns false if nothing of the packet is to be read. */
-static __always_inline bool begin_walk(struct __sk_buff *skb, struct stage *s, struct flow *f, struct http2_connection *c,
-				       struct frames *fr, const bool client)
+static __always_inline bool begin_walk(struct walker *w, const bool client)
 {
-	const struct packet *pkt = &s->pkt;
-	struct walk *k = &s->walk;
-	__u32 skip;
+	struct http2_connection *c = w->connection;
+	const struct packet *pkt = &w->stage->pkt;
+	struct walk *k = &w->stage->walk;
+	struct frames *fr = w->frames;
+	struct flow *f = w->flow;
+	__u32 gap = pkt->seq - fr->next, left = fr->phase == FRAMES_SKIP ? fr->left : 0;
 
-	if (fr->phase == FRAMES_BROKEN)
+	if (c->client.phase == FRAMES_BROKEN || c->backend.phase == FRAMES_BROKEN)
 		return false;
-	if (fr->phase != FRAMES_LOST && before(fr->next, pkt->seq)) {
-		/* The backend's data before this packet may come again, unless the client has acknowledged later data. */
-		if (!client && before(f->client_ack, pkt->seq))
+	/* A gap within bytes that need not be read is none. */
+	if (fr->phase != FRAMES_LOST && before(fr->next, pkt->seq) && gap > left) {
+		/* What the receiver has not acknowledged will be sent again. */
+		if (!before(fr->next, client ? f->acked : f->client_ack))
 			return false;
 		fr->phase = FRAMES_LOST;
+		frames_missed(w->node, c);
 	}
-	if (fr->phase == FRAMES_LOST && !find_boundary(skb, pkt, f, c, fr, client))
+	if (fr->phase == FRAMES_LOST && !find_boundary(w->skb, pkt, w->node, f, c, fr, client))
 		return false;
-	skip = fr->next - pkt->seq;
-	if (skip >= pkt->payload)
+	if (!before(fr->next, pkt->seq + pkt->payload))
 		return false;
 	k->now = bpf_ktime_get_ns();
-	k->at = pkt->l4 + pkt->tcp_len + skip;
+	k->first = pkt->seq - (pkt->l4 + pkt->tcp_len);
+	k->at = fr->next - k->first;
 	k->end = pkt->l4 + pkt->tcp_len + pkt->payload;
 	k->base = k->at;
 	k->fill = 0;
@@ -323,16 +330,18 @@ static __always_inline bool begin_walk(struct __sk_buff *skb, struct stage *s, s
 
 /* end_walk records how far the walk came. A walk that did not come to the end of the packet has met frames that are not
  * readable. */
-static __always_inline void end_walk(struct stage *s, struct flow *f, struct frames *fr)
+static __always_inline void end_walk(struct walker *w)
 {
-	struct walk *k = &s->walk;
+	struct walk *k = &w->stage->walk;
+	struct frames *fr = w->frames;
 	struct circuit *c;
 
-	fr->next = s->pkt.seq + (k->at - (s->pkt.l4 + s->pkt.tcp_len));
-	if (k->stop || (k->at >= k->end && fr->phase != FRAMES_BROKEN))
+	fr->next = k->first + k->at;
+	if (k->stop || (!bytes_left(k) && fr->phase != FRAMES_BROKEN))
 		return;
 	fr->phase = FRAMES_BROKEN;
-	c = circuit_of(f->request.circuit);
+	frames_missed(w->node, w->connection);
+	c = circuit_of(w->flow->request.circuit);
 	if (c)
 		__sync_fetch_and_add(&c->openings[OPENING_MALFORMED_HTTP2], 1);
 }
@@ -368,9 +377,9 @@ static __always_inline __u64 read_client_frames(struct __sk_buff *skb, struct st
 	w.frames = &w.connection->client;
 	if (!begin_reading(w.frames))
 		return READ_ONCE(f->flags) & FLOW_WITHHELD ? decision(ACTION_DROP, REASON_WITHHELD) : pass(REASON_FLOW);
-	if (begin_walk(skb, s, f, w.connection, w.frames, true)) {
+	if (begin_walk(&w, true)) {
 		bpf_loop(FRAME_STEPS, read_client_frame, &w, 0);
-		end_walk(s, f, w.frames);
+		end_walk(&w);
 		reason = s->walk.reason;
 		if (s->walk.taken)
 			end_withholding(f, w.connection);
@@ -409,9 +418,9 @@ static __always_inline __u64 http2_on_backend(struct __sk_buff *skb, struct stag
 	if (!w.connection->greeted)
 		w.connection->greeted = 1;
 	if (begin_reading(w.frames)) {
-		if (begin_walk(skb, s, f, w.connection, w.frames, false)) {
+		if (begin_walk(&w, false)) {
 			bpf_loop(FRAME_STEPS, read_backend_frame, &w, 0);
-			end_walk(s, f, w.frames);
+			end_walk(&w);
 		}
 		end_reading(w.frames);
 	}

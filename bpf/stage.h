@@ -26,7 +26,8 @@ struct {
 /* A walk over the payload of a packet. */
 struct walk {
 	__u64 now;
-	__u32 at; /* offset in the packet of the next byte to read */
+	__u32 first; /* sequence number of offset 0 of the packet, if it were one */
+	__u32 at; /* offset in the packet of the next byte to read; beyond 2^31: before the packet, see bytes_left */
 	__u32 end; /* offset in the packet of the end of the payload */
 	__u32 base; /* offset in the packet of the window */
 	__u32 fill; /* bytes in the window */
@@ -36,6 +37,7 @@ struct walk {
 	__u32 taken; /* 1: a stream that began in this packet was admitted */
 	__u32 stop; /* 1: stop before frame_at */
 	__u32 reason; /* why */
+	__u32 pad;
 	__u8 window[WINDOW + WINDOW_ROOM];
 };
 

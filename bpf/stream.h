@@ -63,6 +63,7 @@ static __always_inline bool add_stream(const struct packet *pkt, struct flow *f,
 	s.request.start = pkt->seq + pkt->skip;
 	s.request.flags = permit ? REQUEST_PERMIT : 0;
 	s.key = pkt->key;
+	s.epoch = READ_ONCE(c->epoch);
 	/* Before another CPU can end the stream and subtract the permit. */
 	if (permit) {
 		c->permit_generation = generation;

@@ -162,11 +162,19 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *f, struct s
 	return 0;
 }
 
+/* followed reports whether all frames were read that could say something of a stream. */
+static __always_inline bool followed(const struct http2_connection *c, const struct stream *st)
+{
+	return st->epoch == READ_ONCE(c->epoch) && c->client.phase < FRAMES_LOST && c->backend.phase < FRAMES_LOST;
+}
+
 /* closed_result returns the outcome of a stream that was pending when its connection ended. */
 static __always_inline __u32 closed_result(const struct http2_connection *c, const struct stream *st)
 {
 	const struct request *r = &st->request;
 
+	if (!followed(c, st))
+		return RESULT_UNKNOWN;
 	switch (c->closer) {
 	case CLOSER_CLIENT:
 		return client_left_stream(st, c->closed);
@@ -184,14 +192,17 @@ static __always_inline void time_out_stream(struct http2_connection *c, struct s
 	struct request *r = &st->request;
 	struct circuit *circuit = circuit_of(r->circuit);
 	struct policy *p = circuit ? judging_policy(circuit) : NULL;
+	struct flow *f;
 
 	if (!p || request_state_of(READ_ONCE(r->state)) != REQUEST_WAIT || st->flags & STREAM_RESPONDED)
 		return;
 	if (p->timeout && age_of(s, r->sent) >= p->timeout) {
-		end_stream(c, st, RESULT_TIMEOUT, s->now);
+		f = find_flow(&st->key);
+		end_stream(c, st, f && followed(c, st) && !frames_unread(f, c) ? RESULT_TIMEOUT : RESULT_UNKNOWN, s->now);
 		return;
 	}
-	record_pending(r, s);
+	if (followed(c, st))
+		record_pending(r, s);
 	set_due_after(s, r, p->timeout);
 }
 
@@ -205,6 +216,9 @@ static long sweep_stream(void *map, struct stream_key *key, struct stream *st, s
 		bpf_map_delete_elem(&streams, &k);
 	} else if (k.stream > c->goaway) {
 		end_stream(c, st, RESULT_RACED, s->now);
+		remove_stream(c, k.connection, k.stream);
+	} else if (st->epoch != READ_ONCE(c->epoch)) {
+		end_stream(c, st, RESULT_UNKNOWN, s->now);
 		remove_stream(c, k.connection, k.stream);
 	} else if (READ_ONCE(c->closed)) {
 		end_stream(c, st, closed_result(c, st), c->closed);

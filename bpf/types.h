@@ -326,7 +326,7 @@ struct http2_connection {
 	__u32 permits; /* half-open permits that its streams hold */
 	__u32 permit_generation; /* generation of the latest */
 	__u32 greeted; /* 1: the backend has sent its first frames */
-	__u32 pad;
+	__u32 epoch; /* changes when frames were missed */
 };
 
 struct stream_key {
@@ -346,6 +346,8 @@ struct stream {
 	struct request request;
 	struct flow_key key; /* of its connection */
 	__u32 flags; /* enum stream_flag */
+	__u32 epoch; /* http2_connection.epoch when it was last known to be followed */
+	__u32 pad;
 };
 
 /* An HTTP/2 flow. Its state is in http2_connections, because the state of most flows is smaller. */

@@ -344,7 +344,7 @@ type CHttp2Connection struct {
 	Permits          uint32
 	PermitGeneration uint32
 	Greeted          uint32
-	Pad              uint32
+	Epoch            uint32
 }
 
 type CKeptConnection struct {
@@ -630,6 +630,7 @@ type CStage struct {
 	Walk     struct {
 		_         structs.HostLayout
 		Now       uint64
+		First     uint32
 		At        uint32
 		End       uint32
 		Base      uint32
@@ -640,6 +641,7 @@ type CStage struct {
 		Taken     uint32
 		Stop      uint32
 		Reason    uint32
+		Pad       uint32
 		Window    [272]uint8
 	}
 }
@@ -677,6 +679,8 @@ type CStream struct {
 	}
 	Key   CFlowKey
 	Flags uint32
+	Epoch uint32
+	Pad   uint32
 }
 
 type CStreamKey struct {

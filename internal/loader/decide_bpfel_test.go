@@ -266,7 +266,7 @@ type decideHttp2Connection struct {
 	Permits          uint32
 	PermitGeneration uint32
 	Greeted          uint32
-	Pad              uint32
+	Epoch            uint32
 }
 
 type decideKeptConnection struct {
@@ -431,6 +431,8 @@ type decideStream struct {
 	}
 	Key   decideFlowKey
 	Flags uint32
+	Epoch uint32
+	Pad   uint32
 }
 
 type decideStreamKey struct {

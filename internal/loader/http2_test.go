@@ -131,6 +131,7 @@ var carriages = []struct {
 	name string
 	cut  carriage
 }{
+	{"byte by byte", func(n int) []span { return pieces(n, 1) }},
 	{"pieces", func(n int) []span { return pieces(n, 7) }},
 	{"twice", twice},
 }
