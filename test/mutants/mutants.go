@@ -139,6 +139,22 @@ var mutants = []mutant{
 		Package: "./internal/loader",
 		Test:    "TestHPACKBroken",
 	},
+	{
+		Name:    "a gRPC code is in no list of the policy",
+		File:    "bpf/outcome.h",
+		Old:     `return result <= GRPC_MAX &&`,
+		New:     `return result <= STATUS_MAX &&`,
+		Package: "./internal/loader",
+		Test:    "TestResultsAreJudgedAsByTheBreaker",
+	},
+	{
+		Name:    "gRPC calls have no latency",
+		File:    "bpf/outcome.h",
+		Old:     `if (is_status(result) || is_grpc(result)) {`,
+		New:     `if (is_status(result)) {`,
+		Package: "./internal/loader",
+		Test:    "TestResultsAreJudgedAsByTheBreaker",
+	},
 
 	// Loader.
 	{
@@ -361,6 +377,32 @@ var mutants = []mutant{
 		New:     `range:"1ns..24h"`,
 		Package: "./internal/policy",
 		Test:    "TestEverySettingHasItsBounds",
+	},
+	{
+		Name:    "a list that names a gRPC code still stands for others",
+		File:    "internal/policy/unnamed.go",
+		Old:     `if k := &families[i]; !k.names(list) {`,
+		New:     `if k := &families[i]; !k.names(nil) {`,
+		Package: "./internal/policy",
+		Test:    "TestHTTP2AndGRPCInAStreak",
+	},
+
+	// Answers.
+	{
+		Name:    "the seconds of an HTTP/2 answer stand at an odd offset",
+		File:    "internal/answer/http2.go",
+		Old:     `digits := RetryFieldLen + (frameHeader+len(b)+length)%2`,
+		New:     `digits := RetryFieldLen + (frameHeader+len(b))%2`,
+		Package: "./internal/answer",
+		Test:    "TestHTTP2AnswerIsRead",
+	},
+	{
+		Name:    "a limit answers a gRPC call as an open circuit does",
+		File:    "internal/answer/body.go",
+		Old:     `s.GRPCStatus == DefaultGRPCStatus && isLimit(reason)`,
+		New:     `s.GRPCStatus < 0 && isLimit(reason)`,
+		Package: "./internal/answer",
+		Test:    "TestCodeOfLimits",
 	},
 
 	// Discovery.
