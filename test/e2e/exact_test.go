@@ -292,6 +292,8 @@ func hang(t *testing.T, d *datapath, from *netlab.Namespace, servers []*testserv
 		before := s.Counts()
 		abandon(t, giveUp, func() bool { return s.Counts().Sub(before).Requests == 10 })
 		eventually(t, "the server notices", func() bool { return s.Counts().Sub(before).Abandoned == 10 })
+		// The server counts a request before it closes the connection. Until then the request could time out.
+		eventually(t, "the programs notice", func() bool { return d.Totals(i).Outcomes[breaker.ResultAborted] == s.Counts().Abandoned })
 		d.SetPolicy(i, impatient)
 		s.Set(testserver.Behaviour{Ending: testserver.EndHang})
 		abandon(t, wait, func() bool { return d.Totals(i).Outcomes[breaker.ResultTimeout] == 10 })
