@@ -18,7 +18,7 @@ struct segment {
 	__u16 head_only; /* 1: the answer has no body */
 	__u16 had_backend; /* 1: the backend had the connection and got a reset */
 	__u32 isn; /* the client's ISN, which identifies a retransmitted SYN */
-	__u32 pad;
+	__u32 turned; /* 1: the packet has the MAC addresses of the way back */
 	__u64 retry; /* value of Retry-After in seconds */
 };
 

@@ -2,8 +2,11 @@
  * failure of the network: so the connection stays open while the circuit rejects, and each stream gets an answer. When the circuit
  * admits again, the next stream is met with GOAWAY, and the client sends it again on a new connection.
  *
- * The programs run for packets of the client only, so every reply is to a packet. Replies are sent again to a client that
- * acknowledges a reply twice, or sends data again, and has not acknowledged all replies. */
+ * The programs run for packets of the client only, so every reply is to a packet. Replies may be lost:
+ *
+ *   - A reply acknowledges the data that it answers. Data without replies are acknowledged when the client has all replies. So a
+ *     client that did not get the latest replies sends data again, and gets them again.
+ *   - A client that gets a reply behind a gap acknowledges what is before the gap again, and gets the replies from there on. */
 #pragma once
 
 #include "frames.h"
@@ -123,6 +126,8 @@ static __noinline int read_verdict(struct keeper *w, struct node_state *n)
 	w->reason = why_rejected(&l, n, &pkt->key, now, &until);
 	w->retry = seconds_until(until, now);
 	/* The ingress program looks at packets of this connection for as long as the circuit answers. */
+	if (!is_rejection(w->reason))
+		return 0;
 	extend_answering(&l.circuit->answering_until, now);
 	if (pkt->hook == HOOK_INGRESS)
 		extend_answering(&n->answering_until, now);
@@ -372,7 +377,7 @@ static long drop_acknowledged(__u32 step, struct kept_connection **w)
 /* read_ack records what the client has acknowledged. It returns true if replies must be sent again. */
 static __always_inline bool read_ack(struct kept_connection *c, const struct packet *pkt)
 {
-	bool again = !pkt->payload && !(pkt->flags & TCP_FIN) && pkt->seq == c->client.next && pkt->ack == c->acked;
+	bool again = !pkt->payload && !(pkt->flags & TCP_FIN) && !before(pkt->seq, c->client.next) && pkt->ack == c->acked;
 	struct kept_connection *w = c;
 	__u32 acked = c->acked;
 
@@ -403,6 +408,7 @@ static __always_inline __u64 reply_kept(struct __sk_buff *skb, const struct pack
 					struct segment *s, __u32 seq, __u32 from, __u32 max)
 {
 	s->ack = c->client.next + c->client_fin;
+	c->owes_ack = 0;
 	c->cursor = from;
 	c->cursor_seq = seq;
 	if (send_replies(skb, pkt, c, s, max))
@@ -419,16 +425,16 @@ static __noinline __u64 kept_packet(struct __sk_buff *skb, struct stage *s, stru
 	struct packet *pkt = &s->pkt;
 	struct frames *fr = &c->client;
 	__u32 head = c->head, seq = c->next, end = pkt->seq + pkt->payload, max = SEGMENTS_MAX;
-	bool again = read_ack(c, pkt), in_order = !before(fr->next, pkt->seq);
+	bool again = read_ack(c, pkt), in_order = !before(fr->next, pkt->seq), old = before(pkt->seq, fr->next + c->client_fin);
 	__u64 d;
 
+	/* Data are sent again, or the client probes whether the connection is alive. */
+	if (old)
+		again = c->tail != c->head;
 	if (!pkt->payload && !(pkt->flags & TCP_FIN)) {
-		/* A probe of whether the connection is alive has an old sequence number. */
-		if (!again && pkt->seq == fr->next + c->client_fin)
+		if (!again && !old && !c->owes_ack)
 			return decision(ACTION_SWALLOW, REASON_ANSWERED);
 		max = 1;
-	} else if (before(pkt->seq, fr->next)) {
-		again = c->tail != c->head;
 	}
 	echo_ts(skb, pkt, &out);
 	if (in_order && before(fr->next, end) && !c->client_fin) {
@@ -446,6 +452,10 @@ static __noinline __u64 kept_packet(struct __sk_buff *skb, struct stage *s, stru
 		c->client_fin = 1;
 		if (!c->closed)
 			add_reply(c, REPLY_FIN, 0);
+	}
+	if (!again && c->head == head && c->tail != head) {
+		c->owes_ack = 1;
+		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	}
 	if (again)
 		d = reply_kept(skb, pkt, c, &out, c->start, c->tail, max);
@@ -557,17 +567,24 @@ static __noinline __u64 begin_kept(struct __sk_buff *skb, struct packet *pkt, st
 	return 0;
 }
 
-static long try_lock(__u32 step, struct frames **w)
+struct lock_attempt {
+	struct frames *frames;
+	__u64 held;
+};
+
+static long try_lock(__u32 step, struct lock_attempt *w)
 {
-	return !__sync_val_compare_and_swap(&(*w)->busy, 0, 1);
+	w->held = !__sync_val_compare_and_swap(&w->frames->busy, 0, 1);
+	return w->held;
 }
 
-/* hold_kept makes sure that no other CPU handles a packet of the connection. That takes some microseconds. */
+/* hold_kept makes sure that no other CPU handles a packet of the connection, which takes some microseconds. */
 static __always_inline bool hold_kept(struct kept_connection *c)
 {
-	struct frames *fr = &c->client;
+	struct lock_attempt w = { .frames = &c->client };
 
-	return bpf_loop(LOCK_TRIES, try_lock, &fr, 0) < LOCK_TRIES;
+	bpf_loop(LOCK_TRIES, try_lock, &w, 0);
+	return w.held;
 }
 
 static __always_inline void release_kept(struct kept_connection *c)

@@ -279,6 +279,7 @@ static __always_inline long send_replies(struct __sk_buff *skb, const struct pac
 			return -1;
 		if (write_replies(skb, pkt, c, s))
 			return -1;
+		s->turned = 1;
 		if (c->cursor == c->head || i + 1 >= max)
 			break;
 	}

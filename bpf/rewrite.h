@@ -84,7 +84,7 @@ static __always_inline long write_headers(struct __sk_buff *skb, const struct pa
 	if (s->back) {
 		/* The mark belongs to the client's packet; rules for the way back must not match it. */
 		skb->mark = 0;
-		if (pkt->l3 != L2_NONE)
+		if (pkt->l3 != L2_NONE && !s->turned)
 			err |= swap_macs(skb);
 	}
 	pseudo = write_ip(skb, pkt, s->back, payload + len - pkt->l4, &ip_sum, &err);

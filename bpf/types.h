@@ -444,7 +444,8 @@ struct kept_connection {
 	__u8 client_fin; /* 1: the client has sent a FIN, at client.next */
 	__u8 had_backend; /* 1: the backend had the connection and got a reset */
 	__u8 greeted; /* 1: the greeting is among the replies */
-	__u8 pad[2];
+	__u8 owes_ack; /* 1: data up to client.next were not acknowledged */
+	__u8 pad;
 	struct http2_reply replies[REPLIES]; /* by number modulo REPLIES */
 	__u32 pad2[2];
 };

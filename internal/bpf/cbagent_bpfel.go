@@ -405,7 +405,8 @@ type CKeptConnection struct {
 	ClientFin  uint8
 	HadBackend uint8
 	Greeted    uint8
-	Pad        [2]uint8
+	OwesAck    uint8
+	Pad        uint8
 	Replies    [64]struct {
 		_      structs.HostLayout
 		Len    uint16

@@ -2,6 +2,7 @@ package loader
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/cbagent/cbagent/internal/answer"
+	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
 	"github.com/cbagent/cbagent/internal/tables"
 )
@@ -182,8 +184,8 @@ func (k *kept) gets(res result, count string, flags uint8, acked uint32, segment
 			want = flags
 		}
 		k.is(s, want, k.ack, acked, nil)
-		if len(s.payload) > 1200 {
-			k.t.Errorf("a segment has %d bytes", len(s.payload))
+		if len(s.payload) > 1200 || !k.l3 && s.srcMAC != nodeMAC {
+			k.t.Errorf("a segment has %d bytes, from %x", len(s.payload), s.srcMAC)
 		}
 		k.ack += uint32(len(s.payload))
 		got = append(got, k.reader.read(s.payload)...)
@@ -217,9 +219,592 @@ func TestKeptConnection(t *testing.T) {
 	keptWherever(t, func(t *testing.T, c *conn) {
 		k := c.keep(t, "open")
 		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		k.r.wantTotals(want{})
 		k.asks(k.client.get(1).take(), "respond open", psh|ack, 1, full(1, "open", 60)...)
 		k.asks(k.client.call(3).take(), "respond open", psh|ack, 1, trailers(3, "open")...)
 		k.asks(k.client.headers(5, true, ":method", "HEAD", ":path", "/").take(), "respond open", psh|ack, 1, headOnly(5, "open", 60)...)
-		k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 3}})
+		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered")
+		k.asks(k.client.get(7).take(), "respond open", psh|ack, 1, full(7, "open", 60)...)
+		k.gets(k.send(fin|ack, ""), "ack answered", fin|ack, k.seq, 1)
+		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered")
+		k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 4}})
+		if n := k.r.d.NodeCounts().Flows; n != 0 {
+			t.Errorf("%d connections are followed", n)
+		}
+	})
+}
+
+// Go's client sends all at once.
+func TestKeptConnectionThatBeginsWithARequest(t *testing.T) {
+	keptWherever(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks(k.preface()+k.client.call(1).get(3).take(), "respond open", psh|ack, 1,
+			list(greeting, []string{"SETTINGS ACK"}, trailers(1, "open"), full(3, "open", 60))...)
+		k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 2}})
+	})
+}
+
+func TestFramesBesidesRequests(t *testing.T) {
+	keptWherever(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		p := k.client
+		must(p.framer.WriteSettingsAck())
+		must(p.framer.WriteWindowUpdate(0, 1<<20))
+		must(p.framer.WritePing(true, [8]byte{1}))
+		k.asks(p.take(), "ack answered", ack, 1)
+		must(p.framer.WritePing(false, [8]byte{'p', 'i', 'n', 'g', 'p', 'o', 'n', 'g'}))
+		k.asks(p.take(), "ack answered", psh|ack, 1, "PING true pingpong")
+		k.asks(p.headers(1, false, ":method", "POST").data(1, false, "body").take(), "respond open", psh|ack, 1, full(1, "open", 60)...)
+		k.asks(p.data(1, false, strings.Repeat("x", 1000)).take(), "ack answered", ack, 1)
+		must(p.framer.WriteDataPadded(1, true, []byte("end"), make([]byte, 7)))
+		must(p.framer.WriteRSTStream(1, http2.ErrCodeCancel))
+		must(p.framer.WritePriority(3, http2.PriorityParam{Weight: 3}))
+		must(p.framer.WriteRawFrame(0x42, 0xff, 9, []byte("unknown")))
+		must(p.framer.WriteGoAway(0, http2.ErrCodeNo, nil))
+		k.asks(p.take(), "ack answered", ack, 1)
+		// Trailers are no request.
+		k.asks(p.headers(1, true, "x-trailer", "1").take(), "ack answered", ack, 1)
+		must(p.framer.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: 3, BlockFragment: p.fields(":method", "GET"), EndStream: true, EndHeaders: true, PadLength: 5,
+			Priority: http2.PriorityParam{Weight: 9},
+		}))
+		k.asks(p.take(), "respond open", psh|ack, 1, full(3, "open", 60)...)
+		k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 2}})
+	})
+}
+
+// atEgress runs a case on egress, over IPv4 and IPv6.
+func atEgress(t *testing.T, test func(t *testing.T, c *conn)) {
+	t.Helper()
+	s := newRig(t).http2Answers(tables.PolicySettings{Reject: tables.Respond, Existing: true})
+	at(t, places[:1], s, ledger.Verdict{}, func(t *testing.T, c *conn) {
+		c.r.d.SetVerdict(1, openFor(time.Minute))
+		test(t, c)
+	})
+}
+
+// The client's TCP sends the bytes that may be of HTTP/1.x again, together.
+func TestHTTP2OneByteAtATime(t *testing.T) {
+	atEgress(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		all := k.preface() + k.client.call(1).headers(3, true, ":method", "HEAD").get(5).take()
+		begin := k.seq
+		for i := range 4 {
+			k.did(k.send(psh|ack, all[i:i+1]), verdictDrop, "egress swallow answered")
+		}
+		k.seq = begin
+		k.asks(all[:4], "ack answered", psh|ack, 1, greeting...)
+		var got []string
+		for i := 4; i < len(all); i++ {
+			res := k.send(psh|ack, all[i:i+1])
+			if res.verdict != verdictRedirect || res.segment.ack != k.seq || res.segment.seq != k.ack || len(res.counted) != 1 {
+				t.Fatalf("byte %d: verdict %d, %v, %s", i, res.verdict, res.counted, res.segment)
+			}
+			got = append(got, k.reader.read(res.segment.payload)...)
+			k.ack += uint32(len(res.segment.payload))
+		}
+		want := list([]string{"SETTINGS ACK"}, trailers(1, "open"), headOnly(3, "open", 60), full(5, "open", 60))
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("frames\n%s", strings.Join(got, "\n"))
+		}
+	})
+}
+
+// Each place where a segment may end.
+func TestHTTP2CutAnywhere(t *testing.T) {
+	r := newRig(t)
+	r.put(backendV4, r.http2Answers(tables.PolicySettings{Reject: tables.Respond}), openFor(time.Minute))
+	for cut := 4; ; cut++ {
+		r.settle()
+		r.d.SetVerdict(1, openFor(time.Minute))
+		k := r.dial(clientV4, backendV4).keep(t, "open")
+		all := k.preface()
+		must(k.client.framer.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: 1, BlockFragment: k.client.fields(":method", "GET", "x-long", strings.Repeat("long", 20)), EndStream: true, PadLength: 3,
+		}))
+		must(k.client.framer.WriteContinuation(1, true, k.client.fields("content-type", "application/grpc+proto")))
+		must(k.client.framer.WritePing(false, [8]byte{'1', '2', '3', '4', '5', '6', '7', '8'}))
+		all += k.client.get(3).take()
+		if cut == len(all) {
+			return
+		}
+		var got []string
+		for _, part := range []string{all[:cut], all[cut:]} {
+			res := k.send(psh|ack, part)
+			got = append(got, k.reader.read(res.segment.payload)...)
+			k.ack += uint32(len(res.segment.payload))
+			if res.segment.ack != k.seq {
+				t.Errorf("cut at %d: acknowledged %d, expected %d", cut, res.segment.ack, k.seq)
+			}
+		}
+		want := list(greeting, []string{"SETTINGS ACK"}, trailers(1, "open"), []string{"PING true 12345678"}, full(3, "open", 60))
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Fatalf("cut at %d: frames\n%s", cut, strings.Join(got, "\n"))
+		}
+	}
+}
+
+// What begins like HTTP/2 may be HTTP/1.x.
+func TestFirstBytesMayBeOfHTTP2(t *testing.T) {
+	keptWherever(t, func(t *testing.T, c *conn) {
+		for _, request := range []string{"POST / HTTP/1.1\r\n\r\n", "PROPFIND / HTTP/1.1\r\n\r\n", "PUT / HTTP/1.1\r\n\r\n"} {
+			c.client = netipPort(c.client, c.client.Port()+1)
+			c.r.t = t
+			c.seq = 1000
+			c.answeredSYN("open")
+			begin := c.seq
+			c.did(c.send(psh|ack, request[:1]), verdictDrop, c.hookOut+" swallow answered")
+			c.did(c.send(psh|ack, request[1:]), verdictDrop, c.hookOut+" swallow answered")
+			c.seq = begin
+			if request[1] == 'R' {
+				c.did(c.send(psh|ack, request[:2]), verdictDrop, c.hookOut+" swallow answered")
+				c.seq = begin
+			}
+			res := c.send(psh|ack, request)
+			c.did(res, c.answers, c.hookOut+" respond open")
+			end := c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
+			c.ack = end
+			res = c.send(fin|ack, "")
+			c.did(res, c.answers, c.hookOut+" ack answered")
+			c.is(res.segment, ack, end, c.seq, nil)
+		}
+		c.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 3}})
+	})
+}
+
+func TestFirstBytesOfHTTP2AndFIN(t *testing.T) {
+	atEgress(t, func(t *testing.T, c *conn) {
+		c.answeredSYN("open")
+		res := c.send(fin|psh|ack, "P")
+		c.did(res, c.answers, c.hookOut+" respond open")
+		c.isAnswer(res.segment, c.ack, c.seq, nil, unavailable, "open", "not now: open")
+	})
+}
+
+func TestHTTP2AfterAPROXYHeader(t *testing.T) {
+	atEgress(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"+k.preface()+k.client.get(1).take(), "respond open", psh|ack, 1,
+			list(greeting, []string{"SETTINGS ACK"}, full(1, "open", 60))...)
+	})
+}
+
+// many returns the requests of so many streams, and the answers.
+func (k *kept) many(first uint32, n int) (data string, frames []string) {
+	for i := range uint32(n) {
+		stream := first + 2*i
+		if i%3 == 1 {
+			k.client.headers(stream, true, ":method", "POST", "content-type", "application/grpc")
+			frames = append(frames, trailers(stream, "open")...)
+		} else {
+			k.client.get(stream)
+			frames = append(frames, full(stream, "open", 60)...)
+		}
+	}
+	return k.client.take(), frames
+}
+
+func TestManyRequestsInASegment(t *testing.T) {
+	keptWherever(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		data, frames := k.many(1, 51)
+		k.asks(data, "respond open", psh|ack, 5, frames...)
+		k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 51}})
+	})
+}
+
+// What eight segments do not hold is not acknowledged, and is answered when it comes again.
+func TestMoreRequestsThanAreAnsweredAtOnce(t *testing.T) {
+	atEgress(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		data, frames := k.many(1, 200)
+		all := "" // what the client gets
+		for turn := 0; data != ""; turn++ {
+			begin := k.seq
+			res := k.send(psh|ack, data)
+			k.did(res, k.answers, k.hookOut+" respond open")
+			if len(res.sent)+1 > 8 || turn > 4 {
+				t.Fatalf("turn %d: %d segments", turn, len(res.sent)+1)
+			}
+			for _, s := range append(res.sent, res.segment) {
+				if s.seq != k.ack || s.ack != res.segment.ack || len(s.payload) > 1200 {
+					t.Errorf("turn %d: %s, expected seq %d", turn, s, k.ack)
+				}
+				k.ack += uint32(len(s.payload))
+				all += string(s.payload)
+			}
+			k.seq = res.segment.ack
+			data = data[k.seq-begin:]
+		}
+		if got := k.reader.read([]byte(all)); strings.Join(got, "\n") != strings.Join(frames, "\n") {
+			t.Errorf("frames\n%s", strings.Join(got, "\n"))
+		}
+		k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 200}})
+	})
+}
+
+// Requests that are under way before the client has any answer.
+func TestRequestsWithoutWaiting(t *testing.T) {
+	keptWherever(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		first := k.send(psh|ack, k.preface())
+		second := k.send(psh|ack, k.client.get(1).take())
+		third := k.send(psh|ack, k.client.call(3).take())
+		k.gets(first, "ack answered", psh|ack, first.segment.ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		k.gets(second, "respond open", psh|ack, second.segment.ack, 1, full(1, "open", 60)...)
+		k.gets(third, "respond open", psh|ack, k.seq, 1, trailers(3, "open")...)
+	})
+}
+
+func TestKeptAnswersAreRepeated(t *testing.T) {
+	keptWherever(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		request := k.segment(psh|ack, k.client.get(1).take())
+		first := k.send(psh|ack, string(request.payload))
+		k.did(first, k.answers, k.hookOut+" respond open")
+		k.r.d.SetVerdict(1, openFor(2*time.Minute)) // which says another time
+
+		// The answer is lost, and the request comes again, once with data that were sent after it.
+		for _, s := range []segment{request, k.segment(psh|ack, "")} {
+			if len(s.payload) == 0 {
+				s.seq = request.seq
+				s.payload = append(bytes.Clone(request.payload), k.client.data(1, true, "x").take()...)
+				k.seq = s.seq + uint32(len(s.payload))
+			}
+			again := k.put(k.out, s, k.ctx)
+			k.did(again, k.answers, k.hookOut+" ack answered")
+			k.is(again.segment, psh|ack, first.segment.seq, k.seq, nil)
+			if !bytes.Equal(again.segment.payload, first.segment.payload) {
+				t.Errorf("the answer was %q, and then %q", first.segment.payload, again.segment.payload)
+			}
+		}
+		// It comes again although the client has the answer.
+		k.ack += uint32(len(first.segment.payload))
+		request.ack = k.ack
+		again := k.put(k.out, request, k.ctx)
+		k.did(again, k.answers, k.hookOut+" ack answered")
+		k.is(again.segment, ack, k.ack, k.seq, nil)
+		k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
+	})
+}
+
+// The second of three answers is lost. The client acknowledges the first again when it gets the third.
+func TestLostAnswerBeforeOthers(t *testing.T) {
+	keptWherever(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		k.asks(k.client.get(1).take(), "respond open", psh|ack, 1, full(1, "open", 60)...)
+		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered")
+		lost := k.send(psh|ack, k.client.get(3).take())
+		third := k.send(psh|ack, k.client.call(5).take())
+		k.did(lost, k.answers, k.hookOut+" respond open")
+		k.did(third, k.answers, k.hookOut+" respond open")
+		again := k.send(ack, "")
+		k.gets(again, "ack answered", psh|ack, k.seq, 1, list(full(3, "open", 60), trailers(5, "open"))...)
+		if want := string(lost.segment.payload) + string(third.segment.payload); string(again.segment.payload) != want {
+			t.Errorf("the answers were %q, and then %q", want, again.segment.payload)
+		}
+		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered")
+	})
+}
+
+// Data without an answer are acknowledged only when the client has the answers before them: else it would never ask for them.
+func TestDataAfterALostAnswer(t *testing.T) {
+	keptWherever(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		lost := k.send(psh|ack, k.client.headers(1, false, ":method", "POST").take())
+		k.did(lost, k.answers, k.hookOut+" respond open")
+		data := k.segment(psh|ack, k.client.data(1, true, "body").take())
+		k.did(k.send(psh|ack, string(data.payload)), verdictDrop, k.hookOut+" swallow answered")
+		k.gets(k.put(k.out, data, k.ctx), "ack answered", psh|ack, k.seq, 1, full(1, "open", 60)...)
+
+		// Not lost, but late.
+		late := k.send(psh|ack, k.client.headers(3, false, ":method", "POST").take())
+		k.did(k.send(psh|ack, k.client.data(3, true, "body").take()), verdictDrop, k.hookOut+" swallow answered")
+		k.gets(late, "respond open", psh|ack, late.segment.ack, 1, full(3, "open", 60)...)
+		k.gets(k.send(ack, ""), "ack answered", ack, k.seq, 1)
+		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered")
+	})
+}
+
+// Segments are lost or reordered on their way to the kernel.
+func TestGapsOnAKeptConnection(t *testing.T) {
+	atEgress(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		first := k.client.get(1).take()
+		second := k.client.get(3).take()
+		begin := k.seq
+		k.seq += uint32(len(first))
+		ahead := k.put(k.out, k.segment(psh|ack, second), k.ctx)
+		k.gets(ahead, "ack answered", ack, begin, 1)
+		k.seq = begin
+		k.asks(first, "respond open", psh|ack, 1, full(1, "open", 60)...)
+		k.asks(second, "respond open", psh|ack, 1, full(3, "open", 60)...)
+		// A FIN ahead of data.
+		k.seq += 100
+		k.gets(k.put(k.out, k.segment(fin|ack, ""), k.ctx), "ack answered", ack, k.seq-100, 1)
+	})
+}
+
+func TestKeptConnectionEnds(t *testing.T) {
+	closed := ledger.Verdict{Kind: ledger.Closed, Generation: 2}
+	halfOpen := func(calls uint32) ledger.Verdict {
+		return ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: tables.Now() - 1, Calls: calls, Concurrent: calls}
+	}
+	for _, tc := range []struct {
+		name   string
+		reason string
+		change func(c *conn)
+	}{
+		{"closed", "admitted", func(c *conn) { c.r.d.SetVerdict(1, closed) }},
+		{"half-open", "probe", func(c *conn) { c.r.d.SetVerdict(1, halfOpen(1)) }},
+		{"disabled", "admitted", func(c *conn) { c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Disabled, Generation: 2}) }},
+		{"monitored", "monitored", func(c *conn) {
+			v := openFor(time.Minute)
+			v.Monitor = true
+			c.r.d.SetVerdict(1, v)
+		}},
+		{"lease expired", "lease-expired", func(c *conn) { c.r.d.RenewLease(tables.Now() - 1) }},
+		{"policy gone", "untracked", func(c *conn) {
+			// Another backend has the port.
+			other := tables.Backend{Addr: netipAddr(c.backend, c.client.Addr().AsSlice())}
+			if err := errors.Join(c.r.backend(other, 2, 0), c.r.d.RemoveBackend(tables.Backend{Addr: c.backend})); err != nil {
+				c.r.t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			atEgress(t, func(t *testing.T, c *conn) {
+				k := c.keep(t, "open")
+				k.asks(k.preface()+k.client.get(1).take(), "respond open", psh|ack, 1,
+					list(greeting, []string{"SETTINGS ACK"}, full(1, "open", 60))...)
+				tc.change(c)
+				// Without a request nothing changes.
+				must(k.client.framer.WriteWindowUpdate(0, 9))
+				k.asks(k.client.take(), "ack answered", ack, 1)
+				end := k.segment(psh|ack, k.client.get(3).call(5).take())
+				k.asks(string(end.payload), "respond "+tc.reason, fin|psh|ack, 1, "GOAWAY 1 NO_ERROR")
+				again := k.put(k.out, end, k.ctx)
+				k.did(again, k.answers, "egress ack answered")
+				if len(again.segment.payload) != 17 || again.segment.flags != fin|psh|ack || again.segment.ack != k.seq {
+					t.Errorf("again: %s", again.segment)
+				}
+				k.gets(k.send(fin|ack, ""), "ack answered", ack, k.seq, 1)
+				k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
+			})
+		})
+	}
+}
+
+// A circuit that has ended being open may reject for other reasons.
+func TestKeptConnectionStaysForOtherReasons(t *testing.T) {
+	for _, tc := range []struct {
+		reason string
+		retry  int
+		change func(c *conn, s tables.PolicySettings) tables.PolicySettings
+	}{
+		{"forced-open", 1, func(c *conn, s tables.PolicySettings) tables.PolicySettings {
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
+			return s
+		}},
+		{"half-open", 1, func(c *conn, s tables.PolicySettings) tables.PolicySettings {
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: tables.Now() - 1, Calls: 1, Concurrent: 1})
+			other := c.r.dial(netipPort(c.client, 50000), c.backend)
+			c.passed(other.send(syn, ""), "egress", "probe")
+			return s
+		}},
+		{"connection-limit", 1, func(c *conn, s tables.PolicySettings) tables.PolicySettings {
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+			s.MaxConnections = 1
+			other := c.r.dial(netipPort(c.client, 50000), c.backend)
+			c.passed(other.send(syn, ""), "egress", "admitted")
+			return s
+		}},
+		{"request-limit", 1, func(c *conn, s tables.PolicySettings) tables.PolicySettings {
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+			s.MaxRequests = 1
+			other := c.r.dial(netipPort(c.client, 50000), c.backend).open()
+			other.ask(get)
+			return s
+		}},
+		{"rate-limit", 1, func(c *conn, s tables.PolicySettings) tables.PolicySettings {
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+			s.RateLimit, s.RatePeriod, s.RateBurst = 1, 20*time.Second, 1
+			if err := c.r.d.PutPolicy(1, s); err != nil {
+				c.r.t.Fatal(err)
+			}
+			c.r.dial(netipPort(c.client, 50000), c.backend).open().ask(get)
+			return s
+		}},
+	} {
+		t.Run(tc.reason, func(t *testing.T) {
+			s := newRig(t).http2Answers(tables.PolicySettings{Reject: tables.Respond, Existing: true})
+			for i, reason := range answer.Reasons() {
+				a := answer.Render(answer.Spec{Status: 503, Body: reason}, reason, true)
+				s.Answers[i] = 10 + i
+				if err := common.rig.d.PutAnswer(10+i, tables.Answer{Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, Status: 503}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			at(t, places[:1], s, ledger.Verdict{}, func(t *testing.T, c *conn) {
+				c.r.d.SetVerdict(1, openFor(time.Minute))
+				k := c.keep(t, "open")
+				k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+				changed := tc.change(c, s)
+				if err := c.r.d.PutPolicy(1, changed); err != nil {
+					t.Fatal(err)
+				}
+				before := c.r.totals(1)
+				k.asks(k.client.call(1).take(), "respond "+tc.reason, psh|ack, 1, trailers(1, tc.reason)...)
+				before.Rejected = map[string]uint64{tc.reason + " respond": 1}
+				c.r.wantTotals(before)
+			})
+		})
+	}
+}
+
+func TestGarbageOnAKeptConnection(t *testing.T) {
+	raw := func(kind http2.FrameType, flags http2.Flags, stream uint32, payload string) func(p *peer) {
+		return func(p *peer) { must(p.framer.WriteRawFrame(kind, flags, stream, []byte(payload))) }
+	}
+	for _, tc := range []struct {
+		name  string
+		write func(p *peer)
+	}{
+		{"HEADERS on stream 0", raw(http2.FrameHeaders, 4, 0, "\x82")},
+		{"HEADERS on an even stream", raw(http2.FrameHeaders, 4, 2, "\x82")},
+		{"a frame of 16,385 bytes", raw(http2.FrameData, 0, 1, strings.Repeat("x", 16385))},
+		{"CONTINUATION alone", raw(http2.FrameContinuation, 4, 1, "\x82")},
+		{"a frame in a header block", func(p *peer) {
+			raw(http2.FrameHeaders, 0, 3, "\x82")(p)
+			raw(http2.FrameData, 0, 3, "x")(p)
+		}},
+		{"endless CONTINUATION", func(p *peer) {
+			raw(http2.FrameHeaders, 0, 3, "\x82")(p)
+			for range 9 {
+				raw(http2.FrameContinuation, 0, 3, "\x00\x01x\xff\xff\xff\x00"+strings.Repeat("y", 16000))(p)
+			}
+		}},
+		{"PUSH_PROMISE", raw(http2.FramePushPromise, 4, 1, "\x00\x00\x00\x02\x82")},
+		{"a PING of 9 bytes", raw(http2.FramePing, 0, 0, "123456789")},
+		{"SETTINGS on a stream", raw(http2.FrameSettings, 0, 1, "")},
+		{"DATA on stream 0", raw(http2.FrameData, 0, 0, "x")},
+		{"padding longer than its frame", raw(http2.FrameHeaders, 4|8, 3, "\xffxx")},
+		{"a header block that ends within a field", raw(http2.FrameHeaders, 4, 3, "\x00\x05ab")},
+		{"index 0", raw(http2.FrameHeaders, 4, 3, "\x80")},
+		{"HTTP/1.1", func(p *peer) { p.buf.WriteString("GET / HTTP/1.1\r\n\r\n") }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			atEgress(t, func(t *testing.T, c *conn) {
+				k := c.keep(t, "open")
+				k.asks(k.preface()+k.client.get(1).take(), "respond open", psh|ack, 1,
+					list(greeting, []string{"SETTINGS ACK"}, full(1, "open", 60))...)
+				tc.write(k.client)
+				data := k.client.take()
+				for len(data) > 1400 {
+					res := k.send(psh|ack, data[:1400])
+					k.ack += uint32(len(res.segment.payload))
+					if res.segment.flags&fin != 0 {
+						data = ""
+						k.ack++
+						break
+					}
+					data = data[1400:]
+				}
+				if data != "" {
+					k.asks(data, "ack answered", fin|psh|ack, 1, "GOAWAY 1 PROTOCOL_ERROR")
+				}
+				k.gets(k.send(fin|ack, ""), "ack answered", ack, k.seq, 1)
+				var circuit bpf.CCircuit
+				if err := k.r.d.objs.Circuits.Lookup(uint32(1), &circuit); err != nil || circuit.Malformed != 1 {
+					t.Errorf("%d connections were malformed (%v)", circuit.Malformed, err)
+				}
+				k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
+			})
+		})
+	}
+}
+
+func TestKeptConnectionIsReset(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(c *conn, s *tables.PolicySettings)
+		want   map[string]uint64
+		count  string
+	}{
+		{"no answer", func(_ *conn, s *tables.PolicySettings) {
+			s.HTTP2Answers, s.GRPCAnswers = tables.NoAnswers(), tables.NoAnswers()
+		},
+			map[string]uint64{"open reset": 1}, "open"},
+		{"the policy resets", func(_ *conn, s *tables.PolicySettings) { s.Reject = tables.Reset }, map[string]uint64{"open reset": 1}, "open"},
+		{"the policy drops", func(_ *conn, s *tables.PolicySettings) { s.Reject = tables.Drop }, map[string]uint64{"open reset": 1}, "open"},
+		{"the entry was evicted", func(c *conn, _ *tables.PolicySettings) {
+			if err := c.r.d.objs.CMaps.Kept.Delete(flowKey(c.client, c.backend)); err != nil {
+				c.r.t.Fatal(err)
+			}
+		}, nil, "answered"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			atEgress(t, func(t *testing.T, c *conn) {
+				k := c.keep(t, "open")
+				k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+				s := c.r.http2Answers(tables.PolicySettings{Reject: tables.Respond, Existing: true})
+				tc.change(c, &s)
+				if err := c.r.d.PutPolicy(1, s); err != nil {
+					t.Fatal(err)
+				}
+				res := k.send(psh|ack, k.client.call(1).take())
+				k.did(res, verdictRedirect, "egress reset "+tc.count)
+				k.is(res.segment, rst|ack, k.ack, k.seq, nil)
+				k.r.wantTotals(want{Rejected: tc.want})
+			})
+		})
+	}
+}
+
+func TestKeptConnectionAndControlSegments(t *testing.T) {
+	keptWherever(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		syn0 := k.segment(syn, "")
+		syn0.seq, syn0.ack, syn0.options = 1000, 0, mssOption(1460)
+		k.did(k.put(k.out, syn0, k.ctx), verdictDrop, k.hookOut+" swallow answered")
+
+		probe := k.segment(ack, "")
+		probe.seq--
+		k.gets(k.put(k.out, probe, k.ctx), "ack answered", ack, k.seq, 1)
+		probe.payload = []byte{0}
+		k.gets(k.put(k.out, probe, k.ctx), "ack answered", ack, k.seq, 1)
+
+		// A reset with another number changes nothing.
+		forged := k.segment(rst, "")
+		forged.seq -= 1000
+		k.did(k.put(k.out, forged, k.ctx), verdictDrop, k.hookOut+" swallow answered")
+		k.asks(k.client.get(1).take(), "respond open", psh|ack, 1, full(1, "open", 60)...)
+
+		// The client uses its ports for another connection.
+		k.seq = 900000
+		k.keep(t, "open")
+		k.client, k.reader = newPeer(), newReader(t)
+		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		k.did(k.send(rst, ""), verdictDrop, k.hookOut+" swallow answered")
+		k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
+	})
+}
+
+// With timestamps, the client's are sent back.
+func TestKeptConnectionWithTimestamps(t *testing.T) {
+	atEgress(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.options = timestamps(7, 9)
+		res := k.send(psh|ack, k.preface()+k.client.get(1).take())
+		k.did(res, k.answers, "egress respond open")
+		k.is(res.segment, psh|ack, k.ack, k.seq, timestamps(9, 7))
 	})
 }
