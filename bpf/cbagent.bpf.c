@@ -221,12 +221,10 @@ SEC("tc")
 int http2_reject(struct __sk_buff *skb)
 {
 	struct stage *s = this_stage();
-	struct packet pkt;
 
 	if (!s)
 		return TCX_NEXT;
-	pkt = s->pkt;
-	return finish(skb, pkt.hook, http2_on_rejection(skb, &pkt, s->argument), pkt.nat);
+	return finish(skb, s->pkt.hook, http2_on_rejection(skb, s), s->pkt.nat);
 }
 
 SEC("tc")

@@ -31,7 +31,7 @@ struct keeper {
 	__u32 room; /* bytes left in the last segment of replies */
 	__u32 segments; /* segments of replies */
 	__u32 reset; /* 1: there is no answer */
-	__u32 pad;
+	__u32 count_only; /* 1: streams are counted as reset, not answered */
 };
 
 static __noinline struct kept_connection *find_kept(const struct flow_key *key)
@@ -256,6 +256,12 @@ static __noinline int on_request_headers(struct keeper *w)
 		close_kept(w, ERROR_NONE);
 		return 0;
 	}
+	if (w->count_only) {
+		count_rejection(w->circuit, w->reason, REJECT_RESET);
+		c->last_stream = c->client.block_stream;
+		w->answered++;
+		return 0;
+	}
 	/* What a type that the walk does not know may be depends on what the client sent before. */
 	if (content != HPACK_UNKNOWN)
 		c->grpc = content == HPACK_CONTENT_GRPC;
@@ -357,6 +363,8 @@ static __always_inline void walk_kept(struct keeper *w)
 			__sync_fetch_and_add(&w->circuit->openings[OPENING_MALFORMED_HTTP2], 1);
 		close_kept(w, ERROR_PROTOCOL);
 	}
+	if (c->closing && w->answered && !w->reset)
+		close_kept(w, ERROR_NONE);
 	fr->next = c->closed ? pkt->seq + pkt->payload : pkt->seq + (k->at - payload);
 }
 

@@ -174,8 +174,20 @@ static __noinline int on_client_data(struct walker *w)
 	return 0;
 }
 
+/* on_client_headers records of which kind requests are, for an answer to one whose kind is not known. */
+static __always_inline void on_client_headers(struct walker *w)
+{
+	__u32 content = hpack_value(&w->frames->hpack, HPACK_CONTENT_TYPE);
+
+	/* Trailers have no type. */
+	if (content != HPACK_UNKNOWN && w->frames->block_stream == w->connection->last_stream)
+		w->connection->grpc = content == HPACK_CONTENT_GRPC;
+}
+
 static __always_inline void on_client_event(struct walker *w, enum frame_event event)
 {
+	if (event == AT_BLOCK)
+		on_client_headers(w);
 	if (event == AT_DATA || event == AT_BLOCK)
 		on_client_data(w);
 	else if (event == AT_RESET)

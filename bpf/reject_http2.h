@@ -2,8 +2,8 @@
  * client's TCP sends it again, or the kernel takes over the connection and rejects its new streams. */
 #pragma once
 
+#include "kept.h"
 #include "observe_http2.h"
-#include "reject.h"
 
 #define GRACE (1000ULL * 1000000) /* ns for which new streams wait for the end of those in flight */
 #define HOLD (1000ULL * 1000000) /* ns for which a limit only delays new streams */
@@ -27,7 +27,7 @@ static __always_inline bool answer_fits(const struct packet *pkt, const struct f
 {
 	const struct frames *fr = &c->backend;
 
-	return fr->phase == FRAMES_HEADER && !fr->have && !fr->block_stream && c->greeted && fr->next == f->backend_end &&
+	return fr->phase == FRAMES_HEADER && !fr->have && !fr->block_stream && fr->next == f->backend_end &&
 	       pkt->ack == f->backend_end && !(f->flags & (FLOW_BACKEND_FIN | FLOW_BACKEND_FIN_AHEAD));
 }
 
@@ -66,38 +66,108 @@ static __always_inline enum stream_rejection reject_stream(const struct packet *
 	return fits ? STREAM_ANSWER : STREAM_RESET;
 }
 
-/* take_over ends a connection: both sides get a reset. The flow is removed first, because both packets pass these hooks
- * again. */
-static __noinline __u64 take_over(struct __sk_buff *skb, const struct packet *pkt, struct flow *f, struct circuit *c, __u32 reason)
+/* new_kept_of fills the buffer for the entry with which the kernel answers on a connection of a backend: from the first new
+ * stream on, after the backend's data. */
+static __always_inline struct kept_connection *new_kept_of(const struct packet *pkt, const struct flow *f,
+							   const struct http2_connection *from, __u32 reason)
 {
-	__u32 client_end = f->client_end, answer_seq = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
-	struct segment s = { .answer = ANSWER_NONE };
-	struct tcp_options o = {};
+	__u32 zero = 0, mss = f->mss ?: ANSWER_MAX;
+	struct kept_connection *c = bpf_map_lookup_elem(&new_kept, &zero);
 
-	close_flow(&pkt->key, f, RESULT_UNKNOWN, bpf_ktime_get_ns());
-	tcp_options(skb, pkt, &o);
-	__sync_fetch_and_add(&c->takeovers, 1);
-	count_rejection(c, reason, REJECT_RESET);
-	if (reset_backend(skb, pkt, client_end, &s))
-		return decision(ACTION_DROP, REASON_ERROR);
-	swap_ts(&s, &o);
-	s.seq = answer_seq;
-	return reply(skb, pkt, &s, reason, 0);
+	if (!c)
+		return NULL;
+	__builtin_memset(c, 0, __builtin_offsetof(struct kept_connection, replies));
+	c->client = from->client;
+	c->client.busy = 1;
+	c->target = f->target;
+	c->reason = reason;
+	c->start = pkt->ack;
+	c->next = pkt->ack;
+	c->acked = pkt->ack;
+	c->recover = pkt->ack;
+	c->limit = mss < ANSWER_MAX ? mss : ANSWER_MAX;
+	c->last_stream = from->last_stream;
+	c->grpc = from->grpc;
+	c->begun = 1;
+	c->closing = 1;
+	c->had_backend = 1;
+	c->greeted = from->greeted;
+	return c;
 }
 
-/* http2_on_rejection handles a packet of which the first new stream is rejected. */
-static __always_inline __u64 http2_on_rejection(struct __sk_buff *skb, const struct packet *pkt, __u32 reason)
+/* store_taken_over stores the entry that was prepared in the buffer. */
+static __always_inline struct kept_connection *store_taken_over(const struct packet *pkt, const struct kept_connection *c, __u32 isn)
 {
-	struct flow *f = find_flow(&pkt->key);
+	struct answered_flow done = { .answer = ANSWER_NONE, .isn = isn, .kept = 1, .had_backend = 1 };
+
+	done.start = pkt->ack;
+	done.next = pkt->ack;
+	store_kept(&pkt->key, c);
+	store_answered(&pkt->key, &done);
+	return find_kept(&pkt->key);
+}
+
+/* take_over ends the backend's connection by a reset. The client gets answers to its new streams, GOAWAY and a FIN, or a reset.
+ * The flow is removed first, because all these packets pass these hooks again. They start no stage that uses the packet of this
+ * one: the connection is not followed any more. */
+static __always_inline __u64 take_over(struct __sk_buff *skb, struct stage *s, struct flow *f, struct http2_connection *from,
+				       struct lookup *l, bool answer)
+{
+	struct keeper w = { .skb = skb, .stage = s, .policy = l->policy, .circuit = l->circuit, .reason = s->argument };
+	__u32 client_end = f->client_end, backend_end = f->backend_end, isn = f->isn;
+	struct segment out = { .answer = ANSWER_NONE };
+	struct packet *pkt = &s->pkt;
+	struct tcp_options o = {};
+	struct kept_connection *c;
+	__u64 d;
+
+	w.connection = c = new_kept_of(pkt, f, from, s->argument);
+	if (!c)
+		return decision(ACTION_DROP, REASON_ERROR);
+	tcp_options(skb, pkt, &o);
+	if (o.has_ts)
+		c->limit -= 12;
+	s->walk.now = bpf_ktime_get_ns();
+	w.retry = seconds_until(pkt->until, s->walk.now);
+	w.count_only = !answer;
+	walk_kept(&w);
+	answer = answer && !w.reset;
+	if (!answer && !w.answered && !w.reset)
+		count_rejection(l->circuit, s->argument, REJECT_RESET);
+	__sync_fetch_and_add(&l->circuit->takeovers, 1);
+	close_flow(&pkt->key, f, RESULT_UNKNOWN, s->walk.now);
+	if (reset_backend(skb, pkt, client_end, &out))
+		return decision(ACTION_DROP, REASON_ERROR);
+	swap_ts(&out, &o);
+	if (!answer) {
+		out.back = 1;
+		out.flags = TCP_RST | TCP_ACK;
+		out.seq = before(pkt->ack, backend_end) ? backend_end : pkt->ack;
+		out.ack = pkt->seq + pkt->payload + !!(pkt->flags & TCP_FIN);
+		return rewritten(rewrite(skb, pkt, &out), ACTION_RESET, s->argument);
+	}
+	c = store_taken_over(pkt, c, isn);
+	if (!c)
+		return decision(ACTION_DROP, REASON_ERROR);
+	d = reply_kept(skb, pkt, c, &out, c->start, c->tail, SEGMENTS_MAX);
+	release_kept(c);
+	return d >> 32 == ACTION_ACK && w.answered ? decision(ACTION_RESPOND, w.reason) : d;
+}
+
+/* http2_on_rejection handles a packet of which the first new stream is rejected. s->argument: why. */
+static __always_inline __u64 http2_on_rejection(struct __sk_buff *skb, struct stage *s)
+{
+	struct flow *f = find_flow(&s->pkt.key);
 	struct http2_connection *c = f ? http2_connection_of(f) : NULL;
+	__u32 reason = s->argument;
 	enum stream_rejection how;
 	struct lookup l;
 
 	if (!c || lookup_target(f->target, &l) != LOOKUP_FOUND)
 		return pass(REASON_UNTRACKED);
-	how = reject_stream(pkt, f, c, &l, reason, bpf_ktime_get_ns());
+	how = reject_stream(&s->pkt, f, c, &l, reason, bpf_ktime_get_ns());
 	if (how == STREAM_ANSWER || how == STREAM_RESET)
-		return take_over(skb, pkt, f, l.circuit, reason);
+		return take_over(skb, s, f, c, &l, how == STREAM_ANSWER);
 	if (!(f->flags & FLOW_WITHHELD))
 		__sync_fetch_and_or(&f->flags, FLOW_WITHHELD);
 	if (how == STREAM_WITHHOLD)

@@ -327,6 +327,8 @@ struct http2_connection {
 	__u32 permit_generation; /* generation of the latest */
 	__u32 greeted; /* 1: the backend has sent its first frames */
 	__u32 epoch; /* changes when frames were missed */
+	__u32 grpc; /* 1: the latest known request is of gRPC */
+	__u32 pad;
 };
 
 struct stream_key {
@@ -443,9 +445,9 @@ struct kept_connection {
 	__u8 closed; /* 1: a FIN is among the replies */
 	__u8 client_fin; /* 1: the client has sent a FIN, at client.next */
 	__u8 had_backend; /* 1: the backend had the connection and got a reset */
-	__u8 greeted; /* 1: the greeting is among the replies */
+	__u8 greeted; /* 1: the greeting is among the replies, or the backend has sent its own */
+	__u8 closing; /* 1: GOAWAY and FIN follow the first answers */
 	__u8 owes_ack; /* 1: data up to client.next were not acknowledged */
-	__u8 pad;
 	struct http2_reply replies[REPLIES]; /* by number modulo REPLIES */
 	__u32 pad2[2];
 };

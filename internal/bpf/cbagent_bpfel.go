@@ -345,6 +345,8 @@ type CHttp2Connection struct {
 	PermitGeneration uint32
 	Greeted          uint32
 	Epoch            uint32
+	Grpc             uint32
+	Pad              uint32
 }
 
 type CKeptConnection struct {
@@ -405,8 +407,8 @@ type CKeptConnection struct {
 	ClientFin  uint8
 	HadBackend uint8
 	Greeted    uint8
+	Closing    uint8
 	OwesAck    uint8
-	Pad        uint8
 	Replies    [64]struct {
 		_      structs.HostLayout
 		Len    uint16

@@ -267,6 +267,8 @@ type decideHttp2Connection struct {
 	PermitGeneration uint32
 	Greeted          uint32
 	Epoch            uint32
+	Grpc             uint32
+	Pad              uint32
 }
 
 type decideKeptConnection struct {
@@ -327,8 +329,8 @@ type decideKeptConnection struct {
 	ClientFin  uint8
 	HadBackend uint8
 	Greeted    uint8
+	Closing    uint8
 	OwesAck    uint8
-	Pad        uint8
 	Replies    [64]struct {
 		_      structs.HostLayout
 		Len    uint16

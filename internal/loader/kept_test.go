@@ -18,30 +18,12 @@ import (
 	"github.com/cbagent/cbagent/internal/tables"
 )
 
-// http2Answers gives policies answers in HTTP/2 and for gRPC: places 20 to 25 and 30 to 35.
+// http2Answers gives settings the answers of the rig, for a policy that the rig does not write itself.
 func (r *rig) http2Answers(s tables.PolicySettings) tables.PolicySettings {
-	r.t.Helper()
-	for i, reason := range answer.Reasons() {
-		status := 503
-		if tables.Rejection(i) == tables.RejectedRateLimit {
-			status = 429
-		}
-		spec := answer.Spec{Status: status, ContentType: "text/plain", Body: "not now: " + reason, GRPCStatus: 14, Message: "not now: " + reason}
-		r.putRendered(20+i, answer.RenderHTTP2(spec, reason, true))
-		r.putRendered(30+i, answer.RenderGRPC(spec, reason))
-		s.HTTP2Answers[i], s.GRPCAnswers[i] = 20+i, 30+i
+	for i := range answer.Reasons() {
+		s.HTTP2Answers[i], s.GRPCAnswers[i] = http2Answers+i, grpcAnswers+i
 	}
 	return s
-}
-
-func (r *rig) putRendered(index int, a answer.Rendered) {
-	r.t.Helper()
-	err := r.d.PutAnswer(index, tables.Answer{
-		Bytes: a.Bytes, HeadLen: a.HeadLen, RetryAt: a.RetryAt, RetryPad: a.RetryPad, Status: a.Status, Frames: a.Frames,
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
 }
 
 // reader reads what a client gets on an HTTP/2 connection.
@@ -128,8 +110,12 @@ func headOnly(stream uint32, reason string, retry int) []string {
 }
 
 func trailers(stream uint32, reason string) []string {
-	return []string{fmt.Sprintf("HEADERS %d :status=200 content-type=application/grpc grpc-status=14 grpc-message=not now: %s x-cbagent-reason=%s END",
-		stream, reason, reason)}
+	code := 14
+	if reason == answer.ReasonRateLimit {
+		code = 8
+	}
+	return []string{fmt.Sprintf("HEADERS %d :status=200 content-type=application/grpc grpc-status=%d grpc-message=not now: %s x-cbagent-reason=%s END",
+		stream, code, reason, reason)}
 }
 
 // retryWidth is the number of digits of Retry-After: the renderer aligns eight of them.
@@ -722,8 +708,8 @@ func TestGarbageOnAKeptConnection(t *testing.T) {
 				}
 				k.gets(k.send(fin|ack, ""), "ack answered", ack, k.seq, 1)
 				var circuit bpf.CCircuit
-				if err := k.r.d.objs.Circuits.Lookup(uint32(1), &circuit); err != nil || circuit.Malformed != 1 {
-					t.Errorf("%d connections were malformed (%v)", circuit.Malformed, err)
+				if err := k.r.d.objs.Circuits.Lookup(uint32(1), &circuit); err != nil || circuit.Openings[bpf.COpeningOPENING_MALFORMED_HTTP2] != 1 {
+					t.Errorf("%d connections were malformed (%v)", circuit.Openings[bpf.COpeningOPENING_MALFORMED_HTTP2], err)
 				}
 				k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 1}})
 			})

@@ -1,8 +1,13 @@
 package loader
 
 import (
+	"bytes"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
@@ -77,10 +82,56 @@ func (h *h2) resetBoth(reason string) {
 	h.backendReset(res, first)
 }
 
-// takenOver checks that the client gets answers to new streams, and the backend a reset.
+// takenOver checks that the client gets answers to new streams, and the backend a reset. The same packet then gets the same
+// answers again, and later data an acknowledgement.
 func (h *h2) takenOver(reason string, streams ...uint32) {
 	h.r.t.Helper()
-	h.resetBoth(reason)
+	first := h.segment(psh|ack, h.client.buf.String())
+	res := h.send(psh|ack, h.client.take())
+	var frames []string
+	for _, s := range streams {
+		frames = append(frames, full(s, reason, h.retry(reason))...)
+		if reason == "rate-limit" {
+			frames[len(frames)-2] = strings.Replace(frames[len(frames)-2], "503", "429", 1)
+		}
+	}
+	frames = append(frames, fmt.Sprintf("GOAWAY %d NO_ERROR", streams[len(streams)-1]))
+	h.answered(res, "respond "+reason, first, frames)
+	h.backendReset(res, first)
+
+	again := h.put(h.out, first, h.ctx)
+	h.did(again, h.conn.answers, h.hookOut+" ack answered")
+	if !bytes.Equal(again.segment.payload, res.segment.payload) {
+		h.r.t.Errorf("first %q, then %q", res.segment.payload, again.segment.payload)
+	}
+	h.ack += uint32(len(res.segment.payload)) + 1
+	h.did(h.send(ack, ""), verdictDrop, h.hookOut+" swallow answered")
+	res = h.send(fin|psh|ack, h.client.data(streams[0], true, "x").take())
+	h.did(res, h.conn.answers, h.hookOut+" ack answered")
+	h.is(res.segment, ack, h.ack, h.seq, nil)
+	// The backend may not have got the reset.
+	h.passed(h.send(rst, ""), h.hookOut, "answered")
+}
+
+// retry is the number of seconds after which a client that is rejected may call again.
+func (h *h2) retry(reason string) int {
+	switch reason {
+	case "open":
+		return 60
+	case "rate-limit":
+		return 3600
+	}
+	return 1
+}
+
+// answered checks the frames that a client gets.
+func (h *h2) answered(res result, count string, first segment, frames []string) {
+	h.r.t.Helper()
+	h.did(res, h.conn.answers, h.hookOut+" "+count)
+	h.is(res.segment, psh|ack|fin, h.ack, h.seq, nil)
+	if diff := cmp.Diff(frames, newReader(h.r.t).read(res.segment.payload)); diff != "" {
+		h.r.t.Errorf("frames (-want +got):\n%s", diff)
+	}
 }
 
 // backendReset checks that the backend gets a reset at the first byte that it has not got.
@@ -210,7 +261,7 @@ func TestNewStreamsAreWithheld(t *testing.T) {
 			h.withheld()
 			h.answers(h.backend.ok(1))
 			h.takenOver("open", 3)
-		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("2xx")},
 		{"in a packet whose end is a part of a header", existing, ledger.Verdict{}, func(h *h2) {
 			h.asks(h.client.get(1))
 			h.opens()
@@ -233,7 +284,7 @@ func TestNewStreamsAreWithheld(t *testing.T) {
 			h.withheld()
 			h.ack = end
 			h.takenOver("open", 3)
-		}, want{Admitted: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		}, want{Admitted: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("2xx")},
 		{"until the backend has closed", existing, ledger.Verdict{}, func(h *h2) {
 			h.asks(h.client.get(1))
 			h.opens()
@@ -274,7 +325,7 @@ func TestNewStreamsAreWithheld(t *testing.T) {
 			h.withheld()
 			h.answers(h.backend.ok(1))
 			h.takenOver("open", 3)
-		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("2xx")},
 	})
 }
 
@@ -286,12 +337,12 @@ func TestConnectionsAreTakenOver(t *testing.T) {
 			h.opens()
 			h.client.get(3)
 			h.takenOver("open", 3)
-		}, want{Admitted: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		}, want{Admitted: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("2xx")},
 		{"before the first stream", existing, ledger.Verdict{}, func(h *h2) {
 			h.opens()
 			h.client.get(1)
 			h.takenOver("open", 1)
-		}, want{Takeovers: 1, Rejected: rejected("open reset", 1)}},
+		}, want{Takeovers: 1, Rejected: rejected("open respond", 1)}},
 		{"when the streams in flight have ended", existing, ledger.Verdict{}, func(h *h2) {
 			h.asks(h.client.get(1))
 			h.opens()
@@ -301,7 +352,7 @@ func TestConnectionsAreTakenOver(t *testing.T) {
 			h.withheld()
 			h.answers(h.backend.data(1, true, "ok"))
 			h.takenOver("open", 3)
-		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("2xx")},
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("2xx")},
 		{"after the grace if the backend is between frames", existing, ledger.Verdict{}, func(h *h2) {
 			h.asks(h.client.get(1))
 			h.opens()
@@ -309,7 +360,7 @@ func TestConnectionsAreTakenOver(t *testing.T) {
 			h.withheld()
 			h.ago(grace)
 			h.takenOver("open", 3)
-		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open reset", 1)}.with("unknown")},
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("unknown")},
 		{"not before", existing, ledger.Verdict{}, func(h *h2) {
 			h.asks(h.client.get(1))
 			h.opens()
@@ -343,14 +394,14 @@ func TestConnectionsAreTakenOver(t *testing.T) {
 			h.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 2})
 			h.client.get(1)
 			h.takenOver("forced-open", 1)
-		}, want{Takeovers: 1, Rejected: rejected("forced-open reset", 1)}},
+		}, want{Takeovers: 1, Rejected: rejected("forced-open respond", 1)}},
 		{"at the last stream that a connection may have", tables.PolicySettings{Existing: true, MaxRequestsPerConnection: 1}, ledger.Verdict{}, func(h *h2) {
 			h.asks(h.client.get(1))
 			h.client.get(3)
 			h.withheld()
 			h.answers(h.backend.ok(1))
 			h.takenOver("connection-limit", 3)
-		}, want{Admitted: 1, Judged: 1, Takeovers: 1, Rejected: rejected("connection-limit reset", 1)}.with("2xx")},
+		}, want{Admitted: 1, Judged: 1, Takeovers: 1, Rejected: rejected("connection-limit respond", 1)}.with("2xx")},
 	})
 }
 
@@ -414,7 +465,7 @@ func TestLimitsDelayNewStreams(t *testing.T) {
 			h.withheld()
 			h.ago(300 * time.Millisecond)
 			h.takenOver("rate-limit", 3)
-		}, want{Admitted: 1, Judged: 1, Takeovers: 1, Rejected: rejected("rate-limit reset", 1)}.with("2xx")},
+		}, want{Admitted: 1, Judged: 1, Takeovers: 1, Rejected: rejected("rate-limit respond", 1)}.with("2xx")},
 		{"and then until the streams in flight have ended", requests, ledger.Verdict{}, func(h *h2) {
 			other := h.another(41000)
 			other.open()
@@ -423,7 +474,7 @@ func TestLimitsDelayNewStreams(t *testing.T) {
 			h.withheld()
 			h.ago(grace)
 			h.takenOver("request-limit", 1)
-		}, want{Connections: 1, InFlight: 1, Admitted: 1, Takeovers: 1, Rejected: rejected("request-limit reset", 1)}},
+		}, want{Connections: 1, InFlight: 1, Admitted: 1, Takeovers: 1, Rejected: rejected("request-limit respond", 1)}},
 		{"for another grace at most", requests, ledger.Verdict{}, func(h *h2) {
 			h.asks(h.client.get(1))
 			h.client.get(3)
@@ -432,7 +483,7 @@ func TestLimitsDelayNewStreams(t *testing.T) {
 			h.withheld()
 			h.ago(300 * time.Millisecond)
 			h.takenOver("request-limit", 3)
-		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("request-limit reset", 1)}.with("unknown")},
+		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("request-limit respond", 1)}.with("unknown")},
 	})
 }
 
@@ -464,7 +515,7 @@ func TestHalfOpenStreams(t *testing.T) {
 			h.withheld()
 			h.ago(grace)
 			h.takenOver("forced-open", 3)
-		}, want{Admitted: 1, Probes: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("forced-open reset", 1)}.with("unknown")},
+		}, want{Admitted: 1, Probes: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("forced-open respond", 1)}.with("unknown")},
 		{"other limits wait for the probe, too", tables.PolicySettings{Existing: true, MaxRequests: 1}, halfOpen(2, 2), func(h *h2) {
 			h.passed(h.send(psh|ack, h.client.get(1).take()), h.hookOut, "probe")
 			h.client.get(3)
@@ -478,7 +529,7 @@ func TestHalfOpenStreams(t *testing.T) {
 			h.client.get(3)
 			h.takenOver("half-open", 3)
 		}, want{
-			Admitted: 1, Probes: 1, Judged: 1, Permits: 1, Takeovers: 1, Rejected: rejected("half-open reset", 1),
+			Admitted: 1, Probes: 1, Judged: 1, Permits: 1, Takeovers: 1, Rejected: rejected("half-open respond", 1),
 		}.with("2xx")},
 		{"a stream in flight without a permit", existing, ledger.Verdict{}, func(h *h2) {
 			h.asks(h.client.get(1))
