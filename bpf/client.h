@@ -60,6 +60,9 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 		/* The backend would process them as soon as the packet before them passes. */
 		if (READ_ONCE(f->flags) & FLOW_WITHHELD)
 			return decision(ACTION_DROP, REASON_WITHHELD);
+		if (f->protocol == PROTOCOL_HTTP2)
+			return on_request(skb, pkt, n, f);
+		keep_before_preface(skb, pkt, n, f);
 		if (request_state_of(READ_ONCE(f->request.state)) == REQUEST_WAIT)
 			f->request.sent = bpf_ktime_get_ns();
 		return decision(ACTION_PASS, REASON_FLOW);

@@ -2,8 +2,7 @@
  * frame anywhere. All its state is in map values, so that the verifier sees equal steps. */
 #pragma once
 
-#include "http2.h"
-#include "stage.h"
+#include "ahead.h"
 
 #define FRAME_STEPS (1 << 20) /* each step reads at least a byte of a packet */
 
@@ -25,6 +24,8 @@ struct walker {
 	struct flow *flow;
 	struct http2_connection *connection;
 	struct frames *frames;
+	__u32 side; /* enum side of the frames */
+	__u32 reading; /* 1: no other CPU reads them */
 };
 
 /* bytes_left reports whether bytes are left to read. A walk may begin before the packet, with bytes that it skips. */
@@ -166,8 +167,8 @@ static __always_inline enum frame_event fields_read(struct frames *fr, struct wa
 	}
 }
 
-/* load_window loads the next bytes of the packet. It returns false if there are none. */
-static __always_inline bool load_window(struct __sk_buff *skb, struct walk *k)
+/* load_packet loads the next bytes of the packet into the window. It returns false if there are none. */
+static __always_inline bool load_packet(struct __sk_buff *skb, struct walk *k)
 {
 	__u32 n = k->end - k->at - 1;
 
@@ -181,6 +182,35 @@ static __always_inline bool load_window(struct __sk_buff *skb, struct walk *k)
 	if (bpf_skb_load_bytes(skb, k->at, k->window, n + 1))
 		return false;
 	k->fill = n + 1;
+	return true;
+}
+
+/* load_window loads the next bytes of the packet or of a chunk. It returns false if there are none. */
+static __always_inline bool load_window(struct walker *w)
+{
+	struct walk *k = &w->stage->walk;
+
+	if (!k->chunk)
+		return load_packet(w->skb, k);
+	if (load_chunk(k, w->flow, w->side))
+		return true;
+	/* It was evicted: its bytes are missing. */
+	drop_chunk(k, w->flow, w->side);
+	return false;
+}
+
+/* next_source moves the walk from the end of the packet or of a chunk to the chunk that follows. */
+static __always_inline bool next_source(struct walker *w)
+{
+	struct walk *k = &w->stage->walk;
+
+	if (!w->flow->ahead[w->side & 1] || !find_chunk(k, w->flow, w->side))
+		return false;
+	k->frame_at = k->at;
+	k->frame_have = w->frames->have;
+	k->reach = k->first + k->end;
+	/* The packet of the chunk has passed, so its streams are admitted. */
+	k->taken = 1;
 	return true;
 }
 

@@ -133,6 +133,14 @@ __noinline int close_http2(const struct flow *f, __u32 result, __u64 now)
 	return 0;
 }
 
+/* new_connection_number numbers a connection, unless it has a number: the client's data may have come ahead of the preface. */
+static __always_inline __u64 new_connection_number(struct node_state *n, struct flow *f)
+{
+	if (!f->http2.connection)
+		f->http2.connection = __sync_fetch_and_add(&n->http2_keys, 1) + 1;
+	return f->http2.connection;
+}
+
 static __always_inline void begin_frames(struct frames *fr, __u32 next)
 {
 	fr->next = next;
@@ -162,11 +170,10 @@ static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __
 	} else {
 		c->backend.phase = FRAMES_LOST;
 	}
-	key = __sync_fetch_and_add(&n->http2_keys, 1) + 1;
+	key = new_connection_number(n, f);
 	if (bpf_map_update_elem(&http2_connections, &key, c, BPF_NOEXIST))
 		return false;
 	__sync_fetch_and_add(&n->http2_count, 1);
-	f->http2.connection = key;
 	/* Readers of the protocol on other CPUs find the key. */
 	asm volatile("" ::: "memory");
 	*(volatile __u8 *)&f->protocol = PROTOCOL_HTTP2;

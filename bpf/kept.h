@@ -302,7 +302,7 @@ static long read_kept_frame(__u32 step, struct keeper *w)
 		return 1;
 	if (fr->phase == FRAMES_SKIP) {
 		skip_payload(fr, k);
-	} else if (k->at - k->base >= k->fill && !load_window(w->skb, k)) {
+	} else if (k->at - k->base >= k->fill && !load_packet(w->skb, k)) {
 		return 1;
 	} else if (fr->phase == FRAMES_HEADER) {
 		if (!collect(fr, k, FRAME_HEADER))

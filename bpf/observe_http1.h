@@ -3,6 +3,7 @@
 #pragma once
 
 #include "admit.h"
+#include "ahead.h"
 #include "http1.h"
 #include "proxy.h"
 
@@ -146,6 +147,21 @@ __noinline __u32 connection_method(struct __sk_buff *skb, struct packet *pkt, st
 			h->preface = preface_bytes(skb, pkt, 0);
 	}
 	return kind;
+}
+
+/* may_be_preface reports whether the connection may still begin with the preface of HTTP/2. */
+static __always_inline bool may_be_preface(const struct flow *f)
+{
+	return f->protocol == PROTOCOL_HTTP && !(f->flags & FLOW_JOINED) && f->client_end == f->isn + 1 + f->http1.preface;
+}
+
+/* keep_before_preface keeps a packet ahead of a gap in which the preface may be. */
+__noinline int keep_before_preface(struct __sk_buff *skb, const struct packet *pkt, struct node_state *n, struct flow *f)
+{
+	if (!pkt || !n || !f || !may_be_preface(f))
+		return 0;
+	new_connection_number(n, f);
+	return keep_ahead(skb, pkt, f, SIDE_CLIENT, f->client_end);
 }
 
 /* begin_stage begins to observe HTTP/2 and leaves the packet to its stage. */

@@ -21,8 +21,8 @@ static __noinline bool begin_stream(struct walker *w)
 	/* Trailers, or a stream that a client must not begin (RFC 9113, 5.1.1). */
 	if (stream <= c->last_stream || !(stream & 1))
 		return true;
-	/* Modulo 2^32, as sequence numbers: a header may begin before the packet. */
-	pkt->skip = k->frame_at - k->frame_have - (pkt->l4 + pkt->tcp_len);
+	/* Modulo 2^32, as sequence numbers: a header may begin before the packet, or behind it in a chunk. */
+	pkt->skip = k->first + k->frame_at - k->frame_have - pkt->seq;
 	reason = admit_stream(pkt, w->node, w->flow, c, stream | (k->taken ? ADMIT_ANYWAY : 0));
 	if (is_rejection(reason)) {
 		pkt->skip = k->frame_at - (pkt->l4 + pkt->tcp_len);
@@ -223,10 +223,10 @@ static __always_inline long read_frame(struct walker *w, const bool client)
 	enum frame_event event = AT_NOTHING;
 
 	if (!bytes_left(k))
-		return 1;
+		return !next_source(w);
 	if (fr->phase == FRAMES_SKIP) {
 		event = skip_payload(fr, k);
-	} else if (k->at - k->base >= k->fill && !load_window(w->skb, k)) {
+	} else if (k->at - k->base >= k->fill && !load_window(w)) {
 		return 1;
 	} else if (fr->phase == FRAMES_HEADER) {
 		if (!collect(fr, k, FRAME_HEADER))
@@ -316,8 +316,11 @@ static __always_inline bool begin_walk(struct walker *w, const bool client)
 	/* A gap within bytes that need not be read is none. */
 	if (fr->phase != FRAMES_LOST && before(fr->next, pkt->seq) && gap > left) {
 		/* What the receiver has not acknowledged will be sent again. */
-		if (!before(fr->next, client ? f->acked : f->client_ack))
+		if (!before(fr->next, client ? f->acked : f->client_ack)) {
+			if (client || acknowledges_client(f, pkt))
+				keep_ahead(w->skb, pkt, f, w->side, fr->next);
 			return false;
+		}
 		fr->phase = FRAMES_LOST;
 		frames_missed(w->node, c);
 	}
@@ -337,6 +340,7 @@ static __always_inline bool begin_walk(struct walker *w, const bool client)
 	k->taken = 0;
 	k->stop = 0;
 	k->reason = REASON_FLOW;
+	k->chunk = 0;
 	return true;
 }
 
@@ -358,14 +362,27 @@ static __always_inline void end_walk(struct walker *w)
 		__sync_fetch_and_add(&c->openings[OPENING_MALFORMED_HTTP2], 1);
 }
 
-static __always_inline bool begin_reading(struct frames *fr)
+#define READING_TRIES 8192 /* longer than another CPU reads a packet of common size */
+
+/* try_reading begins to read unless another CPU reads the same side. */
+static long try_reading(__u32 step, struct walker *w)
 {
-	return !__sync_val_compare_and_swap(&fr->busy, 0, 1);
+	w->reading = !__sync_val_compare_and_swap(&w->frames->busy, 0, 1);
+	return w->reading;
 }
 
-static __always_inline void end_reading(struct frames *fr)
+/* begin_reading waits for another CPU that reads the same side. That CPU is not preempted by this one, see stage_packet. If it
+ * takes too long the packet is not read, and the walk has missed frames. */
+static __always_inline bool begin_reading(struct walker *w)
 {
-	*(volatile __u32 *)&fr->busy = 0;
+	if (!try_reading(0, w))
+		bpf_loop(READING_TRIES, try_reading, w, 0);
+	return w->reading;
+}
+
+static __always_inline void end_reading(struct walker *w)
+{
+	*(volatile __u32 *)&w->frames->busy = 0;
 }
 
 /* end_withholding is called when the stream that was withheld is admitted. */
@@ -380,14 +397,14 @@ static __always_inline void end_withholding(struct flow *f, struct http2_connect
 /* read_client_frames decides about the frames in a packet of the client. */
 static __always_inline __u64 read_client_frames(struct __sk_buff *skb, struct stage *s, struct node_state *n, struct flow *f)
 {
-	struct walker w = { .skb = skb, .stage = s, .node = n, .flow = f };
+	struct walker w = { .skb = skb, .stage = s, .node = n, .flow = f, .side = SIDE_CLIENT };
 	__u32 reason = REASON_FLOW;
 
 	w.connection = http2_connection_of(f);
 	if (!w.connection)
 		return pass(REASON_UNTRACKED);
 	w.frames = &w.connection->client;
-	if (!begin_reading(w.frames))
+	if (!begin_reading(&w))
 		return READ_ONCE(f->flags) & FLOW_WITHHELD ? decision(ACTION_DROP, REASON_WITHHELD) : pass(REASON_FLOW);
 	if (begin_walk(&w, true)) {
 		bpf_loop(FRAME_STEPS, read_client_frame, &w, 0);
@@ -396,22 +413,26 @@ static __always_inline __u64 read_client_frames(struct __sk_buff *skb, struct st
 		if (s->walk.taken)
 			end_withholding(f, w.connection);
 	}
-	end_reading(w.frames);
+	end_reading(&w);
 	return is_rejection(reason) ? decision(TODO_HTTP2_REJECT, reason) : pass(reason);
 }
 
-/* http2_on_client decides about data of a client. */
+/* http2_on_client decides about data of a client. They may be ahead of a gap. */
 static __always_inline __u64 http2_on_client(struct __sk_buff *skb, struct stage *s, struct node_state *n)
 {
 	struct flow *f = find_flow(&s->pkt.key);
+	bool ordered;
 	__u64 d;
 
 	if (!f)
 		return pass(REASON_UNTRACKED);
+	ordered = !before(f->client_end, s->pkt.seq) || !before(f->acked, s->pkt.seq);
+	s->walk.reach = s->pkt.seq + s->pkt.payload;
 	d = read_client_frames(skb, s, n, f);
 	if (d >> 32 != ACTION_PASS)
 		return d;
-	f->client_end = s->pkt.seq + s->pkt.payload;
+	if (ordered && before(f->client_end, s->walk.reach))
+		f->client_end = s->walk.reach;
 	after_client_data(&s->pkt, f);
 	return d;
 }
@@ -419,7 +440,7 @@ static __always_inline __u64 http2_on_client(struct __sk_buff *skb, struct stage
 static __always_inline __u64 http2_on_backend(struct __sk_buff *skb, struct stage *s, struct node_state *n)
 {
 	struct flow *f = find_flow(&s->pkt.key);
-	struct walker w = { .skb = skb, .stage = s, .node = n, .flow = f };
+	struct walker w = { .skb = skb, .stage = s, .node = n, .flow = f, .side = SIDE_BACKEND };
 
 	if (!f)
 		return pass(REASON_UNTRACKED);
@@ -429,12 +450,12 @@ static __always_inline __u64 http2_on_backend(struct __sk_buff *skb, struct stag
 	w.frames = &w.connection->backend;
 	if (!w.connection->greeted)
 		w.connection->greeted = 1;
-	if (begin_reading(w.frames)) {
+	if (begin_reading(&w)) {
 		if (begin_walk(&w, false)) {
 			bpf_loop(FRAME_STEPS, read_backend_frame, &w, 0);
 			end_walk(&w);
 		}
-		end_reading(w.frames);
+		end_reading(&w);
 	}
 	after_backend_data(&s->pkt, f, s->argument);
 	return pass(REASON_FLOW);

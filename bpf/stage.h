@@ -37,6 +37,8 @@ struct walk {
 	__u32 taken; /* 1: a stream that began in this packet was admitted */
 	__u32 stop; /* 1: stop before frame_at */
 	__u32 reason; /* why */
+	__u32 chunk; /* what is read is the chunk before this one, and not the packet; 0 = the packet: see ahead.h */
+	__u32 reach; /* sequence number after the packet and the chunks that were read */
 	__u32 pad;
 	__u8 window[WINDOW + WINDOW_ROOM];
 };

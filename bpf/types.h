@@ -354,7 +354,7 @@ struct stream {
 
 /* An HTTP/2 flow. Its state is in http2_connections, because the state of most flows is smaller. */
 struct http2_flow {
-	__u64 connection; /* key in http2_connections */
+	__u64 connection; /* key in http2_connections, 0 = none yet */
 };
 
 struct flow {
@@ -376,12 +376,11 @@ struct flow {
 	__u32 egress_ifindex; /* interface that they leave through */
 	__u32 requests;
 	__u16 mss; /* the client's, 0 = not seen */
-	__u8 protocol; /* selects the member of the union below */
-	__u8 pad[5];
-	union {
-		struct http1_state http1;
-		struct http2_flow http2;
-	};
+	__u8 protocol;
+	__u8 ahead[2]; /* by side: 1 = packets ahead of a gap are kept, see ahead.h */
+	__u8 pad[3];
+	struct http1_state http1;
+	struct http2_flow http2;
 };
 
 /* A connection that the kernel answered: state to discard the rest of its request and to send the answer again. */

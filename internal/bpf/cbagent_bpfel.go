@@ -25,6 +25,27 @@ const (
 	CActionACTION_MAX     CAction = 6
 )
 
+type CAheadChunk struct {
+	_     structs.HostLayout
+	Key   CAheadKey
+	Seq   uint32
+	Pad   uint32
+	Bytes [2304]uint8
+}
+
+type CAheadKey struct {
+	_          structs.HostLayout
+	Connection uint64
+	Side       uint32
+	Chunk      uint32
+}
+
+type CAheadSide struct {
+	_   structs.HostLayout
+	Seq [32]uint32
+	Len [32]uint32
+}
+
 type CAnswer struct {
 	_        structs.HostLayout
 	Len      uint32
@@ -188,7 +209,8 @@ type CFlow struct {
 	Requests       uint32
 	Mss            uint16
 	Protocol       uint8
-	Pad            [5]uint8
+	Ahead          [2]uint8
+	Pad            [3]uint8
 	Http1          struct {
 		_               structs.HostLayout
 		ClientTail      uint64
@@ -205,6 +227,10 @@ type CFlow struct {
 		MaybeRequest    uint8
 		Preface         uint8
 		Pad             [4]uint8
+	}
+	Http2 struct {
+		_          structs.HostLayout
+		Connection uint64
 	}
 }
 
@@ -644,6 +670,8 @@ type CStage struct {
 		Taken     uint32
 		Stop      uint32
 		Reason    uint32
+		Chunk     uint32
+		Reach     uint32
 		Pad       uint32
 		Window    [272]uint8
 	}
@@ -815,6 +843,8 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	CMapAheadChunks      = "ahead_chunks"
+	CMapAheadSides       = "ahead_sides"
 	CMapAnswered         = "answered"
 	CMapAnswers          = "answers"
 	CMapBackends         = "backends"
@@ -829,9 +859,11 @@ const (
 	CMapKept             = "kept"
 	CMapLearning         = "learning"
 	CMapNatFlows         = "nat_flows"
+	CMapNewChunk         = "new_chunk"
 	CMapNewFlow          = "new_flow"
 	CMapNewHttp2         = "new_http2"
 	CMapNewKept          = "new_kept"
+	CMapNewSide          = "new_side"
 	CMapNode             = "node"
 	CMapPackets          = "packets"
 	CMapPolicies         = "policies"
@@ -923,6 +955,8 @@ type CProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CMapSpecs struct {
+	AheadChunks      *ebpf.MapSpec `ebpf:"ahead_chunks"`
+	AheadSides       *ebpf.MapSpec `ebpf:"ahead_sides"`
 	Answered         *ebpf.MapSpec `ebpf:"answered"`
 	Answers          *ebpf.MapSpec `ebpf:"answers"`
 	Backends         *ebpf.MapSpec `ebpf:"backends"`
@@ -937,9 +971,11 @@ type CMapSpecs struct {
 	Kept             *ebpf.MapSpec `ebpf:"kept"`
 	Learning         *ebpf.MapSpec `ebpf:"learning"`
 	NatFlows         *ebpf.MapSpec `ebpf:"nat_flows"`
+	NewChunk         *ebpf.MapSpec `ebpf:"new_chunk"`
 	NewFlow          *ebpf.MapSpec `ebpf:"new_flow"`
 	NewHttp2         *ebpf.MapSpec `ebpf:"new_http2"`
 	NewKept          *ebpf.MapSpec `ebpf:"new_kept"`
+	NewSide          *ebpf.MapSpec `ebpf:"new_side"`
 	Node             *ebpf.MapSpec `ebpf:"node"`
 	Packets          *ebpf.MapSpec `ebpf:"packets"`
 	Policies         *ebpf.MapSpec `ebpf:"policies"`
@@ -979,6 +1015,8 @@ func (o *CObjects) Close() error {
 //
 // It can be passed to LoadCObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CMaps struct {
+	AheadChunks      *ebpf.Map `ebpf:"ahead_chunks"`
+	AheadSides       *ebpf.Map `ebpf:"ahead_sides"`
 	Answered         *ebpf.Map `ebpf:"answered"`
 	Answers          *ebpf.Map `ebpf:"answers"`
 	Backends         *ebpf.Map `ebpf:"backends"`
@@ -993,9 +1031,11 @@ type CMaps struct {
 	Kept             *ebpf.Map `ebpf:"kept"`
 	Learning         *ebpf.Map `ebpf:"learning"`
 	NatFlows         *ebpf.Map `ebpf:"nat_flows"`
+	NewChunk         *ebpf.Map `ebpf:"new_chunk"`
 	NewFlow          *ebpf.Map `ebpf:"new_flow"`
 	NewHttp2         *ebpf.Map `ebpf:"new_http2"`
 	NewKept          *ebpf.Map `ebpf:"new_kept"`
+	NewSide          *ebpf.Map `ebpf:"new_side"`
 	Node             *ebpf.Map `ebpf:"node"`
 	Packets          *ebpf.Map `ebpf:"packets"`
 	Policies         *ebpf.Map `ebpf:"policies"`
@@ -1010,6 +1050,8 @@ type CMaps struct {
 
 func (m *CMaps) Close() error {
 	return _CClose(
+		m.AheadChunks,
+		m.AheadSides,
 		m.Answered,
 		m.Answers,
 		m.Backends,
@@ -1024,9 +1066,11 @@ func (m *CMaps) Close() error {
 		m.Kept,
 		m.Learning,
 		m.NatFlows,
+		m.NewChunk,
 		m.NewFlow,
 		m.NewHttp2,
 		m.NewKept,
+		m.NewSide,
 		m.Node,
 		m.Packets,
 		m.Policies,

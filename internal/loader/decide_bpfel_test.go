@@ -147,7 +147,8 @@ type decideFlow struct {
 	Requests       uint32
 	Mss            uint16
 	Protocol       uint8
-	Pad            [5]uint8
+	Ahead          [2]uint8
+	Pad            [3]uint8
 	Http1          struct {
 		_               structs.HostLayout
 		ClientTail      uint64
@@ -164,6 +165,10 @@ type decideFlow struct {
 		MaybeRequest    uint8
 		Preface         uint8
 		Pad             [4]uint8
+	}
+	Http2 struct {
+		_          structs.HostLayout
+		Connection uint64
 	}
 }
 

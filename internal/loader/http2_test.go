@@ -2,6 +2,7 @@ package loader
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,22 @@ func twice(n int) []span {
 	return append(all, last)
 }
 
+// merged sends each segment again together with the next one, as TCP does after a time-out.
+func merged(n int) []span {
+	all := pieces(n, 20)
+	for i := 1; i < len(all); i++ {
+		all[i].from -= 20
+	}
+	return all
+}
+
+// reversed sends the last segment first. There are as many as are kept ahead of a gap.
+func reversed(n int) []span {
+	all := pieces(n, max(7, (n+31)/32))
+	slices.Reverse(all)
+	return all
+}
+
 // carriages are ways to send the same bytes.
 var carriages = []struct {
 	name string
@@ -134,6 +151,8 @@ var carriages = []struct {
 	{"byte by byte", func(n int) []span { return pieces(n, 1) }},
 	{"pieces", func(n int) []span { return pieces(n, 7) }},
 	{"twice", twice},
+	{"merged", merged},
+	{"reversed", reversed},
 }
 
 // toBackend carries bytes of the client. All segments must be passed.
