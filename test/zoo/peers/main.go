@@ -47,10 +47,12 @@ import (
 
 // peers are the peers by name; each returns when its work is done.
 var peers = map[string]func(context.Context, options) error{
+	"grpc-go":  grpcClient,
 	"net-http": netHTTPClient,
 	"x-net":    xNetClient,
 
-	"x-net-server": xNetServer,
+	"grpc-go-server": grpcServer,
+	"x-net-server":   xNetServer,
 }
 
 func main() {
