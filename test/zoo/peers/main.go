@@ -47,9 +47,14 @@ import (
 
 // peers are the peers by name; each returns when its work is done.
 var peers = map[string]func(context.Context, options) error{
-	"grpc-go":  grpcClient,
-	"net-http": netHTTPClient,
-	"x-net":    xNetClient,
+	"grpc-go":        grpcClient,
+	"net-http":       netHTTPClient,
+	"x-net":          xNetClient,
+	"curl":           curlClient,
+	"curl-upgrade":   curlUpgradeClient,
+	"nghttp":         nghttpClient,
+	"nghttp-upgrade": nghttpUpgradeClient,
+	"h2load":         h2loadClient,
 
 	"grpc-go-server": grpcServer,
 	"x-net-server":   xNetServer,
