@@ -58,6 +58,8 @@ var peers = map[string]func(context.Context, options) error{
 
 	"grpc-go-server": grpcServer,
 	"x-net-server":   xNetServer,
+	"nginx-server":   nginxServer,
+	"nghttpd-server": nghttpdServer,
 }
 
 func main() {
