@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the work on this tree needs, from the distribution's own packages.
 #
-#   scripts/setup.sh GROUP...     groups: test generate lint packages cluster kernels bench; none means all but bench
+#   scripts/setup.sh GROUP...     groups: test zoo generate lint packages cluster kernels bench; none means all but bench
 #
 # What is there already is left alone, so it may run as often as one likes.
 set -euo pipefail
@@ -13,6 +13,9 @@ PATH=$PATH:/usr/sbin:/sbin
 # the package that brings it.
 declare -A groups=(
     [test]="ip=iproute2 nft=nftables gcc=gcc /usr/include/stdlib.h=libc6-dev"
+    [zoo]="node=nodejs npm=npm javac=default-jdk-headless curl=curl nginx=nginx nghttp=nghttp2-client h2load=nghttp2-client
+           nghttpd=nghttp2-server /usr/lib/python3/dist-packages/grpc=python3-grpcio
+           /usr/lib/python3/dist-packages/h2=python3-h2 /usr/lib/python3/dist-packages/httpx=python3-httpx"
     [generate]="clang-19=clang-19 llvm-strip-19=llvm-19 /usr/include/bpf/bpf_helpers.h=libbpf-dev
                 /usr/include/linux/bpf.h=linux-libc-dev"
     [lint]="shellcheck=shellcheck clang-format-19=clang-format-19"
@@ -48,7 +51,7 @@ missing() {
     done | sort -u
 }
 
-[ $# -gt 0 ] || set -- test generate lint packages cluster kernels monitoring
+[ $# -gt 0 ] || set -- test zoo generate lint packages cluster kernels monitoring
 for group in "$@"; do
     [ -n "${groups[$group]:-}" ] || die "no group $group: there are ${!groups[*]}"
 done

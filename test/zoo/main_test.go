@@ -1,0 +1,63 @@
+//go:build zoo
+
+// Package zoo runs HTTP/2 and gRPC clients and servers of many kinds around a real agent. scripts/test-zoo.sh builds them.
+package zoo
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cbagent/cbagent/internal/lab/rootonly"
+)
+
+// builtPeers is the directory of the clients and servers.
+var builtPeers string
+
+// sideBySide is how many tests run at a time unless -test.parallel says otherwise: most of them wait.
+const sideBySide = "4"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	parallel := false
+	flag.Visit(func(f *flag.Flag) { parallel = parallel || f.Name == "test.parallel" })
+	if !parallel {
+		_ = flag.Set("test.parallel", sideBySide) // a number
+	}
+	if os.Geteuid() != 0 {
+		os.Exit(rootonly.Main(m))
+	}
+	os.Exit(func() int {
+		if err := build(); err != nil {
+			fmt.Fprintln(os.Stderr, "zoo:", err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+func build() error {
+	var err error
+	if builtPeers, err = filepath.Abs("../../bin/zoo"); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(builtPeers, "peers")); err != nil {
+		return fmt.Errorf("%w: make test-zoo builds the peers", err)
+	}
+	return nil
+}
+
+// patience bounds every wait. Only a failing test waits so long.
+const patience = 60 * time.Second
+
+// soon returns a context that ends a wait in vain.
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
