@@ -41,6 +41,11 @@ test-monitoring: ## alerts by promtool, the dashboard by Prometheus, the page by
 	@scripts/setup.sh test monitoring
 	@scripts/test.sh -tags monitoring -run 'TestRules|TestQueries|TestPage' ./test/operate
 
+.PHONY: test-zoo
+test-zoo: ## HTTP/2 and gRPC clients and servers of many kinds around the agent (root)
+	@scripts/setup.sh test zoo
+	@scripts/test-zoo.sh
+
 .PHONY: test-k8s
 test-k8s: ## the tests that need a Kubernetes API: a real one (builds it, once)
 	@scripts/test-k8s.sh
