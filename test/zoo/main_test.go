@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,8 +16,11 @@ import (
 	"github.com/cbagent/cbagent/internal/lab/rootonly"
 )
 
-// builtPeers is the directory of the clients and servers.
-var builtPeers string
+// Built once for all tests.
+var (
+	agentBinary string
+	builtPeers  string // the directory of the clients and servers
+)
 
 // sideBySide is how many tests run at a time unless -test.parallel says otherwise: most of them wait.
 const sideBySide = "4"
@@ -36,6 +40,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "zoo:", err)
 			return 1
 		}
+		defer func() { _ = os.RemoveAll(filepath.Dir(agentBinary)) }()
 		return m.Run()
 	}())
 }
@@ -48,11 +53,23 @@ func build() error {
 	if _, err := os.Stat(filepath.Join(builtPeers, "peers")); err != nil {
 		return fmt.Errorf("%w: make test-zoo builds the peers", err)
 	}
+	dir, err := os.MkdirTemp("", "cbagent-zoo-")
+	if err != nil {
+		return err
+	}
+	agentBinary = filepath.Join(dir, "cbagent")
+	cmd := exec.Command("go", "build", "-o", agentBinary, "../../cmd/cbagent")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("build the agent: %w", err)
+	}
 	return nil
 }
 
-// patience bounds every wait. Only a failing test waits so long.
-const patience = 60 * time.Second
+const (
+	patience = 60 * time.Second // bounds every wait; only a failing test waits so long
+	loading  = 90 * time.Second // how long an agent may take to be ready
+)
 
 // soon returns a context that ends a wait in vain.
 func soon(t *testing.T) context.Context {

@@ -111,3 +111,18 @@ func TestWithoutAgent(t *testing.T) {
 	t.Parallel()
 	allServers(t).meet(t, 2)
 }
+
+// With a closed circuit all calls are as without an agent.
+func TestUntouched(t *testing.T) {
+	t.Parallel()
+	s := allServers(t)
+	s.startAgent()
+	s.agent.Allow("connections of an http policy carry no HTTP/1 request")
+	s.meet(t, 4)
+	for _, server := range s.servers {
+		c := s.circuit(server)
+		if seen := len(c.OtherProtocols) > 0 || c.Admitted > 0; !seen || c.AllRejected() != 0 {
+			t.Errorf("%s: seen: %v, %v rejected; want true, and none", server.name, seen, c.Rejected)
+		}
+	}
+}
