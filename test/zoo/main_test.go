@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -77,4 +78,13 @@ func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// workers has room for the clients that may be at work at a time where the test measures time: each takes a processor.
+var workers = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+// working waits until a client may be at work; the returned function is called when it is not any more.
+func working() (done func()) {
+	workers <- struct{}{}
+	return func() { <-workers }
 }

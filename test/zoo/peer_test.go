@@ -92,6 +92,12 @@ func (c client) suits(s server) bool {
 	return s.http && (!c.upgrade || s.upgrade)
 }
 
+// kind returns a kind of server.
+func kind(name string) server {
+	all := servers()
+	return all[slices.IndexFunc(all, func(s server) bool { return s.name == name })]
+}
+
 // orders returns what a client can have a server do.
 func (c client) orders(s server) []string {
 	switch {

@@ -34,6 +34,8 @@ type call struct {
 	Error   string `json:"error"`
 }
 
+func (c call) latency() time.Duration { return time.Duration(c.Took) * time.Microsecond }
+
 func (c call) String() string { b, _ := json.Marshal(c); return string(b) } // of plain fields
 
 // process is a running peer.
