@@ -98,6 +98,14 @@ func kind(name string) server {
 	return all[slices.IndexFunc(all, func(s server) bool { return s.name == name })]
 }
 
+// kind returns a kind of server that suits the client.
+func (c client) kind() server {
+	if c.grpc {
+		return kind("grpc-go")
+	}
+	return kind("x-net")
+}
+
 // orders returns what a client can have a server do.
 func (c client) orders(s server) []string {
 	switch {

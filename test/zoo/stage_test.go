@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cbagent/cbagent/internal/control"
 	"github.com/cbagent/cbagent/internal/lab/agenttest"
@@ -86,4 +87,22 @@ func (s *stage) circuit(server *serving) control.Circuit {
 		s.t.Fatal(err)
 	}
 	return status.Policies[0].Circuits[0]
+}
+
+// override applies an operator's order.
+func (s *stage) override(o control.Override) {
+	s.t.Helper()
+	if _, err := s.control.Override(soon(s.t), o); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// changed returns when a server's circuit got a state, since a moment.
+func (s *stage) changed(server *serving, to string, since time.Time) time.Time {
+	s.t.Helper()
+	change, err := s.agent.Await(soon(s.t), server.target, to, since)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return change.At
 }
