@@ -16,7 +16,7 @@ import (
 // Listen opens a listener, usually that of a network namespace.
 type Listen func(netip.AddrPort) (net.Listener, error)
 
-// Server is an HTTP/1.1 server on one or more addresses. Its methods may be called concurrently.
+// Server is a server of HTTP/1.1 and of HTTP/2 in clear text, on one or more addresses. Its methods may be called concurrently.
 type Server struct {
 	listen Listen
 	addrs  []netip.AddrPort
@@ -38,7 +38,9 @@ type Server struct {
 func New(listen Listen, addrs ...netip.AddrPort) (*Server, error) {
 	s := &Server{listen: listen, addrs: addrs, closing: make(chan struct{})}
 	s.Set(Behaviour{})
-	s.http = &http.Server{Handler: http.HandlerFunc(s.handle)}
+	s.http = &http.Server{Handler: http.HandlerFunc(s.handle), Protocols: new(http.Protocols)}
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetUnencryptedHTTP2(true)
 	if err := s.Accept(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
