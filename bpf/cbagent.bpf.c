@@ -50,6 +50,8 @@ struct types {
 	enum stage_index stage_index;
 	enum hpack_field hpack_field;
 	enum hpack_value hpack_value;
+	enum side side;
+	enum reply_kind reply_kind;
 } types SEC(".data.types") __attribute__((unused));
 
 #define TCX_NEXT (-1) /* the next program decides; clsact: TC_ACT_UNSPEC */

@@ -429,6 +429,9 @@ static __always_inline __u64 http2_on_client(struct __sk_buff *skb, struct stage
 	ordered = !before(f->client_end, s->pkt.seq) || !before(f->acked, s->pkt.seq);
 	s->walk.reach = s->pkt.seq + s->pkt.payload;
 	d = read_client_frames(skb, s, n, f);
+	/* An answer fits only the next bytes of the client. TCP sends others again. */
+	if (d >> 32 == TODO_HTTP2_REJECT && !ordered)
+		return decision(ACTION_DROP, REASON_WITHHELD);
 	if (d >> 32 != ACTION_PASS)
 		return d;
 	if (ordered && before(f->client_end, s->walk.reach))

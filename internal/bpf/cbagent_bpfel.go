@@ -788,6 +788,8 @@ type CTypes struct {
 	StageIndex   uint32
 	HpackField   uint32
 	HpackValue   uint32
+	Side         uint32
+	ReplyKind    uint32
 }
 
 type CUnreachableArgs struct {

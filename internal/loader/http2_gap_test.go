@@ -374,3 +374,28 @@ func TestHTTP2Joined(t *testing.T) {
 		}
 	})
 }
+
+// A new stream that is rejected cannot be answered ahead of a gap: it comes again.
+func TestHTTP2RejectedAheadOfAGap(t *testing.T) {
+	policy := http2Policy()
+	policy.Existing = true
+	at(t, places[:1], policy, ledger.Verdict{}, func(t *testing.T, c *conn) {
+		h := c.openHTTP2(whole)
+		h.client.headers(1, false, ":method", "POST", ":path", "/").data(1, true, strings.Repeat("x", 5000))
+		all := h.cut(h.fromClient, h.client.take())
+		next := h.fromClient(psh|ack, h.client.get(3).take())
+		h.arrive(all[0])
+		h.r.d.SetVerdict(1, openFor(time.Minute))
+		for range 2 {
+			h.did(h.put(h.out, next, h.ctx), verdictDrop, "egress drop withheld")
+		}
+		h.arrive(all[1:]...)
+		h.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Closed, Generation: 2})
+		h.arrive(next)
+		h.answers(h.backend.headers(1, true, ":status", "200").headers(3, true, ":status", "200"))
+		h.end()
+		w := outcomes(2, 1, 0, "2xx", "2xx") // the first belongs to an earlier generation
+		h.r.wantTotals(w)
+		h.r.forgotten()
+	})
+}
