@@ -18,6 +18,8 @@ type client struct {
 	one     bool // carries out only the first order
 	lives   bool // keeps its connection between calls with pauses
 	posts   bool // sends bodies
+	once    bool // repeats no call, or a refused one at once
+	cancels bool // can cancel a call and go on
 }
 
 // server is a kind of server.
@@ -44,19 +46,19 @@ func pythonPeer(name string) []string { return []string{"/usr/bin/python3", sour
 
 func clients() []client {
 	return []client{
-		{name: "grpc-go", command: goPeer("grpc-go"), grpc: true, bodies: true, lives: true, posts: true},
-		{name: "grpc-core", command: pythonPeer("grpc-core"), grpc: true, bodies: true, lives: true, posts: true},
-		{name: "grpc-js", command: nodePeer("client.js", "grpc-js"), grpc: true, bodies: true, lives: true, posts: true},
-		{name: "net-http", command: goPeer("net-http"), bodies: true, lives: true, posts: true},
-		{name: "x-net", command: goPeer("x-net"), bodies: true, lives: true, posts: true},
-		{name: "node", command: nodePeer("client.js", "node"), bodies: true, lives: true, posts: true},
-		{name: "httpx", command: pythonPeer("httpx"), bodies: true, lives: true, posts: true},
+		{name: "grpc-go", command: goPeer("grpc-go"), grpc: true, bodies: true, lives: true, posts: true, once: true, cancels: true},
+		{name: "grpc-core", command: pythonPeer("grpc-core"), grpc: true, bodies: true, lives: true, posts: true, once: true, cancels: true},
+		{name: "grpc-js", command: nodePeer("client.js", "grpc-js"), grpc: true, bodies: true, lives: true, posts: true, once: true, cancels: true},
+		{name: "net-http", command: goPeer("net-http"), bodies: true, lives: true, posts: true, cancels: true},
+		{name: "x-net", command: goPeer("x-net"), bodies: true, lives: true, posts: true, cancels: true},
+		{name: "node", command: nodePeer("client.js", "node"), bodies: true, lives: true, posts: true, once: true, cancels: true},
+		{name: "httpx", command: pythonPeer("httpx"), bodies: true, lives: true, posts: true, once: true},
 		{name: "curl", command: goPeer("curl"), bodies: true, posts: true},
 		{name: "nghttp", command: goPeer("nghttp"), one: true, posts: true},
 		{name: "h2load", command: goPeer("h2load"), one: true, posts: true},
 		{name: "curl-upgrade", command: goPeer("curl-upgrade"), upgrade: true, bodies: true, posts: true},
 		{name: "nghttp-upgrade", command: goPeer("nghttp-upgrade"), upgrade: true, one: true},
-		{name: "jdk", command: []string{"java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", builtPeers, "Client"}, upgrade: true, bodies: true, lives: true, posts: true},
+		{name: "jdk", command: []string{"java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", builtPeers, "Client"}, upgrade: true, bodies: true, lives: true, posts: true, cancels: true},
 	}
 }
 
@@ -113,7 +115,7 @@ func (c client) orders(s server) []string {
 		return grpcOrders
 	case c.one:
 		return s.orders[1:2]
-	case !c.lives: // no cancels, and no difference between errors
+	case !c.cancels:
 		return slices.DeleteFunc(slices.Clone(s.orders), func(do string) bool { return strings.Contains(do, "hang") })
 	}
 	return s.orders
