@@ -6,7 +6,7 @@
 #include "observe_http2.h"
 
 #define GRACE (1000ULL * 1000000) /* ns for which new streams wait for the end of those in flight */
-#define HOLD (1000ULL * 1000000) /* ns for which a limit only delays new streams */
+#define HOLD (1000ULL * 1000000) /* ns for which new streams are delayed that may soon be admitted */
 
 /* What happens to a packet with new streams that are rejected. */
 enum stream_rejection {
@@ -16,8 +16,20 @@ enum stream_rejection {
 	STREAM_RESET,
 };
 
-static __always_inline bool is_limit(__u32 reason)
+/* probes_ended reports whether all probes of a half-open circuit have ended: the agent is about to publish the next verdict. */
+static __always_inline bool probes_ended(struct circuit *c)
 {
+	struct verdict *v = verdict_of(c);
+	__u64 permits = READ_ONCE(v->permits);
+
+	return !v->ramp_over && (__u32)permits >= v->calls && !(permits >> 32);
+}
+
+/* may_admit_soon reports whether a stream may be admitted within HOLD: limits change with each request that ends. */
+static __always_inline bool may_admit_soon(struct circuit *c, __u32 reason)
+{
+	if (reason == REASON_HALF_OPEN)
+		return probes_ended(c);
 	return reason == REASON_REQUEST_LIMIT || reason == REASON_RATE_LIMIT;
 }
 
@@ -47,7 +59,7 @@ static __always_inline enum stream_rejection reject_stream(const struct packet *
 							   struct http2_connection *c, const struct lookup *l, __u32 reason,
 							   __u64 now)
 {
-	__u64 hold = is_limit(reason) ? HOLD : 0, waited;
+	__u64 hold = may_admit_soon(l->circuit, reason) ? HOLD : 0, waited;
 	bool fits;
 
 	if (l->policy->reject == REJECT_DROP)

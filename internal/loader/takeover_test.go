@@ -523,13 +523,34 @@ func TestHalfOpenStreams(t *testing.T) {
 			h.ago(time.Hour)
 			h.withheld()
 		}, want{Connections: 1, InFlight: 1, Admitted: 1, Probes: 1, Permits: 1, PermitsOut: 1}},
-		{"without a stream in flight they are rejected", existing, halfOpen(1, 1), func(h *h2) {
+		{"when all probes have ended a stream waits for the verdict", existing, halfOpen(1, 1), func(h *h2) {
 			h.passed(h.send(psh|ack, h.client.get(1).take()), h.hookOut, "probe")
 			h.answers(h.backend.ok(1))
 			h.client.get(3)
+			h.withheld()
+			h.closes()
+			h.goes("admitted")
+		}, want{Connections: 1, InFlight: 1, Admitted: 2, Probes: 1}.with("2xx")},
+		{"for a second at most", existing, halfOpen(1, 1), func(h *h2) {
+			h.passed(h.send(psh|ack, h.client.get(1).take()), h.hookOut, "probe")
+			h.answers(h.backend.ok(1))
+			h.client.get(3)
+			h.withheld()
+			h.ago(grace)
 			h.takenOver("half-open", 3)
 		}, want{
 			Admitted: 1, Probes: 1, Judged: 1, Permits: 1, Takeovers: 1, Rejected: rejected("half-open respond", 1),
+		}.with("2xx")},
+		{"a stream does not wait for a probe of another connection", existing, halfOpen(2, 1), func(h *h2) {
+			h.passed(h.send(psh|ack, h.client.get(1).take()), h.hookOut, "probe")
+			h.answers(h.backend.ok(1))
+			other := h.another(41000)
+			other.connect("probe")
+			h.client.get(3)
+			h.takenOver("half-open", 3)
+		}, want{
+			Connections: 1, Admitted: 1, Probes: 2, Judged: 1, Permits: 2, PermitsOut: 1, Takeovers: 1,
+			Rejected: rejected("half-open respond", 1),
 		}.with("2xx")},
 		{"a stream in flight without a permit", existing, ledger.Verdict{}, func(h *h2) {
 			h.asks(h.client.get(1))
