@@ -52,6 +52,8 @@ struct types {
 	enum hpack_value hpack_value;
 	enum side side;
 	enum reply_kind reply_kind;
+	enum greeting greeting;
+	__u32 pad;
 } types SEC(".data.types") __attribute__((unused));
 
 #define TCX_NEXT (-1) /* the next program decides; clsact: TC_ACT_UNSPEC */

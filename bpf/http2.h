@@ -147,9 +147,29 @@ static __always_inline void begin_frames(struct frames *fr, __u32 next)
 	fr->phase = FRAMES_HEADER;
 }
 
+/* begin_backend_frames begins where the backend's frames stand that it sent before the client's preface. */
+static __always_inline void begin_backend_frames(struct frames *fr, const struct flow *f)
+{
+	const struct http1_state *h = &f->http1;
+
+	begin_frames(fr, h->response_end);
+	if (h->greeting == GREETING_OTHER) {
+		fr->phase = FRAMES_LOST;
+	} else if (before(f->backend_end, h->response_end)) {
+		/* Within a frame without a header block. */
+		fr->next = f->backend_end;
+		fr->phase = FRAMES_SKIP;
+		fr->left = h->response_end - f->backend_end;
+	} else {
+		__builtin_memcpy(fr->head, h->head, FRAME_HEADER);
+		fr->have = h->head_len;
+		fr->next += h->head_len;
+	}
+}
+
 /* begin_http2 begins to observe the frames of a connection: from its preface, which the client sends from seq on, or from a
- * frame of the client in the middle of it. It returns false if there is no room. The backend may have sent its first frames
- * before the preface; they end with a packet, and have no header blocks. */
+ * frame of the client in the middle of it. It returns false if there is no room. The backend may have sent frames before the
+ * preface. */
 static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __u32 seq, bool preface)
 {
 	__u32 zero = 0;
@@ -160,10 +180,10 @@ static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __
 		return false;
 	__builtin_memset(c, 0, sizeof(*c));
 	begin_frames(&c->client, seq);
-	begin_frames(&c->backend, f->backend_end);
 	c->goaway = NO_GOAWAY;
-	c->greeted = f->flags & FLOW_JOINED || f->backend_end != f->http1.response_end;
+	c->greeted = f->flags & FLOW_JOINED || f->backend_end != f->backend_next;
 	if (preface) {
+		begin_backend_frames(&c->backend, f);
 		c->client.phase = FRAMES_SKIP;
 		c->client.type = FRAME_PREFACE;
 		c->client.left = PREFACE_LEN;

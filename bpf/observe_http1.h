@@ -366,12 +366,69 @@ static __always_inline void apply_status(const struct flow_key *key, struct flow
 	}
 }
 
+/* read_greeting_byte reads a byte of the frames that the backend sends before the client's first bytes, or skips the payload of
+ * a frame. */
+static long read_greeting_byte(__u32 step, struct reader *r)
+{
+	struct http1_state *h = &r->f->http1;
+	__u32 have = h->head_len;
+	__u8 b = 0;
+
+	if (!r->left || have >= FRAME_HEADER || bpf_skb_load_bytes(r->skb, r->at, &b, 1))
+		return 1;
+	h->head[have] = b;
+	h->head_len = have + 1;
+	r->at++;
+	r->left--;
+	if (have + 1 < FRAME_HEADER)
+		return 0;
+	/* The first frame is a SETTINGS frame (RFC 9113, 3.4), and none belongs to a stream. */
+	if (read32(h->head + 5) || (h->greeting == GREETING_NONE && h->head[3] != FRAME_SETTINGS)) {
+		h->greeting = GREETING_OTHER;
+		return 1;
+	}
+	h->greeting = GREETING_FRAMES;
+	have = (__u32)h->head[0] << 16 | (__u32)h->head[1] << 8 | h->head[2];
+	h->response_end += FRAME_HEADER + have;
+	h->head_len = 0;
+	if (have > r->left)
+		have = r->left;
+	r->at += have;
+	r->left -= have;
+	return 0;
+}
+
+#define GREETING_STEPS 4096
+
+/* read_greeting reads where the frames end that the backend sends before the client's first bytes. */
+__noinline int read_greeting(struct __sk_buff *skb, const struct packet *pkt, struct flow *f)
+{
+	struct reader r = { .skb = skb, .f = f };
+	struct http1_state *h;
+	__u32 skip;
+
+	if (!f || !pkt)
+		return 0;
+	h = &f->http1;
+	skip = h->response_end + h->head_len - pkt->seq;
+	if (h->greeting == GREETING_OTHER || skip >= pkt->payload)
+		return 0;
+	r.at = pkt->l4 + pkt->tcp_len + skip;
+	r.left = pkt->payload - skip;
+	bpf_loop(GREETING_STEPS, read_greeting_byte, &r, 0);
+	return 0;
+}
+
 static __always_inline void http1_on_response(struct __sk_buff *skb, const struct packet *pkt, struct flow *f)
 {
 	__u32 end = pkt->seq + pkt->payload, status;
 	__u64 state = READ_ONCE(f->request.state);
 	struct http1_state *h = &f->http1;
 
+	if (!f->requests && !(f->flags & FLOW_JOINED)) {
+		read_greeting(skb, pkt, f);
+		return;
+	}
 	if (request_state_of(state) == REQUEST_WAIT) {
 		status = read_response(skb, pkt, f);
 		if (status) {

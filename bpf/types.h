@@ -206,13 +206,20 @@ enum line {
 
 #define STATUS_LINE 12 /* "HTTP/1.1 200" */
 
+/* What the backend has sent before the client's first bytes. */
+enum greeting {
+	GREETING_NONE,
+	GREETING_FRAMES, /* frames of HTTP/2 from a SETTINGS frame on: the next one begins at http1_state.response_end */
+	GREETING_OTHER,
+};
+
 /* Protocol state of an HTTP/1.x flow. */
 struct http1_state {
 	__u64 client_tail; /* last 8 bytes of a chunked request that were sent so far */
 	__u64 backend_tail; /* last 8 bytes of a chunked response that were sent so far */
 	__u32 request_end; /* sequence number after the last request; FRAMING_CHUNKED: after client_tail */
-	__u32 response_end; /* sequence number after the last response; FRAMING_CHUNKED: after backend_tail */
-	__u8 head[STATUS_LINE]; /* start of the response's status line */
+	__u32 response_end; /* sequence number after the last response; FRAMING_CHUNKED: after backend_tail; see greeting */
+	__u8 head[STATUS_LINE]; /* start of the response's status line; before a request: header of a frame */
 	__u8 head_len;
 	__u8 line; /* enum line: position in an interim head */
 	__u8 interim; /* 1: inside an interim head (1xx) */
@@ -221,7 +228,8 @@ struct http1_state {
 	__u8 response_framing;
 	__u8 maybe_request; /* 1: data that may be a request was taken for a body */
 	__u8 preface; /* bytes of the preface of HTTP/2 with which the connection began */
-	__u8 pad[4];
+	__u8 greeting; /* enum greeting */
+	__u8 pad[3];
 };
 
 /* Fields that the walk of a header block looks for. */

@@ -226,7 +226,8 @@ type CFlow struct {
 		ResponseFraming uint8
 		MaybeRequest    uint8
 		Preface         uint8
-		Pad             [4]uint8
+		Greeting        uint8
+		Pad             [3]uint8
 	}
 	Http2 struct {
 		_          structs.HostLayout
@@ -790,6 +791,8 @@ type CTypes struct {
 	HpackValue   uint32
 	Side         uint32
 	ReplyKind    uint32
+	Greeting     uint32
+	Pad          uint32
 }
 
 type CUnreachableArgs struct {

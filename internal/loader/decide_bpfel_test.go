@@ -164,7 +164,8 @@ type decideFlow struct {
 		ResponseFraming uint8
 		MaybeRequest    uint8
 		Preface         uint8
-		Pad             [4]uint8
+		Greeting        uint8
+		Pad             [3]uint8
 	}
 	Http2 struct {
 		_          structs.HostLayout

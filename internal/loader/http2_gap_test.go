@@ -399,3 +399,62 @@ func TestHTTP2RejectedAheadOfAGap(t *testing.T) {
 		h.r.forgotten()
 	})
 }
+
+// A backend may send its settings, and more, before the client's preface.
+func TestHTTP2BackendSpeaksFirst(t *testing.T) {
+	greetings := map[string]func(p *peer){
+		"settings": func(p *peer) { must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100})) },
+		"settings, a window and a ping": func(p *peer) {
+			must(p.framer.WriteSettings())
+			must(p.framer.WriteWindowUpdate(0, 1<<20))
+			must(p.framer.WritePing(false, [8]byte{1, 2, 3}))
+		},
+		"large settings": func(p *peer) { must(p.framer.WriteSettings(make([]http2.Setting, 100)...)) },
+	}
+	for name, greet := range greetings {
+		p := newPeer()
+		greet(p)
+		greeting := p.take()
+		at(t, places[:1], http2Policy(), ledger.Verdict{}, func(t *testing.T, c *conn) {
+			for _, size := range []int{len(greeting), 1, 5, 10} {
+				// The preface arrives after so many bytes of the greeting.
+				for early := 0; early <= len(greeting); early += 1 + len(greeting)/40 {
+					h := &h2{conn: c, client: newPeer(), backend: newPeer(), carry: func(n int) []span { return pieces(n, size) }}
+					c.r.t = t
+					c.client = netipPort(c.client, c.client.Port()+1)
+					c.r.put(c.backend, http2Policy(), ledger.Verdict{})
+					c.seq = 1000
+					c.open()
+					h.toClient(greeting[:early])
+					must(h.client.framer.WriteSettings())
+					h.toBackend(http2.ClientPreface + h.client.call(1).take())
+					h.toClient(greeting[early:])
+					must(h.backend.framer.WriteSettingsAck())
+					h.answers(h.backend.reply(1, "14"))
+					h.end()
+					h.r.wantTotals(outcomes(1, 1, 1, "grpc-unavailable"))
+					h.r.forgotten()
+					if t.Failed() {
+						t.Fatalf("%s, of which %d bytes come early, in pieces of %d", name, early, size)
+					}
+				}
+			}
+		})
+	}
+}
+
+// What a backend sends first may be no frame: then nothing that it sends can be read.
+func TestHTTP2BackendSpeaksAnotherProtocol(t *testing.T) {
+	at(t, places[:1], http2Policy(), ledger.Verdict{}, func(t *testing.T, c *conn) {
+		h := &h2{conn: c.open(), client: newPeer(), backend: newPeer(), carry: whole}
+		h.toClient("220 mail.example.com ESMTP\r\n")
+		must(h.client.framer.WriteSettings())
+		h.toBackend(http2.ClientPreface + h.client.get(1).take())
+		h.toClient("500 unrecognized command\r\n")
+		h.backendFIN()
+		h.clientFIN()
+		h.sweep()
+		h.r.wantTotals(outcomes(1, 0, 0, "unknown"))
+		h.r.forgotten()
+	})
+}
