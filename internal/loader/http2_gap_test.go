@@ -403,7 +403,9 @@ func TestHTTP2RejectedAheadOfAGap(t *testing.T) {
 // A backend may send its settings, and more, before the client's preface.
 func TestHTTP2BackendSpeaksFirst(t *testing.T) {
 	greetings := map[string]func(p *peer){
-		"settings": func(p *peer) { must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100})) },
+		"settings": func(p *peer) {
+			must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100}))
+		},
 		"settings, a window and a ping": func(p *peer) {
 			must(p.framer.WriteSettings())
 			must(p.framer.WriteWindowUpdate(0, 1<<20))

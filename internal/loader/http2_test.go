@@ -275,10 +275,11 @@ func http2Policy() tables.PolicySettings {
 	return tables.PolicySettings{Patience: patience, Timeout: timeout, Slow: slow, Failure: failure}
 }
 
+// Times that no test takes by itself, on a slow machine either.
 const (
-	patience = 2 * time.Second
-	timeout  = 10 * time.Second
-	slow     = time.Second
+	patience = 10 * time.Second
+	slow     = 20 * time.Second
+	timeout  = 40 * time.Second
 )
 
 // http2Case is what happens on one connection, and what is counted once it is over.
