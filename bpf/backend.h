@@ -138,6 +138,9 @@ __noinline __u64 backend_packet(struct __sk_buff *skb, const struct packet *pkt,
 		if (f->protocol == PROTOCOL_HTTP2)
 			return decision(TODO_HTTP2_BACKEND, in_order);
 		on_response(skb, pkt, f);
+		/* Frames may follow the head of the response that upgraded the connection. */
+		if (f->protocol == PROTOCOL_HTTP2)
+			return decision(TODO_HTTP2_BACKEND, in_order);
 	}
 	after_backend_data(pkt, f, in_order);
 	return pass;

@@ -53,7 +53,7 @@ struct types {
 	enum side side;
 	enum reply_kind reply_kind;
 	enum greeting greeting;
-	__u32 pad;
+	enum upgrade upgrade;
 } types SEC(".data.types") __attribute__((unused));
 
 #define TCX_NEXT (-1) /* the next program decides; clsact: TC_ACT_UNSPEC */

@@ -22,7 +22,7 @@ struct head {
 	__u32 fields; /* enum field; with counters the verifier could not prune equal steps */
 	__u32 value; /* offset of the value of Content-Length, parsed after the loop: nested loops are expensive to verify */
 	__u32 value_end;
-	__u32 pad;
+	__u32 upgrade; /* out: the line is "Upgrade: h2c" */
 };
 
 #define ONES 0x0101010101010101ULL
@@ -72,8 +72,19 @@ static long number_step(__u32 step, struct number *n)
 	return 0;
 }
 
-/* header_line reads the two fields that determine the length of the body. The line extends from line to its line feed at
- * end. */
+/* is_h2c reports whether the value of a field is h2c alone. */
+static __always_inline bool is_h2c(const __u8 *bytes, __u32 at)
+{
+	__u64 w;
+
+	if (bytes[at & (HEAD_MAX - 1)] == ' ')
+		at++;
+	w = word(bytes, at) | SPACES;
+	return w << 40 == WORD('h', '2', 'c', 0, 0, 0, 0, 0) << 40 && (w >> 24 & 0xff) == ('\r' | ' ');
+}
+
+/* header_line reads the two fields that determine the length of the body, and an upgrade to HTTP/2. The line extends from line to
+ * its line feed at end. */
 static __always_inline void header_line(struct head *h, __u32 line, __u32 end)
 {
 	__u64 w = word(h->bytes, line) | SPACES;
@@ -101,6 +112,8 @@ static __always_inline void header_line(struct head *h, __u32 line, __u32 end)
 			h->fields |= FIELD_CHUNKED;
 		else
 			h->fields |= FIELD_BAD;
+	} else if (w == WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')) {
+		h->upgrade = is_h2c(h->bytes, line + 8);
 	}
 }
 
@@ -193,6 +206,7 @@ static __always_inline bool number(const __u8 *bytes, __u32 at, __u32 end, __u64
 struct message {
 	__u32 framing; /* enum framing */
 	__u32 end; /* FRAMING_LENGTH: sequence number after its last byte */
+	__u32 upgrade; /* 1: to HTTP/2 in clear text (RFC 7540, 3.2) */
 };
 
 /* Whether a message has a body. */
@@ -215,6 +229,7 @@ __noinline int read_head(struct __sk_buff *skb, const struct packet *pkt, __u32 
 		return 0;
 	out->framing = FRAMING_UNKNOWN;
 	out->end = 0;
+	out->upgrade = 0;
 	if (!b || skip >= pkt->payload)
 		return 0;
 	n = pkt->payload - skip - 1;
@@ -231,6 +246,7 @@ __noinline int read_head(struct __sk_buff *skb, const struct packet *pkt, __u32 
 	if (!h.body)
 		return 0;
 	out->end = pkt->seq + skip + h.body;
+	out->upgrade = h.upgrade;
 	if (h.fields == FIELD_LENGTH && !number(b->bytes, h.value, h.value_end, &length))
 		h.fields |= FIELD_BAD;
 	if (body == BODY_NEVER) {

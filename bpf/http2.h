@@ -167,10 +167,15 @@ static __always_inline void begin_backend_frames(struct frames *fr, const struct
 	}
 }
 
-/* begin_http2 begins to observe the frames of a connection: from its preface, which the client sends from seq on, or from a
- * frame of the client in the middle of it. It returns false if there is no room. The backend may have sent frames before the
- * preface. */
-static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __u32 seq, bool preface)
+enum begin {
+	BEGIN_PREFACE, /* seq: of the client's preface */
+	BEGIN_JOINED, /* seq: of a frame of the client in the middle of the connection */
+	BEGIN_UPGRADED, /* seq: of the client's preface, after a request whose response is on stream 1 */
+};
+
+/* begin_http2 begins to observe the frames of a connection. The client sends the first of them, or its preface, from seq on. It
+ * returns false if there is no room. The backend may have sent frames before the preface. */
+static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __u32 seq, const enum begin begin)
 {
 	__u32 zero = 0;
 	struct http2_connection *c = bpf_map_lookup_elem(&new_http2, &zero);
@@ -182,13 +187,25 @@ static __always_inline bool begin_http2(struct node_state *n, struct flow *f, __
 	begin_frames(&c->client, seq);
 	c->goaway = NO_GOAWAY;
 	c->greeted = f->flags & FLOW_JOINED || f->backend_end != f->backend_next;
-	if (preface) {
-		begin_backend_frames(&c->backend, f);
+	if (begin != BEGIN_JOINED) {
 		c->client.phase = FRAMES_SKIP;
 		c->client.type = FRAME_PREFACE;
 		c->client.left = PREFACE_LEN;
-	} else {
+	}
+	if (begin == BEGIN_PREFACE) {
+		begin_backend_frames(&c->backend, f);
+	} else if (begin == BEGIN_JOINED) {
 		c->backend.phase = FRAMES_LOST;
+	} else {
+		begin_frames(&c->backend, f->backend_next);
+		if (f->http1.request_framing != FRAMING_LENGTH)
+			c->client.phase = FRAMES_LOST;
+		c->greeted = 1;
+		c->used = 1;
+		c->last_stream = 1;
+		c->streams = 1;
+		c->permits = f->request.flags & REQUEST_PERMIT ? 1 : 0;
+		c->permit_generation = f->request.generation;
 	}
 	key = new_connection_number(n, f);
 	if (bpf_map_update_elem(&http2_connections, &key, c, BPF_NOEXIST))

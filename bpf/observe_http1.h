@@ -6,6 +6,7 @@
 #include "ahead.h"
 #include "http1.h"
 #include "proxy.h"
+#include "stream.h"
 
 /* http1_on_open sets the start of the first request and of the first response. */
 static __always_inline void http1_on_open(struct flow *f)
@@ -73,6 +74,7 @@ static __always_inline __u64 http1_request(struct __sk_buff *skb, struct packet 
 	read_head(skb, pkt, pkt->skip, BODY_NAMED, &m);
 	h->request_end = m.end;
 	h->request_framing = m.framing;
+	h->upgrade = m.upgrade ? UPGRADE_REQUESTED : UPGRADE_NONE;
 	h->client_tail = 0;
 	return d;
 }
@@ -165,9 +167,9 @@ __noinline int keep_before_preface(struct __sk_buff *skb, const struct packet *p
 }
 
 /* begin_stage begins to observe HTTP/2 and leaves the packet to its stage. */
-static __always_inline __u64 begin_stage(struct node_state *n, struct flow *f, __u32 seq, bool preface)
+static __always_inline __u64 begin_stage(struct node_state *n, struct flow *f, __u32 seq, const enum begin begin)
 {
-	return begin_http2(n, f, seq, preface) ? decision(TODO_HTTP2_CLIENT, 0) : pass(REASON_TABLE_FULL);
+	return begin_http2(n, f, seq, begin) ? decision(TODO_HTTP2_CLIENT, 0) : pass(REASON_TABLE_FULL);
 }
 
 /* http1_data decides about data while no request is pending: a new request, or the rest of a body whose response has already
@@ -191,9 +193,9 @@ __noinline __u64 http1_data(struct __sk_buff *skb, struct packet *pkt, struct no
 		if (kind != METHOD_NONE)
 			return http1_request(skb, pkt, n, f, kind);
 		if (f->http1.preface >= PREFACE_BEGIN)
-			return begin_stage(n, f, pkt->seq + pkt->skip - seen, true);
+			return begin_stage(n, f, pkt->seq + pkt->skip - seen, BEGIN_PREFACE);
 		if (f->flags & FLOW_JOINED && !f->requests && frames_begin(skb, pkt))
-			return begin_stage(n, f, pkt->seq, false);
+			return begin_stage(n, f, pkt->seq, BEGIN_JOINED);
 		return pass;
 	}
 	pkt->skip = 0;
@@ -239,9 +241,11 @@ static __always_inline __u32 status_of(const __u8 *h)
 	return hundreds * 100 + tens * 10 + ones;
 }
 
-static __always_inline bool is_interim(__u32 status)
+/* is_interim reports whether a head follows that is to be read up to its end. A 101 is final, unless the connection goes on with
+ * HTTP/2. */
+static __always_inline bool is_interim(const struct http1_state *h, __u32 status)
 {
-	return status >= 100 && status < 200 && status != 101;
+	return status >= 100 && status < 200 && (status != 101 || h->upgrade == UPGRADE_REQUESTED);
 }
 
 /* read_byte reads one byte of a status line, or of the rest of a 1xx head up to its empty line. */
@@ -263,6 +267,11 @@ static long read_byte(__u32 step, struct reader *r)
 			h->line = LINE_INSIDE;
 			h->head_len = 0;
 			h->interim = 0;
+			if (h->upgrade == UPGRADE_ACCEPTED) {
+				h->upgrade = UPGRADE_DONE;
+				r->status = 101;
+				return 1;
+			}
 		} else if (b == '\n') {
 			h->line = LINE_BEGUN;
 		} else {
@@ -277,8 +286,10 @@ static long read_byte(__u32 step, struct reader *r)
 	if (have + 1 < STATUS_LINE)
 		return 0;
 	r->status = status_of(h->head);
-	if (!is_interim(r->status))
+	if (!is_interim(h, r->status))
 		return 1;
+	if (r->status == 101)
+		h->upgrade = UPGRADE_ACCEPTED;
 	r->status = 0;
 	h->interim = 1;
 	return 0;
@@ -308,7 +319,7 @@ __noinline __u32 read_response(struct __sk_buff *skb, const struct packet *pkt, 
 		if (bpf_skb_load_bytes(skb, r.at, line, sizeof(line)))
 			return 0;
 		r.status = status_of(line);
-		if (!is_interim(r.status)) {
+		if (!is_interim(h, r.status)) {
 			f->backend_next += STATUS_LINE;
 			return r.status;
 		}
@@ -346,6 +357,37 @@ static __always_inline void enter_tunnel(struct flow *f)
 		set_phase(f, state, PHASE_TUNNEL);
 }
 
+/* upgrade_http2 makes the pending request the first stream of a connection that goes on with HTTP/2. It returns 0 if there is no
+ * room. */
+__noinline int upgrade_http2(const struct flow_key *key, struct flow *f, __u64 state)
+{
+	struct node_state *n = the_node();
+	struct http2_connection *c;
+	struct stream s = {};
+	struct stream_key k;
+
+	if (!key || !f || !n)
+		return 0;
+	stream_key(&k, new_connection_number(n, f), 1);
+	s.request = f->request;
+	s.request.state = first_state(k.connection, 1);
+	s.key = *key;
+	if (bpf_map_update_elem(&streams, &k, &s, BPF_NOEXIST))
+		return 0;
+	if (!begin_http2(n, f, f->http1.request_end, BEGIN_UPGRADED)) {
+		bpf_map_delete_elem(&streams, &k);
+		return 0;
+	}
+	c = http2_connection_of(f);
+	/* Another CPU may have ended the request, as the sweep does. */
+	if (!change_state(&f->request.state, state, REQUEST_NONE) && c) {
+		c->permits = 0;
+		remove_stream(c, k.connection, 1);
+	}
+	__sync_fetch_and_and(&f->request.flags, ~(REQUEST_PERMIT | REQUEST_RESERVED));
+	return 1;
+}
+
 /* apply_status ends the request with its status. After a FIN of the client the outcome is deferred: the client may reply with a
  * RST. */
 static __always_inline void apply_status(const struct flow_key *key, struct flow *f, __u64 state, __u32 status)
@@ -356,6 +398,8 @@ static __always_inline void apply_status(const struct flow_key *key, struct flow
 
 	if (!(f->flags & FLOW_USED))
 		__sync_fetch_and_or(&f->flags, FLOW_USED);
+	if (status == 101 && f->http1.upgrade == UPGRADE_DONE && upgrade_http2(key, f, state))
+		return;
 	if (status == NOT_HTTP || status == 101 || connect) {
 		if (end_request(key, r, state, status == NOT_HTTP ? RESULT_UNKNOWN : status, now))
 			enter_tunnel(f);

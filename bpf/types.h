@@ -213,6 +213,14 @@ enum greeting {
 	GREETING_OTHER,
 };
 
+/* Upgrade of a connection to HTTP/2. */
+enum upgrade {
+	UPGRADE_NONE,
+	UPGRADE_REQUESTED, /* by the pending request */
+	UPGRADE_ACCEPTED, /* the backend has sent 101: inside its head */
+	UPGRADE_DONE, /* the head has ended: frames follow */
+};
+
 /* Protocol state of an HTTP/1.x flow. */
 struct http1_state {
 	__u64 client_tail; /* last 8 bytes of a chunked request that were sent so far */
@@ -229,7 +237,8 @@ struct http1_state {
 	__u8 maybe_request; /* 1: data that may be a request was taken for a body */
 	__u8 preface; /* bytes of the preface of HTTP/2 with which the connection began */
 	__u8 greeting; /* enum greeting */
-	__u8 pad[3];
+	__u8 upgrade; /* enum upgrade */
+	__u8 pad[2];
 };
 
 /* Fields that the walk of a header block looks for. */

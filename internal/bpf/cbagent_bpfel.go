@@ -227,7 +227,8 @@ type CFlow struct {
 		MaybeRequest    uint8
 		Preface         uint8
 		Greeting        uint8
-		Pad             [3]uint8
+		Upgrade         uint8
+		Pad             [2]uint8
 	}
 	Http2 struct {
 		_          structs.HostLayout
@@ -792,7 +793,7 @@ type CTypes struct {
 	Side         uint32
 	ReplyKind    uint32
 	Greeting     uint32
-	Pad          uint32
+	Upgrade      uint32
 }
 
 type CUnreachableArgs struct {

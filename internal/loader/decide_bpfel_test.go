@@ -165,7 +165,8 @@ type decideFlow struct {
 		MaybeRequest    uint8
 		Preface         uint8
 		Greeting        uint8
-		Pad             [3]uint8
+		Upgrade         uint8
+		Pad             [2]uint8
 	}
 	Http2 struct {
 		_          structs.HostLayout
