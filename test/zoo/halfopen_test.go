@@ -13,7 +13,8 @@ func TestHalfOpen(t *testing.T) {
 	t.Parallel()
 	const (
 		failures = 3
-		further  = 20 // calls after the circuit has closed
+		pause    = 100 // milliseconds; the agent takes a fraction of it to close the circuit after the last probe
+		further  = 20  // calls after the circuit has closed
 	)
 	s := newStage(t)
 	type pair struct {
@@ -36,7 +37,7 @@ func TestHalfOpen(t *testing.T) {
 				if p.grpc {
 					fault = "do=code=14"
 				}
-				r := s.call(t, p.client, p.server.target, "pause=20", "do=size=10")
+				r := s.call(t, p.client, p.server.target, fmt.Sprintf("pause=%d", pause), "do=size=10")
 				r.await("it made a call", func(calls []call) bool { return len(calls) > 0 })
 				s.call(t, p.client, p.server.target, "calls=20", "at-once=4", fault).all() // some are rejected
 				opened := s.changed(p.server, "open", began)

@@ -70,7 +70,7 @@ func TestOutcomes(t *testing.T) {
 			t.Run(p.name+"/"+p.server.name, func(t *testing.T) {
 				t.Parallel()
 				orders := p.orders(p.server.server)
-				if p.server.name == "node" && p.lives {
+				if p.server.name == "node" && (p.cancels || p.once) {
 					orders = append(slices.Clone(orders), "reset=8")
 				}
 				if p.server.name == "node" && p.once {

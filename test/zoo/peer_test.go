@@ -16,7 +16,7 @@ type client struct {
 	upgrade bool // asks for HTTP/2 by an Upgrade, and is content with HTTP/1
 	bodies  bool // shows the responses' bodies, headers and errors
 	one     bool // carries out only the first order
-	lives   bool // keeps its connection between calls with pauses
+	lives   bool // keeps its connection between calls, and takes another one at a GOAWAY without losing calls
 	posts   bool // sends bodies
 	once    bool // repeats no call, or a refused one at once
 	cancels bool // can cancel a call and go on
@@ -52,13 +52,15 @@ func clients() []client {
 		{name: "net-http", command: goPeer("net-http"), bodies: true, lives: true, posts: true, cancels: true},
 		{name: "x-net", command: goPeer("x-net"), bodies: true, lives: true, posts: true, cancels: true},
 		{name: "node", command: nodePeer("client.js", "node"), bodies: true, lives: true, posts: true, once: true, cancels: true},
-		{name: "httpx", command: pythonPeer("httpx"), bodies: true, lives: true, posts: true, once: true},
+		// After a GOAWAY all further calls fail, because it keeps the connection.
+		{name: "httpx", command: pythonPeer("httpx"), bodies: true, posts: true, once: true},
 		{name: "curl", command: goPeer("curl"), bodies: true, posts: true},
 		{name: "nghttp", command: goPeer("nghttp"), one: true, posts: true},
 		{name: "h2load", command: goPeer("h2load"), one: true, posts: true},
 		{name: "curl-upgrade", command: goPeer("curl-upgrade"), upgrade: true, bodies: true, posts: true},
 		{name: "nghttp-upgrade", command: goPeer("nghttp-upgrade"), upgrade: true, one: true},
-		{name: "jdk", command: []string{"java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", builtPeers, "Client"}, upgrade: true, bodies: true, lives: true, posts: true, cancels: true},
+		// At a GOAWAY all calls fail that are in flight.
+		{name: "jdk", command: []string{"java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", builtPeers, "Client"}, upgrade: true, bodies: true, posts: true, cancels: true},
 	}
 }
 

@@ -65,7 +65,6 @@ async function grpcJS(options) {
 async function node(options) {
   const http2 = require('node:http2');
   let session;
-  // A session that is no longer of use is replaced, as an application must do.
   const open = () => {
     if (session && !session.closed && !session.destroyed) return session;
     session = http2.connect(`http://${options.address}`);
@@ -73,10 +72,11 @@ async function node(options) {
     session.on('goaway', function close() { this.close(); });
     return session;
   };
-  await work(options, (path, order) => new Promise((resolve) => {
+  const attempt = (path, order) => new Promise((resolve) => {
     const call = { code: -1, size: 0 };
     const parts = [];
-    const stream = open().request({ ':method': options.method, ':path': `/${path}` }, { endStream: options.body.length === 0 });
+    const own = open();
+    const stream = own.request({ ':method': options.method, ':path': `/${path}` }, { endStream: options.body.length === 0 });
     const limit = order.deadline || order.cancel;
     const timer = limit && setTimeout(() => stream.close(http2.constants.NGHTTP2_CANCEL), limit);
     stream.on('response', (headers) => {
@@ -89,10 +89,17 @@ async function node(options) {
       clearTimeout(timer);
       if (call.status === undefined && !call.error) call.error = `closed with ${stream.rstCode}`;
       if (call.error) delete call.status;
-      resolve(Object.assign(call, shown(Buffer.concat(parts))));
+      // A GOAWAY refuses the streams that the server has not seen.
+      const unseen = own.closed && stream.rstCode === http2.constants.NGHTTP2_REFUSED_STREAM;
+      resolve(unseen ? undefined : Object.assign(call, shown(Buffer.concat(parts))));
     });
     if (options.body.length) stream.end(options.body);
-  }));
+  });
+  await work(options, async (path, order) => {
+    let call;
+    while (!call) call = await attempt(path, order); // again on another session, as an application must do
+    return call;
+  });
   session.close();
 }
 
