@@ -2,11 +2,9 @@
  * failure of the network: so the connection stays open while the circuit rejects, and each stream gets an answer. When the circuit
  * admits again, the next stream is met with GOAWAY, and the client sends it again on a new connection.
  *
- * The programs run for packets of the client only, so every reply is to a packet. Replies may be lost:
- *
- *   - A reply acknowledges the data that it answers. Data without replies are acknowledged when the client has all replies. So a
- *     client that did not get the latest replies sends data again, and gets them again.
- *   - A client that gets a reply behind a gap acknowledges what is before the gap again, and gets the replies from there on. */
+ * The programs run for packets of the client only, so every reply is to a packet, and only a packet of the client can bring a lost
+ * reply again. So data are acknowledged when the client has the replies to them, see acknowledgeable: until then its TCP sends them
+ * again, and is sent the replies again. */
 #pragma once
 
 #include "frames.h"
@@ -16,6 +14,7 @@
 #define FRAME_MAX 16384 /* largest frame that the greeting allows (RFC 9113, 6.5.2) */
 #define BLOCK_MAX 131072 /* largest header block, with the headers of its frames */
 #define WINDOW_STEP (1U << 30) /* bytes of DATA after which the connection's window is raised again */
+#define REPEAT_INTERVAL (20ULL * 1000000) /* ns: a tenth of the shortest time after which TCP sends again */
 #define LOCK_TRIES 2048
 
 /* What the walk over a client's packet works on. */
@@ -382,22 +381,27 @@ static long drop_acknowledged(__u32 step, struct kept_connection **w)
 	return 0;
 }
 
-/* read_ack records what the client has acknowledged. It returns true if replies must be sent again. */
-static __always_inline bool read_ack(struct kept_connection *c, const struct packet *pkt)
+/* read_ack records what the client has acknowledged. */
+static __always_inline void read_ack(struct kept_connection *c, const struct packet *pkt)
 {
-	bool again = !pkt->payload && !(pkt->flags & TCP_FIN) && !before(pkt->seq, c->client.next) && pkt->ack == c->acked;
 	struct kept_connection *w = c;
-	__u32 acked = c->acked;
 
 	if (!(pkt->flags & TCP_ACK) || before(pkt->ack, c->acked) || before(c->next, pkt->ack))
-		return false;
+		return;
 	c->acked = pkt->ack;
 	bpf_loop(REPLIES, drop_acknowledged, &w, 0);
-	/* A client repeats an acknowledgement when it gets a reply behind a gap. After that, as long as replies of before may be
-	 * lost, each acknowledgement that is not of all asks for the next (RFC 6582). */
-	if (again || (acked != pkt->ack && before(c->start, c->recover)))
-		return c->tail != c->head;
-	return false;
+}
+
+/* may_repeat limits how often replies are sent again. A client that gets a packet twice sends one, so without a limit a network
+ * that duplicates packets would keep both sides busy. */
+static __always_inline bool may_repeat(struct kept_connection *c)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	if (now - c->repeated < REPEAT_INTERVAL)
+		return false;
+	c->repeated = now;
+	return true;
 }
 
 /* reset_kept resets a connection on which a client cannot be answered any more. */
@@ -413,16 +417,39 @@ static __always_inline __u64 reset_kept(struct __sk_buff *skb, const struct pack
 
 /* reply_kept sends the replies from a number on, or an acknowledgement if there are none. */
 static __always_inline __u64 reply_kept(struct __sk_buff *skb, const struct packet *pkt, struct kept_connection *c,
-					struct segment *s, __u32 seq, __u32 from, __u32 max)
+					struct segment *s, __u32 seq, __u32 from)
 {
-	s->ack = c->client.next + c->client_fin;
-	c->owes_ack = 0;
 	c->cursor = from;
 	c->cursor_seq = seq;
-	if (send_replies(skb, pkt, c, s, max))
+	if (send_replies(skb, pkt, c, s))
 		return decision(ACTION_DROP, REASON_ERROR);
-	c->recover = c->cursor == c->head ? c->start : c->next;
 	return decision(ACTION_ACK, REASON_ANSWERED);
+}
+
+/* skip_gap continues behind a gap that lies in bytes that are thrown away. Uploads are most of what clients send, and each gap
+ * would cost 200 ms: the kernel holds no data until a gap is closed. */
+static __always_inline void skip_gap(struct frames *fr, const struct packet *pkt)
+{
+	__u32 gap = pkt->seq - fr->next;
+
+	if (!before(fr->next, pkt->seq) || fr->phase != FRAMES_SKIP || gap > fr->left)
+		return;
+	fr->next = pkt->seq;
+	fr->left -= gap;
+	if (fr->left)
+		return;
+	fr->phase = FRAMES_HEADER;
+	fr->have = 0;
+}
+
+/* needs_ack reports whether a packet without a reply is acknowledged. */
+static __always_inline bool needs_ack(struct kept_connection *c, const struct packet *pkt, bool old)
+{
+	bool ahead = pkt->payload && before(c->client.next + c->client_fin, pkt->seq);
+
+	if (old || ahead)
+		return c->tail == c->head;
+	return before(c->acknowledged, acknowledgeable(c, false));
 }
 
 /* kept_packet decides about a packet on a connection that has begun. The caller holds the connection. */
@@ -432,19 +459,17 @@ static __noinline __u64 kept_packet(struct __sk_buff *skb, struct stage *s, stru
 	struct segment out = { .answer = ANSWER_NONE };
 	struct packet *pkt = &s->pkt;
 	struct frames *fr = &c->client;
-	__u32 head = c->head, seq = c->next, end = pkt->seq + pkt->payload, max = SEGMENTS_MAX;
-	bool again = read_ack(c, pkt), in_order = !before(fr->next, pkt->seq), old = before(pkt->seq, fr->next + c->client_fin);
+	__u32 head = c->head, seq = c->next, end = pkt->seq + pkt->payload;
+	bool in_order, again, old;
 	__u64 d;
 
+	read_ack(c, pkt);
+	if (pkt->payload && !c->closed)
+		skip_gap(fr, pkt);
+	in_order = !before(fr->next, pkt->seq);
 	/* Data are sent again, or the client probes whether the connection is alive. */
-	if (old)
-		again = c->tail != c->head;
-	if (!pkt->payload && !(pkt->flags & TCP_FIN)) {
-		if (!again && !old && !c->owes_ack)
-			return decision(ACTION_SWALLOW, REASON_ANSWERED);
-		max = 1;
-	}
-	echo_ts(skb, pkt, &out);
+	old = before(pkt->seq, fr->next + c->client_fin);
+	again = old && c->tail != head && may_repeat(c);
 	if (in_order && before(fr->next, end) && !c->client_fin) {
 		s->walk.now = bpf_ktime_get_ns();
 		if (c->closed) {
@@ -453,22 +478,21 @@ static __noinline __u64 kept_packet(struct __sk_buff *skb, struct stage *s, stru
 			read_verdict(&w, n);
 			walk_kept(&w);
 		}
-		if (w.reset)
-			return reset_kept(skb, pkt, &out, w.reason);
 	}
-	if (in_order && pkt->flags & TCP_FIN && fr->next == end && !c->client_fin) {
+	if (in_order && pkt->flags & TCP_FIN && fr->next == end && !c->client_fin && !w.reset) {
 		c->client_fin = 1;
 		if (!c->closed)
 			add_reply(c, REPLY_FIN, 0);
 	}
-	if (!again && c->head == head && c->tail != head) {
-		c->owes_ack = 1;
+	if (!again && c->head == head && !w.reset && !needs_ack(c, pkt, old))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
-	}
+	echo_ts(skb, pkt, &out);
+	if (w.reset)
+		return reset_kept(skb, pkt, &out, w.reason);
 	if (again)
-		d = reply_kept(skb, pkt, c, &out, c->start, c->tail, max);
+		d = reply_kept(skb, pkt, c, &out, c->start, c->tail);
 	else
-		d = reply_kept(skb, pkt, c, &out, seq, head, max);
+		d = reply_kept(skb, pkt, c, &out, seq, head);
 	if (d >> 32 == ACTION_ACK && (w.answered || (w.reason && !is_rejection(w.reason) && c->head != head && c->closed)))
 		return decision(ACTION_RESPOND, w.reason);
 	return d;
@@ -539,7 +563,7 @@ static __noinline struct kept_connection *create_kept(const struct packet *pkt, 
 	c->start = pkt->ack;
 	c->next = pkt->ack;
 	c->acked = pkt->ack;
-	c->recover = pkt->ack;
+	c->acknowledged = pkt->seq;
 	c->limit = ANSWER_MAX;
 	store_kept(&pkt->key, c);
 	store_answered(&pkt->key, &done);

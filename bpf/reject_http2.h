@@ -96,7 +96,7 @@ static __always_inline struct kept_connection *new_kept_of(const struct packet *
 	c->start = pkt->ack;
 	c->next = pkt->ack;
 	c->acked = pkt->ack;
-	c->recover = pkt->ack;
+	c->acknowledged = pkt->seq;
 	c->limit = mss < ANSWER_MAX ? mss : ANSWER_MAX;
 	c->last_stream = from->last_stream;
 	c->grpc = from->grpc;
@@ -161,7 +161,7 @@ static __always_inline __u64 take_over(struct __sk_buff *skb, struct stage *s, s
 	c = store_taken_over(pkt, c, isn);
 	if (!c)
 		return decision(ACTION_DROP, REASON_ERROR);
-	d = reply_kept(skb, pkt, c, &out, c->start, c->tail, SEGMENTS_MAX);
+	d = reply_kept(skb, pkt, c, &out, c->start, c->tail);
 	release_kept(c);
 	return d >> 32 == ACTION_ACK && w.answered ? decision(ACTION_RESPOND, w.reason) : d;
 }

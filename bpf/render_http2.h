@@ -35,6 +35,7 @@ static __always_inline struct http2_reply *add_reply(struct kept_connection *c, 
 	r->len = len;
 	r->answer = ANSWER_NONE;
 	r->sum = 0;
+	r->data = c->client.next;
 	r->values[0] = 0;
 	r->values[1] = 0;
 	c->head++;
@@ -87,6 +88,14 @@ static __always_inline bool add_answer(struct kept_connection *c, __u32 index, _
 	r->values[1] = retry;
 	c->last_stream = stream;
 	return true;
+}
+
+/* acknowledgeable returns the sequence number up to which the client's data may be acknowledged: those whose replies the client
+ * has. If a reply is lost, the client sends what it replies to again. all: the reply that is sent is the only one that the client
+ * may lack, so if it is lost, its acknowledgement is, too. */
+static __always_inline __u32 acknowledgeable(struct kept_connection *c, bool all)
+{
+	return all || c->tail == c->head ? c->client.next + c->client_fin : reply_at(c, c->tail)->data;
 }
 
 /* What write_replies works on. */
@@ -239,13 +248,15 @@ static long write_reply(__u32 step, struct replies_writer *w)
 }
 
 /* write_replies rewrites the packet to a segment with the replies from c->cursor on that fit it, and moves the cursor. Without
- * replies it is an acknowledgement. s has the acknowledgement and the timestamps. It returns 0 on success. */
+ * replies it is an acknowledgement. s has the timestamps. It returns 0 on success. */
 __noinline long write_replies(struct __sk_buff *skb, const struct packet *pkt, struct kept_connection *c, struct segment *s)
 {
 	struct replies_writer w = { .skb = skb, .connection = c };
+	bool all;
 
 	if (!pkt || !c || !s)
 		return -1;
+	all = c->cursor == c->tail;
 	w.payload = pkt->l4 + sizeof(struct tcphdr) + options_len(s);
 	w.end = c->cursor;
 	bpf_loop(REPLIES, fit_reply, &w, 0);
@@ -257,6 +268,9 @@ __noinline long write_replies(struct __sk_buff *skb, const struct packet *pkt, s
 	if (w.failed)
 		return -1;
 	s->back = 1;
+	s->ack = acknowledgeable(c, all && w.end == c->head);
+	if (before(c->acknowledged, s->ack))
+		c->acknowledged = s->ack;
 	s->seq = c->cursor_seq;
 	s->flags = TCP_ACK | (w.bytes ? TCP_PSH : 0) | (w.fin ? TCP_FIN : 0);
 	c->cursor_seq += w.bytes + w.fin;
@@ -266,10 +280,10 @@ __noinline long write_replies(struct __sk_buff *skb, const struct packet *pkt, s
 #define SEGMENTS_MAX 8 /* segments that answer a packet */
 
 /* send_replies rewrites the packet to the segment with the last of the replies from c->cursor on, after copies with the others
- * were sent to the client: at most max segments. One segment holds about ten answers. What a client sends at once is so answered
- * at once: what is not acknowledged comes again only after 200 ms. It returns 0 on success. */
+ * were sent to the client. One segment holds about ten answers. What a client sends at once is so answered at once: what is not
+ * acknowledged comes again only after 200 ms. It returns 0 on success. */
 static __always_inline long send_replies(struct __sk_buff *skb, const struct packet *pkt, struct kept_connection *c,
-					 struct segment *s, __u32 max)
+					 struct segment *s)
 {
 	/* As finish sends the last one. */
 	__u64 flags = pkt->hook == HOOK_INGRESS || (pkt->hook == HOOK_LOOPBACK && !pkt->nat) ? 0 : BPF_F_INGRESS;
@@ -280,7 +294,7 @@ static __always_inline long send_replies(struct __sk_buff *skb, const struct pac
 		if (write_replies(skb, pkt, c, s))
 			return -1;
 		s->turned = 1;
-		if (c->cursor == c->head || i + 1 >= max)
+		if (c->cursor == c->head)
 			break;
 	}
 	return 0;

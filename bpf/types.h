@@ -434,6 +434,7 @@ struct http2_reply {
 	__u16 kind; /* enum reply_kind */
 	__u32 answer; /* index in answers */
 	__u32 sum; /* answer.sum when the reply was made */
+	__u32 data; /* client.next before the packet that it replies to */
 	__u32 values[2]; /* see enum reply_kind; in the order of the machine, REPLY_PING: as in the packet */
 };
 
@@ -442,12 +443,13 @@ struct http2_reply {
 /* An HTTP/2 connection that the kernel answers. */
 struct kept_connection {
 	struct frames client;
+	__u64 repeated; /* time at which replies were sent again, 0 = never */
 	__u32 target;
 	__u32 reason; /* why the SYN was answered */
 	__u32 start; /* sequence number of the reply at tail */
 	__u32 next; /* sequence number after all replies */
 	__u32 acked; /* highest acknowledgement by the client */
-	__u32 recover; /* replies before this sequence number may be lost */
+	__u32 acknowledged; /* latest acknowledgement of the client's data */
 	__u32 head; /* counts the replies that were made */
 	__u32 tail; /* counts the replies that the client has acknowledged */
 	__u32 cursor; /* number of the reply to send next */
@@ -463,7 +465,7 @@ struct kept_connection {
 	__u8 had_backend; /* 1: the backend had the connection and got a reset */
 	__u8 greeted; /* 1: the greeting is among the replies, or the backend has sent its own */
 	__u8 closing; /* 1: GOAWAY and FIN follow the first answers */
-	__u8 owes_ack; /* 1: data up to client.next were not acknowledged */
+	__u8 pad;
 	struct http2_reply replies[REPLIES]; /* by number modulo REPLIES */
 	__u32 pad2[2];
 };

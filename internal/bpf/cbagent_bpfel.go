@@ -415,34 +415,36 @@ type CKeptConnection struct {
 			Broken     uint8
 		}
 	}
-	Target     uint32
-	Reason     uint32
-	Start      uint32
-	Next       uint32
-	Acked      uint32
-	Recover    uint32
-	Head       uint32
-	Tail       uint32
-	Cursor     uint32
-	CursorSeq  uint32
-	Limit      uint32
-	LastStream uint32
-	BlockSize  uint32
-	Received   uint32
-	Begun      uint8
-	Grpc       uint8
-	Closed     uint8
-	ClientFin  uint8
-	HadBackend uint8
-	Greeted    uint8
-	Closing    uint8
-	OwesAck    uint8
-	Replies    [64]struct {
+	Repeated     uint64
+	Target       uint32
+	Reason       uint32
+	Start        uint32
+	Next         uint32
+	Acked        uint32
+	Acknowledged uint32
+	Head         uint32
+	Tail         uint32
+	Cursor       uint32
+	CursorSeq    uint32
+	Limit        uint32
+	LastStream   uint32
+	BlockSize    uint32
+	Received     uint32
+	Begun        uint8
+	Grpc         uint8
+	Closed       uint8
+	ClientFin    uint8
+	HadBackend   uint8
+	Greeted      uint8
+	Closing      uint8
+	Pad          uint8
+	Replies      [64]struct {
 		_      structs.HostLayout
 		Len    uint16
 		Kind   uint16
 		Answer uint32
 		Sum    uint32
+		Data   uint32
 		Values [2]uint32
 	}
 	Pad2 [2]uint32

@@ -401,7 +401,11 @@ func TestManyRequestsInASegment(t *testing.T) {
 		k := c.keep(t, "open")
 		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
 		data, frames := k.many(1, 51)
-		k.asks(data, "respond open", psh|ack, 5, frames...)
+		begin := k.seq
+		// The client has not all of the answers before it has said so.
+		k.gets(k.send(psh|ack, data), "respond open", psh|ack, begin, 5, frames...)
+		k.gets(k.send(ack, ""), "ack answered", ack, k.seq, 1)
+		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered")
 		k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 51}})
 	})
 }
@@ -421,12 +425,14 @@ func TestMoreRequestsThanAreAnsweredAtOnce(t *testing.T) {
 				t.Fatalf("turn %d: %d segments", turn, len(res.sent)+1)
 			}
 			for _, s := range append(res.sent, res.segment) {
-				if s.seq != k.ack || s.ack != res.segment.ack || len(s.payload) > 1200 {
-					t.Errorf("turn %d: %s, expected seq %d", turn, s, k.ack)
+				if s.seq != k.ack || s.ack != begin || len(s.payload) > 1200 {
+					t.Errorf("turn %d: %s, expected seq %d ack %d", turn, s, k.ack, begin)
 				}
 				k.ack += uint32(len(s.payload))
 				all += string(s.payload)
 			}
+			res = k.send(ack, "")
+			k.did(res, k.answers, k.hookOut+" ack answered")
 			k.seq = res.segment.ack
 			data = data[k.seq-begin:]
 		}
@@ -437,17 +443,45 @@ func TestMoreRequestsThanAreAnsweredAtOnce(t *testing.T) {
 	})
 }
 
-// Requests that are under way before the client has any answer.
+// Requests that are under way before the client has any answer: only the first may be acknowledged with its answer.
 func TestRequestsWithoutWaiting(t *testing.T) {
 	keptWherever(t, func(t *testing.T, c *conn) {
 		k := c.keep(t, "open")
+		begin := k.seq
 		first := k.send(psh|ack, k.preface())
+		end := k.seq
 		second := k.send(psh|ack, k.client.get(1).take())
+		afterSecond := k.seq
 		third := k.send(psh|ack, k.client.call(3).take())
-		k.gets(first, "ack answered", psh|ack, first.segment.ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
-		k.gets(second, "respond open", psh|ack, second.segment.ack, 1, full(1, "open", 60)...)
-		k.gets(third, "respond open", psh|ack, k.seq, 1, trailers(3, "open")...)
+		k.gets(first, "ack answered", psh|ack, end, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		k.gets(second, "respond open", psh|ack, begin, 1, full(1, "open", 60)...)
+		afterReplies := k.ack
+		k.gets(third, "respond open", psh|ack, begin, 1, trailers(3, "open")...)
+		last := k.ack
+		// The client says that it has two of the three, then all.
+		k.ack = afterReplies
+		res := k.send(ack, "")
+		k.did(res, k.answers, k.hookOut+" ack answered")
+		k.is(res.segment, ack, last, afterSecond, nil)
+		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered")
+		k.ack = last
+		k.gets(k.send(ack, ""), "ack answered", ack, k.seq, 1)
+		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered")
 	})
+}
+
+// later moves the connection's latest repetition into the past.
+func (k *kept) later() {
+	k.t.Helper()
+	var c bpf.CKeptConnection
+	key := flowKey(k.conn.client, k.backend)
+	if err := k.r.d.objs.CMaps.Kept.Lookup(key, &c); err != nil {
+		k.t.Fatal(err)
+	}
+	c.Repeated = 0
+	if err := k.r.d.objs.CMaps.Kept.Put(key, &c); err != nil {
+		k.t.Fatal(err)
+	}
 }
 
 func TestKeptAnswersAreRepeated(t *testing.T) {
@@ -466,12 +500,15 @@ func TestKeptAnswersAreRepeated(t *testing.T) {
 				s.payload = append(bytes.Clone(request.payload), k.client.data(1, true, "x").take()...)
 				k.seq = s.seq + uint32(len(s.payload))
 			}
+			k.later()
 			again := k.put(k.out, s, k.ctx)
 			k.did(again, k.answers, k.hookOut+" ack answered")
 			k.is(again.segment, psh|ack, first.segment.seq, k.seq, nil)
 			if !bytes.Equal(again.segment.payload, first.segment.payload) {
 				t.Errorf("the answer was %q, and then %q", first.segment.payload, again.segment.payload)
 			}
+			// The network has made a copy of the packet.
+			k.did(k.put(k.out, s, k.ctx), verdictDrop, k.hookOut+" swallow answered")
 		}
 		// It comes again although the client has the answer.
 		k.ack += uint32(len(first.segment.payload))
@@ -483,22 +520,25 @@ func TestKeptAnswersAreRepeated(t *testing.T) {
 	})
 }
 
-// The second of three answers is lost. The client acknowledges the first again when it gets the third.
+// The second of three answers is lost. The client sends the request again, with or without the next, and gets both.
 func TestLostAnswerBeforeOthers(t *testing.T) {
 	keptWherever(t, func(t *testing.T, c *conn) {
 		k := c.keep(t, "open")
 		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
 		k.asks(k.client.get(1).take(), "respond open", psh|ack, 1, full(1, "open", 60)...)
-		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered")
-		lost := k.send(psh|ack, k.client.get(3).take())
+		begin := k.seq
+		request := k.segment(psh|ack, k.client.get(3).take())
+		lost := k.send(psh|ack, string(request.payload))
 		third := k.send(psh|ack, k.client.call(5).take())
 		k.did(lost, k.answers, k.hookOut+" respond open")
 		k.did(third, k.answers, k.hookOut+" respond open")
-		again := k.send(ack, "")
-		k.gets(again, "ack answered", psh|ack, k.seq, 1, list(full(3, "open", 60), trailers(5, "open"))...)
+		k.is(third.segment, psh|ack, lost.segment.seq+uint32(len(lost.segment.payload)), begin, nil)
+		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered") // it has a gap
+		again := k.put(k.out, request, k.ctx)
 		if want := string(lost.segment.payload) + string(third.segment.payload); string(again.segment.payload) != want {
 			t.Errorf("the answers were %q, and then %q", want, again.segment.payload)
 		}
+		k.gets(again, "ack answered", psh|ack, k.seq, 1, list(full(3, "open", 60), trailers(5, "open"))...)
 		k.did(k.send(ack, ""), verdictDrop, k.hookOut+" swallow answered")
 	})
 }
@@ -537,9 +577,20 @@ func TestGapsOnAKeptConnection(t *testing.T) {
 		k.seq = begin
 		k.asks(first, "respond open", psh|ack, 1, full(1, "open", 60)...)
 		k.asks(second, "respond open", psh|ack, 1, full(3, "open", 60)...)
+		// A gap in an upload, of which nothing is read, costs nothing. One that ends with a frame does not, either.
+		upload := k.client.data(1, false, strings.Repeat("x", 3000)).data(1, true, "").take()
+		begin = k.seq
+		for _, part := range [][2]int{{0, 1000}, {2000, 2500}, {3009, 3018}} {
+			k.seq = begin + uint32(part[0])
+			k.asks(upload[part[0]:part[1]], "ack answered", ack, 1)
+		}
+		k.gets(k.put(k.out, segment{
+			src: k.conn.client, dst: k.backend, flags: psh | ack, seq: begin + 1000, ack: k.ack, payload: []byte(upload[1000:2000]),
+		}, k.ctx), "ack answered", ack, k.seq, 1)
+		k.asks(k.client.get(5).take(), "respond open", psh|ack, 1, full(5, "open", 60)...)
 		// A FIN ahead of data.
 		k.seq += 100
-		k.gets(k.put(k.out, k.segment(fin|ack, ""), k.ctx), "ack answered", ack, k.seq-100, 1)
+		k.did(k.put(k.out, k.segment(fin|ack, ""), k.ctx), verdictDrop, "egress swallow answered")
 	})
 }
 

@@ -184,7 +184,7 @@ func TestHTTP2AfterHealing(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
 			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, append(p.policy, "trip: [{consecutiveFailures: 3}]",
-				"open: {duration: 2s}", "halfOpen: {calls: 2}")...), p.interfaces)
+				"open: {duration: 2s}", "halfOpen: {calls: 0}")...), p.interfaces)
 			opened := openCircuit(t, agent, p.server, client(t, p.client, p.backend))
 			p.server.Set(testserver.Behaviour{})
 			c := newH2C(t, p.client, p.dial)
