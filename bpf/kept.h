@@ -15,6 +15,7 @@
 #define BLOCK_MAX 131072 /* largest header block, with the headers of its frames */
 #define WINDOW_STEP (1U << 30) /* bytes of DATA after which the connection's window is raised again */
 #define REPEAT_INTERVAL (20ULL * 1000000) /* ns: a tenth of the shortest time after which TCP sends again */
+#define WINDOW_STEP_TAKEN 16384 /* the same if the backend has set the window: the smallest is 65,535 (RFC 9113, 6.9.2) */
 #define LOCK_TRIES 2048
 
 /* What the walk over a client's packet works on. */
@@ -170,7 +171,8 @@ static __always_inline bool is_acceptable(struct kept_connection *c)
 {
 	struct frames *fr = &c->client;
 
-	if (fr->left > FRAME_MAX)
+	/* A backend may have allowed larger ones. */
+	if (fr->left > FRAME_MAX && !c->had_backend)
 		return false;
 	switch (fr->type) {
 	case FRAME_HEADERS:
@@ -197,7 +199,7 @@ static __always_inline void on_data(struct keeper *w)
 	struct kept_connection *c = w->connection;
 
 	c->received += c->client.left;
-	if (c->received < WINDOW_STEP || is_full(w, WINDOW_LEN))
+	if (c->received < (c->had_backend ? WINDOW_STEP_TAKEN : WINDOW_STEP) || is_full(w, WINDOW_LEN))
 		return;
 	add_reply(c, REPLY_WINDOW, WINDOW_LEN)->values[0] = c->received;
 	added(w, WINDOW_LEN);

@@ -101,7 +101,7 @@ static __always_inline struct kept_connection *new_kept_of(const struct packet *
 	c->last_stream = from->last_stream;
 	c->grpc = from->grpc;
 	c->begun = 1;
-	c->closing = 1;
+	c->closing = !!READ_ONCE(from->streams);
 	c->had_backend = 1;
 	c->greeted = from->greeted;
 	return c;
@@ -119,7 +119,25 @@ static __always_inline struct kept_connection *store_taken_over(const struct pac
 	return find_kept(&pkt->key);
 }
 
-/* take_over ends the backend's connection by a reset. The client gets answers to its new streams, GOAWAY and a FIN, or a reset.
+/* add_greeting raises the windows of streams. If the backend has sent nothing, the whole greeting is due, and the acknowledgement
+ * of the SETTINGS that the client has sent before its first stream. Otherwise the window of the connection is not known, and may
+ * not be raised above the maximum. */
+static __always_inline void add_greeting(struct keeper *w)
+{
+	struct kept_connection *c = w->connection;
+	__u32 len = c->greeted ? GREETING_SETTINGS_LEN : GREETING_LEN;
+
+	add_reply(c, REPLY_GREETING, len);
+	added(w, len);
+	if (c->greeted)
+		return;
+	c->greeted = 1;
+	add_reply(c, REPLY_SETTINGS, SETTINGS_ACK_LEN);
+	added(w, SETTINGS_ACK_LEN);
+}
+
+/* take_over ends the backend's connection by a reset. The client gets answers to its new streams, or a reset. If streams of the
+ * backend are cut off, GOAWAY and a FIN follow the answers; otherwise the connection stays open as one that was never the backend's.
  * The flow is removed first, because all these packets pass these hooks again. They start no stage that uses the packet of this
  * one: the connection is not followed any more. */
 static __always_inline __u64 take_over(struct __sk_buff *skb, struct stage *s, struct flow *f, struct http2_connection *from,
@@ -142,6 +160,8 @@ static __always_inline __u64 take_over(struct __sk_buff *skb, struct stage *s, s
 	s->walk.now = bpf_ktime_get_ns();
 	w.retry = seconds_until(pkt->until, s->walk.now);
 	w.count_only = !answer;
+	if (answer && !c->closing)
+		add_greeting(&w);
 	walk_kept(&w);
 	answer = answer && !w.reset;
 	if (!answer && !w.answered && !w.reset)

@@ -8,6 +8,7 @@
 #define ERROR_NONE 0
 #define ERROR_PROTOCOL 1
 #define GREETING_LEN 28
+#define GREETING_SETTINGS_LEN 15
 #define GOAWAY_LEN 17
 #define PING_LEN 17
 #define WINDOW_LEN 13
@@ -195,6 +196,8 @@ static __noinline long write_small(struct replies_writer *w, const struct http2_
 		b[10] = 4; /* SETTINGS_INITIAL_WINDOW_SIZE */
 		first = bpf_htonl(FLOW_WINDOW_MAX);
 		__builtin_memcpy(b + 11, &first, 4);
+		if (r->len == GREETING_SETTINGS_LEN)
+			break;
 		frame_header(b + 15, 4, FRAME_WINDOW_UPDATE, 0);
 		first = bpf_htonl(FLOW_WINDOW_MAX - FLOW_WINDOW_DEFAULT);
 		__builtin_memcpy(b + 24, &first, 4);

@@ -418,7 +418,7 @@ struct answered_flow {
 
 /* Frames that the kernel sends on an HTTP/2 connection that it answers. */
 enum reply_kind {
-	REPLY_GREETING, /* SETTINGS and WINDOW_UPDATE, the first frames of a connection */
+	REPLY_GREETING, /* SETTINGS and WINDOW_UPDATE, the first frames of a connection, or SETTINGS alone */
 	REPLY_SETTINGS, /* SETTINGS with ACK */
 	REPLY_PING, /* PING with ACK: values are its eight bytes */
 	REPLY_WINDOW, /* WINDOW_UPDATE of the connection: the increment */
@@ -464,7 +464,7 @@ struct kept_connection {
 	__u8 client_fin; /* 1: the client has sent a FIN, at client.next */
 	__u8 had_backend; /* 1: the backend had the connection and got a reset */
 	__u8 greeted; /* 1: the greeting is among the replies, or the backend has sent its own */
-	__u8 closing; /* 1: GOAWAY and FIN follow the first answers */
+	__u8 closing; /* 1: GOAWAY and FIN follow the first answers, because streams of the backend were cut off */
 	__u8 pad;
 	struct http2_reply replies[REPLIES]; /* by number modulo REPLIES */
 	__u32 pad2[2];

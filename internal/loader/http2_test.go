@@ -189,6 +189,12 @@ func (c *conn) openHTTP2(carry carriage) *h2 {
 func (c *conn) connectHTTP2(reason string, carry carriage) *h2 {
 	c.r.t.Helper()
 	c.connect(reason)
+	return c.exchangeSettings(carry)
+}
+
+// exchangeSettings begins HTTP/2 on a connection.
+func (c *conn) exchangeSettings(carry carriage) *h2 {
+	c.r.t.Helper()
 	h := &h2{conn: c, client: newPeer(), backend: newPeer(), carry: carry}
 	must(h.client.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}))
 	h.toBackend(http2.ClientPreface + h.client.take())

@@ -3,11 +3,13 @@ package loader
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/http2"
 
 	"github.com/cbagent/cbagent/internal/bpf"
 	"github.com/cbagent/cbagent/internal/ledger"
@@ -82,35 +84,61 @@ func (h *h2) resetBoth(reason string) {
 	h.backendReset(res, first)
 }
 
+// streamWindows is what raises the windows of streams on a connection that is taken over.
+var streamWindows = greeting[:1]
+
 // takenOver checks that the client gets answers to new streams, and the backend a reset. The same packet then gets the same
-// answers again, and later data an acknowledgement.
+// answers again.
 func (h *h2) takenOver(reason string, streams ...uint32) {
 	h.r.t.Helper()
 	first := h.segment(psh|ack, h.client.buf.String())
 	res := h.send(psh|ack, h.client.take())
-	var frames []string
+	h.is(res.segment, psh|ack, h.ack, h.seq, nil)
+	h.gets(res, "respond "+reason, list(streamWindows, h.rejections(reason, streams...)))
+	h.backendReset(res, first)
+	h.again(first, res)
+	h.ack += uint32(len(res.segment.payload))
+	h.did(h.send(ack, ""), verdictDrop, h.hookOut+" swallow answered")
+
+	// The backend may not have got the reset.
+	h.passed(h.send(rst, ""), h.hookOut, "answered")
+}
+
+// cutOff checks that the client gets answers to new streams, GOAWAY and a FIN because streams in flight are cut off.
+func (h *h2) cutOff(reason string, streams ...uint32) {
+	h.r.t.Helper()
+	first := h.segment(psh|ack, h.client.buf.String())
+	res := h.send(psh|ack, h.client.take())
+	h.is(res.segment, psh|ack|fin, h.ack, h.seq, nil)
+	h.gets(res, "respond "+reason, append(h.rejections(reason, streams...), fmt.Sprintf("GOAWAY %d NO_ERROR", streams[len(streams)-1])))
+	h.backendReset(res, first)
+	h.again(first, res)
+	h.ack += uint32(len(res.segment.payload)) + 1
+	h.did(h.send(ack, ""), verdictDrop, h.hookOut+" swallow answered")
+	res = h.send(fin|psh|ack, h.client.data(streams[0], true, "x").take())
+	h.did(res, h.conn.answers, h.hookOut+" ack answered")
+	h.is(res.segment, ack, h.ack, h.seq, nil)
+}
+
+// rejections returns the answers to streams.
+func (h *h2) rejections(reason string, streams ...uint32) (frames []string) {
 	for _, s := range streams {
 		frames = append(frames, full(s, reason, h.retry(reason))...)
 		if reason == "rate-limit" {
 			frames[len(frames)-2] = strings.Replace(frames[len(frames)-2], "503", "429", 1)
 		}
 	}
-	frames = append(frames, fmt.Sprintf("GOAWAY %d NO_ERROR", streams[len(streams)-1]))
-	h.answered(res, "respond "+reason, first, frames)
-	h.backendReset(res, first)
+	return frames
+}
 
-	again := h.put(h.out, first, h.ctx)
+// again sends a packet again, and checks that the reply is what it was.
+func (h *h2) again(s segment, res result) {
+	h.r.t.Helper()
+	again := h.put(h.out, s, h.ctx)
 	h.did(again, h.conn.answers, h.hookOut+" ack answered")
 	if !bytes.Equal(again.segment.payload, res.segment.payload) {
 		h.r.t.Errorf("first %q, then %q", res.segment.payload, again.segment.payload)
 	}
-	h.ack += uint32(len(res.segment.payload)) + 1
-	h.did(h.send(ack, ""), verdictDrop, h.hookOut+" swallow answered")
-	res = h.send(fin|psh|ack, h.client.data(streams[0], true, "x").take())
-	h.did(res, h.conn.answers, h.hookOut+" ack answered")
-	h.is(res.segment, ack, h.ack, h.seq, nil)
-	// The backend may not have got the reset.
-	h.passed(h.send(rst, ""), h.hookOut, "answered")
 }
 
 // retry is the number of seconds after which a client that is rejected may call again.
@@ -124,11 +152,10 @@ func (h *h2) retry(reason string) int {
 	return 1
 }
 
-// answered checks the frames that a client gets.
-func (h *h2) answered(res result, count string, first segment, frames []string) {
+// gets checks the frames that a client gets.
+func (h *h2) gets(res result, count string, frames []string) {
 	h.r.t.Helper()
 	h.did(res, h.conn.answers, h.hookOut+" "+count)
-	h.is(res.segment, psh|ack|fin, h.ack, h.seq, nil)
 	if diff := cmp.Diff(frames, newReader(h.r.t).read(res.segment.payload)); diff != "" {
 		h.r.t.Errorf("frames (-want +got):\n%s", diff)
 	}
@@ -338,6 +365,20 @@ func TestConnectionsAreTakenOver(t *testing.T) {
 			h.client.get(3)
 			h.takenOver("open", 3)
 		}, want{Admitted: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("2xx")},
+		{"for later streams, too, until the circuit closes", existing, ledger.Verdict{}, func(h *h2) {
+			h.opens()
+			h.client.get(1)
+			h.takenOver("open", 1)
+			h.client.get(3).get(5)
+			res := h.send(psh|ack, h.client.take())
+			h.gets(res, "respond open", h.rejections("open", 3, 5))
+			h.ack += uint32(len(res.segment.payload))
+			h.closes()
+			h.client.get(7)
+			res = h.send(psh|ack, h.client.take())
+			h.gets(res, "respond admitted", []string{"GOAWAY 5 NO_ERROR"})
+			h.is(res.segment, psh|ack|fin, h.ack, h.seq, nil)
+		}, want{Takeovers: 1, Rejected: rejected("open respond", 3)}},
 		{"before the first stream", existing, ledger.Verdict{}, func(h *h2) {
 			h.opens()
 			h.client.get(1)
@@ -359,7 +400,7 @@ func TestConnectionsAreTakenOver(t *testing.T) {
 			h.client.get(3)
 			h.withheld()
 			h.ago(grace)
-			h.takenOver("open", 3)
+			h.cutOff("open", 3)
 		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("unknown")},
 		{"not before", existing, ledger.Verdict{}, func(h *h2) {
 			h.asks(h.client.get(1))
@@ -403,6 +444,193 @@ func TestConnectionsAreTakenOver(t *testing.T) {
 			h.takenOver("connection-limit", 3)
 		}, want{Admitted: 1, Judged: 1, Takeovers: 1, Rejected: rejected("connection-limit respond", 1)}.with("2xx")},
 	})
+}
+
+// answeredBy checks what was sent when a connection was taken over, and returns the frames that the client gets.
+func (h *h2) answeredBy(res result, first segment, options []byte) []string {
+	h.r.t.Helper()
+	h.did(res, h.conn.answers, h.hookOut+" respond open")
+	if len(res.sent) == 0 {
+		h.r.t.Fatal("nothing was sent to the backend")
+	}
+	reset := slices.IndexFunc(res.sent, func(s segment) bool { return s.flags&rst != 0 })
+	if reset < 0 {
+		h.r.t.Fatalf("the backend got no reset, but %v", res.sent)
+	}
+	h.is(res.sent[reset], rst|ack, first.seq, first.ack, nil)
+	res.sent = slices.Delete(res.sent, reset, reset+1)
+	r, seq := newReader(h.r.t), first.ack
+	var got []string
+	for i, s := range append(res.sent, res.segment) {
+		h.is(s, psh|ack, seq, res.segment.ack, options)
+		if s.src != h.conn.backend || !h.l3 && (s.srcMAC != nodeMAC || s.dstMAC != clientMAC) {
+			h.r.t.Errorf("segment %d goes from %s, %x > %x", i, s.src, s.srcMAC, s.dstMAC)
+		}
+		seq += uint32(len(s.payload))
+		got = append(got, r.read(s.payload)...)
+	}
+	return got
+}
+
+// takes sends what the client has written on a connection that is then taken over, and checks the frames that it gets.
+func (h *h2) takes(frames ...string) {
+	h.r.t.Helper()
+	first := h.segment(psh|ack, h.client.buf.String())
+	got := h.answeredBy(h.send(psh|ack, h.client.take()), first, nil)
+	if diff := cmp.Diff(frames, got); diff != "" {
+		h.r.t.Errorf("frames (-want +got):\n%s", diff)
+	}
+}
+
+func TestAnswersOfATakeover(t *testing.T) {
+	checkTakeovers(t, []takeoverCase{
+		{"in the protocol of each stream", existing, ledger.Verdict{}, func(h *h2) {
+			h.opens()
+			h.client.get(1).call(3).headers(5, true, ":method", "HEAD", ":path", "/")
+			h.takes(list(streamWindows, full(1, "open", 60), trailers(3, "open"), headOnly(5, "open", 60))...)
+		}, want{Takeovers: 1, Rejected: rejected("open respond", 3)}},
+		{"gRPC if the type is not known, but that of an earlier stream is", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.call(1))
+			h.answers(h.backend.reply(1, "0"))
+			h.opens()
+			must(h.client.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0xff, 0x40}, EndStream: true, EndHeaders: true}))
+			h.takes(list(streamWindows, trailers(3, "open"))...)
+		}, want{Admitted: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("grpc-ok")},
+		{"when the rest of a header block has come", existing, ledger.Verdict{}, func(h *h2) {
+			h.opens()
+			all := h.client.get(1).take()
+			first := h.segment(psh|ack, all[:20])
+			res := h.send(psh|ack, all[:20])
+			h.gets(res, "ack answered", streamWindows)
+			h.backendReset(res, first)
+			h.ack += uint32(len(res.segment.payload))
+			res = h.send(psh|ack, all[20:])
+			h.gets(res, "respond open", full(1, "open", 60))
+		}, want{Takeovers: 1, Rejected: rejected("open respond", 1)}},
+		{"resets count each stream", tables.PolicySettings{Existing: true, Reject: tables.Reset}, ledger.Verdict{}, func(h *h2) {
+			h.opens()
+			h.client.get(1).get(3).get(5)
+			h.resetBoth("open")
+		}, want{Takeovers: 1, Rejected: rejected("open reset", 3)}},
+	})
+}
+
+// answersTo returns the answers to the streams from the n-th on.
+func answersTo(from, to uint32) (frames []string) {
+	for n := from; n < to; n++ {
+		frames = append(frames, full(2*n+1, "open", 60)...)
+	}
+	return frames
+}
+
+// segmentsOf returns what a client gets in all segments of a reply.
+func segmentsOf(res result) (all []byte) {
+	for _, s := range append(res.sent, res.segment) {
+		all = append(all, s.payload...)
+	}
+	return all
+}
+
+// A packet with more new streams than fit the segments that are sent at once: the client repeats the others.
+func TestAnswersOfATakeoverFitItsSegments(t *testing.T) {
+	everywhere(t, existing, ledger.Verdict{}, func(t *testing.T, c *conn) {
+		h := c.openHTTP2(whole)
+		h.opens()
+		for i := range uint32(200) {
+			h.client.get(2*i + 1)
+		}
+		first := h.segment(psh|ack, h.client.buf.String())
+		res := h.send(psh|ack, h.client.take())
+		got := h.answeredBy(res, first, nil)
+		n := uint32(len(got) / 2)
+		frames := list(streamWindows, answersTo(0, n))
+		if diff := cmp.Diff(frames, got); diff != "" {
+			t.Errorf("frames (-want +got):\n%s", diff)
+		}
+		if n < 50 || n == 200 || len(res.sent) > 8 {
+			t.Errorf("%d streams were answered in %d segments", n, len(res.sent))
+		}
+		// The client acknowledges them, and sends again what is not acknowledged then.
+		h.ack = res.segment.seq + uint32(len(res.segment.payload))
+		res = h.send(ack, "")
+		h.did(res, h.conn.answers, h.hookOut+" ack answered")
+		acked := res.segment.ack
+		rest := h.segment(psh|ack, string(first.payload[acked-first.seq:]))
+		rest.seq = acked
+		again := h.put(h.out, rest, h.ctx)
+		h.did(again, h.conn.answers, h.hookOut+" respond open")
+		more := newReader(t).read(segmentsOf(again))
+		if diff := cmp.Diff(answersTo(n, n+uint32(len(more)/2)), more); diff != "" {
+			t.Errorf("frames after the first segments (-want +got):\n%s", diff)
+		}
+		h.r.wantTotals(want{Takeovers: 1, Rejected: rejected("open respond", uint64(n)+uint64(len(more)/2))})
+	})
+}
+
+// The circuit opens between the SYN and the first stream, and the backend has sent nothing.
+func TestTakeoverBeforeTheBackendsPreface(t *testing.T) {
+	everywhere(t, existing, ledger.Verdict{}, func(t *testing.T, c *conn) {
+		h := &h2{conn: c.open(), client: newPeer(), backend: newPeer()}
+		h.opens()
+		must(h.client.framer.WriteSettings())
+		settings := http2.ClientPreface + h.client.take()
+		h.client.buf.WriteString(settings)
+		h.client.get(1)
+		h.takes(list(greeting, []string{"SETTINGS ACK"}, full(1, "open", 60))...)
+		h.r.wantTotals(want{Takeovers: 1, Rejected: rejected("open respond", 1)})
+	})
+}
+
+func TestTakeoverFitsTheClientsSegments(t *testing.T) {
+	for _, f := range families {
+		for name, tc := range map[string]struct {
+			options []byte
+			mss     uint16
+			fits    bool
+		}{
+			"timestamps":                 {timestamps(7, 9), 1460, true},
+			"an MSS below the answer":    {nil, 60, false},
+			"an MSS of half the answers": {nil, 200, true},
+		} {
+			t.Run(f.name+"/"+name, func(t *testing.T) {
+				r := newRig(t)
+				r.put(f.backend, existing, ledger.Verdict{})
+				c := r.dial(f.client, f.backend)
+				c.options = tc.options
+				s := c.segment(syn, "")
+				s.options = mssOption(tc.mss)
+				c.passed(c.put(c.out, s, c.ctx), "egress", "admitted")
+				c.seq++
+				c.ack = 5000
+				c.passed(c.recv(syn|ack, ""), "ingress", "flow")
+				c.passed(c.send(ack, ""), "egress", "flow")
+				h := c.exchangeSettings(whole)
+				h.opens()
+				h.client.get(1).get(3)
+				if !tc.fits {
+					h.resetBoth("open")
+					r.wantTotals(want{Takeovers: 1, Rejected: rejected("open reset", 1)})
+					return
+				}
+				first := h.segment(psh|ack, h.client.buf.String())
+				res := h.send(psh|ack, h.client.take())
+				var swapped []byte
+				if tc.options != nil {
+					swapped = timestamps(9, 7)
+				}
+				got := h.answeredBy(res, first, swapped)
+				if diff := cmp.Diff(list(streamWindows, full(1, "open", 60), full(3, "open", 60)), got); diff != "" {
+					t.Errorf("frames (-want +got):\n%s", diff)
+				}
+				for _, s := range append(res.sent[1:], res.segment) {
+					if len(s.payload)+len(s.options) > int(tc.mss) {
+						t.Errorf("a segment has %d bytes", len(s.payload))
+					}
+				}
+				r.wantTotals(want{Takeovers: 1, Rejected: rejected("open respond", 2)})
+			})
+		}
+	}
 }
 
 func TestStreamsOfAPacketShareItsFate(t *testing.T) {
@@ -482,7 +710,7 @@ func TestLimitsDelayNewStreams(t *testing.T) {
 			h.ago(2*grace - 300*time.Millisecond)
 			h.withheld()
 			h.ago(300 * time.Millisecond)
-			h.takenOver("request-limit", 3)
+			h.cutOff("request-limit", 3)
 		}, want{Admitted: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("request-limit respond", 1)}.with("unknown")},
 	})
 }
@@ -514,7 +742,7 @@ func TestHalfOpenStreams(t *testing.T) {
 			h.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.ForcedOpen, Generation: 3})
 			h.withheld()
 			h.ago(grace)
-			h.takenOver("forced-open", 3)
+			h.cutOff("forced-open", 3)
 		}, want{Admitted: 1, Probes: 1, Unjudged: 1, Takeovers: 1, Rejected: rejected("forced-open respond", 1)}.with("unknown")},
 		{"other limits wait for the probe, too", tables.PolicySettings{Existing: true, MaxRequests: 1}, halfOpen(2, 2), func(h *h2) {
 			h.passed(h.send(psh|ack, h.client.get(1).take()), h.hookOut, "probe")
