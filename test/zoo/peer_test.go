@@ -20,6 +20,7 @@ type client struct {
 	posts   bool // sends bodies
 	once    bool // repeats no call, or a refused one at once
 	cancels bool // can cancel a call and go on
+	batches int  // starts a process for each at-once calls, so often at most; 0: makes all calls with one
 }
 
 // server is a kind of server.
@@ -55,10 +56,10 @@ func clients() []client {
 		// After a GOAWAY all further calls fail, because it keeps the connection.
 		{name: "httpx", command: pythonPeer("httpx"), bodies: true, posts: true, once: true},
 		{name: "curl", command: goPeer("curl"), bodies: true, posts: true},
-		{name: "nghttp", command: goPeer("nghttp"), one: true, posts: true},
+		{name: "nghttp", command: goPeer("nghttp"), one: true, posts: true, batches: 100},
 		{name: "h2load", command: goPeer("h2load"), one: true, posts: true},
 		{name: "curl-upgrade", command: goPeer("curl-upgrade"), upgrade: true, bodies: true, posts: true},
-		{name: "nghttp-upgrade", command: goPeer("nghttp-upgrade"), upgrade: true, one: true},
+		{name: "nghttp-upgrade", command: goPeer("nghttp-upgrade"), upgrade: true, one: true, batches: 100},
 		// At a GOAWAY all calls fail that are in flight.
 		{name: "jdk", command: []string{"java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", builtPeers, "Client"}, upgrade: true, bodies: true, posts: true, cancels: true},
 	}

@@ -100,7 +100,7 @@ func curl(protocol string, host func(call int) string) func(context.Context, opt
 		args := []string{protocol, "--silent", "--no-progress-meter", "--noproxy", "*", "--connect-to", "::" + o.address, "--config", "-",
 			"--write-out", `%{urlnum} %{http_code} %{time_total} %{size_download} %header{x-cbagent-reason}|%{errormsg}\n`}
 		if o.atOnce > 1 {
-			args = append(args, "--parallel", "--parallel-max", strconv.Itoa(o.atOnce))
+			args = append(args, "--parallel", "--parallel-immediate", "--parallel-max", strconv.Itoa(o.atOnce))
 		}
 		switch {
 		case o.method == "HEAD":
@@ -146,43 +146,52 @@ func nghttpUpgradeClient(ctx context.Context, o options) error {
 	return tool{nghttp("--upgrade")}.run(ctx, o)
 }
 
-// nghttp prints a table of its calls when all have ended, without their bodies. Calls that are missing there have failed.
-// It has one order for all calls.
+// nghttp makes all calls of a process at once, and has one order for all calls: each at-once calls have a process.
 func nghttp(flags ...string) func(context.Context, options, int, string, func(call)) error {
 	return func(ctx context.Context, o options, n int, body string, done func(call)) error {
-		do := o.do[0].path
-		args := append([]string{"--null-out", "--stat", "--multiply", strconv.Itoa(n), "--peer-max-concurrent-streams", strconv.Itoa(o.atOnce),
-			"--header", ":method: " + o.method}, flags...)
-		if body != "" {
-			args = append(args, "--data", body)
+		for ; n > 0; n -= o.atOnce {
+			if err := nghttpOnce(ctx, o, min(n, o.atOnce), body, done, flags...); err != nil {
+				return err
+			}
 		}
-		var began time.Time
-		cmd := command(ctx, "nghttp", append(args, "http://"+o.address+"/"+do)...)
-		made, table := 0, false
-		began = time.Now()
-		err := lines(cmd, func(line string) {
-			words := strings.Fields(line)
-			if !table {
-				table = len(words) > 0 && words[0] == "id"
-				return
-			}
-			if len(words) < 6 {
-				return
-			}
-			starts, err := time.ParseDuration(strings.TrimPrefix(words[2], "+"))
-			took, err2 := time.ParseDuration(words[3])
-			status, err3 := strconv.Atoi(words[4])
-			if err != nil || err2 != nil || err3 != nil {
-				fmt.Fprintln(os.Stderr, "peers: nghttp:", line)
-			}
-			made++
-			done(call{At: began.Add(starts).UnixNano(), Took: took.Microseconds(), Do: do, Code: -1, Status: status})
-		})
-		for range n - made {
-			done(call{At: began.UnixNano(), Took: time.Since(began).Microseconds(), Do: do, Code: -1, Error: "no response"})
-		}
-		return err
+		return nil
 	}
+}
+
+// nghttpOnce runs nghttp, which prints a table of its calls when all have ended, without their bodies. Calls that are missing
+// there have failed.
+func nghttpOnce(ctx context.Context, o options, n int, body string, done func(call), flags ...string) error {
+	do := o.do[0].path
+	args := append([]string{"--null-out", "--stat", "--multiply", strconv.Itoa(n), "--header", ":method: " + o.method}, flags...)
+	if body != "" {
+		args = append(args, "--data", body)
+	}
+	var began time.Time
+	cmd := command(ctx, "nghttp", append(args, "http://"+o.address+"/"+do)...)
+	made, table := 0, false
+	began = time.Now()
+	err := lines(cmd, func(line string) {
+		words := strings.Fields(line)
+		if !table {
+			table = len(words) > 0 && words[0] == "id"
+			return
+		}
+		if len(words) < 6 {
+			return
+		}
+		starts, err := time.ParseDuration(strings.TrimPrefix(words[2], "+"))
+		took, err2 := time.ParseDuration(words[3])
+		status, err3 := strconv.Atoi(words[4])
+		if err != nil || err2 != nil || err3 != nil {
+			fmt.Fprintln(os.Stderr, "peers: nghttp:", line)
+		}
+		made++
+		done(call{At: began.Add(starts).UnixNano(), Took: took.Microseconds(), Do: do, Code: -1, Status: status})
+	})
+	for range n - made {
+		done(call{At: began.UnixNano(), Took: time.Since(began).Microseconds(), Do: do, Code: -1, Error: "no response"})
+	}
+	return err
 }
 
 func h2loadClient(ctx context.Context, o options) error { return tool{h2load}.run(ctx, o) }
