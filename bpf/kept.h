@@ -1,6 +1,6 @@
 /* HTTP/2 connections that the kernel answers and keeps open. A client sends many requests on a connection, and takes its end for a
  * failure of the network: so the connection stays open while the circuit rejects, and each stream gets an answer. When the circuit
- * admits again, the next stream is met with GOAWAY, and the client sends it again on a new connection.
+ * admits again, the connection ends: see end_or_answer.
  *
  * The programs run for packets of the client only, so every reply is to a packet, and only a packet of the client can bring a lost
  * reply again. So data are acknowledged when the client has the replies to them, see acknowledgeable: until then its TCP sends them
@@ -16,6 +16,7 @@
 #define WINDOW_STEP (1U << 30) /* bytes of DATA after which the connection's window is raised again */
 #define REPEAT_INTERVAL (20ULL * 1000000) /* ns: a tenth of the shortest time after which TCP sends again */
 #define WINDOW_STEP_TAKEN 16384 /* the same if the backend has set the window: the smallest is 65,535 (RFC 9113, 6.9.2) */
+#define ENDING_TIME (100ULL * 1000000) /* ns, see end_or_answer */
 #define LOCK_TRIES 2048
 
 /* What the walk over a client's packet works on. */
@@ -245,6 +246,32 @@ static __always_inline void on_ping(struct keeper *w)
 	added(w, PING_LEN);
 }
 
+/* end_or_answer decides about a stream that the circuit does not reject any more. It returns the reason of an answer, or 0 after
+ * GOAWAY. Clients of gRPC send a stream that GOAWAY leaves out again on a new connection, and so lose nothing. Many clients of HTTP
+ * do not: they fail the stream, and some keep the connection. So a stream of HTTP gets one more answer, and GOAWAY follows when
+ * the client waits for nothing. A client that never waits gets it with its first stream after ENDING_TIME. */
+static __always_inline __u32 end_or_answer(struct keeper *w, __u32 content)
+{
+	struct kept_connection *c = w->connection;
+	__u64 now = w->stage->walk.now;
+
+	if (w->policy && content != HPACK_CONTENT_GRPC && !(content == HPACK_UNKNOWN && c->grpc) &&
+	    (!c->ending || now - c->ending < ENDING_TIME)) {
+		if (!c->ending)
+			c->ending = now;
+		return c->reason;
+	}
+	close_kept(w, ERROR_NONE);
+	return 0;
+}
+
+/* ends_idle reports whether a connection is to end, and its client waits for nothing. */
+static __always_inline bool ends_idle(const struct kept_connection *c)
+{
+	return c->ending && !c->closed && c->tail == c->head && c->client.phase == FRAMES_HEADER && !c->client.have &&
+	       !c->client.block_stream;
+}
+
 /* on_request answers a stream whose header block is complete. */
 static __noinline int on_request_headers(struct keeper *w)
 {
@@ -252,13 +279,14 @@ static __noinline int on_request_headers(struct keeper *w)
 	struct hpack *h = &c->client.hpack;
 	__u32 content = hpack_value(h, HPACK_CONTENT_TYPE), index, next = c->next;
 	bool head = hpack_value(h, HPACK_METHOD) == HPACK_METHOD_HEAD;
+	__u32 reason = w->reason;
 
-	if (!is_rejection(w->reason) || !w->policy) {
-		close_kept(w, ERROR_NONE);
+	if (!is_rejection(reason) || !w->policy)
+		reason = end_or_answer(w, content);
+	if (!reason)
 		return 0;
-	}
 	if (w->count_only) {
-		count_rejection(w->circuit, w->reason, REJECT_RESET);
+		count_rejection(w->circuit, reason, REJECT_RESET);
 		c->last_stream = c->client.block_stream;
 		w->answered++;
 		return 0;
@@ -266,14 +294,14 @@ static __noinline int on_request_headers(struct keeper *w)
 	/* What a type that the walk does not know may be depends on what the client sent before. */
 	if (content != HPACK_UNKNOWN)
 		c->grpc = content == HPACK_CONTENT_GRPC;
-	index = w->policy->reject == REJECT_RESPOND ? http2_answer(w->policy, w->reason, c->grpc) : ANSWER_NONE;
+	index = w->policy->reject == REJECT_RESPOND ? http2_answer(w->policy, reason, c->grpc) : ANSWER_NONE;
 	if (!add_answer(c, index, c->client.block_stream, head, w->retry)) {
-		count_rejection(w->circuit, w->reason, REJECT_RESET);
+		count_rejection(w->circuit, reason, REJECT_RESET);
 		w->reset = 1;
 		return 0;
 	}
 	added(w, c->next - next);
-	count_rejection(w->circuit, w->reason, REJECT_RESPOND);
+	count_rejection(w->circuit, reason, REJECT_RESPOND);
 	w->answered++;
 	return 0;
 }
@@ -481,6 +509,8 @@ static __noinline __u64 kept_packet(struct __sk_buff *skb, struct stage *s, stru
 			walk_kept(&w);
 		}
 	}
+	if (!pkt->payload && !w.reset && ends_idle(c))
+		close_kept(&w, ERROR_NONE);
 	if (in_order && pkt->flags & TCP_FIN && fr->next == end && !c->client_fin && !w.reset) {
 		c->client_fin = 1;
 		if (!c->closed)

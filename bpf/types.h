@@ -444,6 +444,7 @@ struct http2_reply {
 struct kept_connection {
 	struct frames client;
 	__u64 repeated; /* time at which replies were sent again, 0 = never */
+	__u64 ending; /* time of the first answer after the circuit had ceased to reject, 0 = none */
 	__u32 target;
 	__u32 reason; /* why the SYN was answered */
 	__u32 start; /* sequence number of the reply at tail */

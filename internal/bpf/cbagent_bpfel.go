@@ -416,6 +416,7 @@ type CKeptConnection struct {
 		}
 	}
 	Repeated     uint64
+	Ending       uint64
 	Target       uint32
 	Reason       uint32
 	Start        uint32

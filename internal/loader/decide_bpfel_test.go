@@ -317,6 +317,7 @@ type decideKeptConnection struct {
 		}
 	}
 	Repeated     uint64
+	Ending       uint64
 	Target       uint32
 	Reason       uint32
 	Start        uint32

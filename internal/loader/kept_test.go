@@ -470,18 +470,24 @@ func TestRequestsWithoutWaiting(t *testing.T) {
 	})
 }
 
-// later moves the connection's latest repetition into the past.
-func (k *kept) later() {
+// changed changes the entry of the connection.
+func (k *kept) changed(f func(*bpf.CKeptConnection)) {
 	k.t.Helper()
 	var c bpf.CKeptConnection
 	key := flowKey(k.conn.client, k.backend)
 	if err := k.r.d.objs.CMaps.Kept.Lookup(key, &c); err != nil {
 		k.t.Fatal(err)
 	}
-	c.Repeated = 0
+	f(&c)
 	if err := k.r.d.objs.CMaps.Kept.Put(key, &c); err != nil {
 		k.t.Fatal(err)
 	}
+}
+
+// later moves the connection's latest repetition into the past.
+func (k *kept) later() {
+	k.t.Helper()
+	k.changed(func(c *bpf.CKeptConnection) { c.Repeated = 0 })
 }
 
 func TestKeptAnswersAreRepeated(t *testing.T) {
@@ -630,7 +636,7 @@ func TestKeptConnectionEnds(t *testing.T) {
 				// Without a request nothing changes.
 				must(k.client.framer.WriteWindowUpdate(0, 9))
 				k.asks(k.client.take(), "ack answered", ack, 1)
-				end := k.segment(psh|ack, k.client.get(3).call(5).take())
+				end := k.segment(psh|ack, k.client.call(3).get(5).take())
 				k.asks(string(end.payload), "respond "+tc.reason, fin|psh|ack, 1, "GOAWAY 1 NO_ERROR")
 				again := k.put(k.out, end, k.ctx)
 				k.did(again, k.answers, "egress ack answered")
@@ -642,6 +648,49 @@ func TestKeptConnectionEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client of HTTP gets one more answer, and the connection ends when it waits for nothing.
+func TestKeptConnectionEndsWhenIdle(t *testing.T) {
+	closed := ledger.Verdict{Kind: ledger.Closed, Generation: 2}
+	begin := func(t *testing.T, c *conn) *kept {
+		k := c.keep(t, "open")
+		k.asks(k.preface()+k.client.get(1).take(), "respond open", psh|ack, 1,
+			list(greeting, []string{"SETTINGS ACK"}, full(1, "open", 60))...)
+		c.r.d.SetVerdict(1, closed)
+		k.asks(k.client.get(3).take(), "respond admitted", psh|ack, 1, full(3, "open", 1)...)
+		return k
+	}
+	t.Run("idle", func(t *testing.T) {
+		atEgress(t, func(t *testing.T, c *conn) {
+			k := begin(t, c)
+			k.gets(k.send(ack, ""), "ack answered", fin|psh|ack, k.seq, 1, "GOAWAY 3 NO_ERROR")
+			k.gets(k.send(fin|ack, ""), "ack answered", ack, k.seq, 1)
+			k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 2}})
+		})
+	})
+	t.Run("another one at once", func(t *testing.T) {
+		atEgress(t, func(t *testing.T, c *conn) {
+			k := begin(t, c)
+			k.asks(k.client.get(5).take(), "respond admitted", psh|ack, 1, full(5, "open", 1)...)
+			k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 3}})
+		})
+	})
+	t.Run("another one later", func(t *testing.T) {
+		atEgress(t, func(t *testing.T, c *conn) {
+			k := begin(t, c)
+			k.changed(func(c *bpf.CKeptConnection) { c.Ending -= uint64(100 * time.Millisecond) })
+			k.asks(k.client.get(5).take(), "respond admitted", fin|psh|ack, 1, "GOAWAY 3 NO_ERROR")
+			k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 2}})
+		})
+	})
+	t.Run("a call of gRPC", func(t *testing.T) {
+		atEgress(t, func(t *testing.T, c *conn) {
+			k := begin(t, c)
+			k.asks(k.client.call(5).take(), "respond admitted", fin|psh|ack, 1, "GOAWAY 3 NO_ERROR")
+			k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 2}})
+		})
+	})
 }
 
 // A circuit that has ended being open may reject for other reasons.

@@ -374,7 +374,7 @@ func TestConnectionsAreTakenOver(t *testing.T) {
 			h.gets(res, "respond open", h.rejections("open", 3, 5))
 			h.ack += uint32(len(res.segment.payload))
 			h.closes()
-			h.client.get(7)
+			h.client.call(7)
 			res = h.send(psh|ack, h.client.take())
 			h.gets(res, "respond admitted", []string{"GOAWAY 5 NO_ERROR"})
 			h.is(res.segment, psh|ack|fin, h.ack, h.seq, nil)
