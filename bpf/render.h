@@ -1,5 +1,5 @@
-/* How a client is rejected: by an answer in its protocol, a reset, or no reply. HTTP/1.x is the only protocol with answers. A
- * new protocol adds a header like render_http1.h, and a case here. */
+/* How a client is rejected: by an answer in its protocol, a reset, or no reply. Connections of HTTP/2 do not come here, see kept.h.
+ * A new protocol adds a header like render_http1.h, and a case here. */
 #pragma once
 
 #include "render_http1.h"
