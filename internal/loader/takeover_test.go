@@ -507,6 +507,22 @@ func TestAnswersOfATakeover(t *testing.T) {
 			res = h.send(psh|ack, all[20:])
 			h.gets(res, "respond open", full(1, "open", 60))
 		}, want{Takeovers: 1, Rejected: rejected("open respond", 1)}},
+		{"to a packet that begins with data that the backend has", existing, ledger.Verdict{}, func(h *h2) {
+			h.asks(h.client.post(1))
+			h.answers(h.backend.headers(1, false, ":status", "200"))
+			body := h.client.data(1, true, "body").take()
+			h.passed(h.send(psh|ack, body), h.hookOut, "flow")
+			h.opens()
+			again := h.segment(psh|ack, body+h.client.get(3).take())
+			again.seq -= uint32(len(body))
+			h.did(h.put(h.out, again, h.ctx), verdictDrop, h.hookOut+" drop withheld")
+			h.answers(h.backend.data(1, true, "ok"))
+			again.ack = h.ack
+			res := h.put(h.out, again, h.ctx)
+			h.gets(res, "respond open", list(streamWindows, full(3, "open", 60)))
+			h.backendReset(res, h.segment(psh|ack, ""))
+			h.is(res.segment, psh|ack, h.ack, again.seq+uint32(len(again.payload)), nil)
+		}, want{Admitted: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("2xx")},
 		{"resets count each stream", tables.PolicySettings{Existing: true, Reject: tables.Reset}, ledger.Verdict{}, func(h *h2) {
 			h.opens()
 			h.client.get(1).get(3).get(5)
