@@ -607,6 +607,7 @@ func TestTakeoverFitsTheClientsSegments(t *testing.T) {
 			"timestamps":                 {timestamps(7, 9), 1460, true},
 			"an MSS below the answer":    {nil, 60, false},
 			"an MSS of half the answers": {nil, 200, true},
+			"timestamps and a small MSS": {timestamps(7, 9), 120, true},
 		} {
 			t.Run(f.name+"/"+name, func(t *testing.T) {
 				r := newRig(t)
