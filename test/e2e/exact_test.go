@@ -237,7 +237,8 @@ var countedPlaces = []string{
 	"VIP", "VIP, masqueraded IPv6", "VIP of 127.0.0.1", "masqueraded on lo",
 }
 
-// TestCountsAreExactOnEveryWay does the same with fewer requests on every way that a client can take.
+// TestCountsAreExactOnEveryWay does the same with fewer requests on every way that a client can take, and with calls of
+// HTTP/2.
 func TestCountsAreExactOnEveryWay(t *testing.T) {
 	t.Parallel()
 	for name, newPlace := range ways(countedPlaces...) {
@@ -272,6 +273,7 @@ func TestCountsAreExactOnEveryWay(t *testing.T) {
 			if got, want := seen.Counts().Requests, 2400; got != want {
 				t.Errorf("%d requests, want %d", got, want)
 			}
+			streamsOnWay(t, d, p)
 		})
 	}
 }
