@@ -111,6 +111,12 @@ func (b *builder) traffic(p *view.Policy, l labels, c *view.Circuit) {
 	b.add(admitted, l, float64(t.Admitted))
 	b.add(probes, l, float64(t.Probes))
 	b.add(unjudged, l, float64(t.Unjudged))
+	if t.OverAdmitted > 0 {
+		b.add(overAdmitted, l, float64(t.OverAdmitted))
+	}
+	if t.Takeovers > 0 {
+		b.add(takeovers, l, float64(t.Takeovers))
+	}
 	for i, n := range t.Outcomes {
 		if n > 0 || t.Admitted > 0 && always[p.Protocol][i] {
 			b.add(outcomes, labels{l[0], l[1], outcomeLabels[i], l[2]}, float64(n))

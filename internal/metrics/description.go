@@ -73,7 +73,12 @@ var (
 		"reason open, and those of limits that are set: always; others: after the first", "reason", "answer")
 	wouldReject = describe(counter, "circuit", "would_reject_total",
 		"Clients that were admitted only because of the mode monitor, of the policy or an operator.", "after the first", "reason")
-	probes         = describe(counter, "circuit", "probe_permits_total", "Permits that were granted in half-open, including those returned unused.", "")
+	probes       = describe(counter, "circuit", "probe_permits_total", "Permits that were granted in half-open, including those returned unused.", "")
+	overAdmitted = describe(counter, "circuit", "over_admitted_total",
+		"Streams of HTTP/2 that were admitted although a limit or the circuit would have rejected them, because they shared a packet with an admitted one. Among admitted_total.",
+		"after the first")
+	takeovers = describe(counter, "circuit", "takeovers_total",
+		"Open connections of HTTP/2 that were taken from the backend to answer a rejected stream: the backend got a reset.", "after the first")
 	permitsUsed    = describe(gauge, "circuit", "probe_permits_used", "Permits of this half-open period that were granted and not returned.", "in half-open with probes")
 	permitsOut     = describe(gauge, "circuit", "probe_permits_in_flight", "Permits of this half-open period whose probe has no outcome yet.", "in half-open with probes")
 	rateAvailable  = describe(gauge, "circuit", "rate_limit_available", "Requests or connections that the rate limit would admit now.", "with a rate limit")

@@ -33,6 +33,8 @@ func (b *builder) sum(s *view.Snapshot, p *view.Policy, base labels) {
 		all.Totals.InFlight += c.Totals.InFlight
 		all.Totals.Admitted += c.Totals.Admitted
 		all.Totals.Probes += c.Totals.Probes
+		all.Totals.OverAdmitted += c.Totals.OverAdmitted
+		all.Totals.Takeovers += c.Totals.Takeovers
 		all.Totals.Unjudged += c.Totals.Unjudged
 		all.Totals.LatencySum += c.Totals.LatencySum
 		for j := range c.Totals.Rejected {

@@ -11,18 +11,20 @@ import (
 
 // Totals are what the programs counted for a circuit since it was reset.
 type Totals struct {
-	Connections uint64                          // open or being opened, now
-	InFlight    uint64                          // requests, now
-	Admitted    uint64                          // requests (http) or connections (tcp)
-	Probes      uint64                          // of these, with a half-open permit
-	Unjudged    uint64                          // outcomes that the circuit does not judge
-	Rejected    [Rejections][rejectCount]uint64 // by Rejection and by what the client got, as RejectNames
-	Would       [Rejections]uint64              // in monitor, admitted in place of it: by Rejection
-	Outcomes    [OutcomeClasses]uint64          // by class: see OutcomeClass
-	Openings    [Openings]uint64                // connections that begin with something else than a request, by Opening
-	Latency     [LatencyBuckets]uint64          // responses; bucket i took less than LatencyBound(i)
-	LatencySum  time.Duration                   // over the responses in Latency
-	RateNext    int64                           // when the rate limiter's next admission is due at an even pace, on Now's clock
+	Connections  uint64                          // open or being opened, now
+	InFlight     uint64                          // requests, now
+	Admitted     uint64                          // requests (http) or connections (tcp)
+	Probes       uint64                          // of these, with a half-open permit
+	OverAdmitted uint64                          // of these, streams that would have been rejected alone: they shared a packet with an admitted one
+	Takeovers    uint64                          // open connections of HTTP/2 that the kernel took from the backend to reject a stream
+	Unjudged     uint64                          // outcomes that the circuit does not judge
+	Rejected     [Rejections][rejectCount]uint64 // by Rejection and by what the client got, as RejectNames
+	Would        [Rejections]uint64              // in monitor, admitted in place of it: by Rejection
+	Outcomes     [OutcomeClasses]uint64          // by class: see OutcomeClass
+	Openings     [Openings]uint64                // connections that begin with something else than a request, by Opening
+	Latency      [LatencyBuckets]uint64          // responses; bucket i took less than LatencyBound(i)
+	LatencySum   time.Duration                   // over the responses in Latency
+	RateNext     int64                           // when the rate limiter's next admission is due at an even pace, on Now's clock
 }
 
 // RejectedTotal returns the sum of Rejected.
@@ -79,6 +81,7 @@ func (t *Tables) Totals(circuit int) Totals {
 	all := Totals{
 		Connections: atomic.LoadUint64(&target.Connections), InFlight: atomic.LoadUint64(&c.Requests),
 		Admitted: atomic.LoadUint64(&c.Admitted), Probes: atomic.LoadUint64(&c.Probes),
+		OverAdmitted: atomic.LoadUint64(&c.OverAdmitted), Takeovers: atomic.LoadUint64(&c.Takeovers),
 		Unjudged: atomic.LoadUint64(&c.Unjudged), LatencySum: time.Duration(atomic.LoadUint64(&c.LatencySum)),
 		RateNext: int64(atomic.LoadUint64(&target.RateNext)),
 	}

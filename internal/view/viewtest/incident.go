@@ -95,7 +95,7 @@ func Incident(t testing.TB) *view.Snapshot {
 		Threshold: &threshold, Window: &numbers, Step: 2, Until: &until, Connections: 3, InFlight: 2, VerdictSeconds: 0.00007,
 	}
 
-	busy := tables.Totals{Connections: 3, InFlight: 2, Admitted: 500, Probes: 3, Unjudged: 4, LatencySum: 90 * time.Second, RateNext: s.Clock + int64(30*time.Millisecond)}
+	busy := tables.Totals{Connections: 3, InFlight: 2, Admitted: 500, Probes: 3, OverAdmitted: 2, Takeovers: 1, Unjudged: 4, LatencySum: 90 * time.Second, RateNext: s.Clock + int64(30*time.Millisecond)}
 	busy.Outcomes[breaker.ResultReset], busy.Outcomes[breaker.ResultAborted] = 2, 1
 	busy.Outcomes[tables.OutcomeClass(200)], busy.Outcomes[tables.OutcomeClass(500)] = 400, 90
 	busy.Outcomes[tables.OutcomeClass(breaker.ResultGRPC(breaker.GRPCUnavailable))] = 7
