@@ -509,7 +509,7 @@ static __noinline __u64 kept_packet(struct __sk_buff *skb, struct stage *s, stru
 			walk_kept(&w);
 		}
 	}
-	if (!pkt->payload && !w.reset && ends_idle(c))
+	if (!w.answered && !w.reset && fr->next == end && ends_idle(c))
 		close_kept(&w, ERROR_NONE);
 	if (in_order && pkt->flags & TCP_FIN && fr->next == end && !c->client_fin && !w.reset) {
 		c->client_fin = 1;

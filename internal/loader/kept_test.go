@@ -669,6 +669,14 @@ func TestKeptConnectionEndsWhenIdle(t *testing.T) {
 			k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 2}})
 		})
 	})
+	t.Run("idle after a frame", func(t *testing.T) {
+		atEgress(t, func(t *testing.T, c *conn) {
+			k := begin(t, c)
+			must(k.client.framer.WriteWindowUpdate(0, 9))
+			k.asks(k.client.take(), "respond admitted", fin|psh|ack, 1, "GOAWAY 3 NO_ERROR")
+			k.r.wantTotals(want{Rejected: map[string]uint64{"open respond": 2}})
+		})
+	})
 	t.Run("another one at once", func(t *testing.T) {
 		atEgress(t, func(t *testing.T, c *conn) {
 			k := begin(t, c)
