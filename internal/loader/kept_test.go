@@ -594,6 +594,14 @@ func TestGapsOnAKeptConnection(t *testing.T) {
 			src: k.conn.client, dst: k.backend, flags: psh | ack, seq: begin + 1000, ack: k.ack, payload: []byte(upload[1000:2000]),
 		}, k.ctx), "ack answered", ack, k.seq, 1)
 		k.asks(k.client.get(5).take(), "respond open", psh|ack, 1, full(5, "open", 60)...)
+		// One that ends within the next frame is not skipped.
+		upload = k.client.data(5, true, strings.Repeat("x", 100)).get(7).take()
+		k.asks(upload[:50], "ack answered", ack, 1)
+		begin = k.seq
+		k.seq += 59 + 5
+		k.gets(k.put(k.out, k.segment(psh|ack, upload[109+5:]), k.ctx), "ack answered", ack, begin, 1)
+		k.seq = begin
+		k.asks(upload[50:], "respond open", psh|ack, 1, full(7, "open", 60)...)
 		// A FIN ahead of data.
 		k.seq += 100
 		k.did(k.put(k.out, k.segment(fin|ack, ""), k.ctx), verdictDrop, "egress swallow answered")
@@ -713,7 +721,7 @@ func TestKeptConnectionStaysForOtherReasons(t *testing.T) {
 			return s
 		}},
 		{"half-open", 1, func(c *conn, s tables.PolicySettings) tables.PolicySettings {
-			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: tables.Now() - 1, Calls: 1, Concurrent: 1})
+			c.r.d.SetVerdict(1, ledger.Verdict{Kind: ledger.Open, Generation: 1, Until: tables.Now() - 1, Calls: 1, Concurrent: 2})
 			other := c.r.dial(netipPort(c.client, 50000), c.backend)
 			c.passed(other.send(syn, ""), "egress", "probe")
 			return s
