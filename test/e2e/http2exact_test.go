@@ -100,11 +100,15 @@ func hangStreams(t *testing.T, d *datapath, from *netlab.Namespace, servers []*s
 		if err != nil {
 			t.Fatal(err)
 		}
+		eventually(t, "all is counted", func() bool { return d.Totals(i).InFlight == 0 })
 		d.SetPolicy(i, impatient)
 		for range calls {
 			if err := c.do(0, deedHang); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := c.flush(); err != nil {
+			t.Fatal(err)
 		}
 		eventually(t, "calls time out", func() bool { return d.Totals(i).Outcomes[breaker.ResultTimeout] == calls })
 		aborted := s.outcomes[breaker.ResultAborted].Load()

@@ -60,6 +60,8 @@ type streamServer struct {
 	calls    atomic.Uint64
 	outcomes outcomeCounts
 	loops    sync.WaitGroup
+	mu       sync.Mutex // of open
+	open     map[net.Conn]bool
 }
 
 func serveStreams(t *testing.T, in *netlab.Namespace, at netip.AddrPort) *streamServer {
@@ -68,20 +70,34 @@ func serveStreams(t *testing.T, in *netlab.Namespace, at netip.AddrPort) *stream
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &streamServer{listener: l}
+	s := &streamServer{listener: l, open: map[net.Conn]bool{}}
 	s.loops.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			s.loops.Go(func() { s.serve(c) })
+			s.mu.Lock()
+			s.open[c] = true
+			s.mu.Unlock()
+			s.loops.Go(func() {
+				s.serve(c)
+				_ = c.Close() // the client may have gone
+				s.mu.Lock()
+				delete(s.open, c)
+				s.mu.Unlock()
+			})
 		}
 	})
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
+		s.mu.Lock()
+		for c := range s.open {
+			_ = c.Close() // its loop ends
+		}
+		s.mu.Unlock()
 		s.loops.Wait()
 	})
 	return s
@@ -174,7 +190,6 @@ func (e *end) begin() error {
 
 // serve serves one connection.
 func (s *streamServer) serve(c net.Conn) {
-	defer func() { _ = c.Close() }()
 	e := newEnd(c, s.pieces.Load(), s.calls.Load())
 	preface := make([]byte, len(http2.ClientPreface))
 	if s.early.Load() && e.begin() != nil {
@@ -419,13 +434,36 @@ func dialStreams(ctx context.Context, dial func(context.Context, string, string)
 	return c, nil
 }
 
-// do begins a call when a stream is free.
-func (c *streamClient) do(number int, what deed) error {
+// flush sends what was written.
+func (c *streamClient) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.out.Flush()
+}
+
+// take takes a place for a stream. What was written is sent before it waits.
+func (c *streamClient) take() error {
 	select {
 	case c.free <- struct{}{}:
+		return nil
+	default:
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	select {
+	case c.free <- struct{}{}:
+		return nil
 	case err := <-c.done:
 		c.done <- err
 		return fmt.Errorf("the connection has ended: %w", err)
+	}
+}
+
+// do begins a call when a stream is free. At times it is sent together with later ones.
+func (c *streamClient) do(number int, what deed) error {
+	if err := c.take(); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -443,7 +481,10 @@ func (c *streamClient) do(number int, what deed) error {
 	if what == deedCancel {
 		err = errors.Join(err, c.cancel(stream))
 	}
-	return errors.Join(err, c.out.Flush())
+	if err != nil || c.random.IntN(4) > 0 {
+		return err
+	}
+	return c.out.Flush()
 }
 
 // cancel resets a stream. c.mu is held.
@@ -499,11 +540,8 @@ func (c *streamClient) read() error {
 // drain waits until no stream is open.
 func (c *streamClient) drain() error {
 	for range cap(c.free) {
-		select {
-		case c.free <- struct{}{}:
-		case err := <-c.done:
-			c.done <- err
-			return fmt.Errorf("the connection has ended: %w", err)
+		if err := c.take(); err != nil {
+			return err
 		}
 	}
 	for range cap(c.free) {
@@ -607,6 +645,9 @@ func (l streamLoad) connection(ctx context.Context, number int) error {
 		if err := c.do(next.number, next.deed); err != nil {
 			return err
 		}
+	}
+	if err := c.flush(); err != nil {
+		return err
 	}
 	if len(last) == 0 || last[len(last)-1].deed == deedLeave {
 		return c.close()
