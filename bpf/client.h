@@ -207,6 +207,8 @@ __noinline __u64 untracked_packet(struct __sk_buff *skb, struct packet *pkt, str
 	done = find_answered(&pkt->key);
 	if (done)
 		return answered_todo(done);
+	if (find_kept(&pkt->key))
+		return decision(TODO_HTTP2_KEPT, 0);
 	reason = packet_target(skb, pkt, &l);
 	if (reason != REASON_FLOW)
 		return decision(ACTION_PASS, reason);

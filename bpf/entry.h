@@ -29,6 +29,7 @@ static __always_inline bool can_reply(struct __sk_buff *skb)
 /* decide_at_entry decides about a packet that enters the node. PASS_ON leaves the decision to later hooks. */
 __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, struct node_state *n)
 {
+	struct kept_connection *c;
 	struct answered_flow *done;
 	struct endpoint ep;
 	struct lookup l;
@@ -55,6 +56,9 @@ __noinline __u64 decide_at_entry(struct __sk_buff *skb, struct packet *pkt, stru
 		/* If the backend had the connection, NAT and firewalls on the way have it as well. */
 		if (done)
 			return done->had_backend ? PASS_ON : answered_todo(done);
+		c = find_kept(&pkt->key);
+		if (c)
+			return c->had_backend ? PASS_ON : decision(TODO_HTTP2_KEPT, 0);
 		reason = cookie_reason(n, l.circuit, pkt);
 		return reason && !find_flow(&pkt->key) ? decision(TODO_COOKIE_PACKET, reason) : PASS_ON;
 	}

@@ -46,6 +46,28 @@ static __noinline struct answered_flow *find_answered(const struct flow_key *key
 	return bpf_map_lookup_elem(&answered, &k);
 }
 
+/* KEEPING_TIME is how long an idle connection in kept is found without its entry in answered. Answers to HTTP/1.x may evict that
+ * entry within seconds. */
+#define KEEPING_TIME (3600ULL * 1000000000)
+
+static __always_inline void extend_keeping(struct node_state *n, __u64 now)
+{
+	if (READ_ONCE(n->keeping_until) < now + KEEPING_TIME - 1000000000)
+		*(volatile __u64 *)&n->keeping_until = now + KEEPING_TIME;
+}
+
+/* find_kept finds a connection that is kept, also without its entry in answered. The check of the time saves nodes without such
+ * connections the lookup. */
+static __noinline struct kept_connection *find_kept(const struct flow_key *key)
+{
+	struct node_state *n = the_node();
+	struct flow_key k = *key;
+
+	if (!n || bpf_ktime_get_coarse_ns() >= READ_ONCE(n->keeping_until))
+		return NULL;
+	return bpf_map_lookup_elem(&kept, &k);
+}
+
 static __noinline void store_answered(const struct flow_key *key, const struct answered_flow *done)
 {
 	struct flow_key k = *key;
@@ -60,6 +82,8 @@ static __noinline void remove_answered(const struct flow_key *key)
 	/* A lookup takes no lock, a deletion does: this matters in a flood of SYNs. */
 	if (bpf_map_lookup_elem(&answered, &k))
 		bpf_map_delete_elem(&answered, &k);
+	if (find_kept(key))
+		bpf_map_delete_elem(&kept, &k);
 }
 
 /* answered_todo returns the decision about a packet of an answered connection. */
@@ -68,12 +92,16 @@ static __always_inline __u64 answered_todo(const struct answered_flow *done)
 	return decision(done->kept ? TODO_HTTP2_KEPT : TODO_ANSWERED_PACKET, 0);
 }
 
-/* answered_before reports whether a SYN is a retransmission for a connection whose request the kernel answered. */
+/* answered_before reports whether a SYN is a retransmission for a connection that the kernel answered. */
 static __always_inline bool answered_before(const struct packet *pkt)
 {
 	struct answered_flow *done = find_answered(&pkt->key);
+	struct kept_connection *c;
 
-	return done && done->isn == pkt->seq;
+	if (done)
+		return done->isn == pkt->seq;
+	c = find_kept(&pkt->key);
+	return c && c->isn == pkt->seq;
 }
 
 /* return_reservation returns the reserved permit of a connection that has sent no request. */

@@ -35,18 +35,14 @@ struct keeper {
 	__u32 count_only; /* 1: streams are counted as reset, not answered */
 };
 
-static __noinline struct kept_connection *find_kept(const struct flow_key *key)
-{
-	struct flow_key k = *key;
-
-	return bpf_map_lookup_elem(&kept, &k);
-}
-
 static __noinline void store_kept(const struct flow_key *key, const struct kept_connection *c)
 {
+	struct node_state *n = the_node();
 	struct flow_key k = *key;
 
 	bpf_map_update_elem(&kept, &k, c, BPF_ANY);
+	if (n)
+		extend_keeping(n, bpf_ktime_get_coarse_ns());
 }
 
 static __noinline void remove_kept(const struct flow_key *key)
@@ -502,6 +498,7 @@ static __noinline __u64 kept_packet(struct __sk_buff *skb, struct stage *s, stru
 	again = old && c->tail != head && may_repeat(c);
 	if (in_order && before(fr->next, end) && !c->client_fin) {
 		s->walk.now = bpf_ktime_get_ns();
+		extend_keeping(n, s->walk.now);
 		if (c->closed) {
 			fr->next = end;
 		} else {
@@ -591,6 +588,7 @@ static __noinline struct kept_connection *create_kept(const struct packet *pkt, 
 	__builtin_memset(c, 0, __builtin_offsetof(struct kept_connection, replies));
 	begin_frames(&c->client, pkt->seq);
 	c->target = pkt->target;
+	c->isn = pkt->seq - 1;
 	c->reason = reason;
 	c->start = pkt->ack;
 	c->next = pkt->ack;

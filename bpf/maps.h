@@ -95,7 +95,8 @@ struct {
 	__type(value, struct answered_flow);
 } answered SEC(".maps");
 
-/* HTTP/2 connections that the kernel answered and keeps open. Each has an entry in answered too, which finds it. An evicted entry
+/* HTTP/2 connections that the kernel answered and keeps open. Each has an entry in answered too, which finds it first, and stays
+ * longer if both are evicted only for their age: then the client gets a reset. An evicted entry
  * may be changed by a program that found it before; both the old and the new client then get wrong replies, and close. Only
  * programs write. Size: agent. */
 struct {

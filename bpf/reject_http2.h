@@ -92,6 +92,7 @@ static __always_inline struct kept_connection *new_kept_of(const struct packet *
 	c->client = from->client;
 	c->client.busy = 1;
 	c->target = f->target;
+	c->isn = f->isn;
 	c->reason = reason;
 	c->start = pkt->ack;
 	c->next = pkt->ack;

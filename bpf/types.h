@@ -447,6 +447,7 @@ struct kept_connection {
 	__u64 ending; /* time of the first answer after the circuit had ceased to reject, 0 = none */
 	__u32 target;
 	__u32 reason; /* why the SYN was answered */
+	__u32 isn; /* the client's */
 	__u32 start; /* sequence number of the reply at tail */
 	__u32 next; /* sequence number after all replies */
 	__u32 acked; /* highest acknowledgement by the client */
@@ -468,7 +469,7 @@ struct kept_connection {
 	__u8 closing; /* 1: GOAWAY and FIN follow the first answers, because streams of the backend were cut off */
 	__u8 pad;
 	struct http2_reply replies[REPLIES]; /* by number modulo REPLIES */
-	__u32 pad2[2];
+	__u32 pad2;
 };
 
 /* Constants that the agent uses as well. */
@@ -617,6 +618,7 @@ struct node_state {
 	__u32 flags;
 	__u64 sweeps;
 	__u64 answering_until; /* latest answering_until of all circuits, for SYNs answered on entry */
+	__u64 keeping_until; /* until then packets may belong to connections in kept */
 	__u64 http2_keys; /* keys of http2_connections that were used */
 	__u64 http2_count; /* entries in http2_connections */
 	__u64 sweep_requested; /* 1: an EVENT_SWEEP was sent after the latest sweep began */

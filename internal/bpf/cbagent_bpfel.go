@@ -419,6 +419,7 @@ type CKeptConnection struct {
 	Ending       uint64
 	Target       uint32
 	Reason       uint32
+	Isn          uint32
 	Start        uint32
 	Next         uint32
 	Acked        uint32
@@ -448,7 +449,7 @@ type CKeptConnection struct {
 		Data   uint32
 		Values [2]uint32
 	}
-	Pad2 [2]uint32
+	Pad2 uint32
 }
 
 type CNodeFlag uint32
@@ -474,6 +475,7 @@ type CNodeState struct {
 	Flags          uint32
 	Sweeps         uint64
 	AnsweringUntil uint64
+	KeepingUntil   uint64
 	Http2Keys      uint64
 	Http2Count     uint64
 	SweepRequested uint64

@@ -320,6 +320,7 @@ type decideKeptConnection struct {
 	Ending       uint64
 	Target       uint32
 	Reason       uint32
+	Isn          uint32
 	Start        uint32
 	Next         uint32
 	Acked        uint32
@@ -349,7 +350,7 @@ type decideKeptConnection struct {
 		Data   uint32
 		Values [2]uint32
 	}
-	Pad2 [2]uint32
+	Pad2 uint32
 }
 
 type decideNodeState struct {
@@ -366,6 +367,7 @@ type decideNodeState struct {
 	Flags          uint32
 	Sweeps         uint64
 	AnsweringUntil uint64
+	KeepingUntil   uint64
 	Http2Keys      uint64
 	Http2Count     uint64
 	SweepRequested uint64

@@ -875,6 +875,30 @@ func TestKeptConnectionIsReset(t *testing.T) {
 	}
 }
 
+// A flood of answers in HTTP/1.x evicts the entry by which the connection is found first.
+func TestKeptConnectionWithoutItsMark(t *testing.T) {
+	keptWherever(t, func(t *testing.T, c *conn) {
+		k := c.keep(t, "open")
+		k.asks(k.preface(), "ack answered", psh|ack, 1, list(greeting, []string{"SETTINGS ACK"})...)
+		evict := func() {
+			if err := k.r.d.objs.Answered.Delete(flowKey(k.conn.client, k.backend)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		evict()
+		k.asks(k.client.get(1).take(), "respond open", psh|ack, 1, full(1, "open", 60)...)
+		again := k.segment(syn, "")
+		again.seq, again.ack, again.options = 1000, 0, mssOption(1460)
+		k.did(k.put(k.out, again, k.ctx), verdictDrop, k.hookOut+" swallow answered")
+		// The client uses its ports for another connection, of HTTP/1.x.
+		k.seq = 900000
+		k.answeredSYN("open")
+		res := k.send(psh|ack, get)
+		k.did(res, k.answers, k.hookOut+" respond open")
+		k.isAnswer(res.segment, k.ack, k.seq, nil, unavailable, "open", "not now: open")
+	})
+}
+
 func TestKeptConnectionAndControlSegments(t *testing.T) {
 	keptWherever(t, func(t *testing.T, c *conn) {
 		k := c.keep(t, "open")

@@ -403,7 +403,7 @@ func clearMap[K any](r *rig, m *ebpf.Map) {
 // settle ends whatever goes on, so that the next case begins with nothing.
 func (r *rig) settle() {
 	r.t.Helper()
-	for _, m := range []*ebpf.Map{r.d.objs.Flows, r.d.objs.Answered, r.d.objs.NatFlows} {
+	for _, m := range []*ebpf.Map{r.d.objs.Flows, r.d.objs.Answered, r.d.objs.CMaps.Kept, r.d.objs.NatFlows} {
 		clearMap[bpf.CFlowKey](r, m)
 	}
 	clearMap[uint64](r, r.d.objs.Http2Connections)
