@@ -62,6 +62,8 @@ static __always_inline __u32 http2_answer(const struct policy *p, __u32 reason, 
 {
 	__u32 i = rejection_index(reason), index = ANSWER_NONE;
 
+	/* The verifier of older kernels must see the bound on the value that is used. */
+	asm volatile("" : "+r"(i));
 	if (i >= REJECTIONS)
 		return ANSWER_NONE;
 	if (grpc)
