@@ -4,6 +4,7 @@
 
 #include "ahead.h"
 
+#define FRAME_MAX 16384 /* of a frame, unless its receiver allows more (RFC 9113, 6.5.2) */
 #define FRAME_STEPS (1 << 20) /* each step reads at least a byte of a packet */
 
 /* What a walk has reached. */
@@ -227,6 +228,9 @@ static __always_inline bool parse_header(struct frames *fr)
 	fr->flags = h[4];
 	fr->stream = read32(h + 5) & 0x7fffffff;
 	if (!stream_fits(fr->type, fr->stream))
+		return false;
+	/* Frames of extensions are short. Text, as of another protocol, would be one of megabytes. */
+	if (fr->type > FRAME_CONTINUATION && fr->left > FRAME_MAX)
 		return false;
 	/* Nothing may come between the parts of a header block. */
 	if (fr->block_stream)
