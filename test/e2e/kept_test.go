@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -12,6 +13,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/cbagent/cbagent/internal/lab/netlab"
 	"github.com/cbagent/cbagent/internal/lab/testserver"
@@ -136,6 +140,73 @@ func TestHTTP2ClientsOfAnOpenCircuit(t *testing.T) {
 				t.Errorf("the backend saw %+v", got)
 			}
 			wantMetric(t, p, float64(rejections), "cbagent_rejected_total", `reason="open"`, `answer="respond"`)
+		})
+	}
+}
+
+// burst writes so many requests at once, and reads the kernel's answers to all of them.
+func burst(t *testing.T, in *netlab.Namespace, target netip.AddrPort, requests int) (took time.Duration) {
+	t.Helper()
+	c, err := in.DialContext(soon(t), "tcp", target.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }() // read to its end
+	var out, block bytes.Buffer
+	framer, encoder := http2.NewFramer(&out, c), hpack.NewEncoder(&block)
+	out.WriteString(http2.ClientPreface)
+	write := framer.WriteSettings()
+	for i := range requests {
+		block.Reset()
+		for _, f := range []hpack.HeaderField{
+			{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "x"}, {Name: ":path", Value: "/"},
+		} {
+			write = errors.Join(write, encoder.WriteField(f))
+		}
+		write = errors.Join(write, framer.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: uint32(2*i + 1), BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true,
+		}))
+	}
+	began := time.Now()
+	_, err = c.Write(out.Bytes())
+	if err := errors.Join(write, err, c.SetDeadline(began.Add(patience))); err != nil {
+		t.Fatal(err)
+	}
+	for answered := 0; answered < requests; {
+		f, err := framer.ReadFrame()
+		if err != nil {
+			t.Fatalf("after %d answers: %v", answered, err)
+		}
+		if d, ok := f.(*http2.DataFrame); ok && d.StreamEnded() && string(d.Data()) == defaultBody("open") &&
+			d.StreamID == uint32(2*answered+1) {
+			answered++
+		} else if ok {
+			t.Fatalf("after %d answers: %v %q", answered, d, d.Data())
+		}
+	}
+	return time.Since(began)
+}
+
+// TestHTTP2ManyRequestsAtOnce: answers that take several segments arrive whole wherever the kernel sends them.
+func TestHTTP2ManyRequestsAtOnce(t *testing.T) {
+	t.Parallel()
+	all := map[string]func(*testing.T) place{
+		"IPv4": places["IPv4"], "IPv6": places["IPv6"], "DNAT and masquerade": places["DNAT and masquerade"], "lo": places["lo"],
+		"VXLAN": places["VXLAN"], "TUN": places["TUN"], "TUN offload": places["TUN offload"], "QinQ pods": places["QinQ pods"],
+		"bridge": places["bridge"], "inbound": inboundPlaces["pod"], "inbound to the node": inboundPlaces["node"],
+		"VIP": vipPlaces["VIP"], "VIP, masqueraded IPv6": vipPlaces["VIP, masqueraded IPv6"], "no offloads": places["no offloads"],
+	}
+	for name, newPlace := range all {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			agent := startAgent(t, p.node, policyOf([]netip.AddrPort{p.backend}, append(p.policy, threeFailures...)...), p.interfaces)
+			failing := client(t, p.client, p.backend)
+			openCircuit(t, agent, p.server, failing)
+			failing.Close()
+			for _, requests := range []int{1, 12, 51, 200} {
+				t.Logf("%d requests: %s", requests, burst(t, p.client, p.dial, requests))
+			}
 		})
 	}
 }
