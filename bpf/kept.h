@@ -673,17 +673,17 @@ static __always_inline __u64 http2_on_kept(struct __sk_buff *skb, struct stage *
 
 	if (!c)
 		return evicted_packet(skb, pkt);
+	/* The reset for the backend, during which this CPU holds the connection, or the client's reply to a backend that did not
+	 * get it. */
+	if (c->had_backend && pkt->flags & TCP_RST)
+		return decision(ACTION_PASS, REASON_ANSWERED);
 	if (!hold_kept(c))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	if (!c->begun)
 		d = begin_kept(skb, pkt, c);
 	if (!d && pkt->flags & TCP_RST) {
-		/* The reset for the backend, or the client's reply to a backend that did not get it. */
-		if (c->had_backend)
-			d = decision(ACTION_PASS, REASON_ANSWERED);
-		else
-			d = decision(ACTION_SWALLOW, REASON_ANSWERED);
-		if (!c->had_backend && !before(pkt->seq, c->client.next))
+		d = decision(ACTION_SWALLOW, REASON_ANSWERED);
+		if (!before(pkt->seq, c->client.next))
 			remove_kept(&pkt->key);
 	}
 	if (!d)

@@ -139,17 +139,18 @@ static __always_inline void add_greeting(struct keeper *w)
 
 /* take_over ends the backend's connection by a reset. The client gets answers to its new streams, or a reset. If streams of the
  * backend are cut off, GOAWAY and a FIN follow the answers; otherwise the connection stays open as one that was never the backend's.
- * The flow is removed first, because all these packets pass these hooks again. They start no stage that uses the packet of this
- * one: the connection is not followed any more. */
+ * The entry is stored before the flow is removed: a packet of the client on another CPU is then either withheld or waits for the
+ * entry. The reset passes these hooks on this CPU, and may start a stage. */
 static __always_inline __u64 take_over(struct __sk_buff *skb, struct stage *s, struct flow *f, struct http2_connection *from,
 				       struct lookup *l, bool answer)
 {
 	struct keeper w = { .skb = skb, .stage = s, .policy = l->policy, .circuit = l->circuit, .reason = s->argument };
-	__u32 client_end = f->client_end, backend_end = f->backend_end, isn = f->isn;
+	__u32 client_end = f->client_end, isn = f->isn;
 	struct segment out = { .answer = ANSWER_NONE };
 	struct packet *pkt = &s->pkt;
 	struct tcp_options o = {};
 	struct kept_connection *c;
+	long failed;
 	__u64 d;
 
 	w.connection = c = new_kept_of(pkt, f, from, s->argument);
@@ -168,21 +169,26 @@ static __always_inline __u64 take_over(struct __sk_buff *skb, struct stage *s, s
 	if (!answer && !w.answered && !w.reset)
 		count_rejection(l->circuit, s->argument, REJECT_RESET);
 	__sync_fetch_and_add(&l->circuit->takeovers, 1);
+	/* The place of a reset. */
+	c->cursor_seq = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
+	if (answer) {
+		c = store_taken_over(pkt, c, isn);
+		if (!c)
+			return decision(ACTION_DROP, REASON_ERROR);
+	}
 	close_flow(&pkt->key, f, RESULT_UNKNOWN, s->walk.now);
-	if (reset_backend(skb, pkt, client_end, &out))
-		return decision(ACTION_DROP, REASON_ERROR);
+	s->saved = *pkt;
+	failed = reset_backend(skb, pkt, client_end, &out);
+	s->pkt = s->saved;
 	swap_ts(&out, &o);
 	if (!answer) {
 		out.back = 1;
 		out.flags = TCP_RST | TCP_ACK;
-		out.seq = before(pkt->ack, backend_end) ? backend_end : pkt->ack;
+		out.seq = c->cursor_seq;
 		out.ack = pkt->seq + pkt->payload + !!(pkt->flags & TCP_FIN);
-		return rewritten(rewrite(skb, pkt, &out), ACTION_RESET, s->argument);
+		return rewritten(failed ?: rewrite(skb, pkt, &out), ACTION_RESET, w.reason);
 	}
-	c = store_taken_over(pkt, c, isn);
-	if (!c)
-		return decision(ACTION_DROP, REASON_ERROR);
-	d = reply_kept(skb, pkt, c, &out, c->start, c->tail);
+	d = failed ? decision(ACTION_DROP, REASON_ERROR) : reply_kept(skb, pkt, c, &out, c->start, c->tail);
 	release_kept(c);
 	return d >> 32 == ACTION_ACK && w.answered ? decision(ACTION_RESPOND, w.reason) : d;
 }
@@ -196,13 +202,16 @@ static __always_inline __u64 http2_on_rejection(struct __sk_buff *skb, struct st
 	enum stream_rejection how;
 	struct lookup l;
 
+	/* Another CPU has taken over the connection, or it has ended. */
+	if (!f)
+		return decision(ACTION_DROP, REASON_WITHHELD);
 	if (!c || lookup_target(f->target, &l) != LOOKUP_FOUND)
 		return pass(REASON_UNTRACKED);
 	how = reject_stream(&s->pkt, f, c, &l, reason, bpf_ktime_get_ns());
-	if (how == STREAM_ANSWER || how == STREAM_RESET)
-		return take_over(skb, s, f, c, &l, how == STREAM_ANSWER);
 	if (!(f->flags & FLOW_WITHHELD))
 		__sync_fetch_and_or(&f->flags, FLOW_WITHHELD);
+	if (how == STREAM_ANSWER || how == STREAM_RESET)
+		return take_over(skb, s, f, c, &l, how == STREAM_ANSWER);
 	if (how == STREAM_WITHHOLD)
 		return decision(ACTION_DROP, REASON_WITHHELD);
 	count_rejection(l.circuit, reason, REJECT_DROP);

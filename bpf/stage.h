@@ -47,6 +47,7 @@ struct walk {
 struct stage {
 	struct packet pkt;
 	__u64 argument; /* low half of the decision that called the stage */
+	struct packet saved; /* the packet, while a copy passes these hooks and may start a stage */
 	struct walk walk;
 };
 

@@ -663,7 +663,27 @@ type CStage struct {
 		Nat          uint8
 	}
 	Argument uint64
-	Walk     struct {
+	Saved    struct {
+		_            structs.HostLayout
+		Key          CFlowKey
+		Seq          uint32
+		Ack          uint32
+		Payload      uint32
+		L3           uint32
+		L4           uint32
+		TcpLen       uint8
+		Flags        uint8
+		V6           uint8
+		Hook         uint8
+		Target       uint32
+		Until        uint64
+		Skip         uint32
+		NoAnswer     uint8
+		IsHead       uint8
+		FirstSegment uint8
+		Nat          uint8
+	}
+	Walk struct {
 		_         structs.HostLayout
 		Now       uint64
 		First     uint32

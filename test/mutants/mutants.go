@@ -105,7 +105,7 @@ var mutants = []mutant{
 		Name:    "the reset of a backend has the number of the packet",
 		File:    "bpf/reject_http2.h",
 		Old:     `reset_backend(skb, pkt, client_end, &out)`,
-		New:     `reset_backend(skb, pkt, pkt->seq, &out)`,
+		New:     `reset_backend(skb, pkt, client_end ? pkt->seq : 0, &out)`,
 		Package: "./internal/loader",
 		Test:    "TestAnswersOfATakeover",
 	},
