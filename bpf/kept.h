@@ -14,7 +14,7 @@
 #define FRAME_MAX 16384 /* largest frame that the greeting allows (RFC 9113, 6.5.2) */
 #define BLOCK_MAX 131072 /* largest header block, with the headers of its frames */
 #define WINDOW_STEP (1U << 30) /* bytes of DATA after which the connection's window is raised again */
-#define REPEAT_INTERVAL (20ULL * 1000000) /* ns: a tenth of the shortest time after which TCP sends again */
+#define REPEAT_INTERVAL (20LL * 1000000) /* ns: a tenth of the shortest time after which TCP sends again */
 #define WINDOW_STEP_TAKEN 16384 /* the same if the backend has set the window: the smallest is 65,535 (RFC 9113, 6.9.2) */
 #define ENDING_TIME (100ULL * 1000000) /* ns, see end_or_answer */
 #define LOCK_TRIES 2048
@@ -424,7 +424,7 @@ static __always_inline bool may_repeat(struct kept_connection *c)
 {
 	__u64 now = bpf_ktime_get_ns();
 
-	if (now - c->repeated < REPEAT_INTERVAL)
+	if ((__s64)(now - c->repeated) < REPEAT_INTERVAL)
 		return false;
 	c->repeated = now;
 	return true;

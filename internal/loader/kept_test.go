@@ -513,9 +513,11 @@ func TestKeptAnswersAreRepeated(t *testing.T) {
 			if !bytes.Equal(again.segment.payload, first.segment.payload) {
 				t.Errorf("the answer was %q, and then %q", first.segment.payload, again.segment.payload)
 			}
-			// The network has made a copy of the packet.
+			// The network has made a copy of the packet, which arrives at once.
+			k.changed(func(c *bpf.CKeptConnection) { c.Repeated = uint64(tables.Now() + int64(time.Minute)) })
 			k.did(k.put(k.out, s, k.ctx), verdictDrop, k.hookOut+" swallow answered")
 		}
+		k.later()
 		// It comes again although the client has the answer.
 		k.ack += uint32(len(first.segment.payload))
 		request.ack = k.ack
