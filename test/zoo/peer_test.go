@@ -60,7 +60,8 @@ func clients() []client {
 		{name: "h2load", command: goPeer("h2load"), one: true, posts: true},
 		{name: "curl-upgrade", command: goPeer("curl-upgrade"), upgrade: true, bodies: true, posts: true},
 		{name: "nghttp-upgrade", command: goPeer("nghttp-upgrade"), upgrade: true, one: true, batches: 100},
-		{name: "jdk", command: []string{"java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", builtPeers, "Client"}, upgrade: true, bodies: true, lives: true, posts: true, cancels: true},
+		// At a GOAWAY all calls fail that are in flight, and those that have just been answered.
+		{name: "jdk", command: []string{"java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", builtPeers, "Client"}, upgrade: true, bodies: true, posts: true, cancels: true},
 	}
 }
 
