@@ -43,6 +43,13 @@ static __always_inline bool answer_fits(const struct packet *pkt, const struct f
 	       pkt->ack == f->backend_end && !(f->flags & (FLOW_BACKEND_FIN | FLOW_BACKEND_FIN_AHEAD));
 }
 
+/* cuts_streams reports whether streams are lost when the backend's connection ends. Those that began before the connection was
+ * followed, or whose frames were missed, are not counted. */
+static __always_inline bool cuts_streams(const struct flow *f, const struct http2_connection *c)
+{
+	return READ_ONCE(c->streams) || f->flags & FLOW_JOINED || READ_ONCE(c->epoch);
+}
+
 /* awaits_probe reports whether the end of a probe decides about a new stream. The answer would end the connection, and with it
  * a probe in flight. A half-open period ends by its time-out at the latest. */
 static __always_inline bool awaits_probe(const struct http2_connection *c, struct circuit *circuit, __u32 reason, __u64 now)
@@ -71,7 +78,7 @@ static __always_inline enum stream_rejection reject_stream(const struct packet *
 	if (waited < hold || awaits_probe(c, l->circuit, reason, now))
 		return STREAM_WITHHOLD;
 	fits = l->policy->reject == REJECT_RESPOND && answer_fits(pkt, f, c);
-	if (!READ_ONCE(c->streams) && (fits || l->policy->reject == REJECT_RESET))
+	if (!cuts_streams(f, c) && (fits || l->policy->reject == REJECT_RESET))
 		return fits ? STREAM_ANSWER : STREAM_RESET;
 	if (waited < hold + GRACE)
 		return STREAM_WITHHOLD;
@@ -102,7 +109,7 @@ static __always_inline struct kept_connection *new_kept_of(const struct packet *
 	c->last_stream = from->last_stream;
 	c->grpc = from->grpc;
 	c->begun = 1;
-	c->closing = !!READ_ONCE(from->streams);
+	c->closing = cuts_streams(f, from);
 	c->had_backend = 1;
 	c->greeted = from->greeted;
 	return c;

@@ -600,6 +600,22 @@ func TestTakeoverBeforeTheBackendsPreface(t *testing.T) {
 	})
 }
 
+// Streams that began before a connection was followed may be in flight: a new one waits, and their client is told of their end.
+func TestTakeoverOfAJoinedConnection(t *testing.T) {
+	everywhere(t, existing, ledger.Verdict{}, func(t *testing.T, c *conn) {
+		h := &h2{conn: c, client: newPeer(), backend: newPeer(), carry: whole}
+		h.ack = 5000
+		h.asks(h.client.get(3))
+		h.answers(h.backend.ok(3))
+		h.opens()
+		h.client.get(5)
+		h.withheld()
+		h.ago(grace)
+		h.cutOff("open", 5)
+		h.r.wantTotals(want{Admitted: 1, Takeovers: 1, Rejected: rejected("open respond", 1)}.with("2xx"))
+	})
+}
+
 func TestTakeoverFitsTheClientsSegments(t *testing.T) {
 	for _, f := range families {
 		for name, tc := range map[string]struct {
