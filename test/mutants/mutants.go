@@ -94,9 +94,17 @@ var mutants = []mutant{
 		Test:    "TestHalfOpenStreams",
 	},
 	{
+		Name:    "a connection that is older than the agent is taken over at once",
+		File:    "bpf/reject_http2.h",
+		Old:     `f->flags & FLOW_JOINED || READ_ONCE(c->epoch)`,
+		New:     `READ_ONCE(c->epoch) > 1`,
+		Package: "./internal/loader",
+		Test:    "TestTakeoverOfAJoinedConnection",
+	},
+	{
 		Name:    "the client waits for streams that were cut off",
 		File:    "bpf/reject_http2.h",
-		Old:     `c->closing = !!READ_ONCE(from->streams)`,
+		Old:     `c->closing = cuts_streams(f, from)`,
 		New:     `c->closing = 0`,
 		Package: "./internal/loader",
 		Test:    "TestConnectionsAreTakenOver",
