@@ -185,6 +185,29 @@ static __always_inline __u32 search_chunks(const struct ahead_side *s, __u32 nex
 	return found;
 }
 
+/* kept_byte returns a byte that the client has sent ahead of a gap, or a negative number if it is not kept. */
+__noinline int kept_byte(struct flow *f, __u32 seq)
+{
+	struct ahead_chunk *c;
+	struct ahead_side *s;
+	struct ahead_key key;
+	__u32 chunk, later, at;
+
+	if (!f)
+		return -1;
+	s = find_side(f, SIDE_CLIENT);
+	chunk = s ? search_chunks(s, seq, &later) : 0;
+	if (!chunk)
+		return -1;
+	ahead_key(&key, f->http2.connection, SIDE_CLIENT, chunk - 1);
+	c = bpf_map_lookup_elem(&ahead_chunks, &key);
+	if (!c)
+		return -1;
+	at = seq - c->seq;
+	asm volatile("" : "+r"(at));
+	return c->bytes[at & (AHEAD_CHUNK - 1)];
+}
+
 /* find_chunk moves the walk to the chunk that holds the next byte. It returns 0 if there is none. */
 __noinline int find_chunk(struct walk *k, struct flow *f, __u32 side)
 {

@@ -69,8 +69,12 @@ __noinline __u64 client_data(struct __sk_buff *skb, struct packet *pkt, struct n
 	}
 	record_client_data(f, pkt);
 	d = on_request(skb, pkt, n, f);
-	if (d >> 32 == ACTION_PASS)
+	if (d >> 32 == ACTION_PASS) {
 		f->client_end = pkt->seq + pkt->payload;
+		/* Bytes of a preface that were kept follow. */
+		if (f->http1.preface && before(f->client_end, f->http1.request_end + f->http1.preface))
+			f->client_end = f->http1.request_end + f->http1.preface;
+	}
 	return d;
 }
 

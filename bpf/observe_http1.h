@@ -98,11 +98,25 @@ static __always_inline __u64 chunk_or_request(struct packet *pkt, struct node_st
 
 #define PREFACE_BEGIN 4 /* "PRI ", which begins no request of HTTP/1.x */
 
+static const __u8 preface_begin[PREFACE_BEGIN] = { 'P', 'R', 'I', ' ' };
+
+/* kept_preface_bytes adds bytes of "PRI " that came ahead of a gap to those that were seen. */
+static __always_inline __u32 kept_preface_bytes(struct flow *f, __u32 seen)
+{
+	if (!f->ahead[SIDE_CLIENT])
+		return seen;
+#pragma unroll
+	for (int i = 1; i < PREFACE_BEGIN; i++) {
+		if (seen == i && kept_byte(f, f->http1.request_end + i) == preface_begin[i])
+			seen++;
+	}
+	return seen;
+}
+
 /* preface_bytes returns how many bytes of "PRI " are complete with this packet, of which seen came before it. It returns 0 if the
  * connection begins with something else. */
 static __always_inline __u32 preface_bytes(struct __sk_buff *skb, const struct packet *pkt, __u32 seen)
 {
-	static const __u8 begin[PREFACE_BEGIN] = { 'P', 'R', 'I', ' ' };
 	__u32 at = pkt->l4 + pkt->tcp_len + pkt->skip, left = pkt->payload - pkt->skip;
 	__u8 b = 0;
 
@@ -110,7 +124,7 @@ static __always_inline __u32 preface_bytes(struct __sk_buff *skb, const struct p
 	for (int i = 0; i < PREFACE_BEGIN; i++) {
 		if (i < seen || !left)
 			continue;
-		if (bpf_skb_load_bytes(skb, at, &b, 1) || b != begin[i])
+		if (bpf_skb_load_bytes(skb, at, &b, 1) || b != preface_begin[i])
 			return 0;
 		at++;
 		left--;
@@ -137,13 +151,14 @@ __noinline __u32 connection_method(struct __sk_buff *skb, struct packet *pkt, st
 		if (kind != METHOD_NONE && pkt->payload - pkt->skip >= PREFACE_BEGIN)
 			return kind;
 	}
-	h->preface = preface_bytes(skb, pkt, seen);
+	h->preface = kept_preface_bytes(f, preface_bytes(skb, pkt, seen));
 	if (h->preface)
 		return METHOD_NONE;
 	/* Every text that begins with "P" is taken for a request, as in method(). */
 	if (seen)
 		return METHOD_OTHER;
-	if (kind == METHOD_NONE) {
+	/* What follows a PROXY header was counted with it. */
+	if (kind == METHOD_NONE && h->request_end == f->isn + 1) {
 		kind = count_opening(skb, pkt, f);
 		if (kind == METHOD_NONE && pkt->skip)
 			h->preface = preface_bytes(skb, pkt, 0);
@@ -151,10 +166,16 @@ __noinline __u32 connection_method(struct __sk_buff *skb, struct packet *pkt, st
 	return kind;
 }
 
-/* may_be_preface reports whether the connection may still begin with the preface of HTTP/2. */
-static __always_inline bool may_be_preface(const struct flow *f)
+/* continues_beginning reports whether the packet has the next bytes of the beginning of the connection, of which up to three may
+ * have been seen, and sets pkt->skip to their offset. */
+static __always_inline bool continues_beginning(struct packet *pkt, const struct flow *f)
 {
-	return f->protocol == PROTOCOL_HTTP && !(f->flags & FLOW_JOINED) && f->client_end == f->isn + 1 + f->http1.preface;
+	__u32 next = f->http1.request_end + f->http1.preface;
+
+	if (f->flags & FLOW_JOINED || f->requests || next - pkt->seq >= pkt->payload)
+		return false;
+	pkt->skip = next - pkt->seq;
+	return true;
 }
 
 /* keep_before_preface keeps a packet ahead of a gap in which the preface may be. */
@@ -184,9 +205,7 @@ __noinline __u64 http1_data(struct __sk_buff *skb, struct packet *pkt, struct no
 		return 0;
 	if (request_may_begin(pkt, &f->http1)) {
 		seen = f->http1.preface;
-		if (f->flags & FLOW_JOINED)
-			kind = method(skb, pkt);
-		else if (pkt->seq == f->isn + 1 + seen)
+		if (continues_beginning(pkt, f))
 			kind = connection_method(skb, pkt, f);
 		else
 			kind = method(skb, pkt);

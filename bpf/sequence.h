@@ -65,10 +65,19 @@ static __always_inline bool is_new(const struct flow *f, const struct packet *pk
 	return pkt->payload && before(f->client_end, pkt->seq + pkt->payload);
 }
 
+/* may_be_preface reports whether the connection may still begin with the preface of HTTP/2: no other byte was seen. */
+static __always_inline bool may_be_preface(const struct flow *f)
+{
+	return f->protocol == PROTOCOL_HTTP && !f->requests && !(f->flags & FLOW_JOINED) &&
+	       f->client_end == f->http1.request_end + f->http1.preface;
+}
+
 /* is_next reports whether new data of the client are in order. After a gap data are in order if the backend has acknowledged
- * all data before them. */
+ * all data before them. A retransmission may end with new data; only the beginning of a connection is read from there. */
 static __always_inline bool is_next(const struct flow *f, const struct packet *pkt)
 {
+	if (may_be_preface(f) && !before(f->client_end, pkt->seq))
+		return true;
 	return pkt->seq == f->client_end || !before(f->acked, pkt->seq);
 }
 

@@ -168,6 +168,11 @@ func (z *zoo) addsUp(t *testing.T) {
 	if err := it.Err(); err != nil {
 		t.Fatal(err)
 	}
+	for _, s := range z.streams() {
+		if bpf.CRequestState(s.Request.State&0xff) != bpf.CRequestStateREQUEST_NONE {
+			requests[s.Request.Circuit]++
+		}
+	}
 	if n := z.d.NodeCounts().Flows; n != all {
 		t.Errorf("%d flows are counted, there are %d", n, all)
 	}

@@ -90,7 +90,7 @@ func TestUpgradeToHTTP2(t *testing.T) {
 				h.r.forgotten()
 			})
 			for _, carry := range carriages {
-				if carry.name == "reversed" {
+				if carry.name == "reversed" || carry.name == "swapped" {
 					continue // what comes ahead of a gap before the first frame is not kept
 				}
 				t.Run(carry.name, func(t *testing.T) {

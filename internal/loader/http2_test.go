@@ -143,6 +143,15 @@ func reversed(n int) []span {
 	return all
 }
 
+// swapped sends the second byte before the first, the fourth before the third, and so on.
+func swapped(n int) []span {
+	all := pieces(n, 1)
+	for pair := range slices.Chunk(all, 2) {
+		slices.Reverse(pair)
+	}
+	return all
+}
+
 // carriages are ways to send the same bytes.
 var carriages = []struct {
 	name string
@@ -153,6 +162,7 @@ var carriages = []struct {
 	{"twice", twice},
 	{"merged", merged},
 	{"reversed", reversed},
+	{"swapped", swapped},
 }
 
 // toBackend carries bytes of the client. All segments must be passed.
