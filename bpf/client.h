@@ -107,6 +107,22 @@ static __always_inline void handle_ack(const struct packet *pkt, struct flow *f)
 		end_request(&pkt->key, r, state, RESULT_UNKNOWN, bpf_ktime_get_ns());
 }
 
+/* http2_client_fin records a FIN once all data before it were read. The body of a request may still have gaps. */
+static __always_inline void http2_client_fin(const struct packet *pkt, struct flow *f)
+{
+	bool sends = pkt->flags & TCP_FIN;
+	__u32 fin = sends ? pkt->seq + pkt->payload : f->client_fin;
+
+	if (!sends && !(f->flags & FLOW_CLIENT_FIN_AHEAD))
+		return;
+	if (client_read_to(f, fin))
+		__sync_fetch_and_or(&f->flags, FLOW_CLIENT_FIN);
+	else if (sends)
+		record_client_fin(f, fin);
+	if (f->flags & FLOW_CLIENT_FIN)
+		record_client_left(f, bpf_ktime_get_ns());
+}
+
 /* client_fin handles a FIN of the client. The client may have closed only its direction; the request ends if it has waited
  * outcome.patience. */
 static __always_inline void client_fin(const struct packet *pkt, struct flow *f, __u64 state)
@@ -115,8 +131,6 @@ static __always_inline void client_fin(const struct packet *pkt, struct flow *f,
 	__u64 now = bpf_ktime_get_ns();
 
 	record_client_fin(f, pkt->seq + pkt->payload);
-	if (f->protocol == PROTOCOL_HTTP2 && f->flags & FLOW_CLIENT_FIN)
-		record_client_left(f, now);
 	if (request_state_of(state) == REQUEST_WAIT && f->flags & FLOW_CLIENT_FIN && client_left_result(r, now) == RESULT_ABANDONED)
 		end_request(&pkt->key, r, state, result_if_seen(f, RESULT_ABANDONED), now);
 }
@@ -131,10 +145,12 @@ static __always_inline void after_client_data(const struct packet *pkt, struct f
 	if (request_state_of(state) == REQUEST_RESPONDED && !before(f->client_ack, f->backend_next))
 		end_responded(&pkt->key, r, state, r->status);
 	/* The client may have acknowledged a FIN of the backend that came ahead of a gap. */
-	if (f->protocol == PROTOCOL_HTTP2)
+	if (f->protocol == PROTOCOL_HTTP2) {
 		close_after_backend_fin(f);
-	if (pkt->flags & TCP_FIN)
+		http2_client_fin(pkt, f);
+	} else if (pkt->flags & TCP_FIN) {
 		client_fin(pkt, f, state);
+	}
 	close_if_finished(&pkt->key, f);
 }
 

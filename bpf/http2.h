@@ -224,12 +224,19 @@ static __always_inline void close_after_backend_fin(const struct flow *f)
 		close_http2(f, RESULT_RESET, bpf_ktime_get_ns());
 }
 
-/* backend_read_to reports whether all data of the backend before a sequence number were read. */
+/* backend_read_to and client_read_to report whether all data of a side before a sequence number were read. */
 static __always_inline bool backend_read_to(const struct flow *f, __u32 seq)
 {
 	struct http2_connection *c = http2_connection_of(f);
 
 	return c && c->backend.next == seq;
+}
+
+static __always_inline bool client_read_to(const struct flow *f, __u32 seq)
+{
+	struct http2_connection *c = http2_connection_of(f);
+
+	return c && c->client.next == seq;
 }
 
 /* record_client_left records the time at which the client closed its direction. The sweep ends the streams that it has waited
