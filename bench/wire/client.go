@@ -18,7 +18,8 @@ type client struct {
 	begun *atomic.Int64 // requests of all clients
 	until time.Time
 
-	fd        int // -1: not connected
+	fd        int     // -1: not connected
+	caller    *caller // of gRPC; nil: nothing was sent on the connection
 	buffer    []byte
 	latencies []uint32 // ns, at most 4 s
 	status    map[int]int
@@ -75,6 +76,9 @@ func (c *client) do(request []byte) (status int, err error) {
 	if c.load.Connect {
 		return 0, nil
 	}
+	if c.load.GRPC {
+		return c.call()
+	}
 	if _, err := unix.Write(c.fd, request); err != nil {
 		return 0, err
 	}
@@ -114,6 +118,7 @@ func (c *client) hangUp() {
 	if c.fd >= 0 {
 		_ = unix.Close(c.fd)
 		c.fd = -1
+		c.caller = nil
 	}
 }
 

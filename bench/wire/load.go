@@ -23,13 +23,14 @@ type Load struct {
 	Requests int           // or after so many, if that comes first; 0 = no such end
 	KeepOpen bool          // keep connections as long as the server lets us; else a new one for each request
 	Connect  bool          // only connect: no request is sent
+	GRPC     bool          // requests are unary calls of gRPC in clear text
 	Patience time.Duration // how long to wait for an answer; default 2 s
 }
 
 // Result is what became of a load.
 type Result struct {
 	Requests  int
-	ByStatus  map[int]int    // answers
+	ByStatus  map[int]int    // answers; of calls by their grpc-status
 	Errors    map[string]int // what ended without an answer; "ECONNREFUSED" of a RST to a SYN
 	Elapsed   time.Duration
 	P50       time.Duration // of the requests' latencies, connecting included

@@ -9,14 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Server answers each request with the same 200 and a body of 100 bytes, from one thread.
+// Server answers each request with the same 200 and a body of 100 bytes, or each gRPC call with the same message, from one thread.
 type Server struct {
 	listener int
 	poll     int
 	end      int // a pipe's other end, whose closing ends Serve
 	wake     int
 	buffer   []byte
-	partial  map[int][]byte // heads that have not arrived whole
+	out      []byte
+	partial  map[int][]byte  // heads that have not arrived whole
+	callees  map[int]*callee // connections of gRPC; nil: it serves HTTP/1.1
 }
 
 // answer is what each request gets.
@@ -25,12 +27,21 @@ var answer = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Leng
 
 // Listen opens an IPv4 port in the network namespace of the calling thread.
 func Listen(at netip.AddrPort) (*Server, error) {
-	s := &Server{listener: -1, poll: -1, end: -1, wake: -1, buffer: make([]byte, 16<<10), partial: map[int][]byte{}}
+	s := &Server{listener: -1, poll: -1, end: -1, wake: -1, buffer: make([]byte, frameHeader+maxPayload), partial: map[int][]byte{}}
 	if err := s.open(at); err != nil {
 		s.closeAll()
 		return nil, fmt.Errorf("listen on %s: %w", at, err)
 	}
 	return s, nil
+}
+
+// ListenGRPC opens a port for gRPC calls in clear text, as Listen does for requests.
+func ListenGRPC(at netip.AddrPort) (*Server, error) {
+	s, err := Listen(at)
+	if err == nil {
+		s.callees = map[int]*callee{}
+	}
+	return s, err
 }
 
 func (s *Server) open(at netip.AddrPort) (err error) {
@@ -87,6 +98,7 @@ func (s *Server) Serve() error {
 			default:
 				if !s.serve(fd) {
 					delete(s.partial, fd)
+					delete(s.callees, fd)
 					_ = unix.Close(fd)
 				}
 			}
@@ -127,6 +139,9 @@ func (s *Server) accept() error {
 
 // serve answers what has arrived on a connection; false when the connection is to be closed.
 func (s *Server) serve(fd int) bool {
+	if s.callees != nil {
+		return s.serveCalls(fd)
+	}
 	have := copy(s.buffer, s.partial[fd])
 	n, err := unix.Read(fd, s.buffer[have:])
 	if err == unix.EINTR || err == unix.EAGAIN {

@@ -23,8 +23,14 @@ func local(t *testing.T) netip.AddrPort {
 // start serves on loopback until the test ends.
 func start(t *testing.T) netip.AddrPort {
 	t.Helper()
+	return startWith(t, Listen)
+}
+
+// startWith serves on loopback, on a port that listen opens.
+func startWith(t *testing.T, listen func(netip.AddrPort) (*Server, error)) netip.AddrPort {
+	t.Helper()
 	at := local(t)
-	s, err := Listen(at)
+	s, err := listen(at)
 	if err != nil {
 		t.Fatal(err)
 	}
