@@ -20,10 +20,17 @@ type fortioResult struct {
 	RetCodes map[string]int
 }
 
-// fortio sends requests on 16 kept connections, as fast as it can.
-func (p place) fortio(ctx context.Context, r *part.Run, length time.Duration) (map[string]float64, error) {
-	cmd := exec.CommandContext(ctx, r.Bench.Tool("fortio"), "load", "-c", "16", "-qps", "0", "-t", length.String(),
-		"-p", "50,99", "-quiet", "-json", "-", fmt.Sprintf("http://%s/", p.Target))
+// fortio is a load by fortio, as fast as it can, on connections that it keeps.
+type fortio struct {
+	name   string   // of the case
+	flags  []string // how many connections, and of what
+	target string   // %s is the address
+	ok     string   // how it counts a success
+}
+
+func (p place) fortio(ctx context.Context, r *part.Run, f fortio, length time.Duration) (map[string]float64, error) {
+	command := append([]string{"load", "-qps", "0", "-t", length.String(), "-p", "50,99", "-quiet", "-json", "-"}, f.flags...)
+	cmd := exec.CommandContext(ctx, r.Bench.Tool("fortio"), append(command, fmt.Sprintf(f.target, p.Target))...)
 	out, err := p.site.Output(p.site.Client, cmd)
 	if err != nil {
 		return nil, err
@@ -33,8 +40,8 @@ func (p place) fortio(ctx context.Context, r *part.Run, length time.Duration) (m
 		return nil, fmt.Errorf("read fortio's result: %w", err)
 	}
 	n := got.DurationHistogram.Count
-	if n == 0 || got.RetCodes["200"] != n {
-		return nil, fmt.Errorf("of %d requests %v were answered: all must be 200", n, got.RetCodes)
+	if n == 0 || got.RetCodes[f.ok] != n {
+		return nil, fmt.Errorf("of %d requests %v were answered: all must be %s", n, got.RetCodes, f.ok)
 	}
 	values := map[string]float64{"requests": float64(n), "rate_rps": got.ActualQPS}
 	for _, q := range got.DurationHistogram.Percentiles {

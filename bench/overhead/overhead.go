@@ -21,7 +21,30 @@ var Part = part.Part{
 		"Client and backend are as lean as can be, so that all of every difference shows; the last case has fortio and Go's own server " +
 		"in their places. Each peer has a network of its own; they take turns.",
 	Rounds: 20, Quick: 2,
-	Run: run,
+	Run: http1.run,
+}
+
+// comparison is what is sent through which peers.
+type comparison struct {
+	settings peer.Settings
+	shapes   []shape
+	serve    func(site *peer.Site, backend int) error // of the leanest backend
+	peers    []peer.Kind                              // in front of it
+	ordinary func(site *peer.Site, backend int) error // an ordinary backend, to which fortio sends
+	fortio   fortio
+}
+
+var trip = peer.Settings{Trip: proxy.Trip{Consecutive: 5}, Open: 5 * time.Second}
+
+var http1 = comparison{
+	settings: trip,
+	shapes: []shape{
+		{"keep-alive/1", 1, true}, {"keep-alive/16", 16, true}, {"new/1", 1, false}, {"new/16", 16, false},
+	},
+	serve:    (*peer.Site).ServeWire,
+	peers:    []peer.Kind{peer.Direct, peer.Cbagent, peer.HAProxy, peer.Nginx, peer.Gobreaker},
+	ordinary: (*peer.Site).ServeGo,
+	fortio:   fortio{"fortio to a Go server/16", []string{"-c", "16"}, "http://%s/", "200"},
 }
 
 // shape of a load.
@@ -31,33 +54,29 @@ type shape struct {
 	keep    bool
 }
 
-var shapes = []shape{
-	{"keep-alive/1", 1, true}, {"keep-alive/16", 16, true}, {"new/1", 1, false}, {"new/16", 16, false},
-}
-
 // place is a peer at work.
 type place struct {
 	*peer.Peer
 	site *peer.Site
 }
 
-func run(ctx context.Context, r *part.Run) error {
+func (c comparison) run(ctx context.Context, r *part.Run) error {
 	var places []place
 	defer func() {
 		for _, p := range places {
 			_ = p.site.Close() // what was measured stands
 		}
 	}()
-	for _, k := range r.Peers(peer.Direct, peer.Cbagent, peer.HAProxy, peer.Nginx, peer.Gobreaker) {
-		p, err := open(r, k, false)
+	for _, k := range r.Peers(c.peers...) {
+		p, err := c.open(r, k, c.serve)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k, err)
 		}
 		places = append(places, p)
 	}
-	ordinary := len(places)
+	lean := len(places)
 	for _, k := range r.Peers(peer.Direct, peer.Cbagent, peer.HAProxy, peer.Nginx) {
-		p, err := open(r, k, true)
+		p, err := c.open(r, k, c.ordinary)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k, err)
 		}
@@ -68,8 +87,8 @@ func run(ctx context.Context, r *part.Run) error {
 		length = 300 * time.Millisecond
 	}
 	for round := range r.Rounds {
-		for _, s := range shapes {
-			for _, p := range part.Turn(places[:ordinary], round) {
+		for _, s := range c.shapes {
+			for _, p := range part.Turn(places[:lean], round) {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
@@ -80,33 +99,28 @@ func run(ctx context.Context, r *part.Run) error {
 				r.Add(s.name, string(p.Kind), round, values)
 			}
 		}
-		for _, p := range part.Turn(places[ordinary:], round) {
-			values, err := p.fortio(ctx, r, length)
+		for _, p := range part.Turn(places[lean:], round) {
+			values, err := p.fortio(ctx, r, c.fortio, length)
 			if err != nil {
 				return fmt.Errorf("fortio, %s: %w", p.Kind, err)
 			}
-			r.Add("fortio to a Go server/16", string(p.Kind), round, values)
+			r.Add(c.fortio.name, string(p.Kind), round, values)
 		}
 	}
 	return nil
 }
 
-// open makes a network with a backend and a peer, and sends it some requests. The backend is the leanest, or an ordinary
-// one.
-func open(r *part.Run, k peer.Kind, ordinary bool) (place, error) {
+// open makes a network with a backend and a peer, and sends it some requests.
+func (c comparison) open(r *part.Run, k peer.Kind, serve func(*peer.Site, int) error) (place, error) {
 	site, err := r.Bench.NewSite(1)
 	if err != nil {
 		return place{}, err
 	}
 	p := place{site: site}
-	serve := site.ServeWire
-	if ordinary {
-		serve = site.ServeGo
-	}
-	if err := serve(0); err != nil {
+	if err := serve(site, 0); err != nil {
 		return place{}, errors.Join(err, site.Close())
 	}
-	if p.Peer, err = site.Start(k, peer.Settings{Trip: proxy.Trip{Consecutive: 5}, Open: 5 * time.Second}); err != nil {
+	if p.Peer, err = site.Start(k, c.settings); err != nil {
 		return place{}, errors.Join(err, site.Close())
 	}
 	if _, err := p.measure(shape{"warm-up", 16, true}, 100*time.Millisecond); err != nil {
