@@ -27,9 +27,12 @@ defaults
   %s
   retries 0
 frontend front
-  bind %s
-`, max(o.timeout(), 100*time.Millisecond).Milliseconds(), timeouts, front)
-	if o.Answer != 0 {
+  bind %s%s
+`, max(o.timeout(), 100*time.Millisecond).Milliseconds(), timeouts, front, o.haproxyProtocol())
+	if o.Answer != 0 && o.GRPC {
+		fmt.Fprintf(&b, "  http-request return status 200 hdr content-type application/grpc hdr grpc-status %d hdr grpc-message '%s'\n",
+			o.Answer, RejectionMessage)
+	} else if o.Answer != 0 {
 		fmt.Fprintf(&b, "  http-request return status %d content-type application/json string '%s'\n", o.Answer, RejectionBody)
 	}
 	if o.HAProxyFront != "" {
@@ -42,8 +45,15 @@ frontend front
 		server = fmt.Sprintf("check inter %dms fall 1 rise 1 observe layer7 error-limit %d on-error mark-down",
 			o.Open.Milliseconds(), o.Trip.Consecutive)
 	}
-	fmt.Fprintf(&b, "  server s %s %s\n", backend, server)
+	fmt.Fprintf(&b, "  server s %s%s %s\n", backend, o.haproxyProtocol(), server)
 	return b.String()
+}
+
+func (o Settings) haproxyProtocol() string {
+	if o.GRPC {
+		return " proto h2"
+	}
+	return ""
 }
 
 // nginxConfig configures one worker in front of one backend. With a trip there is a second, spare server on the node
@@ -63,6 +73,15 @@ http {
 		idle = 0
 	}
 	fmt.Fprintf(&b, "  keepalive_timeout %ds;\n", idle)
+	http2 := ""
+	if o.GRPC {
+		http2 = " http2"
+	}
+	if o.Answer != 0 && o.GRPC {
+		fmt.Fprintf(&b, "  server { listen %s%s; location / { default_type application/grpc; add_header grpc-status %d; "+
+			"add_header grpc-message '%s'; return 200; } }\n}\n", front, http2, o.Answer, RejectionMessage)
+		return b.String()
+	}
 	if o.Answer != 0 {
 		fmt.Fprintf(&b, "  server { listen %s; location / { default_type application/json; return %d '%s'; } }\n}\n",
 			front, o.Answer, RejectionBody)
@@ -75,23 +94,19 @@ http {
 	} else {
 		fmt.Fprintf(&b, "    server %s;\n", backend)
 	}
-	fmt.Fprintf(&b, `    keepalive 256;
-    keepalive_requests 1000000000;
-  }
-  server {
-    listen %s;
-    location / {
-      proxy_pass http://back;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_connect_timeout %dms;
-      proxy_read_timeout %[2]dms;
-      proxy_next_upstream error timeout http_500;
-    }
-  }
-`, front, o.timeout().Milliseconds())
+	b.WriteString("    keepalive 256;\n    keepalive_requests 1000000000;\n  }\n")
+	fmt.Fprintf(&b, "  server {\n    listen %s%s;\n    location / {\n", front, http2)
+	pass := "proxy"
+	if o.GRPC {
+		pass = "grpc"
+		b.WriteString("      grpc_pass grpc://back;\n")
+	} else {
+		b.WriteString("      proxy_pass http://back;\n      proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n")
+	}
+	fmt.Fprintf(&b, "      %[1]s_connect_timeout %[2]dms;\n      %[1]s_read_timeout %[2]dms;\n"+
+		"      %[1]s_next_upstream error timeout http_500;\n    }\n  }\n", pass, o.timeout().Milliseconds())
 	if o.Trip.Consecutive > 0 {
-		fmt.Fprintf(&b, "  server { listen 127.0.0.1:%d; return 503; }\n", spillPort)
+		fmt.Fprintf(&b, "  server { listen 127.0.0.1:%d%s; return 503; }\n", spillPort, http2)
 	}
 	b.WriteString("}\n")
 	return b.String()

@@ -30,6 +30,13 @@ func TestConfigsSayTheSettings(t *testing.T) {
 		{"cbagent", PolicyFile(trip, backend), []string{
 			`"198.51.100.2:8080"`, "consecutiveFailures: 7", "duration: 3s", "timeout: 250ms", "connectTimeout: 250ms"}},
 		{"cbagent, rejecting", PolicyFile(Settings{Answer: 503}, backend), []string{"forced-open", "status: 503", RejectionBody}},
+		{"haproxy, gRPC", haproxyConfig(front, backend, Settings{GRPC: true}), []string{"bind 192.0.2.1:8000 proto h2", "server s 198.51.100.2:8080 proto h2"}},
+		{"haproxy, rejecting gRPC", haproxyConfig(front, backend, Settings{GRPC: true, Answer: 14}), []string{"grpc-status 14", RejectionMessage}},
+		{"nginx, gRPC", nginxConfig(front, backend, Settings{GRPC: true, Timeout: 250 * time.Millisecond}), []string{
+			"listen 192.0.2.1:8000 http2", "grpc_pass grpc://back", "server 198.51.100.2:8080", "grpc_read_timeout 250ms"}},
+		{"nginx, rejecting gRPC", nginxConfig(front, backend, Settings{GRPC: true, Answer: 14}), []string{"http2", "grpc-status 14", RejectionMessage}},
+		{"cbagent, gRPC", PolicyFile(Settings{GRPC: true}, backend), []string{"protocol: grpc"}},
+		{"cbagent, rejecting gRPC", PolicyFile(Settings{GRPC: true, Answer: 14}, backend), []string{"forced-open", "grpcStatus: 14", RejectionMessage}},
 		{"cbagent, by rate", PolicyFile(Settings{Trip: proxy.Trip{Rate: 0.25, MinCalls: 30}}, backend), []string{"failureRate: 0.25", "minCalls: 30"}},
 	} {
 		for _, want := range c.want {

@@ -70,7 +70,8 @@ type Settings struct {
 	Trip    proxy.Trip
 	Open    time.Duration // how long to keep clients away before the next try
 	Timeout time.Duration // of connecting, and of an answer; 0 = 30 s
-	Answer  int           // if not 0, every request is rejected with this status and the body below
+	Answer  int           // if not 0, every request is rejected with this status and the body below, or the message
+	GRPC    bool          // clients and backend speak gRPC in clear text, and Answer is a grpc-status (of cbagent, HAProxy and nginx)
 	Close   bool          // close the client's connection after each answer (of nginx)
 
 	// Backends of cbagent's policy, if not the site's first alone.
@@ -91,6 +92,9 @@ type Settings struct {
 
 // RejectionBody is what a client reads who is rejected, the same of all peers.
 const RejectionBody = `{"error":"circuit open"}`
+
+// RejectionMessage is the same of gRPC.
+const RejectionMessage = "circuit open"
 
 func (o Settings) timeout() time.Duration {
 	if o.Timeout == 0 {
@@ -213,12 +217,18 @@ func PolicyFile(o Settings, backends ...netip.AddrPort) string {
 
 // policy says the settings in cbagent's words.
 func (o Settings) policy() []string {
+	if o.Answer != 0 && o.GRPC {
+		return []string{"protocol: grpc", "mode: forced-open", fmt.Sprintf("reject: {grpcStatus: %d, message: '%s'}", o.Answer, RejectionMessage)}
+	}
 	if o.Answer != 0 {
 		return []string{"mode: forced-open", fmt.Sprintf("reject: {status: %d, body: '%s'}", o.Answer, RejectionBody)}
 	}
 	lines := []string{
 		fmt.Sprintf("outcome: {timeout: %s, connectTimeout: %s}", o.timeout(), min(o.timeout(), 3*time.Second)),
 		"halfOpen: {calls: 1}",
+	}
+	if o.GRPC {
+		lines = append(lines, "protocol: grpc")
 	}
 	if o.Trip.Consecutive > 0 {
 		lines = append(lines, fmt.Sprintf("trip: [{consecutiveFailures: %d}]", o.Trip.Consecutive))

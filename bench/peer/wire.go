@@ -20,8 +20,21 @@ func (s *Site) ServeWire(i int) error { return s.serve(i, "serve") }
 // ServeGo starts a server as people write them, Go's own, as backend i.
 func (s *Site) ServeGo(i int) error { return s.serve(i, "serve-go") }
 
+// ServeCalls starts a wire.Server for gRPC calls, as a process of its own, as backend i.
+func (s *Site) ServeCalls(i int) error { return s.serve(i, "serve-grpc") }
+
+// ServeFortio starts fortio's gRPC server, which is grpc-go's, as backend i.
+func (s *Site) ServeFortio(i int) error {
+	return s.serveBy(i, s.bench.Tool("fortio"), "server", "-quiet", "-http-port", "disabled", "-redirect-port", "disabled",
+		"-tcp-port", "disabled", "-udp-port", "disabled", "-grpc-port", s.Backend(i).String())
+}
+
 func (s *Site) serve(i int, role string) error {
-	p, err := s.start(s.Backends[i].Namespace, "the backend", s.bench.Self, "child", role, s.Backend(i).String())
+	return s.serveBy(i, s.bench.Self, "child", role, s.Backend(i).String())
+}
+
+func (s *Site) serveBy(i int, command ...string) error {
+	p, err := s.start(s.Backends[i].Namespace, "the backend", command...)
 	if err != nil {
 		return err
 	}
@@ -55,12 +68,16 @@ func Child(ctx context.Context, role, argument string) (result any, err error) {
 		return nil, proxy.Main(ctx, argument)
 	case "ring":
 		return ring.Main(ctx, argument)
-	case "serve":
+	case "serve", "serve-grpc":
 		at, err := netip.ParseAddrPort(argument)
 		if err != nil {
 			return nil, fmt.Errorf("serve: %w", err)
 		}
-		server, err := wire.Listen(at)
+		listen := wire.Listen
+		if role == "serve-grpc" {
+			listen = wire.ListenGRPC
+		}
+		server, err := listen(at)
 		if err != nil {
 			return nil, err
 		}
