@@ -24,10 +24,21 @@ var Part = part.Part{
 	Run: http1.run,
 }
 
+// GRPC is the part that measures the same for gRPC.
+var GRPC = part.Part{
+	Name: "grpc",
+	About: "One client, or 16, make unary calls of gRPC through each peer to a healthy backend for a second, each on a connection of its own. " +
+		"Client and backend are as lean as can be, so that all of every difference shows; in the last case they are grpc-go, as in fortio, " +
+		"and 16 calls share a connection. Each peer has a network of its own; they take turns.",
+	Rounds: 20, Quick: 2,
+	Run: grpc.run,
+}
+
 // comparison is what is sent through which peers.
 type comparison struct {
 	settings peer.Settings
 	shapes   []shape
+	success  int                                      // status of an answer
 	serve    func(site *peer.Site, backend int) error // of the leanest backend
 	peers    []peer.Kind                              // in front of it
 	ordinary func(site *peer.Site, backend int) error // an ordinary backend, to which fortio sends
@@ -41,10 +52,20 @@ var http1 = comparison{
 	shapes: []shape{
 		{"keep-alive/1", 1, true}, {"keep-alive/16", 16, true}, {"new/1", 1, false}, {"new/16", 16, false},
 	},
+	success:  200,
 	serve:    (*peer.Site).ServeWire,
 	peers:    []peer.Kind{peer.Direct, peer.Cbagent, peer.HAProxy, peer.Nginx, peer.Gobreaker},
 	ordinary: (*peer.Site).ServeGo,
 	fortio:   fortio{"fortio to a Go server/16", []string{"-c", "16"}, "http://%s/", "200"},
+}
+
+var grpc = comparison{
+	settings: peer.Settings{Trip: trip.Trip, Open: trip.Open, GRPC: true},
+	shapes:   []shape{{"calls/1", 1, true}, {"calls/16", 16, true}},
+	serve:    (*peer.Site).ServeCalls,
+	peers:    []peer.Kind{peer.Direct, peer.Cbagent, peer.HAProxy, peer.Nginx},
+	ordinary: (*peer.Site).ServeFortio,
+	fortio:   fortio{"fortio to grpc-go/16", []string{"-grpc", "-ping", "-c", "1", "-s", "16"}, "%s", "SERVING"},
 }
 
 // shape of a load.
@@ -53,6 +74,8 @@ type shape struct {
 	clients int
 	keep    bool
 }
+
+const warmUp = 100 * time.Millisecond
 
 // place is a peer at work.
 type place struct {
@@ -69,18 +92,28 @@ func (c comparison) run(ctx context.Context, r *part.Run) error {
 	}()
 	for _, k := range r.Peers(c.peers...) {
 		p, err := c.open(r, k, c.serve)
+		if err == nil {
+			_, err = c.measure(p, shape{"warm-up", 16, true}, warmUp)
+		}
+		if p.site != nil {
+			places = append(places, p)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", k, err)
 		}
-		places = append(places, p)
 	}
 	lean := len(places)
 	for _, k := range r.Peers(peer.Direct, peer.Cbagent, peer.HAProxy, peer.Nginx) {
 		p, err := c.open(r, k, c.ordinary)
+		if err == nil {
+			_, err = p.fortio(ctx, r, c.fortio, warmUp)
+		}
+		if p.site != nil {
+			places = append(places, p)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", k, err)
 		}
-		places = append(places, p)
 	}
 	length := time.Second
 	if r.Quick {
@@ -92,7 +125,7 @@ func (c comparison) run(ctx context.Context, r *part.Run) error {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				values, err := p.measure(s, length)
+				values, err := c.measure(p, s, length)
 				if err = errors.Join(err, p.Ended()); err != nil {
 					return fmt.Errorf("%s, %s: %w", s.name, p.Kind, err)
 				}
@@ -110,7 +143,7 @@ func (c comparison) run(ctx context.Context, r *part.Run) error {
 	return nil
 }
 
-// open makes a network with a backend and a peer, and sends it some requests.
+// open makes a network with a backend and a peer.
 func (c comparison) open(r *part.Run, k peer.Kind, serve func(*peer.Site, int) error) (place, error) {
 	site, err := r.Bench.NewSite(1)
 	if err != nil {
@@ -123,14 +156,11 @@ func (c comparison) open(r *part.Run, k peer.Kind, serve func(*peer.Site, int) e
 	if p.Peer, err = site.Start(k, c.settings); err != nil {
 		return place{}, errors.Join(err, site.Close())
 	}
-	if _, err := p.measure(shape{"warm-up", 16, true}, 100*time.Millisecond); err != nil {
-		return place{}, errors.Join(err, site.Close())
-	}
 	return p, nil
 }
 
 // measure sends one load.
-func (p place) measure(s shape, length time.Duration) (map[string]float64, error) {
+func (c comparison) measure(p place, s shape, length time.Duration) (map[string]float64, error) {
 	var pids []int
 	for _, pid := range p.Pids {
 		pids = append(pids, usage.Tree(pid)...)
@@ -143,7 +173,7 @@ func (p place) measure(s shape, length time.Duration) (map[string]float64, error
 	if err != nil {
 		return nil, err
 	}
-	result, err := p.site.Load(wire.Load{Target: p.Target, Clients: s.clients, For: length, KeepOpen: s.keep})
+	result, err := p.site.Load(wire.Load{Target: p.Target, Clients: s.clients, For: length, KeepOpen: s.keep, GRPC: c.settings.GRPC})
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +185,8 @@ func (p place) measure(s shape, length time.Duration) (map[string]float64, error
 	if err != nil {
 		return nil, err
 	}
-	if result.ByStatus[200] != result.Requests {
-		return nil, fmt.Errorf("of %d requests %v were answered and %v not: all must be 200", result.Requests, result.ByStatus, result.Errors)
+	if result.ByStatus[c.success] != result.Requests {
+		return nil, fmt.Errorf("of %d requests %v were answered and %v not: all must be %d", result.Requests, result.ByStatus, result.Errors, c.success)
 	}
 	rss, err := usage.RSS(pids...)
 	if err != nil {

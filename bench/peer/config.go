@@ -41,7 +41,9 @@ frontend front
 	fmt.Fprintf(&b, "  default_backend back\nbackend back\n")
 	server := o.HAProxyServer
 	if server == "" && o.Trip.Consecutive > 0 {
-		b.WriteString("  option httpchk GET /health\n")
+		if !o.GRPC { // a gRPC server answers nothing else; that it accepts connections must do
+			b.WriteString("  option httpchk GET /health\n")
+		}
 		server = fmt.Sprintf("check inter %dms fall 1 rise 1 observe layer7 error-limit %d on-error mark-down",
 			o.Open.Milliseconds(), o.Trip.Consecutive)
 	}

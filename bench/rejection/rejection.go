@@ -18,7 +18,16 @@ var Part = part.Part{
 	About: "One client, or 16, are rejected as fast as they come back, by a 503 with the same body or by a RST, on kept connections " +
 		"(where the one who rejects keeps them) and on new ones.",
 	Rounds: 20, Quick: 2,
-	Run: run,
+	Run: http1.run,
+}
+
+// GRPC is the part that measures the same for gRPC.
+var GRPC = part.Part{
+	Name: "grpc-rejection",
+	About: "One client, or 16, have their calls of gRPC rejected as fast as they make them, each on a connection of its own, by grpc-status 14 " +
+		"with the same message.",
+	Rounds: 20, Quick: 2,
+	Run: grpc.run,
 }
 
 // way is one way of rejecting clients.
@@ -34,6 +43,28 @@ type way struct {
 var xdp = peer.Settings{
 	Policy: []string{"mode: forced-open", "direction: inbound", "reject: {with: reset}"},
 	Flags:  []string{"--uplink", "cl0", "--xdp", "generic"},
+}
+
+// comparison is what is rejected, and by whom.
+type comparison struct {
+	ways   []way
+	shapes []shape
+	answer int // status of an answer that rejects
+}
+
+var http1 = comparison{ways, shapes, 503}
+
+// unavailable is the grpc-status of an answer that rejects.
+const unavailable = 14
+
+var grpc = comparison{
+	ways: []way{
+		{name: "cbagent", kind: peer.Cbagent, set: peer.Settings{Answer: unavailable, GRPC: true}},
+		{name: "haproxy", kind: peer.HAProxy, set: peer.Settings{Answer: unavailable, GRPC: true}},
+		{name: "nginx", kind: peer.Nginx, set: peer.Settings{Answer: unavailable, GRPC: true}},
+	},
+	shapes: []shape{{"calls/1", 1, true}, {"calls/16", 16, true}},
+	answer: unavailable,
 }
 
 var ways = []way{
@@ -65,18 +96,18 @@ type place struct {
 	site *peer.Site
 }
 
-func run(ctx context.Context, r *part.Run) error {
+func (c comparison) run(ctx context.Context, r *part.Run) error {
 	var places []place
 	defer func() {
 		for _, p := range places {
 			_ = p.site.Close() // what was measured stands
 		}
 	}()
-	for _, w := range ways {
+	for _, w := range c.ways {
 		if len(r.Peers(w.kind)) == 0 {
 			continue
 		}
-		p, err := open(r, w)
+		p, err := c.open(r, w)
 		if errors.Is(err, peer.ErrNoCgroup) {
 			r.LeftOut(fmt.Sprintf("%s: %v", w.name, err))
 			continue
@@ -91,7 +122,7 @@ func run(ctx context.Context, r *part.Run) error {
 		length = 200 * time.Millisecond
 	}
 	for round := range r.Rounds {
-		for _, s := range shapes {
+		for _, s := range c.shapes {
 			for _, p := range part.Turn(places, round) {
 				if err := ctx.Err(); err != nil {
 					return err
@@ -99,7 +130,7 @@ func run(ctx context.Context, r *part.Run) error {
 				if p.reset && s.keep {
 					continue // nothing is kept where nothing was opened
 				}
-				values, err := p.measure(s, length)
+				values, err := c.measure(p, s, length)
 				if err = errors.Join(err, p.Ended()); err != nil {
 					return fmt.Errorf("%s, %s: %w", s.name, p.name, err)
 				}
@@ -110,7 +141,7 @@ func run(ctx context.Context, r *part.Run) error {
 	return nil
 }
 
-func open(r *part.Run, w way) (place, error) {
+func (c comparison) open(r *part.Run, w way) (place, error) {
 	site, err := r.Bench.NewSite(1)
 	if err != nil {
 		return place{}, err
@@ -121,13 +152,17 @@ func open(r *part.Run, w way) (place, error) {
 			"ip daddr %s tcp dport %d reject with tcp reset; }; }", site.Backend(0).Addr(), site.Backend(0).Port()))
 	}
 	if err == nil {
-		err = site.ServeWire(0)
+		serve := site.ServeWire
+		if w.set.GRPC {
+			serve = site.ServeCalls
+		}
+		err = serve(0)
 	}
 	if err == nil {
 		p.Peer, err = site.Start(w.kind, w.set)
 	}
 	if err == nil {
-		_, err = p.measure(shape{"warm-up", 16, false}, 50*time.Millisecond)
+		_, err = c.measure(p, shape{"warm-up", 16, false}, 50*time.Millisecond)
 	}
 	if err != nil {
 		return place{}, errors.Join(err, site.Close())
@@ -135,12 +170,12 @@ func open(r *part.Run, w way) (place, error) {
 	return p, nil
 }
 
-func (p place) measure(s shape, length time.Duration) (map[string]float64, error) {
-	result, err := p.site.Load(wire.Load{Target: p.Target, Clients: s.clients, For: length, KeepOpen: s.keep, Connect: p.reset})
+func (c comparison) measure(p place, s shape, length time.Duration) (map[string]float64, error) {
+	result, err := p.site.Load(wire.Load{Target: p.Target, Clients: s.clients, For: length, KeepOpen: s.keep, Connect: p.reset, GRPC: p.set.GRPC})
 	if err != nil {
 		return nil, err
 	}
-	rejected := result.ByStatus[503]
+	rejected := result.ByStatus[c.answer]
 	if p.reset {
 		rejected = result.Errors["ECONNREFUSED"]
 	}

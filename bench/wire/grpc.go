@@ -166,6 +166,7 @@ type caller struct {
 	stream  uint32 // of the current call
 	window  int    // bytes that the server takes
 	have    int    // bytes in the client's buffer
+	ended   bool   // the current call was answered
 	last    bool   // the server takes no more calls on this connection
 	broken  error  // what it sent is not understood
 }
@@ -204,7 +205,7 @@ func (c *client) call() (int, error) {
 		return 0, err
 	}
 	h.window -= len(message)
-	h.status = -1
+	h.status, h.ended = -1, false
 	for {
 		n, err := unix.Read(c.fd, c.buffer[h.have:])
 		if err == unix.EINTR {
@@ -216,21 +217,19 @@ func (c *client) call() (int, error) {
 		if n == 0 {
 			return 0, unix.ENODATA // closed before the whole answer
 		}
-		rest, ended := c.buffer[:h.have+n], false
+		rest := c.buffer[:h.have+n]
 		for {
 			f, after, ok := cutFrame(rest)
 			if !ok {
 				break
 			}
 			rest = after
-			done, err := c.read(f)
-			if err != nil {
+			if err := c.read(f); err != nil {
 				return 0, err
 			}
-			ended = ended || done
 		}
 		h.have = copy(c.buffer, rest)
-		if !ended {
+		if !h.ended {
 			continue
 		}
 		if h.status < 0 {
@@ -245,8 +244,8 @@ func (c *client) call() (int, error) {
 	}
 }
 
-// read reads a frame of the server. done: it ends the current call.
-func (c *client) read(f frameOf) (done bool, err error) {
+// read reads a frame of the server.
+func (c *client) read(f frameOf) error {
 	h := c.caller
 	switch f.kind {
 	case http2.FrameHeaders:
@@ -259,11 +258,12 @@ func (c *client) read(f frameOf) (done bool, err error) {
 		}
 		if h.broken != nil {
 			c.broken = h.broken
-			return false, h.broken
+			return h.broken
 		}
 	case http2.FrameRSTStream:
-		if f.stream == h.stream {
-			return false, fmt.Errorf("RST_STREAM: %s", http2.ErrCode(binary.BigEndian.Uint32(f.payload)))
+		// A server that has answered may say so that it reads no more of the call.
+		if f.stream == h.stream && !h.ended {
+			return fmt.Errorf("RST_STREAM: %s", http2.ErrCode(binary.BigEndian.Uint32(f.payload)))
 		}
 	case http2.FrameGoAway:
 		h.last = true
@@ -274,11 +274,14 @@ func (c *client) read(f frameOf) (done bool, err error) {
 	case http2.FrameSettings, http2.FramePing:
 		if b := h.calls.house(f); b != nil {
 			if _, err := unix.Write(c.fd, b); err != nil {
-				return false, err
+				return err
 			}
 		}
 	}
-	return f.stream == h.stream && f.ends(), nil
+	if f.stream == h.stream && f.ends() {
+		h.ended = true
+	}
+	return nil
 }
 
 // callee is the server's side of one connection.

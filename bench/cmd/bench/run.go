@@ -28,7 +28,7 @@ import (
 
 // parts in the order in which they run.
 var parts = []part.Part{
-	overhead.Part, rejection.Part, verdict.Part, containment.Part, containment.Full, seeds.Part, scale.Part, packets.Part,
+	overhead.Part, rejection.Part, overhead.GRPC, rejection.GRPC, verdict.Part, containment.Part, containment.Full, seeds.Part, scale.Part, packets.Part,
 	part.GoBenchmarks("kernel", "Every kind of packet is put to the programs again and again by BPF_PROG_TEST_RUN, and the programs to the verifier.", "."),
 	part.GoBenchmarks("breaker", "What one outcome costs a circuit, beside other libraries, and 100,000 circuits in one process.", "."),
 	part.GoBenchmarks("scrape", "An agent with 10,000 backends is scraped, before any of them was called and after each was.", "."),
