@@ -43,6 +43,14 @@ var goals = []Goal{
 		reaches: true, estimate: func(s Set) (row.Estimate, error) { return s.throughput("keep-alive/16") },
 	},
 	{
+		Name: "throughput of gRPC calls, 16 at once, fortio and grpc-go", Want: "not resolvable from direct's", Limit: 1, AtLeast: true,
+		reaches: true, estimate: func(s Set) (row.Estimate, error) { return s.calls("fortio to grpc-go/16") },
+	},
+	{
+		Name: "throughput of gRPC calls, 16 at once, leanest client and backend", Want: "not resolvable from direct's", Limit: 1, AtLeast: true,
+		reaches: true, estimate: func(s Set) (row.Estimate, error) { return s.calls("calls/16") },
+	},
+	{
 		Name: "agent's CPU per request, keep-alive", Want: "at most 1/20 of HAProxy's", Limit: 0.05,
 		estimate: func(s Set) (row.Estimate, error) { return s.cpu("keep-alive/16") },
 	},
@@ -57,6 +65,19 @@ var goals = []Goal{
 	{
 		Name: "CPU added to the machine, softirq included, new connections", Want: "at most 1/4 of HAProxy's", Limit: 0.25,
 		estimate: func(s Set) (row.Estimate, error) { return s.addedBy("new/16", "machine_s_per_100k") },
+	},
+	{
+		Name: "agent's CPU per gRPC call", Want: "at most 1/20 of HAProxy's", Limit: 0.05,
+		estimate: func(s Set) (row.Estimate, error) {
+			return s.ratio(pick{"grpc", "calls/16", "cbagent", "cpu_s_per_100k"}, pick{"grpc", "calls/16", "haproxy", "cpu_s_per_100k"})
+		},
+	},
+	{
+		Name: "CPU added to the machine by gRPC calls, softirq included", Want: "at most 1/4 of HAProxy's", Limit: 0.25,
+		estimate: func(s Set) (row.Estimate, error) {
+			const value = "machine_s_per_100k"
+			return s.added(pick{"grpc", "calls/16", "cbagent", value}, pick{"grpc", "calls/16", "haproxy", value}, pick{"grpc", "calls/16", "direct", value})
+		},
 	},
 	{
 		Name: "RSS, 1,000 backends and 50,000 connections; HAProxy's drawn on from 0 and 9,000", Want: "at most 2 x HAProxy's", Limit: 2,
@@ -120,6 +141,14 @@ var goals = []Goal{
 		estimate: func(s Set) (row.Estimate, error) { return s.rejection("new/16", "rate_rps", nginxClosing) },
 	},
 	{
+		Name: "p50 of a rejected gRPC call, one client", Want: "at most 0.5 x HAProxy's grpc-status 14", Limit: 0.5,
+		estimate: func(s Set) (row.Estimate, error) { return s.rejectedCalls("calls/1", "p50_us") },
+	},
+	{
+		Name: "rejected gRPC calls a second, 16 clients", Want: "at least 2 x HAProxy's", Limit: 2, AtLeast: true,
+		estimate: func(s Set) (row.Estimate, error) { return s.rejectedCalls("calls/16", "rate_rps") },
+	},
+	{
 		Name: "ns added to a packet, port not watched", Want: "at most 5 more than an empty program", Limit: 5,
 		estimate: func(s Set) (row.Estimate, error) {
 			return s.median(pick{"packets", "port not watched, to", "cbagent", "added_ns"})
@@ -136,6 +165,26 @@ var goals = []Goal{
 		estimate: func(s Set) (row.Estimate, error) {
 			return s.median(pick{"packets", "pure ACK, from a backend", "cbagent", "added_ns"})
 		},
+	},
+	{
+		Name: "ns of a pure ACK to a backend", Want: "at most 1.6 x a parse and a lookup", Limit: 1.6,
+		estimate: func(s Set) (row.Estimate, error) { return s.references("watched, pure ACK") },
+	},
+	{
+		Name: "ns of a pure ACK from a backend", Want: "at most 1.6 x a parse and a lookup", Limit: 1.6,
+		estimate: func(s Set) (row.Estimate, error) { return s.references("watched, pure ACK, ingress") },
+	},
+	{
+		Name: "ns of a request and its response, beyond two empty programs", Want: "at most 5 x a parse and a lookup", Limit: 5,
+		estimate: func(s Set) (row.Estimate, error) { return s.references("watched, request and response") },
+	},
+	{
+		Name: "ns of a request and its response in HTTP/2, beyond two empty programs", Want: "at most 12 x a parse and a lookup", Limit: 12,
+		estimate: func(s Set) (row.Estimate, error) { return s.references("watched, request and response in HTTP2") },
+	},
+	{
+		Name: "ns of a gRPC call, beyond two empty programs", Want: "at most 12 x a parse and a lookup", Limit: 12,
+		estimate: func(s Set) (row.Estimate, error) { return s.references("watched, gRPC call") },
 	},
 	{
 		Name: "SYN to an ejected backend, reset by TC, beyond what sending it costs", Want: "at most 0.5 x nft's reject with tcp reset", Limit: 0.5,
@@ -185,6 +234,20 @@ func (s Set) addedBy(of, value string) (row.Estimate, error) {
 
 func (s Set) throughput(of string) (row.Estimate, error) {
 	return s.ratio(pick{"overhead", of, "cbagent", "rate_rps"}, pick{"overhead", of, "direct", "rate_rps"})
+}
+
+func (s Set) calls(of string) (row.Estimate, error) {
+	return s.ratio(pick{"grpc", of, "cbagent", "rate_rps"}, pick{"grpc", of, "direct", "rate_rps"})
+}
+
+func (s Set) rejectedCalls(of, value string) (row.Estimate, error) {
+	return s.ratio(pick{"grpc-rejection", of, "cbagent", value}, pick{"grpc-rejection", of, "haproxy", value})
+}
+
+// references is what packets of a kind cost in the programs, in runs of the reference program: nanoseconds of two machines cannot
+// be compared.
+func (s Set) references(kind string) (row.Estimate, error) {
+	return s.ratio(pick{"kernel", "Packet", kind + "/IPv4", "ns"}, pick{"kernel", "Packet", "reference/IPv4", "ns"})
 }
 
 func (s Set) cpu(of string) (row.Estimate, error) {

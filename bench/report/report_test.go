@@ -45,6 +45,32 @@ func TestJudgeAddedLatency(t *testing.T) {
 	}
 }
 
+// A machine on which everything takes longer judges the same.
+func TestKernelGoalsAreRatios(t *testing.T) {
+	for _, slower := range []float64{1, 4} {
+		f := &row.File{Part: "kernel"}
+		for round := range 10 {
+			for peer, ns := range map[string]float64{
+				"reference/IPv4": 100, "watched, pure ACK/IPv4": 150, "watched, pure ACK, ingress/IPv4": 170,
+				"watched, request and response/IPv4": 490, "watched, request and response in HTTP2/IPv4": 1100, "watched, gRPC call/IPv4": 1300,
+			} {
+				f.Add(row.Row{Case: "Packet", Peer: peer, Round: round, Values: map[string]float64{"ns": slower * ns}})
+			}
+		}
+		all := verdicts(Set{"kernel": f})
+		for name, want := range map[string]Verdict{
+			"ns of a pure ACK to a backend": Met, "ns of a pure ACK from a backend": Missed,
+			"ns of a request and its response, beyond two empty programs":           Met,
+			"ns of a request and its response in HTTP/2, beyond two empty programs": Met,
+			"ns of a gRPC call, beyond two empty programs":                          Missed,
+		} {
+			if j := all[name]; j.Verdict != want {
+				t.Errorf("%s: %v %s, want %s", name, j.Value, j.Verdict, want)
+			}
+		}
+	}
+}
+
 func TestJudge(t *testing.T) {
 	for _, c := range []struct {
 		atLeast   bool

@@ -17,13 +17,20 @@ type column struct {
 	value string
 }
 
-// shown are the values that the table of a part shows; of other parts all values are shown.
-var shown = map[string][]column{
-	"overhead": {
+var (
+	loads = []column{
 		{"p50 us", "p50_us"}, {"p99 us", "p99_us"}, {"requests/s", "rate_rps"}, {"peer's CPU s per 100,000", "cpu_s_per_100k"},
 		{"machine's CPU s per 100,000", "machine_s_per_100k"}, {"RSS MB", "rss_mb"},
-	},
-	"rejection": {{"p50 us", "p50_us"}, {"p99 us", "p99_us"}, {"rejections/s", "rate_rps"}},
+	}
+	rejections = []column{{"p50 us", "p50_us"}, {"p99 us", "p99_us"}, {"rejections/s", "rate_rps"}}
+)
+
+// shown are the values that the table of a part shows; of other parts all values are shown.
+var shown = map[string][]column{
+	"overhead":       loads,
+	"grpc":           loads,
+	"rejection":      rejections,
+	"grpc-rejection": rejections,
 	"containment": {
 		{"sent", "sent"}, {"leaked", "leaked"}, {"contained after ms", "contain_ms"}, {"share of runs contained", "contained"},
 		{"probes/s while open", "probes_rps"}, {"neither 200 nor 503", "hurt"}, {"recovered after ms", "recover_ms"},
@@ -62,7 +69,7 @@ func Tables(w io.Writer, s Set) {
 
 // order returns the parts in the order in which they are told.
 func order(s Set) []string {
-	told := []string{"overhead", "rejection", "verdict", "containment", "seeds", "scale", "packets", "kernel", "breaker", "scrape"}
+	told := []string{"overhead", "grpc", "rejection", "grpc-rejection", "verdict", "containment", "seeds", "scale", "packets", "kernel", "breaker", "scrape"}
 	names := slices.Sorted(maps.Keys(s))
 	slices.SortStableFunc(names, func(a, b string) int { return place(told, a) - place(told, b) })
 	return names
@@ -98,14 +105,14 @@ func table(w io.Writer, s Set, f *row.File) {
 	}
 }
 
-// cell is a median; of the overhead's values also the ratio to direct.
+// cell is a median; of the values of loads also the ratio to direct.
 func (s Set) cell(f *row.File, of, peer, value string) string {
 	e, err := s.median(pick{f.Part, of, peer, value})
 	if err != nil || math.IsNaN(e.Value) {
 		return ""
 	}
 	text := short(e.Value)
-	if f.Part == "overhead" && peer != "direct" && (value == "p50_us" || value == "rate_rps" || value == "machine_s_per_100k") {
+	if (f.Part == "overhead" || f.Part == "grpc") && peer != "direct" && (value == "p50_us" || value == "rate_rps" || value == "machine_s_per_100k") {
 		if r, err := s.ratio(pick{f.Part, of, peer, value}, pick{f.Part, of, "direct", value}); err == nil {
 			text += ratioText(r)
 		}
