@@ -72,7 +72,7 @@ func Load(opts Options) (*Datapath, error) {
 	sizes := map[string]int{
 		"policies": opts.Policies, "answers": opts.Answers, "targets": opts.Circuits, "circuits": opts.Circuits,
 		"backends": opts.Circuits * 2, "unreachables": opts.Circuits * 2, "flows": opts.Flows * 2, "answered": max(opts.Flows/4, 1024),
-		"http2_connections": opts.Flows, "streams": opts.Flows * 2,
+		"http2_connections": opts.Flows / 2, "streams": opts.Flows,
 		"kept": max(opts.Flows/64, 256), "nat_flows": max(opts.Flows/32, 1024),
 		"statuses": opts.Circuits * 8, "events": opts.Ring,
 	}
