@@ -33,11 +33,13 @@ type streams struct {
 	status   int             // of its responses; 0 = 200
 }
 
+var oneBackend = netlab.Options{Backends: 1}
+
 // newStreams makes a network with a backend that answers a call with size bytes after a delay, or when release is closed.
-func newStreams(t *testing.T, size int, delay time.Duration, release <-chan struct{}, keys ...string) *streams {
+func newStreams(t *testing.T, o netlab.Options, size int, delay time.Duration, release <-chan struct{}, keys ...string) *streams {
 	t.Helper()
 	s := &streams{
-		Star: newStar(t, netlab.Options{Backends: 1}), t: t, received: map[string]bool{}, socket: filepath.Join(t.TempDir(), "cb.sock"),
+		Star: newStar(t, o), t: t, received: map[string]bool{}, socket: filepath.Join(t.TempDir(), "cb.sock"),
 	}
 	s.at = netip.AddrPortFrom(s.Backends[0].IPv4, port)
 	body := bytes.Repeat([]byte("b"), size)
@@ -193,10 +195,22 @@ func TestOpenHTTP2ConnectionsLoseNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		size  int
 		delay time.Duration
-	}{"3 kB": {3000, 0}, "300 kB": {300_000, 0}, "10 ms": {3000, 10 * time.Millisecond}} {
+		link  netlab.Impairment // of the client's link
+	}{
+		"3 kB":       {size: 3000},
+		"300 kB":     {size: 300_000},
+		"10 ms":      {size: 3000, delay: 10 * time.Millisecond},
+		"reordered":  {3000, 10 * time.Millisecond, netlab.Impairment{Reorder: 0.1}},
+		"duplicated": {3000, 10 * time.Millisecond, netlab.Impairment{Duplicate: 0.2}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStreams(t, c.size, c.delay, nil, "trip: [{consecutiveFailures: 1000}]")
+			o := oneBackend
+			o.ClientRelay = c.link != netlab.Impairment{}
+			s := newStreams(t, o, c.size, c.delay, nil, "trip: [{consecutiveFailures: 1000}]")
+			if o.ClientRelay {
+				defer impair(t, c.link, s.ClientRelay)()
+			}
 			l := s.load(16)
 			t.Cleanup(func() {
 				if t.Failed() {
@@ -259,7 +273,7 @@ func (s *streams) slow(c *http.Client) <-chan got {
 func TestCircuitClosesWhileStreamsAreWithheld(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	s := newStreams(t, 300_000, 0, release, "trip: [{consecutiveFailures: 1000}]")
+	s := newStreams(t, oneBackend, 300_000, 0, release, "trip: [{consecutiveFailures: 1000}]")
 	c := s.client()
 	slow := s.slow(c)
 	s.override("open")
@@ -283,7 +297,7 @@ func TestCircuitClosesWhileStreamsAreWithheld(t *testing.T) {
 func TestStreamsInFlightEndBeforeAnAnswer(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	s := newStreams(t, 300_000, 0, release, "trip: [{consecutiveFailures: 1000}]")
+	s := newStreams(t, oneBackend, 300_000, 0, release, "trip: [{consecutiveFailures: 1000}]")
 	c := s.client()
 	slow := s.slow(c)
 	s.override("open")
@@ -305,7 +319,7 @@ func TestStreamsInFlightEndBeforeAnAnswer(t *testing.T) {
 // A call in flight that does not end is lost after the grace, and the new one gets the kernel's answer.
 func TestStreamsInFlightAreLostAfterTheGrace(t *testing.T) {
 	t.Parallel()
-	s := newStreams(t, 10, 0, nil, "trip: [{consecutiveFailures: 1000}]")
+	s := newStreams(t, oneBackend, 10, 0, nil, "trip: [{consecutiveFailures: 1000}]")
 	c := s.client()
 	slow := s.slow(c)
 	s.override("open")
@@ -320,7 +334,7 @@ func TestStreamsInFlightAreLostAfterTheGrace(t *testing.T) {
 // One client with one connection and one call after another closes a circuit, and none of its calls fails.
 func TestOneHTTP2ClientClosesACircuit(t *testing.T) {
 	t.Parallel()
-	s := newStreams(t, 100, 0, nil, "trip: [{consecutiveFailures: 3}]", "open: {duration: 500ms}", "halfOpen: {calls: 3, timeout: 1m}")
+	s := newStreams(t, oneBackend, 100, 0, nil, "trip: [{consecutiveFailures: 3}]", "open: {duration: 500ms}", "halfOpen: {calls: 3, timeout: 1m}")
 	c := s.client()
 	began := time.Now()
 	s.mu.Lock()
