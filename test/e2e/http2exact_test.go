@@ -86,9 +86,9 @@ func TestHTTP2CountsAreExactInPieces(t *testing.T) {
 	server := serveStreams(t, star.Backends[0].Namespace, at)
 	server.pieces.Store(true)
 	streamLoad{
-		dial: star.Client.DialContext, target: at, connections: 10, calls: 31, streams: 4, endings: endings, pieces: true,
+		dial: star.Client.DialContext, target: at, connections: 5, calls: 31, streams: 4, endings: endings, pieces: true,
 	}.run(t)
-	judgeStreams(t, d, []*streamServer{server}, 310)
+	judgeStreams(t, d, []*streamServer{server}, 155)
 }
 
 // hangStreams sends calls that time out.
