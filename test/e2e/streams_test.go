@@ -219,9 +219,8 @@ type task struct {
 type serving struct {
 	*streamServer
 	*end
-	open   map[uint32]task // streams without an outcome
-	fields map[string]string
-	last   uint32
+	open map[uint32]task // streams without an outcome
+	last uint32
 }
 
 // errServed ends a connection that the server has left.
