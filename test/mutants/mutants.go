@@ -212,8 +212,8 @@ var mutants = []mutant{
 	{
 		Name:    "each copy of a packet brings the answers of a kept connection again",
 		File:    "bpf/kept.h",
-		Old:     `#define REPEAT_INTERVAL (20LL * 1000000)`,
-		New:     `#define REPEAT_INTERVAL (0LL * 1000000)`,
+		Old:     `if ((__s64)(now - c->repeated) < REPEAT_INTERVAL)`,
+		New:     `if (0)`,
 		Package: "./internal/loader",
 		Test:    "TestKeptAnswersAreRepeated",
 	},
@@ -240,6 +240,14 @@ var mutants = []mutant{
 		New:     `return true;`,
 		Package: "./internal/loader",
 		Test:    "TestGarbageOnAKeptConnection",
+	},
+	{
+		Name:    "the segment after the preface of HTTP/2 is taken for the first",
+		File:    "bpf/cookie.h",
+		Old:     `>> 4 & 0xff)`,
+		New:     `>> 6 & 0xff)`,
+		Package: "./internal/loader",
+		Test:    "TestKeptConnectionOverAnyNetwork",
 	},
 	{
 		Name:    "any reset ends a kept connection",
