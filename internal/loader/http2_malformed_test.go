@@ -139,14 +139,14 @@ func TestHTTP2Excess(t *testing.T) {
 			h.end()
 		}, want{}},
 		{"more streams than the table holds", func(h *h2) {
-			for i := range uint32(2 * flowMax / 20) {
+			for i := range uint32(flowMax / 20) {
 				for s := range uint32(20) {
 					h.client.get(2*(20*i+s) + 1)
 				}
 				h.asks(h.client)
 			}
 			h.asks(h.client.get(100001).get(100003))
-			for len(h.r.streams()) < 2*flowMax {
+			for len(h.r.streams()) < flowMax {
 				h.asks(h.client.get(h.nextStream()))
 			}
 			full := h.r.d.Totals(1).InFlight
@@ -156,7 +156,7 @@ func TestHTTP2Excess(t *testing.T) {
 			}
 			h.clientRST()
 			h.sweep()
-		}, want{Admitted: 2 * flowMax, Unjudged: 2 * flowMax, Outcomes: map[string]uint64{"aborted": 2 * flowMax}}},
+		}, want{Admitted: flowMax, Unjudged: flowMax, Outcomes: map[string]uint64{"aborted": flowMax}}},
 	})
 }
 
