@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 
 # -count=1: tests that run the agent as a process depend on more than Go sees.
-args=(-cover -count=1 -timeout 20m)
+args=(-cover -count=1 -timeout 30m)
 if [ "$(id -u)" != 0 ]; then
     if ! command -v sudo >/dev/null; then
         echo "test: the tests load BPF programs and make network namespaces: run them as root" >&2

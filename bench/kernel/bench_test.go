@@ -327,7 +327,7 @@ func (s *site) packets(counter string) uint64 {
 // is as machine code, and how long loading takes.
 func BenchmarkVerifier(b *testing.B) {
 	for _, name := range []string{
-		"egress", "egress_l3", "ingress", "ingress_l3", "loopback", "http2_client", "http2_backend", "sweep", "xdp", "connect4", "connect6", "lookup",
+		"egress", "egress_l3", "ingress", "ingress_l3", "loopback", "http2_client", "http2_backend", "http2_kept", "http2_reject", "sweep", "xdp", "connect4", "connect6", "lookup",
 	} {
 		b.Run(name, func(b *testing.B) {
 			s := newSite(b)
