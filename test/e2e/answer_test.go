@@ -189,8 +189,8 @@ func TestAnswerLongerThanTheClientTakes(t *testing.T) {
 	eventually(t, "one connection is open at the backend", func() bool { return established(t, p.home, port) == 1 })
 }
 
-// TestRequestThatBeganBeforeIsNotCut: a request whose first byte was let through goes on to its end, however slow it is,
-// and though what follows looks like another.
+// TestRequestThatBeganBeforeIsNotCut: a request whose first bytes were admitted goes on to its end, however slow it is, and
+// although what follows looks like another. After "P" alone it could still be HTTP/2.
 func TestRequestThatBeganBeforeIsNotCut(t *testing.T) {
 	t.Parallel()
 	p := places["IPv4"](t)
@@ -200,7 +200,7 @@ func TestRequestThatBeganBeforeIsNotCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = slow.Close() }()
-	parts := []string{"P", "OST /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n", "Content-Length: 32\r\n\r\n", "GET / HTTP/1.1\r\n", "HEAD / HTTP/1.1\r"}
+	parts := []string{"PO", "ST /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n", "Content-Length: 32\r\n\r\n", "GET / HTTP/1.1\r\n", "HEAD / HTTP/1.1\r"}
 	send := func(s string) {
 		t.Helper()
 		if _, err := slow.Write([]byte(s)); err != nil {
@@ -208,7 +208,7 @@ func TestRequestThatBeganBeforeIsNotCut(t *testing.T) {
 		}
 	}
 	send(parts[0])
-	eventually(t, "the first byte is there", func() bool { return unread(t, p.home, slow.LocalAddr().String()) })
+	eventually(t, "the first bytes are there", func() bool { return unread(t, p.home, slow.LocalAddr().String()) })
 	idle := client(t, p.client, p.dial)
 	wantStatus(t, call(t, idle), 200)
 	openCircuit(t, agent, p.server, client(t, p.client, p.dial))
