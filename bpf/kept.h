@@ -26,13 +26,6 @@ struct keeper {
 	struct kept_connection *connection;
 	struct policy *policy; /* NULL: the backend has none any more */
 	struct circuit *circuit;
-	__u64 retry; /* seconds until the next admission */
-	__u32 reason; /* why streams are rejected; no rejection: they are not */
-	__u32 answered; /* streams of this packet that were answered */
-	__u32 room; /* bytes left in the last segment of replies */
-	__u32 segments; /* segments of replies */
-	__u32 reset; /* 1: there is no answer */
-	__u32 count_only; /* 1: streams are counted as reset, not answered */
 };
 
 static __noinline void store_kept(const struct flow_key *key, const struct kept_connection *c)
@@ -115,15 +108,15 @@ static __noinline int read_verdict(struct keeper *w, struct node_state *n)
 
 	destination_of(w->skb, pkt, &ep);
 	if (lookup_endpoint(&ep, &l) != LOOKUP_FOUND) {
-		w->reason = REASON_UNTRACKED;
+		w->stage->keep.reason = REASON_UNTRACKED;
 		return 0;
 	}
 	w->policy = l.policy;
 	w->circuit = l.circuit;
-	w->reason = why_rejected(&l, n, &pkt->key, now, &until);
-	w->retry = seconds_until(until, now);
+	w->stage->keep.reason = why_rejected(&l, n, &pkt->key, now, &until);
+	w->stage->keep.retry = seconds_until(until, now);
 	/* The ingress program looks at packets of this connection for as long as the circuit answers. */
-	if (!is_rejection(w->reason))
+	if (!is_rejection(w->stage->keep.reason))
 		return 0;
 	extend_answering(&l.circuit->answering_until, now);
 	if (pkt->hook == HOOK_INGRESS)
@@ -134,11 +127,11 @@ static __noinline int read_verdict(struct keeper *w, struct node_state *n)
 /* added counts the bytes of a reply into segments, as write_replies does. */
 static __always_inline void added(struct keeper *w, __u32 len)
 {
-	if (len > w->room) {
-		w->segments++;
-		w->room = w->connection->limit;
+	if (len > w->stage->keep.room) {
+		w->stage->keep.segments++;
+		w->stage->keep.room = w->connection->limit;
 	}
-	w->room -= len;
+	w->stage->keep.room -= len;
 }
 
 /* close_kept adds GOAWAY. Nothing after it is read. */
@@ -155,7 +148,8 @@ static __always_inline bool is_full(const struct keeper *w, __u32 len)
 {
 	const struct kept_connection *c = w->connection;
 
-	return c->head - c->tail > REPLIES - 4 || (w->segments >= SEGMENTS_MAX && w->room < len + GOAWAY_LEN);
+	return c->head - c->tail > REPLIES - 4 ||
+	       (w->stage->keep.segments >= SEGMENTS_MAX && w->stage->keep.room < len + GOAWAY_LEN);
 }
 
 static __always_inline bool is_new_stream(const struct kept_connection *c, __u32 stream)
@@ -275,30 +269,30 @@ static __noinline int on_request_headers(struct keeper *w)
 	struct hpack *h = &c->client.hpack;
 	__u32 content = hpack_value(h, HPACK_CONTENT_TYPE), index, next = c->next;
 	bool head = hpack_value(h, HPACK_METHOD) == HPACK_METHOD_HEAD;
-	__u32 reason = w->reason;
+	__u32 reason = w->stage->keep.reason;
 
 	if (!is_rejection(reason) || !w->policy)
 		reason = end_or_answer(w, content);
 	if (!reason)
 		return 0;
-	if (w->count_only) {
+	if (w->stage->keep.count_only) {
 		count_rejection(w->circuit, reason, REJECT_RESET);
 		c->last_stream = c->client.block_stream;
-		w->answered++;
+		w->stage->keep.answered++;
 		return 0;
 	}
 	/* What a type that the walk does not know may be depends on what the client sent before. */
 	if (content != HPACK_UNKNOWN)
 		c->grpc = content == HPACK_CONTENT_GRPC;
 	index = w->policy->reject == REJECT_RESPOND ? http2_answer(w->policy, reason, c->grpc) : ANSWER_NONE;
-	if (!add_answer(c, index, c->client.block_stream, head, w->retry)) {
+	if (!add_answer(c, index, c->client.block_stream, head, w->stage->keep.retry)) {
 		count_rejection(w->circuit, reason, REJECT_RESET);
-		w->reset = 1;
+		w->stage->keep.reset = 1;
 		return 0;
 	}
 	added(w, c->next - next);
 	count_rejection(w->circuit, reason, REJECT_RESPOND);
-	w->answered++;
+	w->stage->keep.answered++;
 	return 0;
 }
 
@@ -323,7 +317,7 @@ static long read_kept_frame(__u32 step, struct keeper *w)
 	struct frames *fr = &c->client;
 	enum frame_event event = AT_NOTHING;
 
-	if (k->at >= k->end || c->closed || w->reset)
+	if (k->at >= k->end || c->closed || w->stage->keep.reset)
 		return 1;
 	if (fr->phase == FRAMES_SKIP) {
 		skip_payload(fr, k);
@@ -383,12 +377,12 @@ static __always_inline void walk_kept(struct keeper *w)
 		added(w, GREETING_LEN);
 	}
 	bpf_loop(FRAME_STEPS, read_kept_frame, w, 0);
-	if (!k->stop && !c->closed && !w->reset && (k->at < k->end || fr->phase == FRAMES_BROKEN)) {
+	if (!k->stop && !c->closed && !w->stage->keep.reset && (k->at < k->end || fr->phase == FRAMES_BROKEN)) {
 		if (w->circuit)
 			__sync_fetch_and_add(&w->circuit->openings[OPENING_MALFORMED_HTTP2], 1);
 		close_kept(w, ERROR_PROTOCOL);
 	}
-	if (c->closing && w->answered && !w->reset)
+	if (c->closing && w->stage->keep.answered && !w->stage->keep.reset)
 		close_kept(w, ERROR_NONE);
 	fr->next = c->closed ? pkt->seq + pkt->payload : pkt->seq + (k->at - payload);
 }
@@ -489,6 +483,7 @@ static __noinline __u64 kept_packet(struct __sk_buff *skb, struct stage *s, stru
 	bool in_order, again, old;
 	__u64 d;
 
+	__builtin_memset(&s->keep, 0, sizeof(s->keep));
 	read_ack(c, pkt);
 	if (pkt->payload && !c->closed)
 		skip_gap(fr, pkt);
@@ -506,24 +501,25 @@ static __noinline __u64 kept_packet(struct __sk_buff *skb, struct stage *s, stru
 			walk_kept(&w);
 		}
 	}
-	if (!w.answered && !w.reset && fr->next == end && ends_idle(c))
+	if (!w.stage->keep.answered && !w.stage->keep.reset && fr->next == end && ends_idle(c))
 		close_kept(&w, ERROR_NONE);
-	if (in_order && pkt->flags & TCP_FIN && fr->next == end && !c->client_fin && !w.reset) {
+	if (in_order && pkt->flags & TCP_FIN && fr->next == end && !c->client_fin && !w.stage->keep.reset) {
 		c->client_fin = 1;
 		if (!c->closed)
 			add_reply(c, REPLY_FIN, 0);
 	}
-	if (!again && c->head == head && !w.reset && !needs_ack(c, pkt, old))
+	if (!again && c->head == head && !w.stage->keep.reset && !needs_ack(c, pkt, old))
 		return decision(ACTION_SWALLOW, REASON_ANSWERED);
 	echo_ts(skb, pkt, &out);
-	if (w.reset)
-		return reset_kept(skb, pkt, &out, w.reason);
+	if (w.stage->keep.reset)
+		return reset_kept(skb, pkt, &out, w.stage->keep.reason);
 	if (again)
 		d = reply_kept(skb, pkt, c, &out, c->start, c->tail);
 	else
 		d = reply_kept(skb, pkt, c, &out, seq, head);
-	if (d >> 32 == ACTION_ACK && (w.answered || (w.reason && !is_rejection(w.reason) && c->head != head && c->closed)))
-		return decision(ACTION_RESPOND, w.reason);
+	if (d >> 32 == ACTION_ACK && (w.stage->keep.answered || (w.stage->keep.reason && !is_rejection(w.stage->keep.reason) &&
+								 c->head != head && c->closed)))
+		return decision(ACTION_RESPOND, w.stage->keep.reason);
 	return d;
 }
 

@@ -151,8 +151,8 @@ static __always_inline void add_greeting(struct keeper *w)
 static __always_inline __u64 take_over(struct __sk_buff *skb, struct stage *s, struct flow *f, struct http2_connection *from,
 				       struct lookup *l, bool answer)
 {
-	struct keeper w = { .skb = skb, .stage = s, .policy = l->policy, .circuit = l->circuit, .reason = s->argument };
-	__u32 client_end = f->client_end, isn = f->isn;
+	struct keeper w = { .skb = skb, .stage = s, .policy = l->policy, .circuit = l->circuit };
+	__u32 client_end = f->client_end, isn = f->isn, reason = s->argument, answered;
 	struct segment out = { .answer = ANSWER_NONE };
 	struct packet *pkt = &s->pkt;
 	struct tcp_options o = {};
@@ -167,14 +167,18 @@ static __always_inline __u64 take_over(struct __sk_buff *skb, struct stage *s, s
 	if (o.has_ts)
 		c->limit -= 12;
 	s->walk.now = bpf_ktime_get_ns();
-	w.retry = seconds_until(pkt->until, s->walk.now);
-	w.count_only = !answer;
+	__builtin_memset(&s->keep, 0, sizeof(s->keep));
+	w.stage->keep.reason = reason;
+	w.stage->keep.retry = seconds_until(pkt->until, s->walk.now);
+	w.stage->keep.count_only = !answer;
 	if (answer && !c->closing)
 		add_greeting(&w);
 	walk_kept(&w);
-	answer = answer && !w.reset;
-	if (!answer && !w.answered && !w.reset)
-		count_rejection(l->circuit, s->argument, REJECT_RESET);
+	/* The reset of the backend may start a stage, which uses this memory. */
+	answered = w.stage->keep.answered;
+	answer = answer && !w.stage->keep.reset;
+	if (!answer && !answered && !w.stage->keep.reset)
+		count_rejection(l->circuit, reason, REJECT_RESET);
 	__sync_fetch_and_add(&l->circuit->takeovers, 1);
 	/* The place of a reset. */
 	c->cursor_seq = before(pkt->ack, f->backend_end) ? f->backend_end : pkt->ack;
@@ -193,11 +197,11 @@ static __always_inline __u64 take_over(struct __sk_buff *skb, struct stage *s, s
 		out.flags = TCP_RST | TCP_ACK;
 		out.seq = c->cursor_seq;
 		out.ack = pkt->seq + pkt->payload + !!(pkt->flags & TCP_FIN);
-		return rewritten(failed ?: rewrite(skb, pkt, &out), ACTION_RESET, w.reason);
+		return rewritten(failed ?: rewrite(skb, pkt, &out), ACTION_RESET, reason);
 	}
 	d = failed ? decision(ACTION_DROP, REASON_ERROR) : reply_kept(skb, pkt, c, &out, c->start, c->tail);
 	release_kept(c);
-	return d >> 32 == ACTION_ACK && w.answered ? decision(ACTION_RESPOND, w.reason) : d;
+	return d >> 32 == ACTION_ACK && answered ? decision(ACTION_RESPOND, reason) : d;
 }
 
 /* http2_on_rejection handles a packet of which the first new stream is rejected. s->argument: why. */

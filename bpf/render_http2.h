@@ -4,6 +4,7 @@
 
 #include "http2.h"
 #include "rewrite.h"
+#include "stage.h"
 
 #define ERROR_NONE 0
 #define ERROR_PROTOCOL 1
@@ -105,26 +106,20 @@ static __always_inline __u32 acknowledgeable(struct kept_connection *c, bool all
 struct replies_writer {
 	struct __sk_buff *skb;
 	struct kept_connection *connection;
-	__u64 sum; /* of the bytes written so far */
-	__u32 payload; /* offset of the payload in the packet */
-	__u32 len; /* bytes written so far */
-	__u32 end; /* number of the reply after the last one of the segment */
-	__u32 bytes; /* bytes of the segment */
-	__u32 fin;
-	__u32 failed;
+	struct replies *out;
 };
 
 /* fit_reply adds the next reply to the segment if it fits. */
 static long fit_reply(__u32 step, struct replies_writer *w)
 {
 	struct kept_connection *c = w->connection;
-	struct http2_reply *r = reply_at(c, w->end);
+	struct http2_reply *r = reply_at(c, w->out->end);
 
-	if (w->end == c->head || w->bytes + r->len > c->limit)
+	if (w->out->end == c->head || w->out->bytes + r->len > c->limit)
 		return 1;
-	w->bytes += r->len;
-	w->end++;
-	w->fin = ends_connection(r);
+	w->out->bytes += r->len;
+	w->out->end++;
+	w->out->fin = ends_connection(r);
 	return 0;
 }
 
@@ -134,7 +129,7 @@ static __always_inline void add_sum(struct replies_writer *w, __u32 at, __u64 su
 {
 	__u32 s = fold(sum);
 
-	w->sum += at & 1 ? (s & 0xff) << 8 | s >> 8 : s;
+	w->out->sum += at & 1 ? (s & 0xff) << 8 | s >> 8 : s;
 }
 
 /* write_stream writes the identifier of a stream in the header of a frame at an offset of the segment. */
@@ -143,7 +138,7 @@ static __always_inline long write_stream(struct replies_writer *w, __u32 frame, 
 	__be32 id = bpf_htonl(stream);
 
 	add_sum(w, frame + 5, id);
-	return bpf_skb_store_bytes(w->skb, w->payload + frame + 5, &id, sizeof(id), 0);
+	return bpf_skb_store_bytes(w->skb, w->out->payload + frame + 5, &id, sizeof(id), 0);
 }
 
 /* write_answer writes an answer behind what was written. The bytes that the client has must not change, so an answer that the
@@ -151,7 +146,7 @@ static __always_inline long write_stream(struct replies_writer *w, __u32 frame, 
 static __noinline long write_answer(struct replies_writer *w, const struct http2_reply *r)
 {
 	struct answer *a = answer_at(r->answer);
-	__u32 n = r->len - 1, at = w->len;
+	__u32 n = r->len - 1, at = w->out->len;
 	bool head = r->kind == REPLY_HEAD;
 	const __u8 end_stream = FRAME_END_HEADERS | FRAME_END_STREAM;
 	__u64 sum;
@@ -163,11 +158,11 @@ static __noinline long write_answer(struct replies_writer *w, const struct http2
 	asm volatile("" : "+r"(n));
 	if (n > ANSWER_MAX - 1)
 		return -1;
-	err = bpf_skb_store_bytes(w->skb, w->payload + at, a->bytes, n + 1, 0);
+	err = bpf_skb_store_bytes(w->skb, w->out->payload + at, a->bytes, n + 1, 0);
 	sum = head ? a->head_sum : a->sum;
-	err |= write_retry(w->skb, w->payload + at, r->values[1], a, &sum);
+	err |= write_retry(w->skb, w->out->payload + at, r->values[1], a, &sum);
 	if (head) {
-		err |= bpf_skb_store_bytes(w->skb, w->payload + at + 4, &end_stream, 1, 0);
+		err |= bpf_skb_store_bytes(w->skb, w->out->payload + at + 4, &end_stream, 1, 0);
 		sum += FRAME_END_STREAM;
 	}
 	add_sum(w, at, sum);
@@ -223,11 +218,11 @@ static __noinline long write_small(struct replies_writer *w, const struct http2_
 	default: /* REPLY_FIN has no bytes */
 		return 0;
 	}
-	add_sum(w, w->len, sum_bytes(b, sizeof(b)));
+	add_sum(w, w->out->len, sum_bytes(b, sizeof(b)));
 	/* In bounds: 1 <= n + 1 <= SMALL_REPLY_MAX. The mask makes it visible to the verifier. */
 	asm volatile("" : "+r"(n));
 	n &= SMALL_REPLY_MAX - 1;
-	return bpf_skb_store_bytes(w->skb, w->payload + w->len, b, n + 1, 0);
+	return bpf_skb_store_bytes(w->skb, w->out->payload + w->out->len, b, n + 1, 0);
 }
 
 /* write_reply writes the next reply of the segment. */
@@ -237,17 +232,17 @@ static long write_reply(__u32 step, struct replies_writer *w)
 	struct http2_reply *r = reply_at(c, c->cursor);
 	long err;
 
-	if (c->cursor == w->end)
+	if (c->cursor == w->out->end)
 		return 1;
 	if (r->kind == REPLY_ANSWER || r->kind == REPLY_HEAD)
 		err = write_answer(w, r);
 	else
 		err = write_small(w, r);
 	if (err) {
-		w->failed = 1;
+		w->out->failed = 1;
 		return 1;
 	}
-	w->len += r->len;
+	w->out->len += r->len;
 	c->cursor++;
 	return 0;
 }
@@ -257,29 +252,32 @@ static long write_reply(__u32 step, struct replies_writer *w)
 __noinline long write_replies(struct __sk_buff *skb, const struct packet *pkt, struct kept_connection *c, struct segment *s)
 {
 	struct replies_writer w = { .skb = skb, .connection = c };
+	struct stage *stage = this_stage();
 	bool all;
 
-	if (!pkt || !c || !s)
+	if (!pkt || !c || !s || !stage)
 		return -1;
+	w.out = &stage->replies;
+	__builtin_memset(w.out, 0, sizeof(*w.out));
 	all = c->cursor == c->tail;
-	w.payload = pkt->l4 + sizeof(struct tcphdr) + options_len(s);
-	w.end = c->cursor;
+	w.out->payload = pkt->l4 + sizeof(struct tcphdr) + options_len(s);
+	w.out->end = c->cursor;
 	bpf_loop(REPLIES, fit_reply, &w, 0);
-	if (w.bytes > ANSWER_MAX)
+	if (w.out->bytes > ANSWER_MAX)
 		return -1;
-	if (bpf_skb_change_tail(skb, w.payload + w.bytes, 0))
+	if (bpf_skb_change_tail(skb, w.out->payload + w.out->bytes, 0))
 		return -1;
 	bpf_loop(REPLIES, write_reply, &w, 0);
-	if (w.failed)
+	if (w.out->failed)
 		return -1;
 	s->back = 1;
-	s->ack = acknowledgeable(c, all && w.end == c->head);
+	s->ack = acknowledgeable(c, all && w.out->end == c->head);
 	if (before(c->acknowledged, s->ack))
 		c->acknowledged = s->ack;
 	s->seq = c->cursor_seq;
-	s->flags = TCP_ACK | (w.bytes ? TCP_PSH : 0) | (w.fin ? TCP_FIN : 0);
-	c->cursor_seq += w.bytes + w.fin;
-	return write_headers(skb, pkt, s, w.bytes, w.sum);
+	s->flags = TCP_ACK | (w.out->bytes ? TCP_PSH : 0) | (w.out->fin ? TCP_FIN : 0);
+	c->cursor_seq += w.out->bytes + w.out->fin;
+	return write_headers(skb, pkt, s, w.out->bytes, w.out->sum);
 }
 
 #define SEGMENTS_MAX 8 /* segments that answer a packet */

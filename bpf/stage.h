@@ -43,12 +43,36 @@ struct walk {
 	__u8 window[WINDOW + WINDOW_ROOM];
 };
 
+/* The segment of replies that is being written. */
+struct replies {
+	__u64 sum; /* of the bytes written so far */
+	__u32 payload; /* offset of the payload in the packet */
+	__u32 len; /* bytes written so far */
+	__u32 end; /* number of the reply after the last one of the segment */
+	__u32 bytes; /* bytes of the segment */
+	__u32 fin;
+	__u32 failed;
+};
+
+/* A walk over a packet on a connection that the kernel answers. */
+struct keep {
+	__u64 retry; /* seconds until the next admission */
+	__u32 reason; /* why streams are rejected; no rejection: they are not */
+	__u32 answered; /* streams of this packet that were answered */
+	__u32 room; /* bytes left in the last segment of replies */
+	__u32 segments; /* segments of replies */
+	__u32 reset; /* 1: there is no answer */
+	__u32 count_only; /* 1: streams are counted as reset, not answered */
+};
+
 /* What a stage works on. */
 struct stage {
 	struct packet pkt;
 	__u64 argument; /* low half of the decision that called the stage */
 	struct packet saved; /* the packet, while a copy passes these hooks and may start a stage */
 	struct walk walk;
+	struct replies replies;
+	struct keep keep;
 };
 
 /* The packet that a stage continues with. Per CPU is safe: TC programs do not preempt each other on a CPU, and no program reads

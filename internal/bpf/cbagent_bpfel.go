@@ -702,6 +702,26 @@ type CStage struct {
 		Pad       uint32
 		Window    [272]uint8
 	}
+	Replies struct {
+		_       structs.HostLayout
+		Sum     uint64
+		Payload uint32
+		Len     uint32
+		End     uint32
+		Bytes   uint32
+		Fin     uint32
+		Failed  uint32
+	}
+	Keep struct {
+		_         structs.HostLayout
+		Retry     uint64
+		Reason    uint32
+		Answered  uint32
+		Room      uint32
+		Segments  uint32
+		Reset     uint32
+		CountOnly uint32
+	}
 }
 
 type CStageIndex uint32

@@ -28,7 +28,7 @@ var binary string
 
 // sideBySide is how many tests run at a time unless -test.parallel says otherwise: most of them wait. Each has network
 // namespaces, an agent and files of its own; those that need the machine for themselves are not parallel, and say why.
-const sideBySide = 8
+const sideBySide = 4
 
 func TestMain(m *testing.M) {
 	flag.Parse()
