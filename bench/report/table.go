@@ -40,15 +40,22 @@ var shown = map[string][]column{
 	},
 }
 
-// Goals writes the table of goals.
+// Goals writes the table of the goals that were measured.
 func Goals(w io.Writer, all []Judgement) {
 	fmt.Fprintf(w, "| goal | wanted | measured (95 %% interval) | rounds | |\n|---|---|---|---|---|\n")
 	for _, j := range all {
-		value := number(j.Estimate)
-		if j.Verdict == NotMeasured {
-			value = j.Why
+		if j.Verdict != NotMeasured {
+			fmt.Fprintf(w, "| %s | %s | %s | %d | %s |\n", j.Name, j.Want, number(j.Estimate), j.Rounds, j.Verdict)
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %d | %s |\n", j.Name, j.Want, value, j.Rounds, j.Verdict)
+	}
+}
+
+// Unmeasured lists the goals that were not measured, and why.
+func Unmeasured(w io.Writer, all []Judgement) {
+	for _, j := range all {
+		if j.Verdict == NotMeasured {
+			fmt.Fprintf(w, "\nNot measured: %s: %s\n", j.Name, j.Why)
+		}
 	}
 }
 

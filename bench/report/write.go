@@ -18,7 +18,9 @@ func Write(s Set, folder string) error {
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# What the bench measured\n\nMade of the rows in this folder by `bench report`.\n\n## Goals\n\n")
-	Goals(&b, Judge(s))
+	all := Judge(s)
+	Goals(&b, all)
+	Unmeasured(&b, all)
 	fmt.Fprintf(&b, "\n## Machine\n\n")
 	Machine(&b, s)
 	fmt.Fprintf(&b, "\n## Plots\n\n")

@@ -37,7 +37,7 @@ func again(args []string) error {
 	if len(results) == 0 {
 		return fmt.Errorf("%s holds no results", args[0])
 	}
-	report.Goals(os.Stdout, report.Judge(results))
+	printGoals(results)
 	if err := report.Write(results, args[0]); err != nil {
 		return err
 	}
@@ -45,6 +45,13 @@ func again(args []string) error {
 		return report.Refresh(results, args[1])
 	}
 	return nil
+}
+
+// printGoals prints which goals are met, and which were not measured.
+func printGoals(s report.Set) {
+	all := report.Judge(s)
+	report.Goals(os.Stdout, all)
+	report.Unmeasured(os.Stdout, all)
 }
 
 // dispatch tells the processes that the bench starts from the bench itself.

@@ -141,7 +141,7 @@ func (o options) report() error {
 		report.Compare(os.Stdout, report.Judge(now), report.Judge(recorded))
 		return nil
 	}
-	report.Goals(os.Stdout, report.Judge(now))
+	printGoals(now)
 	return report.Write(now, o.results)
 }
 
