@@ -30,7 +30,7 @@ var GRPC = part.Part{
 	About: "One client, or 16, make unary calls of gRPC through each peer to a healthy backend for a second, each on a connection of its own. " +
 		"Client and backend are as lean as can be, so that all of every difference shows; in the last case they are grpc-go, as in fortio, " +
 		"and 16 calls share a connection. Each peer has a network of its own; they take turns.",
-	Rounds: 20, Quick: 2,
+	Rounds: 20, Quick: 1,
 	Run: grpc.run,
 }
 

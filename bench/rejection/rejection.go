@@ -26,7 +26,7 @@ var GRPC = part.Part{
 	Name: "grpc-rejection",
 	About: "One client, or 16, have their calls of gRPC rejected as fast as they make them, each on a connection of its own, by grpc-status 14 " +
 		"with the same message.",
-	Rounds: 20, Quick: 2,
+	Rounds: 20, Quick: 1,
 	Run: grpc.run,
 }
 
