@@ -223,7 +223,7 @@ func TestHTTP2Missed(t *testing.T) {
 		{"a response is missed, and the time-out passes", func(h *h2) {
 			h.asks(h.client.get(1))
 			h.misses(h.backend.headers(1, true, ":status", "503"))
-			h.waited(time.Minute)
+			h.waited(timeout)
 			h.sweep()
 			h.endUnread()
 		}, outcomes(1, 0, 0, "unknown")},
@@ -247,7 +247,7 @@ func TestHTTP2Missed(t *testing.T) {
 			h.asks(h.client.get(3).get(5))
 			h.answers(h.backend.data(3, false, "").headers(3, true, ":status", "503"))
 			h.answers(h.backend.headers(5, true, ":status", "200"))
-			h.waited(time.Minute)
+			h.waited(timeout)
 			h.end()
 		}, outcomes(3, 1, 0, "unknown", "unknown", "2xx")},
 		{"a stream whose response headers are read after a gap is followed", func(h *h2) {
@@ -271,7 +271,7 @@ func TestHTTP2Missed(t *testing.T) {
 			h.misses(h.client.reset(1, http2.ErrCodeCancel))
 			h.asks(h.client.get(3))
 			h.answers(h.backend.headers(3, true, ":status", "404"))
-			h.waited(time.Minute)
+			h.waited(timeout)
 			h.sweep()
 			h.end()
 		}, outcomes(2, 1, 0, "unknown", "4xx")},
@@ -333,7 +333,7 @@ func TestHTTP2BusySide(t *testing.T) {
 		h.answers(h.backend.headers(1, true, ":status", "200"))
 		busy(0)
 		h.acks()
-		h.waited(time.Minute)
+		h.waited(timeout)
 		h.sweep()
 		h.r.wantTotals(withConnection(outcomes(1, 0, 0, "unknown")))
 		h.endUnread()

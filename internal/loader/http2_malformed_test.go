@@ -3,7 +3,6 @@ package loader
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 
@@ -50,7 +49,7 @@ func TestHTTP2Malformed(t *testing.T) {
 						h.answers(h.backend.headers(3, false, ":status", "200", "content-type", "application/grpc"))
 						send(h, bad)
 						send(h, rawFrame(0, http2.FrameSettings, http2.FlagSettingsAck, 0, ""))
-						h.waited(time.Minute)
+						h.waited(timeout)
 						h.sweep()
 						got := h.r.totals(1)
 						if n := h.r.d.Totals(1).Openings[tables.OpeningMalformed]; n != 1 {

@@ -291,11 +291,11 @@ func http2Policy() tables.PolicySettings {
 	return tables.PolicySettings{Patience: patience, Timeout: timeout, Slow: slow, Failure: failure}
 }
 
-// Times that no test takes by itself, on a slow machine either.
+// Times that no test takes by itself, on a slow machine either, and that a machine which has just booted has run.
 const (
-	patience = 10 * time.Second
-	slow     = 20 * time.Second
-	timeout  = 40 * time.Second
+	patience = 5 * time.Second
+	slow     = 8 * time.Second
+	timeout  = 12 * time.Second
 )
 
 // http2Case is what happens on one connection, and what is counted once it is over.
