@@ -255,6 +255,24 @@ static __always_inline bool collect(struct frames *fr, struct walk *k, __u32 wan
 	return have + 1 >= want;
 }
 
+/* read_fields reads the next byte of the fields at the beginning of a payload. */
+static __always_inline enum frame_event read_fields(struct frames *fr, struct walk *k)
+{
+	bool complete = collect(fr, k, fr->want);
+
+	fr->left--;
+	return complete ? fields_read(fr, k) : AT_NOTHING;
+}
+
+/* stop_before_frame ends the walk before the frame whose header was just read: the client sends its packet again, and the walk
+ * continues with this frame. */
+static __always_inline void stop_before_frame(struct frames *fr, struct walk *k)
+{
+	k->stop = 1;
+	k->at = k->frame_at;
+	fr->have = k->frame_have;
+}
+
 static __always_inline enum frame_event skip_payload(struct frames *fr, struct walk *k)
 {
 	__u32 n = k->end - k->at;

@@ -262,7 +262,7 @@ static __always_inline bool ends_idle(const struct kept_connection *c)
 	       !c->client.block_stream;
 }
 
-/* on_request answers a stream whose header block is complete. */
+/* on_request_headers answers a stream whose header block is complete. */
 static __noinline int on_request_headers(struct keeper *w)
 {
 	struct kept_connection *c = w->connection;
@@ -331,18 +331,12 @@ static long read_kept_frame(__u32 step, struct keeper *w)
 			return 1;
 		}
 		if (!on_frame(w)) {
-			k->stop = 1;
-			k->at = k->frame_at;
-			fr->have = k->frame_have;
+			stop_before_frame(fr, k);
 			return 1;
 		}
 		event = header_read(fr, k);
 	} else if (fr->phase == FRAMES_FIELDS) {
-		bool complete = collect(fr, k, fr->want);
-
-		fr->left--;
-		if (complete)
-			event = fields_read(fr, k);
+		event = read_fields(fr, k);
 	} else if (fr->phase == FRAMES_BLOCK) {
 		event = read_block(fr, k);
 	} else {

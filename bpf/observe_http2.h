@@ -236,19 +236,12 @@ static __always_inline long read_frame(struct walker *w, const bool client)
 			return 1;
 		}
 		if (client && fr->type == FRAME_HEADERS && !begin_stream(w)) {
-			/* The client sends the packet again: continue with this frame then. */
-			k->stop = 1;
-			k->at = k->frame_at;
-			fr->have = k->frame_have;
+			stop_before_frame(fr, k);
 			return 1;
 		}
 		event = header_read(fr, k);
 	} else if (fr->phase == FRAMES_FIELDS) {
-		bool complete = collect(fr, k, fr->want);
-
-		fr->left--;
-		if (complete)
-			event = fields_read(fr, k);
+		event = read_fields(fr, k);
 	} else if (fr->phase == FRAMES_BLOCK) {
 		event = read_block(fr, k);
 	} else {
